@@ -1,0 +1,112 @@
+package dsstest
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"strings"
+)
+
+// maxIssued bounds the tickets given out to browsers; the oldest expire.
+const maxIssued = 100_000
+
+type apiKey struct {
+	login string // "" for a global key
+	id    string
+}
+
+// AddAPIKey adds an API key: a user's personal one, with that user's rights,
+// or, with login "", a global administrator's key without a user. While there
+// is no such user, the key is not accepted.
+func (d *DSS) AddAPIKey(key, login string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.keys[key] = apiKey{login: login, id: "key-" + rand.Text()[:8]}
+}
+
+// SetAPIKeyID sets what a global key answers as authIdentifier. Key ids and
+// logins are two things, even where they read the same.
+func (d *DSS) SetAPIKeyID(key, id string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if k, ok := d.keys[key]; ok {
+		k.id = id
+		d.keys[key] = k
+	}
+}
+
+// RemoveAPIKey revokes an API key.
+func (d *DSS) RemoveAPIKey(key string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.keys, key)
+}
+
+// AddTicket adds a ticket, which acts as a user, or, with login "", as an
+// administrator without one. While there is no such user, it is not accepted.
+func (d *DSS) AddTicket(ticket, login string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tickets[ticket] = login
+}
+
+// ExpireTickets ends all tickets, those of AddTicket included.
+func (d *DSS) ExpireTickets() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.tickets)
+	d.issued = nil
+}
+
+// issueTicket makes a ticket for a user. The caller holds d.mu for writing.
+func (d *DSS) issueTicket(login string) string {
+	if len(d.issued) == maxIssued {
+		delete(d.tickets, d.issued[0])
+		d.issued = d.issued[1:]
+	}
+	ticket := "ticket-" + rand.Text()
+	d.issued = append(d.issued, ticket)
+	d.tickets[ticket] = login
+	return ticket
+}
+
+// byKey returns whom an API key stands for. The caller holds d.mu.
+func (d *DSS) byKey(key string) (principal, bool) {
+	k, ok := d.keys[key]
+	if !ok {
+		return principal{}, false
+	}
+	if k.login == "" {
+		return principal{source: "GLOBAL_API_KEY", keyID: k.id, admin: true}, true
+	}
+	return d.byLogin(k.login, "PERSONAL_API_KEY")
+}
+
+// byTicket returns whom a ticket stands for. The caller holds d.mu.
+func (d *DSS) byTicket(ticket string) (principal, bool) {
+	login, ok := d.tickets[ticket]
+	if !ok {
+		return principal{}, false
+	}
+	if login == "" {
+		return principal{source: "GLOBAL_API_KEY", keyID: "ticket", admin: true}, true
+	}
+	return d.byLogin(login, "USER_FROM_UI")
+}
+
+// keyIn returns the API key in an Authorization header: Basic with the key as
+// user name and an empty password, or Bearer.
+func keyIn(authorization string) (key string, ok bool) {
+	scheme, rest, _ := strings.Cut(authorization, " ")
+	switch {
+	case strings.EqualFold(scheme, "Bearer"):
+		return strings.Trim(rest, " "), true
+	case strings.EqualFold(scheme, "Basic"):
+		plain, err := base64.StdEncoding.DecodeString(strings.Trim(rest, " "))
+		if err != nil {
+			return "", false
+		}
+		key, password, colon := strings.Cut(string(plain), ":")
+		return key, colon && password == ""
+	}
+	return "", false
+}

@@ -1,0 +1,89 @@
+package dsstest
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+// Server is a [DSS] that listens on 127.0.0.1 and ends with its test.
+type Server struct {
+	*DSS
+	url      string
+	client   func() (*dss.Client, error)
+	adminKey func() string
+	close    func()
+}
+
+// NewServer starts a DSS without users, with one API key: a global
+// administrator's, [Server.AdminKey]. It ends when tb does; whatever still
+// runs is cut off.
+func NewServer(tb testing.TB) *Server {
+	tb.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatalf("dsstest: %v", err)
+	}
+	key := "dkuaps-" + rand.Text()
+	s := &Server{DSS: New(), url: "http://" + listener.Addr().String()}
+	s.adminKey = func() string { return key }
+	s.AddAPIKey(key, "")
+	s.close = serve(listener, s.DSS)
+	s.client = sync.OnceValues(func() (*dss.Client, error) {
+		return dss.New(dss.Config{URL: s.url, APIKey: key})
+	})
+	tb.Cleanup(s.Close)
+	return s
+}
+
+// serve answers calls with h until the returned function was called, once or
+// more often, which cuts off what is running.
+func serve(listener net.Listener, h http.Handler) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	server := &http.Server{
+		Handler:     h,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		// Connections that break are what a fake is for.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { server.Serve(listener) })
+	return sync.OnceFunc(func() {
+		cancel()
+		server.Close()
+		serving.Wait()
+	})
+}
+
+// URL is where the server listens, without a trailing slash.
+func (s *Server) URL() string { return s.url }
+
+// Client is a client of this DSS with the administrator's key. It is the same
+// one each time, so that its connections are reused.
+func (s *Server) Client() *dss.Client {
+	client, err := s.client()
+	if err != nil {
+		panic("dsstest: " + err.Error())
+	}
+	return client
+}
+
+// AdminKey is the API key that Client uses, for what takes a key in its
+// settings, and for [DSS.RemoveAPIKey].
+func (s *Server) AdminKey() string { return s.adminKey() }
+
+// Close ends the server before its test ends: from then on, connections are
+// refused. It may be called more than once.
+func (s *Server) Close() {
+	s.close()
+	if client, err := s.client(); err == nil {
+		client.CloseIdleConnections()
+	}
+}

@@ -1,0 +1,89 @@
+package dsstest
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"unicode/utf8"
+)
+
+// SetOwnSettings replaces a user's own settings, a JSON object that GET
+// /current-user answers with as it stands; numbers of any size and fields
+// that nobody knows included. It is what PUT /current-user does. It panics
+// if there is no such user, or the text is no such object.
+func (d *DSS) SetOwnSettings(login, settings string) {
+	if err := d.saveSettings(login, []byte(settings)); err != nil {
+		panic(fmt.Sprintf("dsstest: SetOwnSettings(%q): %v", login, err))
+	}
+}
+
+// OwnSettings returns a user's own settings, byte by byte as they were saved;
+// "" if there is no such user.
+func (d *DSS) OwnSettings(login string) string {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return string(d.settings[login])
+}
+
+// saveSettings stores what a user saved. Groups and the like are stored with
+// it and change nothing: the user is what AddUser says.
+func (d *DSS) saveSettings(login string, settings []byte) error {
+	var fields map[string]json.RawMessage
+	if !utf8.Valid(settings) || json.Unmarshal(settings, &fields) != nil || fields == nil {
+		return errors.New("own settings are one JSON object")
+	}
+	if raw, ok := fields["login"]; ok {
+		var of string
+		if json.Unmarshal(raw, &of) != nil || of != login {
+			return errors.New("these are another user's settings")
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.users[login]; !ok {
+		return errors.New("no such user: AddUser comes first")
+	}
+	d.settings[login] = slices.Clone(settings)
+	return nil
+}
+
+// secrets returns the list of that name in a user's own settings. The caller
+// holds d.mu.
+func (d *DSS) secrets(login string) []json.RawMessage {
+	var own struct {
+		Secrets []json.RawMessage `json:"secrets"`
+	}
+	// A list that is none is no list: settings are stored as they come.
+	_ = json.Unmarshal(d.settings[login], &own)
+	return append([]json.RawMessage{}, own.Secrets...)
+}
+
+// withUser returns settings with what AddUser knows of u, and otherwise as
+// they are; a new user's have empty properties, secrets and credentials.
+func withUser(settings []byte, u User) []byte {
+	fields := map[string]any{
+		"userProperties": struct{}{},
+		"secrets":        []string{},
+		"credentials":    struct{}{},
+	}
+	if settings != nil {
+		var stored map[string]json.RawMessage
+		_ = json.Unmarshal(settings, &stored) // valid, or it would not be there
+		fields = map[string]any{}
+		for name, value := range stored {
+			fields[name] = value
+		}
+	}
+	fields["login"] = u.Login
+	fields["displayName"] = u.DisplayName
+	fields["email"] = u.Email
+	fields["enabled"] = !u.Disabled
+	fields["groups"] = u.Groups
+	fields["userProfile"] = u.Profile
+	out, err := json.Marshal(fields)
+	if err != nil {
+		panic("dsstest: own settings: " + err.Error())
+	}
+	return out
+}
