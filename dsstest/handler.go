@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -88,7 +89,7 @@ func (d *DSS) serveAPI(w http.ResponseWriter, r *http.Request, under *url.URL, c
 	r.URL = under
 	for _, mux := range []*http.ServeMux{d.added, d.api} {
 		// A mux would redirect to the clean path, which DSS does not.
-		if _, pattern := mux.Handler(r); pattern != "" && clean(under.Path) {
+		if _, pattern := mux.Handler(r); pattern != "" && clean(under.EscapedPath()) {
 			mux.ServeHTTP(w, r)
 			return
 		}
@@ -116,9 +117,12 @@ func (d *DSS) endpoints() *http.ServeMux {
 		"GET /auth/info":                         d.getAuthInfo,
 		"POST /auth/info-from-browser-headers":   d.postBrowserInfo,
 		"POST /auth/ticket-from-browser-headers": d.postBrowserTicket,
+		"GET /users":                             d.getUsers,
+		"GET /users/{$}":                         d.getUsers,
 		"GET /users/{login}":                     d.getUser,
 		"GET /current-user":                      d.getSettings,
 		"PUT /current-user":                      d.putSettings,
+		"GET /projects":                          d.getProjects,
 		"GET /projects/{$}":                      d.getProjects,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -130,14 +134,14 @@ func (d *DSS) endpoints() *http.ServeMux {
 
 // authInfo is DSS's answer to who someone is.
 type authInfo struct {
-	AuthSource         string            `json:"authSource,omitzero"`
-	Via                []string          `json:"via"`
-	AuthIdentifier     string            `json:"authIdentifier"`
-	Groups             []string          `json:"groups,omitzero"` // a user's may be empty, a key has none
-	UserProfile        string            `json:"userProfile,omitzero"`
-	AssociatedDSSUser  string            `json:"associatedDSSUser,omitzero"`
-	UserForImpersonate string            `json:"userForImpersonation,omitzero"`
-	Secrets            []json.RawMessage `json:"secrets,omitzero"`
+	AuthSource           string            `json:"authSource,omitzero"`
+	Via                  []string          `json:"via"`
+	AuthIdentifier       string            `json:"authIdentifier"`
+	Groups               []string          `json:"groups,omitzero"` // a user's may be empty, a key has none
+	UserProfile          string            `json:"userProfile,omitzero"`
+	AssociatedDSSUser    string            `json:"associatedDSSUser,omitzero"`
+	UserForImpersonation string            `json:"userForImpersonation,omitzero"`
+	Secrets              []json.RawMessage `json:"secrets,omitzero"`
 }
 
 // info returns what DSS says of a principal.
@@ -151,7 +155,7 @@ func (d *DSS) info(p principal, withSecrets bool) authInfo {
 	info := authInfo{
 		AuthSource: p.source, Via: []string{}, AuthIdentifier: p.login,
 		Groups: u.Groups, UserProfile: u.Profile,
-		AssociatedDSSUser: p.login, UserForImpersonate: p.onBehalf,
+		AssociatedDSSUser: p.login, UserForImpersonation: p.onBehalf,
 	}
 	if withSecrets {
 		info.Secrets = d.secrets(p.login)
@@ -202,6 +206,19 @@ func (d *DSS) postBrowserTicket(w http.ResponseWriter, r *http.Request, caller p
 	}
 }
 
+// userInfo is what any caller may know of a user.
+type userInfo struct {
+	Login       string   `json:"login"`
+	DisplayName string   `json:"displayName"`
+	Groups      []string `json:"groups"`
+	Email       string   `json:"email"`
+	Enabled     bool     `json:"enabled"`
+}
+
+func (u User) info() userInfo {
+	return userInfo{u.Login, u.DisplayName, u.Groups, u.Email, !u.Disabled}
+}
+
 func (d *DSS) getUser(w http.ResponseWriter, r *http.Request, _ principal) {
 	login := r.PathValue("login")
 	d.mu.RLock()
@@ -211,10 +228,18 @@ func (d *DSS) getUser(w http.ResponseWriter, r *http.Request, _ principal) {
 		notFound("user does not exist: " + login).write(w)
 		return
 	}
-	writeJSON(w, http.StatusOK, map[string]any{
-		"login": u.Login, "displayName": u.DisplayName, "email": u.Email,
-		"groups": u.Groups, "enabled": !u.Disabled,
-	})
+	writeJSON(w, http.StatusOK, u.info())
+}
+
+func (d *DSS) getUsers(w http.ResponseWriter, _ *http.Request, _ principal) {
+	d.mu.RLock()
+	users := []userInfo{}
+	for _, u := range d.users {
+		users = append(users, u.info())
+	}
+	d.mu.RUnlock()
+	slices.SortFunc(users, func(a, b userInfo) int { return strings.Compare(a.Login, b.Login) })
+	writeJSON(w, http.StatusOK, users)
 }
 
 func (d *DSS) getSettings(w http.ResponseWriter, _ *http.Request, caller principal) {
@@ -237,7 +262,9 @@ func (d *DSS) putSettings(w http.ResponseWriter, r *http.Request, caller princip
 	}
 	if err != nil {
 		badRequest(err.Error()).write(w)
+		return
 	}
+	w.WriteHeader(http.StatusOK)
 }
 
 func (d *DSS) getProjects(w http.ResponseWriter, _ *http.Request, _ principal) {

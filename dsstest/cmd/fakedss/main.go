@@ -1,0 +1,187 @@
+// Fakedss serves a fake Dataiku DSS on a port, for front-end developers, for
+// scripts, and for clients in other languages. See its -help.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+const help = `Usage: fakedss [-addr 127.0.0.1:0] [-users users.json]
+
+Serves a fake Dataiku DSS until it is interrupted. It knows users, API keys,
+sessions and tickets, and forgets all of them when it ends.
+
+The first line of its output is one JSON object:
+
+  {"url": "http://127.0.0.1:40513",
+   "admin_key": "…",                        a global administrator's API key
+   "users": {"ann": {"key": "…",            a personal API key
+                     "cookie": "name=value"} …}}   a live session
+
+Try it, with what that line says:
+
+  curl -u "$admin_key:" $url/dip/publicapi/users/ann
+  curl -u "$key:" $url/dip/publicapi/auth/info
+  curl -u "$admin_key:" $url/dip/publicapi/auth/info-from-browser-headers \
+       -d '{"Cookie": "name=value"}'
+
+An application finds it by DKU_DSS_URL=$url DKU_API_KEY=$admin_key. A browser
+is signed in once it has the cookie, for the host name of your application.
+
+Flags:
+
+  -addr host:port
+        where to listen (default 127.0.0.1:0; port 0 is any free one)
+  -users file
+        the users, as JSON (default: ann, bob, eve and admin)
+  -insecure-listen
+        allow -addr other than this machine's own addresses. Whoever reaches
+        the port then can try keys and sessions on a server made for tests
+
+The file of -users is a list of objects, of which only login is required:
+
+  [
+    {"login": "ann", "displayName": "Ann", "email": "ann@example.com",
+     "groups": ["analysts", "readers"], "profile": "DESIGNER"},
+    {"login": "root", "admin": true},
+    {"login": "old", "disabled": true}
+  ]
+
+profile is DESIGNER where it is missing. admin gives an administrator's rights,
+as does the group "administrators". A disabled user's key and session are
+listed and not accepted.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(help)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "fakedss:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until ctx ends. Its errors name what is to be changed.
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("fakedss", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	addr := flags.String("addr", "127.0.0.1:0", "")
+	file := flags.String("users", "", "")
+	insecure := flags.Bool("insecure-listen", false, "")
+	if err := flags.Parse(args); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			err = fmt.Errorf("%w: see -help", err)
+		}
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: see -help", flags.Arg(0))
+	}
+
+	users := dsstest.DemoUsers()
+	if *file != "" {
+		var err error
+		if users, err = readUsers(*file); err != nil {
+			return err
+		}
+	}
+	listener, err := listen(*addr, *insecure)
+	if err != nil {
+		return err
+	}
+	fake := dsstest.New()
+	if err := json.NewEncoder(stdout).Encode(admit(fake, users, listener.Addr())); err != nil {
+		listener.Close()
+		return fmt.Errorf("writing the first line: %w", err)
+	}
+	return serve(ctx, listener, fake)
+}
+
+// listen refuses addresses that others can reach, unless insecure.
+func listen(addr string, insecure bool) (net.Listener, error) {
+	tcp, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("-addr %q: %w", addr, err)
+	}
+	if !tcp.IP.IsLoopback() && !insecure {
+		return nil, fmt.Errorf("-addr %q: others can reach this address: use 127.0.0.1, or add -insecure-listen", addr)
+	}
+	listener, err := net.ListenTCP("tcp", tcp)
+	if err != nil {
+		return nil, fmt.Errorf("-addr %q: %w", addr, err)
+	}
+	return listener, nil
+}
+
+// access is the first line of the output.
+type access struct {
+	URL      string                `json:"url"`
+	AdminKey string                `json:"admin_key"`
+	Users    map[string]userAccess `json:"users"`
+}
+
+type userAccess struct {
+	Key    string `json:"key"`
+	Cookie string `json:"cookie"`
+}
+
+// admit adds users, each with a key and a session, and a key for everything.
+func admit(fake *dsstest.DSS, users []dsstest.User, addr net.Addr) access {
+	a := access{URL: "http://" + reachable(addr), AdminKey: newKey(), Users: map[string]userAccess{}}
+	fake.AddAPIKey(a.AdminKey, "")
+	for _, u := range users {
+		fake.AddUser(u)
+		key, cookie := newKey(), fake.SignIn(u.Login)
+		fake.AddAPIKey(key, u.Login)
+		a.Users[u.Login] = userAccess{Key: key, Cookie: cookie.Name + "=" + cookie.Value}
+	}
+	return a
+}
+
+func newKey() string { return "dkuaps-" + rand.Text() }
+
+// reachable is addr as one connects to it: nobody connects to 0.0.0.0.
+func reachable(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return addr.String()
+	}
+	return (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: tcp.Port}).String()
+}
+
+// serve answers until ctx ends, and lets what is running end.
+func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	// Not ctx, which has ended.
+	grace, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if server.Shutdown(grace) != nil {
+		server.Close()
+	}
+	return nil
+}
