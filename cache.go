@@ -1,0 +1,226 @@
+package dssauth
+
+import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// cache remembers DSS's answers for seconds. Hits walk a chain of atomic
+// pointers and take no lock; everything that changes the cache does.
+//
+// The table has a fixed size, since the number of entries has a bound: that
+// is what makes reading it without a lock this simple.
+type cache struct {
+	buckets []atomic.Pointer[node]
+	seed    maphash.Seed
+
+	mu         sync.Mutex                       // guards the rest, and writing to buckets
+	order      *simplelru.LRU[*entry, struct{}] // least recently used first
+	byUser     map[string]*entry                // the newest entry of each user; more behind entry.sibling
+	maxPerUser int
+	flights    map[key]*flight  // lookups under way; older ones behind flight.older
+	forgotten  map[string]int64 // login → when ForgetUser was called
+	purgeAt    int              // size at which forgotten is purged
+	closed     bool
+	evictions  uint64
+
+	refusals *lru.Cache[key, int64] // key → when it expires; apart, so that junk evicts nobody
+}
+
+// entry is one answer of DSS. What it says never changes: a newer answer is
+// another entry.
+type entry struct {
+	node                  // under the key of the bytes sent to DSS
+	expires  int64        // all times are monotonic, see Middleware.now
+	renew    int64        // from here on a hit starts a refresh
+	renewing atomic.Bool  // one refresh per entry, whatever comes of it
+	apiKey   bool         // an API key without a user
+	touched  atomic.Int64 // when it last moved to the front of the LRU order
+	asked    int64        // when DSS was asked
+	alias    *node        // under the key of raw headers that were filtered; guarded by mu
+	aliased  atomic.Int64 // when alias last changed
+	sibling  *entry       // next one of the same user; guarded by mu
+	ticket   ticketSlot
+	identity Identity
+}
+
+// node is one place in the table.
+type node struct {
+	key   key
+	next  atomic.Pointer[node]
+	entry *entry
+}
+
+func newCache(maxEntries, maxPerUser int) *cache {
+	size := 1
+	for size < maxEntries {
+		size *= 2
+	}
+	c := &cache{
+		buckets:    make([]atomic.Pointer[node], size),
+		seed:       maphash.MakeSeed(),
+		maxPerUser: maxPerUser,
+		byUser:     make(map[string]*entry),
+		flights:    make(map[key]*flight),
+		forgotten:  make(map[string]int64),
+	}
+	// Neither constructor fails for a positive size.
+	c.order, _ = simplelru.NewLRU[*entry, struct{}](maxEntries, func(e *entry, _ struct{}) { c.unlink(e) })
+	c.refusals, _ = lru.New[key, int64](maxEntries)
+	return c
+}
+
+// spread is a second hash, for placing keys: where raw bits of a key decided a
+// place, observing it would tell something about the key's secret.
+func (c *cache) spread(k key) uint64 { return maphash.Bytes(c.seed, k[:]) }
+
+func (c *cache) bucket(k key) *atomic.Pointer[node] {
+	return &c.buckets[c.spread(k)&uint64(len(c.buckets)-1)]
+}
+
+// find returns the entry under k, expired or not, or nil.
+func (c *cache) find(k key) *entry {
+	for n := c.bucket(k).Load(); n != nil; n = n.next.Load() {
+		if n.key == k {
+			return n.entry
+		}
+	}
+	return nil
+}
+
+// touch keeps e from being evicted. Once a second is enough for that, and
+// leaves nearly all hits without a lock.
+func (c *cache) touch(e *entry, now int64) {
+	if last := e.touched.Load(); now-last > int64(time.Second) && e.touched.CompareAndSwap(last, now) {
+		c.mu.Lock()
+		c.order.Get(e)
+		c.mu.Unlock()
+	}
+}
+
+// addAlias lets the next request with the same raw headers find e without a
+// look at its cookies. Where raw headers change all the time, at most one
+// alias a second is made.
+func (c *cache) addAlias(raw key, e *entry, now int64) {
+	last := e.aliased.Load()
+	if raw == e.key || now-last < int64(time.Second) || !e.aliased.CompareAndSwap(last, now) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.order.Contains(e) {
+		return
+	}
+	if e.alias != nil {
+		c.removeNode(e.alias)
+	}
+	e.alias = &node{key: raw, entry: e}
+	c.insertNode(e.alias)
+}
+
+// put stores e in place of an older answer to the same bytes.
+// The caller holds mu.
+func (c *cache) put(e *entry) {
+	if old := c.find(e.key); old != nil {
+		if old.asked > e.asked {
+			return
+		}
+		c.order.Remove(old)
+	}
+	e.entry = e
+	owner := e.identity.owner()
+	c.makeRoom(owner)
+	c.insertNode(&e.node)
+	e.sibling, c.byUser[owner] = c.byUser[owner], e
+	if c.order.Add(e, struct{}{}) {
+		c.evictions++
+	}
+	c.refusals.Remove(e.key)
+}
+
+// makeRoom evicts a user's own least recently used entry where the user has
+// as many as allowed: one valid cookie beside random ones evicts nobody else.
+func (c *cache) makeRoom(owner string) {
+	count, oldest := 0, (*entry)(nil)
+	for e := c.byUser[owner]; e != nil; e = e.sibling {
+		count++
+		if oldest == nil || e.touched.Load() < oldest.touched.Load() {
+			oldest = e
+		}
+	}
+	if count >= c.maxPerUser {
+		c.order.Remove(oldest)
+		c.evictions++
+	}
+}
+
+// drop removes the entry under k if DSS was asked for it before asked.
+// The caller holds mu.
+func (c *cache) drop(k key, asked int64) {
+	if e := c.find(k); e != nil && e.asked <= asked {
+		c.order.Remove(e)
+	}
+}
+
+// dropUser removes all of a user's entries. The caller holds mu.
+func (c *cache) dropUser(login string) {
+	for e := c.byUser[login]; e != nil; e = c.byUser[login] {
+		c.order.Remove(e)
+	}
+}
+
+// unlink runs when an entry leaves the LRU order, for whatever reason.
+func (c *cache) unlink(e *entry) {
+	c.removeNode(&e.node)
+	if e.alias != nil {
+		c.removeNode(e.alias)
+	}
+	owner := e.identity.owner()
+	if c.byUser[owner] != e {
+		for s := c.byUser[owner]; s != nil; s = s.sibling {
+			if s.sibling == e {
+				s.sibling = e.sibling
+			}
+		}
+	} else if c.byUser[owner] = e.sibling; e.sibling == nil {
+		delete(c.byUser, owner)
+	}
+}
+
+func (c *cache) insertNode(n *node) {
+	b := c.bucket(n.key)
+	n.next.Store(b.Load())
+	b.Store(n)
+}
+
+// removeNode leaves n.next as it is: a reader may stand on n just now.
+func (c *cache) removeNode(n *node) {
+	for p := c.bucket(n.key); p.Load() != nil; p = &p.Load().next {
+		if p.Load() == n {
+			p.Store(n.next.Load())
+			return
+		}
+	}
+}
+
+// owner is whose entries are counted together.
+func (id *Identity) owner() string {
+	if id.Login == "" {
+		return "\x00" + id.APIKey // no login has control characters
+	}
+	return id.Login
+}
+
+// close empties the cache and lets no lookup start or store any more.
+func (c *cache) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	c.order.Purge()
+	c.refusals.Purge()
+}

@@ -1,0 +1,214 @@
+package dssauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+// Config says how visitors are identified. Only Client, or Resolver, must be
+// set: the zero value of every other field is a safe default.
+type Config struct {
+	// Client asks DSS. Its credentials are the application's own.
+	Client *dss.Client
+	// Resolver is asked instead of DSS. Nil asks DSS through Client.
+	Resolver Resolver
+
+	// Headers are the names of the headers that identify a visitor: they are
+	// sent to DSS, and the answer is remembered for their exact values. Nil
+	// means Cookie and Authorization.
+	Headers []string
+	// Cookies are the names of the cookies to send and to key on, with * for
+	// any characters, as in "dss_*". Nil means all but well-known ones of
+	// analytics and load balancers, which change all the time.
+	Cookies []string
+
+	// TTL is how long an answer is reused. A user removed from a group, or
+	// signed out elsewhere, keeps access for up to TTL. Zero means 10s;
+	// negative asks DSS every time.
+	TTL time.Duration
+	// RefusalTTL is how long DSS's "nobody" is remembered; a page navigation
+	// asks again all the same. Zero means 2s; negative remembers none.
+	RefusalTTL time.Duration
+	// StaleIfError is how much longer than TTL an answer is reused while DSS
+	// is down: on transport errors, timeouts, 5xx and 429, and never after
+	// DSS said that the visitor is nobody. Zero means never.
+	StaleIfError time.Duration
+
+	// Impersonation is how [ClientFromContext] acts as the visitor. Zero
+	// means that it does not.
+	Impersonation Impersonation
+	// AllowAPIKeys admits callers that are an API key without a user. They
+	// have no login and no groups, and are never impersonated.
+	AllowAPIKeys bool
+	// UserDetails adds display name and e-mail address to the identity, at
+	// the price of a second call to DSS per lookup. Where that call fails,
+	// the identity stands without them.
+	UserDetails bool
+
+	// LoginURL returns where a signed-out browser's page navigation is sent to
+	// sign in; empty shows the refusal. The path back is that of this page as
+	// a path and query on this host; an application behind a proxy that strips
+	// a prefix must put the prefix in front. Nil never redirects.
+	LoginURL func(r *http.Request, back string) string
+	// OnError answers a request that is refused; [StatusCode] gives the
+	// status. Cache-Control, Vary, WWW-Authenticate and Retry-After are set
+	// before. Nil means [Refuse].
+	OnError func(http.ResponseWriter, *http.Request, error)
+	// Logger gets what an operator must know. Nil means [slog.Default].
+	Logger *slog.Logger
+	// Hooks are called on lookups and refusals.
+	Hooks Hooks
+
+	// Timeout bounds everything a lookup may take. Zero means 5s.
+	Timeout time.Duration
+	// MaxLookups bounds the lookups under way at once; a quarter of them is
+	// reserved for visitors known lately. A request waits at most 1s for its
+	// turn. Zero means 32; the least is 2.
+	MaxLookups int
+	// MaxEntries bounds the answers remembered. Zero means 10,000.
+	MaxEntries int
+	// MaxEntriesPerUser bounds the answers remembered for one user, who has
+	// one per browser and API key. Zero means 8.
+	MaxEntriesPerUser int
+	// MaxHeaderBytes bounds the identifying headers of a request; what is
+	// larger is refused unread. Zero means 16 KiB.
+	MaxHeaderBytes int
+}
+
+// Impersonation is a way to act as the visitor.
+type Impersonation int
+
+const (
+	// NoImpersonation makes [ClientFromContext] fail.
+	NoImpersonation Impersonation = iota
+	// ByTicket acts with a ticket that DSS gives for the visitor's browser. It
+	// is the way that DSS documents for webapps: the group of the webapp's
+	// run-as user needs the right "Impersonation in webapps".
+	ByTicket
+	// ByProxyUser acts as the visitor with Config.Client's credentials, which
+	// must be those of an administrator.
+	ByProxyUser
+)
+
+// New returns a Middleware, or an error that names the setting that is wrong.
+func New(c Config) (*Middleware, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	c.setDefaults()
+	s, err := newSelector(c.Headers, c.Cookies, c.MaxHeaderBytes)
+	if err != nil {
+		return nil, err
+	}
+	m := &Middleware{
+		selector:      s,
+		cache:         newCache(c.MaxEntries, c.MaxEntriesPerUser),
+		resolver:      c.Resolver,
+		lanes:         newLanes(c.MaxLookups),
+		client:        c.Client,
+		impersonation: c.Impersonation,
+		allowAPIKeys:  c.AllowAPIKeys,
+		loginURL:      c.LoginURL,
+		onError:       c.OnError,
+		hooks:         c.Hooks,
+		log:           c.Logger,
+		churn:         newChurn(),
+		ttl:           c.TTL,
+		refusalTTL:    c.RefusalTTL,
+		staleIfError:  c.StaleIfError,
+		timeout:       c.Timeout,
+		base:          time.Now(),
+	}
+	m.life, m.end = context.WithCancel(context.Background())
+	if m.resolver == nil {
+		m.resolver = newDSSResolver(c, m.now)
+	}
+	return m, nil
+}
+
+const (
+	maxTTL        = time.Hour
+	maxStale      = 24 * time.Hour
+	maxTimeout    = time.Minute
+	maxMaxEntries = 1 << 24
+)
+
+func (c *Config) check() error {
+	switch {
+	case c.Client == nil && c.Resolver == nil:
+		return errors.New("dssauth: Config.Client is missing: make one with dss.FromEnv or dss.New")
+	case c.Client != nil && c.Resolver != nil && c.Impersonation == NoImpersonation:
+		return errors.New("dssauth: Config.Client and Config.Resolver are both set: only impersonation uses both; leave one out")
+	case c.Client == nil && c.Impersonation != NoImpersonation:
+		return errors.New("dssauth: Config.Impersonation needs Config.Client")
+	case c.Resolver != nil && c.UserDetails:
+		return errors.New("dssauth: Config.UserDetails has no effect beside Config.Resolver: set DisplayName and Email there")
+	case c.Impersonation < NoImpersonation || c.Impersonation > ByProxyUser:
+		return fmt.Errorf("dssauth: Config.Impersonation is %d: use NoImpersonation, ByTicket or ByProxyUser", c.Impersonation)
+	case c.StaleIfError > 0 && c.TTL < 0:
+		return errors.New("dssauth: Config.StaleIfError needs remembered answers, but Config.TTL is negative: make one of them zero")
+	}
+	for _, d := range []struct {
+		field    string
+		value    time.Duration
+		max      time.Duration
+		negative bool
+		unit     string
+	}{
+		{"TTL", c.TTL, maxTTL, true, "a user who lost access keeps it that long"},
+		{"RefusalTTL", c.RefusalTTL, maxTTL, true, "a user who signs in waits that long"},
+		{"StaleIfError", c.StaleIfError, maxStale, false, "a user who lost access keeps it that long in an outage"},
+		{"Timeout", c.Timeout, maxTimeout, false, "a request waits that long"},
+	} {
+		switch {
+		case d.value > d.max:
+			return fmt.Errorf("dssauth: Config.%s is %s: the most is %s, since %s", d.field, d.value, d.max, d.unit)
+		case d.value < 0 && !d.negative:
+			return fmt.Errorf("dssauth: Config.%s is %s: it cannot be negative", d.field, d.value)
+		case d.value > 0 && d.value < time.Millisecond:
+			return fmt.Errorf("dssauth: Config.%s is %s: is a unit missing, as in 10*time.Second?", d.field, d.value)
+		}
+	}
+	for _, n := range []struct {
+		field           string
+		value, min, max int
+	}{
+		{"MaxLookups", c.MaxLookups, 2, 1 << 16},
+		{"MaxEntries", c.MaxEntries, 1, maxMaxEntries},
+		{"MaxEntriesPerUser", c.MaxEntriesPerUser, 1, 1 << 10},
+		{"MaxHeaderBytes", c.MaxHeaderBytes, 256, 1 << 20},
+	} {
+		if n.value != 0 && (n.value < n.min || n.value > n.max) {
+			return fmt.Errorf("dssauth: Config.%s is %d: use %d to %d, or 0 for the default", n.field, n.value, n.min, n.max)
+		}
+	}
+	return nil
+}
+
+func (c *Config) setDefaults() {
+	orDefault(&c.TTL, 10*time.Second)
+	orDefault(&c.RefusalTTL, 2*time.Second)
+	orDefault(&c.Timeout, 5*time.Second)
+	orDefault(&c.MaxLookups, 32)
+	orDefault(&c.MaxEntries, 10_000)
+	orDefault(&c.MaxEntriesPerUser, 8)
+	orDefault(&c.MaxHeaderBytes, 16<<10)
+	if c.OnError == nil {
+		c.OnError = Refuse
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+}
+
+func orDefault[T time.Duration | int](v *T, fallback T) {
+	if *v == 0 {
+		*v = fallback
+	}
+}

@@ -1,0 +1,216 @@
+package dssauth
+
+import (
+	"encoding/json"
+	"errors"
+	"html/template"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What a request is refused for. Errors of this package wrap one of these;
+// [StatusCode] gives the HTTP status.
+var (
+	// ErrUnauthenticated means that DSS said nobody is signed in: 401.
+	ErrUnauthenticated = errors.New("dssauth: not signed in to DSS")
+	// ErrForbidden means that the visitor is known and may not do this: 403.
+	ErrForbidden = errors.New("dssauth: not allowed")
+	// ErrUnavailable means that DSS could not say who the visitor is: 503.
+	ErrUnavailable = errors.New("dssauth: visitor cannot be identified now")
+	// ErrMalformed means that the identifying headers make no sense: 400.
+	ErrMalformed = errors.New("dssauth: malformed credentials")
+	// ErrTooLarge means that the identifying headers are too long: 431.
+	ErrTooLarge = errors.New("dssauth: credentials too large")
+)
+
+// StatusCode returns the HTTP status for an error of this package: 401, 403,
+// 400 or 431, 200 for nil, and 503 for every other error.
+func StatusCode(err error) int {
+	switch {
+	case err == nil:
+		return http.StatusOK
+	case errors.Is(err, ErrUnavailable):
+		return http.StatusServiceUnavailable
+	case errors.Is(err, ErrUnauthenticated):
+		return http.StatusUnauthorized
+	case errors.Is(err, ErrForbidden):
+		return http.StatusForbidden
+	case errors.Is(err, ErrMalformed):
+		return http.StatusBadRequest
+	case errors.Is(err, ErrTooLarge):
+		return http.StatusRequestHeaderFieldsTooLarge
+	}
+	return http.StatusServiceUnavailable
+}
+
+// refusal is one of the errors above, with what an operator wants to know.
+type refusal struct {
+	kind       error
+	why        string
+	cause      error
+	retryAfter time.Duration
+}
+
+func refuse(kind error, why string) error { return &refusal{kind: kind, why: why} }
+
+func unavailable(why string, cause error, retryAfter int64) error {
+	return &refusal{kind: ErrUnavailable, why: why, cause: cause, retryAfter: time.Duration(retryAfter)}
+}
+
+func (e *refusal) Error() string {
+	s := e.kind.Error()
+	if e.why != "" {
+		s += ": " + e.why
+	}
+	if e.cause != nil {
+		s += ": " + e.cause.Error()
+	}
+	return s
+}
+
+// Unwrap leads to the cause of an outage only: what another refusal was
+// caused by must not make it look like a second kind of refusal.
+func (e *refusal) Unwrap() []error {
+	if e.cause == nil {
+		return []error{e.kind}
+	}
+	return []error{e.kind, e.cause}
+}
+
+var (
+	errNoCredentials = refuse(ErrUnauthenticated, "the request has no credentials")
+	errClosed        = refuse(ErrUnavailable, "this Middleware is closed")
+	errAPIKey        = refuse(ErrForbidden, "the caller is an API key without a user: set Config.AllowAPIKeys to admit it")
+)
+
+// refuse answers a request that must not reach its handler.
+func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	m.hookRefused(r, err)
+	m.refusalHeaders(w.Header(), err)
+	if !m.redirectToLogin(w, r, err) {
+		m.onError(w, r, err)
+	}
+}
+
+func (m *Middleware) refusalHeaders(h http.Header, err error) {
+	for _, name := range m.selector.names {
+		h.Add("Vary", name)
+	}
+	setRefusalHeaders(h, err)
+}
+
+func setRefusalHeaders(h http.Header, err error) {
+	h.Set("Cache-Control", "no-store")
+	switch StatusCode(err) {
+	case http.StatusUnauthorized:
+		// Not Basic, which makes browsers ask for a password.
+		h.Set("WWW-Authenticate", "Bearer")
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", strconv.Itoa(retrySeconds(err)))
+	}
+}
+
+func retrySeconds(err error) int {
+	var e *refusal
+	if errors.As(err, &e) && e.retryAfter > time.Second {
+		return int((e.retryAfter + time.Second - 1) / time.Second)
+	}
+	return 1
+}
+
+// Refuse answers a request with err's status: a small page for a browser's
+// page navigation, problem details (RFC 9457) for everybody else. Neither
+// tells more than the kind of err. It is the default of [Config.OnError].
+func Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	status := StatusCode(err)
+	text, ok := refusalTexts[status]
+	if !ok { // nil is no refusal
+		status = http.StatusServiceUnavailable
+		text = refusalTexts[status]
+	}
+	h := w.Header()
+	setRefusalHeaders(h, err)
+	h.Add("Vary", "Accept")
+	h.Add("Vary", "Sec-Fetch-Mode")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Del("Content-Length")
+	h.Del("Content-Encoding")
+	if isNavigation(r) {
+		h.Set("Content-Type", "text/html; charset=utf-8")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'")
+		w.WriteHeader(status)
+		_ = refusalPage.Execute(w, text)
+		return
+	}
+	h.Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(struct {
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{"about:blank", http.StatusText(status), status, text.Detail})
+}
+
+type refusalText struct{ Title, Detail, Action string }
+
+var refusalTexts = map[int]refusalText{
+	http.StatusUnauthorized: {"You are not signed in",
+		"Sign in to Dataiku DSS in this browser, then try again.", "Try again"},
+	http.StatusForbidden: {"You may not open this",
+		"You are signed in to Dataiku DSS, but your groups do not give access here. Ask the owner of this application for access.", "Try again"},
+	http.StatusServiceUnavailable: {"We cannot check who you are right now",
+		"Dataiku DSS did not answer. Nothing is wrong with your account. Try again in a moment.", "Try again"},
+	http.StatusBadRequest: {"Your browser sent something unreadable",
+		"The credentials in this request are malformed. Delete this site's cookies, sign in to Dataiku DSS and try again.", "Try again"},
+	http.StatusRequestHeaderFieldsTooLarge: {"Your browser sent too much",
+		"The cookies and credentials in this request are too large. Delete this site's cookies, sign in to Dataiku DSS and try again.", "Try again"},
+}
+
+var refusalPage = template.Must(template.New("").Parse(`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{.Title}}</title>
+<style>
+:root { color-scheme: light dark }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; font: 1rem/1.6 system-ui, sans-serif }
+main { max-width: 32rem; padding: 2rem }
+h1 { font-size: 1.5rem; line-height: 1.3; margin: 0 0 .75rem }
+p { margin: 0 0 1.5rem }
+a { color: inherit }
+</style>
+</head>
+<body>
+<main>
+<h1>{{.Title}}</h1>
+<p>{{.Detail}}</p>
+<a href="">{{.Action}}</a>
+</main>
+</body>
+</html>
+`))
+
+// isNavigation reports whether a person's browser asked for a page, rather
+// than a script or a program for data.
+func isNavigation(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Upgrade") != "" {
+		return false
+	}
+	if r.Header.Get("X-Requested-With") != "" || !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		return false
+	}
+	mode := r.Header.Get("Sec-Fetch-Mode")
+	return mode == "" || mode == "navigate"
+}
+
+// gateError is what a request is refused with where a gate said err.
+func gateError(err error) error {
+	if errors.Is(err, ErrForbidden) {
+		return err
+	}
+	return unavailable("a gate failed", err, 0)
+}

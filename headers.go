@@ -1,0 +1,359 @@
+package dssauth
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// selector decides which bytes of a request identify its visitor. What it
+// picks is what DSS receives and what the key covers, and nothing else is
+// either: a header that could change DSS's answer without changing the key
+// would hand one visitor another's identity.
+type selector struct {
+	names    []string // canonical header names, in the order they are keyed
+	cookies  cookieRule
+	maxBytes int
+	keyer    keyer
+}
+
+// key stands for one set of identifying bytes. It never leaves the process.
+type key [16]byte
+
+// raw returns the key of h's identifying headers exactly as they arrived.
+// Equal raw headers yield equal picks, so an answer found under the raw key
+// needs no look at the single cookies.
+func (s *selector) raw(h http.Header) (key, error) {
+	size, some := 0, false
+	for _, name := range s.names {
+		for _, v := range h[name] {
+			size += len(v)
+			some = some || v != ""
+		}
+	}
+	if !some {
+		return key{}, errNoCredentials
+	}
+	if size > s.maxBytes {
+		return key{}, s.tooLarge(size)
+	}
+	return s.key(h), nil
+}
+
+func (s *selector) tooLarge(size int) error {
+	return refuse(ErrTooLarge, fmt.Sprintf("the identifying headers have %d bytes, more than Config.MaxHeaderBytes (%d)", size, s.maxBytes))
+}
+
+// pick returns the headers to send to DSS, in a map of its own, and their key.
+func (s *selector) pick(h http.Header) (http.Header, key, error) {
+	picked := make(http.Header, len(s.names))
+	size := 0
+	for _, name := range s.names {
+		values := h[name]
+		if len(values) == 0 {
+			continue
+		}
+		for _, v := range values {
+			size += len(v)
+		}
+		if size > s.maxBytes {
+			return nil, key{}, s.tooLarge(size)
+		}
+		if name == "Cookie" {
+			if kept := s.cookies.filter(values); kept != "" {
+				picked[name] = []string{kept}
+			}
+			continue
+		}
+		if len(values) > 1 {
+			return nil, key{}, refuse(ErrMalformed, fmt.Sprintf("%d %s headers where one is allowed", len(values), name))
+		}
+		if !printable(values[0]) {
+			return nil, key{}, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters or is not UTF-8", name))
+		}
+		picked[name] = []string{values[0]}
+	}
+	for _, values := range picked {
+		if values[0] != "" {
+			return picked, s.key(picked), nil
+		}
+	}
+	return nil, key{}, errNoCredentials
+}
+
+// key covers the named headers of h in an injective encoding: for every name
+// the number of its values, then each value behind its length. Shifting a
+// byte from one value to the next changes it, and absent is not empty.
+func (s *selector) key(h http.Header) key {
+	b := s.keyer.buffer()
+	for _, name := range s.names {
+		values := h[name]
+		b.msg = binary.AppendUvarint(b.msg, uint64(len(values)))
+		for _, v := range values {
+			b.msg = binary.AppendUvarint(b.msg, uint64(len(v)))
+			b.msg = append(b.msg, v...)
+		}
+	}
+	return s.keyer.sum(b)
+}
+
+// keyer hashes identifying bytes under a random key of this process.
+//
+// It is GMAC, the tag of AES-GCM over the message as additional data, under
+// one fixed nonce: tag(m) = GHASH_H(m) + E_K(nonce), with H = E_K(0) unknown
+// to everybody outside. For two different messages chosen without knowledge
+// of tags, the tags collide exactly where H is a root of one non-zero
+// polynomial of degree at most blocks+1, where blocks counts the 16-byte
+// blocks of the longer message: with probability at most (blocks+1)/2^128,
+// plus AES's advantage over a random permutation. The fixed nonce would be
+// fatal for an authenticator that shows its tags, since two tags give an
+// equation in H. Here no tag is ever shown: not stored, sent, logged or
+// printed, and placement in the cache's table uses a second, independent
+// hash of the tag. All an adversary learns of a try is whether it collided.
+// So q tries against n entries succeed with probability at most
+// q * n * (blocks+1)/2^128: with 16 KiB messages, a million entries and 2^60
+// tries, 2^60 * 2^20 * 2^10 / 2^128 = 2^-38.
+//
+// Keys that must leave the process need another function (HMAC-SHA-256).
+type keyer struct {
+	mac  func(b *keyBuffer)
+	pool *sync.Pool
+}
+
+type keyBuffer struct {
+	msg []byte
+	tag [32]byte
+}
+
+// gcmNonce is fixed on purpose: see keyer.
+var gcmNonce = make([]byte, 12)
+
+func newKeyer() (keyer, error) {
+	secret := make([]byte, 32)
+	rand.Read(secret)
+	k := keyer{pool: &sync.Pool{New: func() any { return &keyBuffer{msg: make([]byte, 0, 2048)} }}}
+	block, err := aes.NewCipher(secret)
+	if err != nil {
+		return keyer{}, err
+	}
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		// FIPS-only mode allows no chosen nonce, whatever it is for.
+		k.mac = func(b *keyBuffer) {
+			h := hmac.New(sha256.New, secret)
+			h.Write(b.msg)
+			h.Sum(b.tag[:0])
+		}
+		return k, nil
+	}
+	k.mac = func(b *keyBuffer) { gcm.Seal(b.tag[:0], gcmNonce, nil, b.msg) }
+	return k, nil
+}
+
+func (k *keyer) buffer() *keyBuffer { return k.pool.Get().(*keyBuffer) }
+
+func (k *keyer) sum(b *keyBuffer) key {
+	k.mac(b)
+	sum := key(b.tag[:])
+	// The pool outlives the request; the visitor's credentials must not.
+	clear(b.msg)
+	b.msg = b.msg[:0]
+	k.pool.Put(b)
+	return sum
+}
+
+// cookieRule says which cookies identify a visitor.
+type cookieRule struct {
+	only    bool // the patterns name what is kept; otherwise what is dropped
+	byFirst [256][]string
+}
+
+// strayCookies change from request to request, or between visits, and mean
+// nothing to DSS. Keyed, they would make every request a new visitor.
+var strayCookies = []string{
+	"_ga", "_ga_*", "_gid", "_gat*", "_gcl_*", "__utm*", "_hj*", "_pk_*", "mp_*", "ajs_*", "amp_*", "amplitude_*",
+	"intercom-*", "_fbp", "_clck", "_clsk", "optimizely*",
+	// Load balancers. Not AWSELBAuthSessionCookie*, which is a sign-in.
+	"AWSALB", "AWSALBCORS", "AWSALBTG", "AWSALBTGCORS", "AWSELB", "AWSELBCORS",
+	"__cf_bm", "__cflb", "_cfuvid", "ARRAffinity*", "BIGipServer*",
+}
+
+func newCookieRule(only []string) (cookieRule, error) {
+	if only == nil {
+		return makeCookieRule(false, strayCookies), nil
+	}
+	if len(only) == 0 {
+		return cookieRule{}, errors.New("dssauth: Config.Cookies is empty: nil sends all but well-known stray ones; to send none, leave Cookie out of Config.Headers")
+	}
+	for _, p := range only {
+		if p == "" || strings.ContainsAny(p, "=;, \t") {
+			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %q is no cookie name: name cookies as in \"session\" or \"dss_*\"", p)
+		}
+		if _, err := path.Match(p, ""); err != nil {
+			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %q is no valid pattern: use * for any characters, as in \"dss_*\"", p)
+		}
+	}
+	return makeCookieRule(true, only), nil
+}
+
+func makeCookieRule(only bool, patterns []string) cookieRule {
+	rule := cookieRule{only: only}
+	for _, p := range patterns {
+		first, last := p[0], p[0]
+		if strings.IndexByte(`*?[\`, first) >= 0 {
+			first, last = 0, 255 // a name may begin with anything
+		}
+		for b := int(first); b <= int(last); b++ {
+			rule.byFirst[b] = append(rule.byFirst[b], p)
+		}
+	}
+	return rule
+}
+
+func (c *cookieRule) keeps(name string) bool {
+	if name == redirectCookie {
+		return false
+	}
+	if name == "" {
+		return !c.only
+	}
+	for _, p := range c.byFirst[name[0]] {
+		if matches(p, name) {
+			return c.only
+		}
+	}
+	return !c.only
+}
+
+func matches(pattern, name string) bool {
+	if i := strings.IndexAny(pattern, `*?[\`); i < 0 {
+		return pattern == name
+	} else if i == len(pattern)-1 && pattern[i] == '*' {
+		return strings.HasPrefix(name, pattern[:i])
+	}
+	ok, _ := path.Match(pattern, name) // the pattern was checked at construction
+	return ok
+}
+
+// filter returns the cookies to keep, each byte-identical and in its order,
+// joined as HTTP/2 joins them. A cookie that JSON cannot carry is dropped: a
+// neighbouring application's cookie must not lock a visitor out.
+func (c *cookieRule) filter(values []string) string {
+	var b strings.Builder
+	for pair := range pairs(values) {
+		if c.keeps(cookieName(pair)) && printable(pair) {
+			if b.Len() > 0 {
+				b.WriteString("; ")
+			}
+			b.WriteString(pair)
+		}
+	}
+	return b.String()
+}
+
+// pairs yields the cookies of some Cookie headers, without surrounding space.
+func pairs(values []string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for _, v := range values {
+			for pair := range strings.SplitSeq(v, ";") {
+				if pair = trim(pair); pair != "" && !yield(pair) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func trim(s string) string { return strings.Trim(s, " \t") }
+
+// cookieName is empty for a cookie without a name, which browsers send as
+// its bare value.
+func cookieName(pair string) string {
+	name, _, found := strings.Cut(pair, "=")
+	if !found {
+		return ""
+	}
+	return trim(name)
+}
+
+// printable reports whether JSON carries s unchanged and a log line could:
+// valid UTF-8 without control characters.
+func printable(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == 0x7f {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
+
+// defaultHeaders are what the samples of DSS identify a caller by.
+var defaultHeaders = []string{"Cookie", "Authorization"}
+
+func newSelector(headers, cookies []string, maxBytes int) (selector, error) {
+	names := []string{}
+	for _, h := range headers {
+		name := http.CanonicalHeaderKey(h)
+		if err := forwardable(h, name); err != nil {
+			return selector{}, err
+		}
+		if slices.Contains(names, name) {
+			return selector{}, fmt.Errorf("dssauth: Config.Headers: %q appears twice", h)
+		}
+		names = append(names, name)
+	}
+	switch {
+	case headers == nil:
+		names = defaultHeaders
+	case len(names) == 0:
+		return selector{}, errors.New("dssauth: Config.Headers is empty: nil means Cookie and Authorization")
+	case cookies != nil && !slices.Contains(names, "Cookie"):
+		return selector{}, errors.New("dssauth: Config.Cookies is set, but Config.Headers leaves Cookie out: add \"Cookie\" to it")
+	}
+	rule, err := newCookieRule(cookies)
+	if err != nil {
+		return selector{}, err
+	}
+	k, err := newKeyer()
+	return selector{names: names, cookies: rule, maxBytes: maxBytes, keyer: k}, err
+}
+
+// neverForwarded are about the connection or the message, not the visitor.
+var neverForwarded = []string{
+	"Connection", "Content-Encoding", "Content-Length", "Host", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
+	"Proxy-Connection", "Set-Cookie", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
+}
+
+func forwardable(given, name string) error {
+	switch dashed := strings.ReplaceAll(strings.ToUpper(name), "_", "-"); {
+	case !isToken(given):
+		return fmt.Errorf("dssauth: Config.Headers: %q is no header name: name headers as in \"X-Sso-Session\"", given)
+	case strings.HasPrefix(dashed, "X-DKU-"):
+		return fmt.Errorf("dssauth: Config.Headers: %q is never taken from a browser: DSS could read it as an order to act as somebody else; leave it out", given)
+	case slices.Contains(neverForwarded, name):
+		return fmt.Errorf("dssauth: Config.Headers: %q says nothing about a visitor: leave it out", given)
+	}
+	return nil
+}
+
+// isToken reports whether s may be a header's name (RFC 9110, 5.6.2).
+func isToken(s string) bool {
+	for _, c := range []byte(s) {
+		alphanumeric := '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
+		if !alphanumeric && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
