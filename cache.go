@@ -159,6 +159,16 @@ func (c *cache) makeRoom(owner string) {
 	}
 }
 
+// held returns how many unexpired answers the owner holds. The caller holds mu.
+func (c *cache) held(owner string, now int64) (count int) {
+	for e := c.byUser[owner]; e != nil; e = e.sibling {
+		if now < e.expires {
+			count++
+		}
+	}
+	return count
+}
+
 // drop removes the entry under k if DSS was asked for it before asked.
 // The caller holds mu.
 func (c *cache) drop(k key, asked int64) {

@@ -2,7 +2,6 @@ package dssauth
 
 import (
 	"hash/maphash"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,21 +19,12 @@ type churn struct {
 
 func newChurn() churn { return churn{seed: maphash.MakeSeed()} }
 
-// warnOfChurn is called before an answer is stored. The caller holds the
-// cache's mutex.
-func (m *Middleware) warnOfChurn(login string, header http.Header) {
-	c := &m.churn
-	if c.warned || login == "" || c.seen != nil && c.login != login {
-		return
-	}
-	count, now := 0, m.now()
-	for e := m.cache.byUser[login]; e != nil; e = e.sibling {
-		if now < e.expires {
-			count++
-		}
-	}
-	if count < m.cache.maxPerUser {
-		return
+// watch is called before an answer for login is stored, with the number of
+// answers that the user holds at most and now. It returns the names of the
+// cookies that change, once they are known.
+func (c *churn) watch(login string, header http.Header, limit, held int) (changing []string) {
+	if c.warned || held < limit || c.seen != nil && c.login != login {
+		return nil
 	}
 	values := make(map[string]uint64)
 	for pair := range pairs(header["Cookie"]) {
@@ -42,16 +32,21 @@ func (m *Middleware) warnOfChurn(login string, header http.Header) {
 	}
 	if c.seen == nil {
 		c.login, c.seen = login, values
-		return
+		return nil
 	}
-	var differ []string
-	for name := range maps.Keys(values) {
+	for name := range values {
 		if c.seen[name] != values[name] {
-			differ = append(differ, name)
+			changing = append(changing, name)
 		}
 	}
-	slices.Sort(differ)
+	slices.Sort(changing)
 	c.warned, c.seen = true, nil
-	m.log.Warn("dssauth: one user holds as many answers as Config.MaxEntriesPerUser allows: a cookie seems to change from request to request, "+
-		"so that each asks DSS; name the cookies that identify a visitor in Config.Cookies", "changing", strings.Join(differ, " "))
+	return changing
+}
+
+func (m *Middleware) warnOfChurn(changing []string) {
+	if len(changing) > 0 {
+		m.log.Warn("dssauth: one user holds as many answers as Config.MaxEntriesPerUser allows: a cookie seems to change from request to request, "+
+			"so that each asks DSS; name the cookies that identify a visitor in Config.Cookies", "changing", strings.Join(changing, " "))
+	}
 }

@@ -143,8 +143,6 @@ func (c *Config) check() error {
 	switch {
 	case c.Client == nil && c.Resolver == nil:
 		return errors.New("dssauth: Config.Client is missing: make one with dss.FromEnv or dss.New")
-	case c.Client != nil && c.Resolver != nil && c.Impersonation == NoImpersonation:
-		return errors.New("dssauth: Config.Client and Config.Resolver are both set: only impersonation uses both; leave one out")
 	case c.Client == nil && c.Impersonation != NoImpersonation:
 		return errors.New("dssauth: Config.Impersonation needs Config.Client")
 	case c.Resolver != nil && c.UserDetails:

@@ -134,25 +134,34 @@ func isLogin(s string) bool {
 
 // land judges what f brought, stores it and releases the waiters.
 func (m *Middleware) land(f *flight, id Identity, err error) {
-	c := m.cache
+	changing := m.store(f, id, err)
+	close(f.done)
+	// Logging may call whatever code an application plugged in: not under lock.
+	m.warnOfChurn(changing)
+	if errors.Is(err, ErrUnavailable) && m.trouble.due(m.now()) {
+		m.log.Warn("dssauth: a visitor could not be identified (said once a minute)", "error", withoutMessage(err))
+	}
+}
+
+func (m *Middleware) store(f *flight, id Identity, err error) (changing []string) {
+	c, now := m.cache, m.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	defer close(f.done)
 	c.removeFlight(f)
 	// Forgetting is remembered for as long as a lookup can last, no longer.
-	late := m.now()-f.asked > int64(m.timeout+grace)
-	store := !f.forgotten && !late && !c.closed
+	late := now-f.asked > int64(m.timeout+grace)
+	keep := !f.forgotten && !late && !c.closed
 	switch {
 	case err == nil:
 		f.entry = m.newEntry(f, id)
-		if at, was := c.forgotten[id.Login]; store && m.ttl > 0 && !(was && f.asked <= at) {
-			m.warnOfChurn(id.Login, f.header)
+		if at, was := c.forgotten[id.Login]; keep && m.ttl > 0 && !(was && f.asked <= at) {
+			changing = m.churn.watch(id.owner(), f.header, c.maxPerUser, c.held(id.owner(), now))
 			c.put(f.entry)
 		}
 	case errors.Is(err, ErrUnauthenticated):
 		f.err = err
 		c.drop(f.key, f.asked)
-		if store && m.refusalTTL > 0 && c.find(f.key) == nil {
+		if keep && m.refusalTTL > 0 && c.find(f.key) == nil {
 			c.refusals.Add(f.key, f.asked+int64(m.refusalTTL))
 		}
 	default:
@@ -161,6 +170,7 @@ func (m *Middleware) land(f *flight, id Identity, err error) {
 			f.entry, f.err = old, nil
 		}
 	}
+	return changing
 }
 
 // mayBridge reports whether old may be served although DSS did not confirm it.

@@ -61,7 +61,8 @@ type Middleware struct {
 	hooks         Hooks
 	log           *slog.Logger
 	counters      counters
-	churn         churn
+	churn         churn // guarded by cache.mu
+	trouble       nag
 
 	ttl, refusalTTL, staleIfError, timeout time.Duration
 

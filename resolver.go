@@ -59,6 +59,7 @@ type dssResolver struct {
 	notBefore atomic.Int64 // Retry-After, as told by DSS
 	accepted  atomic.Int64 // start of the newest call in which DSS accepted our credentials
 	rejected  atomic.Int64 // until when our credentials count as rejected
+	down      atomic.Bool // as last logged
 	ownCheck  singleflight.Group
 	rejection nag
 	forbidden nag
@@ -73,9 +74,6 @@ func newDSSResolver(c Config, now func() int64) *dssResolver {
 		Timeout:      breakerPause,
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerTrips },
 		IsSuccessful: func(err error) bool { return !tripsBreaker(err) },
-		OnStateChange: func(_ string, from, to gobreaker.State) {
-			d.log.Warn("dssauth: circuit breaker towards DSS", "from", from.String(), "to", to.String())
-		},
 	})
 	return d
 }
@@ -88,6 +86,7 @@ func (d *dssResolver) Resolve(ctx context.Context, identifying http.Header) (Ide
 	info, err := d.throughBreaker(ctx, func() (dss.AuthInfo, error) {
 		return d.client.AuthInfoFromBrowserHeaders(ctx, identifying)
 	})
+	d.logBreaker()
 	if err == nil {
 		d.vouch(asked)
 		return d.identity(ctx, info)
@@ -143,7 +142,7 @@ func (d *dssResolver) verdict(ctx context.Context, asked int64, err error) error
 		}
 	}
 	if reply.StatusCode == http.StatusForbidden && d.forbidden.due(d.now()) {
-		d.log.Error("dssauth: DSS does not let us ask who a browser is: give the API key, or the run-as user of this webapp, the right to", "error", err)
+		d.log.Error("dssauth: DSS does not let us ask who a browser is: give the API key, or the run-as user of this webapp, the right to", "error", withoutMessage(err))
 	}
 	return unavailable("DSS could not say", err, int64(min(reply.RetryAfter, maxRetryAfter)))
 }
@@ -174,7 +173,7 @@ func (d *dssResolver) checkOurselves(ctx context.Context) error {
 			d.rejected.Store(d.now() + int64(rejectionTime))
 			if d.rejection.due(d.now()) {
 				d.log.Error("dssauth: DSS REJECTS OUR OWN CREDENTIALS, so no visitor can be identified: "+
-					"replace the API key (DKU_API_KEY, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", err)
+					"replace the API key (DKU_API_KEY, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", withoutMessage(err))
 			}
 		}
 		return nil, err
@@ -213,6 +212,27 @@ func (d *dssResolver) throughBreaker(ctx context.Context, ask func() (dss.AuthIn
 		}
 	}
 	return d.breaker.Execute(ask)
+}
+
+// logBreaker says once when DSS is taken to be down, and once when it is back.
+func (d *dssResolver) logBreaker() {
+	down := d.breaker.State() != gobreaker.StateClosed
+	switch {
+	case d.down.Swap(down) == down:
+	case down:
+		d.log.Error("dssauth: DSS is down: visitors who are not known are refused until it answers")
+	default:
+		d.log.Info("dssauth: DSS is back")
+	}
+}
+
+// withoutMessage leaves out what DSS wrote: it may quote what it was sent.
+func withoutMessage(err error) string {
+	var reply *dss.Error
+	if errors.As(err, &reply) {
+		return fmt.Sprintf("DSS answered with status %d %s", reply.StatusCode, reply.Type)
+	}
+	return err.Error()
 }
 
 // busyError is DSS's own word that it must not be asked yet.
