@@ -26,18 +26,12 @@ func (d *DSS) OwnSettings(login string) string {
 	return string(d.settings[login])
 }
 
-// saveSettings stores what a user saved. Groups and the like are stored with
-// it and change nothing: the user is what AddUser says.
+// saveSettings stores what a user saved. Login, groups and the like are stored
+// with it and change nothing: the user is what AddUser says.
 func (d *DSS) saveSettings(login string, settings []byte) error {
 	var fields map[string]json.RawMessage
 	if !utf8.Valid(settings) || json.Unmarshal(settings, &fields) != nil || fields == nil {
 		return errors.New("own settings are one JSON object")
-	}
-	if raw, ok := fields["login"]; ok {
-		var of string
-		if json.Unmarshal(raw, &of) != nil || of != login {
-			return errors.New("these are another user's settings")
-		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,0 +1,154 @@
+package dsstest_test
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+// wireCase is one call of the official Python client: what it sent and what
+// it was answered.
+type wireCase struct {
+	Name     string
+	Requests []struct {
+		Method, Target string
+		Headers        map[string]string
+		RawBody        string `json:"raw_body"`
+	}
+	Replies []struct {
+		Status int
+		Body   json.RawMessage
+	}
+}
+
+// wireNames is what replaces the recording's own names, drawn anew for each
+// run, so that nothing can be made to fit them.
+type wireNames struct{ key, ticket, owner, other, unknown, cookie, value string }
+
+func newWireNames() wireNames {
+	return wireNames{
+		key: rand.Text(), ticket: rand.Text(), owner: rand.Text(), other: rand.Text(), unknown: rand.Text(),
+		cookie: "c_" + rand.Text(), value: rand.Text(),
+	}
+}
+
+func readWire(t *testing.T, to wireNames) []wireCase {
+	text, err := os.ReadFile("../dss/testdata/wire/recorded.json")
+	require.NoError(t, err)
+	basic := func(key string) string { return base64.StdEncoding.EncodeToString([]byte(key + ":")) }
+	renamed := strings.NewReplacer(
+		"dkuaps-EXAMPLEKEY", to.key, basic("dkuaps-EXAMPLEKEY"), basic(to.key),
+		"ticket-EXAMPLE", to.ticket,
+		"alice", to.owner, "bob", to.other,
+		"/users/x", "/users/"+to.unknown, "exist: x", "exist: "+to.unknown,
+		"dss_session=abc", to.cookie+"="+to.value,
+	).Replace(string(text))
+	var recording struct{ Cases []wireCase }
+	require.NoError(t, json.Unmarshal([]byte(renamed), &recording))
+	require.GreaterOrEqual(t, len(recording.Cases), 20, "cases of the recording")
+	return recording.Cases
+}
+
+// learn makes the fake know what a recorded reply tells of its users.
+func learn(fake *dsstest.Server, names wireNames, path string, reply json.RawMessage) {
+	var facts struct {
+		AuthIdentifier, Login, DisplayName, Email, UserProfile string
+		Groups                                                 []string
+		Secrets                                                json.RawMessage
+	}
+	if json.Unmarshal(reply, &facts) != nil {
+		return // an empty reply, or a page
+	}
+	user := dsstest.User{
+		Login: facts.AuthIdentifier + facts.Login, DisplayName: facts.DisplayName, Email: facts.Email,
+		Groups: facts.Groups, Profile: facts.UserProfile,
+		Admin: facts.AuthIdentifier+facts.Login == names.owner,
+	}
+	if user.Login == "" {
+		return
+	}
+	fake.AddUser(user)
+	if path == "/current-user" {
+		fake.SetOwnSettings(user.Login, string(reply))
+	} else if facts.Secrets != nil {
+		fake.SetOwnSettings(user.Login, `{"secrets": `+string(facts.Secrets)+`}`)
+	}
+}
+
+// The fake takes each recorded request, and answers as was recorded.
+func TestWire(t *testing.T) {
+	for _, base := range []string{"/dip/publicapi", "/public/api"} {
+		names := newWireNames()
+		for _, c := range readWire(t, names) {
+			t.Run(strings.Trim(base, "/")+"/"+c.Name, func(t *testing.T) { replay(t, base, names, c) })
+		}
+	}
+}
+
+func replay(t *testing.T, base string, names wireNames, c wireCase) {
+	fake := dsstest.NewServer(t)
+	// The recording's key and ticket are its owner's, an administrator.
+	fake.AddUser(dsstest.User{Login: names.owner, Admin: true})
+	fake.AddSession(names.cookie, names.value, names.owner)
+	if c.Replies[0].Status != http.StatusUnauthorized {
+		fake.AddAPIKey(names.key, names.owner)
+		fake.AddTicket(names.ticket, names.owner)
+	}
+	for i, sent := range c.Requests {
+		reply := c.Replies[i]
+		target := strings.TrimPrefix(sent.Target, "/dip/publicapi")
+		path, _, _ := strings.Cut(target, "?")
+		learn(fake, names, path, reply.Body)
+		var page string
+		if json.Unmarshal(reply.Body, &page) == nil && page != "" {
+			fake.Intercept(path, 1, dsstest.Respond(reply.Status, page))
+		}
+
+		req, err := http.NewRequest(sent.Method, fake.URL()+base+target, strings.NewReader(sent.RawBody))
+		require.NoError(t, err)
+		for name, value := range sent.Headers {
+			req.Header.Set(name, value)
+		}
+		status, body := send(t, req)
+		assert.Equal(t, reply.Status, status)
+
+		switch {
+		case page != "":
+			assert.Equal(t, page, body)
+		case sent.Method == http.MethodPut:
+			assert.Empty(t, body)
+			assert.Equal(t, sent.RawBody, fake.OwnSettings(names.owner), "what is stored is what was sent")
+		case path == "/auth/ticket-from-browser-headers":
+			assertTicketOf(t, fake, names.owner, body)
+		default:
+			want := decode(t, string(reply.Body))
+			if path == "/auth/info" && reply.Status == http.StatusOK && byOwnKey(sent.Headers) {
+				// The recording server gave one authSource whatever the
+				// credentials were; DSS tells a personal key apart.
+				want.(map[string]any)["authSource"] = "PERSONAL_API_KEY"
+			}
+			assert.Equal(t, want, decode(t, body))
+		}
+	}
+}
+
+func byOwnKey(headers map[string]string) bool {
+	return headers["Authorization"] != "" && headers["X-DKU-ProxyUser"] == ""
+}
+
+// assertTicketOf checks that the reply holds a ticket that acts as login.
+func assertTicketOf(t *testing.T, fake *dsstest.Server, login, reply string) {
+	t.Helper()
+	var ticket struct{ Msg string }
+	require.NoError(t, json.Unmarshal([]byte(reply), &ticket))
+	assert.Equal(t, login, whoAmI(t, fake, ticketOf(ticket.Msg)))
+}
