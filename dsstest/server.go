@@ -17,7 +17,7 @@ import (
 type Server struct {
 	*DSS
 	url      string
-	client   func() (*dss.Client, error)
+	client   *dss.Client
 	adminKey func() string
 	close    func()
 }
@@ -36,10 +36,12 @@ func NewServer(tb testing.TB) *Server {
 	s.adminKey = func() string { return key }
 	s.AddAPIKey(key, "")
 	s.close = serve(listener, s.DSS)
-	s.client = sync.OnceValues(func() (*dss.Client, error) {
-		return dss.New(dss.Config{URL: s.url, APIKey: key})
-	})
-	tb.Cleanup(s.Close)
+	tb.Cleanup(s.close)
+
+	if s.client, err = dss.New(dss.Config{URL: s.url, APIKey: key}); err != nil {
+		tb.Fatalf("dsstest: %v", err)
+	}
+	tb.Cleanup(s.client.CloseIdleConnections)
 	return s
 }
 
@@ -67,13 +69,7 @@ func (s *Server) URL() string { return s.url }
 
 // Client is a client of this DSS with the administrator's key. It is the same
 // one each time, so that its connections are reused.
-func (s *Server) Client() *dss.Client {
-	client, err := s.client()
-	if err != nil {
-		panic("dsstest: " + err.Error())
-	}
-	return client
-}
+func (s *Server) Client() *dss.Client { return s.client }
 
 // AdminKey is the API key that Client uses, for what takes a key in its
 // settings, and for [DSS.RemoveAPIKey].
@@ -81,9 +77,4 @@ func (s *Server) AdminKey() string { return s.adminKey() }
 
 // Close ends the server before its test ends: from then on, connections are
 // refused. It may be called more than once.
-func (s *Server) Close() {
-	s.close()
-	if client, err := s.client(); err == nil {
-		client.CloseIdleConnections()
-	}
-}
+func (s *Server) Close() { s.close() }

@@ -1,0 +1,107 @@
+package dsstest_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	fmt.Fprint(w, "hello ", id.Login)
+})
+
+func TestHello(t *testing.T) {
+	fake := dsstest.NewServer(t)
+	fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"analysts"}})
+	auth, _ := dssauth.New(dssauth.Config{Client: fake.Client()})
+	r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
+	r.AddCookie(fake.SignIn("ann"))
+	auth.Handler(hello).ServeHTTP(w, r)
+	if w.Body.String() != "hello ann" {
+		t.Errorf("ann was greeted with %q", w.Body)
+	}
+}
+
+// The package comment opens with TestHello as it stands here.
+func TestThePackageComment(t *testing.T) {
+	doc, err := os.ReadFile("dsstest.go")
+	require.NoError(t, err)
+	example, err := os.ReadFile("example_test.go")
+	require.NoError(t, err)
+	_, shown, _ := strings.Cut(string(doc), "//\n//\tfunc TestHello")
+	shown, _, found := strings.Cut(shown, "\n//\n")
+	require.True(t, found)
+	assert.Contains(t, string(example), "\nfunc TestHello"+strings.ReplaceAll(shown, "\n//\t", "\n")+"\n")
+}
+
+// A program serves the fake itself.
+func ExampleNew() {
+	fake := dsstest.New()
+	fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"analysts"}})
+	fake.AddAPIKey("ann-key", "ann")
+	server := httptest.NewServer(fake)
+	defer server.Close()
+
+	client, err := dss.New(dss.Config{URL: server.URL, APIKey: "ann-key"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	info, err := client.AuthInfo(context.Background())
+	fmt.Println(info.Login(), info.Groups, err)
+	// Output: ann [analysts] <nil>
+}
+
+// Whom DSS acted as is what a test of impersonation looks at.
+func ExampleDSS_LastCaller() {
+	fake := dsstest.New()
+	fake.AddUser(dsstest.User{Login: "ann"})
+	fake.AddAPIKey("key", "") // an administrator's
+	server := httptest.NewServer(fake)
+	defer server.Close()
+
+	admin, _ := dss.New(dss.Config{URL: server.URL, APIKey: "key"})
+	ann, _ := admin.As("ann")
+	err := ann.Do(context.Background(), "GET", "/projects/", nil, nil)
+	fmt.Println(fake.LastCaller(), err)
+	// Output: ann <nil>
+}
+
+// DSS is overloaded for one call.
+func ExampleDSS_Intercept() {
+	fake := dsstest.New()
+	fake.Intercept("/auth/info", 1, dsstest.Respond(429, "", "Retry-After", "3"))
+
+	w := httptest.NewRecorder()
+	fake.ServeHTTP(w, httptest.NewRequest("GET", "/dip/publicapi/auth/info", nil))
+	fmt.Println(w.Code, w.Header().Get("Retry-After"))
+	// Output: 429 3
+}
+
+// An application's other calls to DSS, answered by the test.
+func ExampleDSS_Handle() {
+	fake := dsstest.New()
+	fake.AddUser(dsstest.User{Login: "ann"})
+	fake.AddAPIKey("ann-key", "ann")
+	fake.Handle("GET /projects/{key}/datasets/", func(w http.ResponseWriter, r *http.Request, caller string) {
+		fmt.Fprintf(w, "datasets of %s for %s", r.PathValue("key"), caller)
+	})
+
+	r, w := httptest.NewRequest("GET", "/dip/publicapi/projects/SALES/datasets/", nil), httptest.NewRecorder()
+	r.SetBasicAuth("ann-key", "")
+	fake.ServeHTTP(w, r)
+	fmt.Println(w.Body)
+	// Output: datasets of SALES for ann
+}
