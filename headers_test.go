@@ -1,0 +1,419 @@
+package dssauth
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// selecting is a selector for these headers and cookies.
+func selecting(t testing.TB, headers, cookies []string) selector {
+	t.Helper()
+	s, err := newSelector(headers, cookies, 16<<10)
+	require.NoError(t, err)
+	return s
+}
+
+func TestKeysOfDifferentCredentialsDiffer(t *testing.T) {
+	headers := []string{"Cookie", "Authorization", "X-One", "X-Two"}
+	tests := []struct {
+		name string
+		a, b http.Header
+	}{
+		{"one byte of a cookie's value differs", http.Header{"Cookie": {"session=abcdefgh"}}, http.Header{"Cookie": {"session=abcdefgi"}}},
+		{"one bit of the first byte differs", http.Header{"Cookie": {"a=1"}}, http.Header{"Cookie": {"c=1"}}},
+		{"a cookie's name is in another case", http.Header{"Cookie": {"session=a"}}, http.Header{"Cookie": {"Session=a"}}},
+		{"a cookie's value is in another case", http.Header{"Cookie": {"session=a"}}, http.Header{"Cookie": {"session=A"}}},
+		{"a byte moved from the name to the value", http.Header{"Cookie": {"ab=c"}}, http.Header{"Cookie": {"a=bc"}}},
+		{"two cookies changed places", http.Header{"Cookie": {"a=1; b=2"}}, http.Header{"Cookie": {"b=2; a=1"}}},
+		{"a cookie came twice", http.Header{"Cookie": {"a=1"}}, http.Header{"Cookie": {"a=1; a=1"}}},
+		{"a second cookie was added", http.Header{"Cookie": {"a=1"}}, http.Header{"Cookie": {"a=1; b=2"}}},
+		{"only the second cookie differs", http.Header{"Cookie": {"a=1; b=2"}}, http.Header{"Cookie": {"a=1; b=3"}}},
+		{"only the last of many bytes differs", http.Header{"Cookie": {strings.Repeat("a", 16000) + "b"}}, http.Header{"Cookie": {strings.Repeat("a", 16000) + "c"}}},
+		{"one is the other's beginning", http.Header{"Authorization": {"Bearer abc"}}, http.Header{"Authorization": {"Bearer abcd"}}},
+		{"one ends in a space", http.Header{"Authorization": {"Bearer abc"}}, http.Header{"Authorization": {"Bearer abc "}}},
+		{"the API key differs beside the same cookie", http.Header{"Cookie": {"a=1"}, "Authorization": {"Bearer a"}}, http.Header{"Cookie": {"a=1"}, "Authorization": {"Bearer b"}}},
+		{"bytes moved from one header to the next", http.Header{"X-One": {"ab"}, "X-Two": {"c"}}, http.Header{"X-One": {"a"}, "X-Two": {"bc"}}},
+		{"all bytes moved to the next header", http.Header{"X-One": {"a"}}, http.Header{"X-Two": {"a"}}},
+		{"two headers changed their values", http.Header{"X-One": {"a"}, "X-Two": {"b"}}, http.Header{"X-One": {"b"}, "X-Two": {"a"}}},
+		{"a header is absent, not empty", http.Header{"Cookie": {"a=1"}}, http.Header{"Cookie": {"a=1"}, "X-One": {""}}},
+		{"another header is empty", http.Header{"Cookie": {"a=1"}, "X-One": {""}}, http.Header{"Cookie": {"a=1"}, "X-Two": {""}}},
+	}
+	s := selecting(t, headers, nil)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			rawA, err := s.raw(tt.a)
+			require.NoError(t, err)
+			rawB, err := s.raw(tt.b)
+			require.NoError(t, err)
+			assert.NotEqual(t, rawA, rawB, "raw keys")
+
+			_, keyA, err := s.pick(tt.a)
+			require.NoError(t, err)
+			_, keyB, err := s.pick(tt.b)
+			require.NoError(t, err)
+			assert.NotEqual(t, keyA, keyB, "keys of what DSS receives")
+		})
+	}
+}
+
+// What the raw key covers has not been looked at yet: any bytes may be in it.
+func TestRawKeysOfDifferentBytesDiffer(t *testing.T) {
+	s := selecting(t, nil, nil)
+	seen := map[key]string{}
+	for _, values := range [][]string{
+		{"a"}, {"a", ""}, {"", "a"}, {"a", "a"}, {"aa"}, {"a\x00"}, {"a\x00\x00"}, {"\x00a"}, {"\x01a"}, {"a\x01"},
+		{"a\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"}, {"a\xff"}, {"a,a"}, {"a; a"}, {"a;a"}, {" a"}, {"a "}, {"A"},
+	} {
+		for _, name := range []string{"Cookie", "Authorization"} {
+			k, err := s.raw(http.Header{name: values})
+			require.NoError(t, err)
+			said := fmt.Sprintf("%s: %q", name, values)
+			assert.Empty(t, seen[k], said)
+			seen[k] = said
+		}
+	}
+}
+
+func TestKeysOfTheSameCredentialsAreEqual(t *testing.T) {
+	tests := []struct {
+		name string
+		a, b http.Header
+	}{
+		{"a header is neither sent nor keyed", http.Header{"Cookie": {"a=1"}}, http.Header{"Cookie": {"a=1"}, "User-Agent": {"x"}, "X-Forwarded-For": {"::1"}}},
+		{"X-DKU headers are neither sent nor keyed", http.Header{"Cookie": {"a=1"}}, http.Header{"Cookie": {"a=1"}, "X-Dku-Proxyuser": {"admin"}, "X_dku_apiticket": {"t"}}},
+		{"a stray cookie is neither sent nor keyed", http.Header{"Cookie": {"a=1"}}, http.Header{"Cookie": {"_ga=GA1.2; a=1; AWSALB=xyz"}}},
+		{"cookies come in several headers", http.Header{"Cookie": {"a=1; b=2"}}, http.Header{"Cookie": {"a=1", "b=2"}}},
+		{"cookies come without the space", http.Header{"Cookie": {"a=1; b=2"}}, http.Header{"Cookie": {"a=1;b=2"}}},
+	}
+	s := selecting(t, nil, nil)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, keyA, err := s.pick(tt.a)
+			require.NoError(t, err)
+			_, keyB, err := s.pick(tt.b)
+			require.NoError(t, err)
+			assert.Equal(t, keyA, keyB)
+		})
+	}
+}
+
+func TestTwoMiddlewaresKeyDifferently(t *testing.T) {
+	h := http.Header{"Cookie": {"session=a"}}
+	one, two := selecting(t, nil, nil), selecting(t, nil, nil)
+	assert.NotEqual(t, one.key(h), two.key(h), "the key's secret is shared")
+}
+
+func TestHeadersPicked(t *testing.T) {
+	tests := []struct {
+		name     string
+		raw      http.Header
+		cookies  []string
+		want     http.Header
+		sentinel error
+	}{
+		{name: "two Authorization headers are malformed", raw: http.Header{"Authorization": {"Bearer a", "Bearer b"}}, sentinel: ErrMalformed},
+		{name: "the same Authorization header twice is malformed", raw: http.Header{"Authorization": {"Bearer a", "Bearer a"}}, sentinel: ErrMalformed},
+		{name: "two Authorization headers beside a good cookie are malformed", raw: http.Header{"Cookie": {"a=1"}, "Authorization": {"Bearer a", ""}}, sentinel: ErrMalformed},
+		{name: "an Authorization header with a line end is malformed", raw: http.Header{"Authorization": {"Bearer a\r\nX-DKU-ProxyUser: admin"}}, sentinel: ErrMalformed},
+		{name: "an Authorization header with a NUL is malformed", raw: http.Header{"Authorization": {"Bearer a\x00"}}, sentinel: ErrMalformed},
+		{name: "an Authorization header with a tab is malformed", raw: http.Header{"Authorization": {"Bearer\ta"}}, sentinel: ErrMalformed},
+		{name: "an Authorization header with DEL is malformed", raw: http.Header{"Authorization": {"Bearer a\x7f"}}, sentinel: ErrMalformed},
+		{name: "an Authorization header in Latin-1 is malformed", raw: http.Header{"Authorization": {"Bearer \xe9"}}, sentinel: ErrMalformed},
+		{name: "an Authorization header with half a surrogate pair is malformed", raw: http.Header{"Authorization": {"Bearer \xed\xa0\x80"}}, sentinel: ErrMalformed},
+		{name: "no header at all is nobody", raw: http.Header{}, sentinel: ErrUnauthenticated},
+		{name: "empty headers are nobody", raw: http.Header{"Cookie": {""}, "Authorization": {""}}, sentinel: ErrUnauthenticated},
+		{name: "separators without cookies are nobody", raw: http.Header{"Cookie": {"; ;\t;"}}, sentinel: ErrUnauthenticated},
+		{name: "stray cookies only are nobody", raw: http.Header{"Cookie": {"_ga=1; _gid=2"}}, sentinel: ErrUnauthenticated},
+		{name: "the redirect's marker only is nobody", raw: http.Header{"Cookie": {"dssauth_redirected=1"}}, sentinel: ErrUnauthenticated},
+		{name: "unreadable cookies only are nobody", raw: http.Header{"Cookie": {"a=\xff; b=\x01"}}, sentinel: ErrUnauthenticated},
+		{name: "none of the named cookies is nobody", raw: http.Header{"Cookie": {"other=1; nameless"}}, cookies: []string{"session"}, sentinel: ErrUnauthenticated},
+
+		{name: "a cookie with a control byte is dropped", raw: http.Header{"Cookie": {"a=1; b=\x01; c=3"}}, want: http.Header{"Cookie": {"a=1; c=3"}}},
+		{name: "a cookie with a line end is dropped", raw: http.Header{"Cookie": {"a=1; b=2\r\nX-DKU-ProxyUser: admin; c=3"}}, want: http.Header{"Cookie": {"a=1; c=3"}}},
+		{name: "a cookie with a tab inside is dropped", raw: http.Header{"Cookie": {"a=1; b=2\t2"}}, want: http.Header{"Cookie": {"a=1"}}},
+		{name: "a cookie with invalid UTF-8 is dropped", raw: http.Header{"Cookie": {"a=1; b=\xff; c=3"}}, want: http.Header{"Cookie": {"a=1; c=3"}}},
+		{name: "a cookie whose name JSON cannot carry is dropped", raw: http.Header{"Cookie": {"a=1; \xff=2"}}, want: http.Header{"Cookie": {"a=1"}}},
+		{name: "an unreadable stray cookie hurts nobody", raw: http.Header{"Cookie": {"_ga=\xff; a=1"}}, want: http.Header{"Cookie": {"a=1"}}},
+		{name: "the redirect's marker is dropped", raw: http.Header{"Cookie": {"a=1; dssauth_redirected=1"}}, want: http.Header{"Cookie": {"a=1"}}},
+		{name: "the redirect's marker is dropped although it is named", raw: http.Header{"Cookie": {"a=1; dssauth_redirected=1"}}, cookies: []string{"a", "dssauth*"}, want: http.Header{"Cookie": {"a=1"}}},
+		{name: "X-DKU headers are dropped however they are written", raw: http.Header{
+			"Cookie": {"a=1"}, "X-Dku-Proxyuser": {"admin"}, "X-DKU-ProxyUser": {"admin"}, "X-DKU-APITicket": {"t"}, "x-dku-proxyuser": {"admin"},
+			"X_DKU_ProxyUser": {"admin"}, "X_dku_proxyuser": {"admin"}, "X-Dku_Proxyuser": {"admin"}, "X-Dku-Callorigin": {"x"},
+		}, want: http.Header{"Cookie": {"a=1"}}},
+		{name: "headers that nobody named are dropped", raw: http.Header{"Cookie": {"a=1"}, "User-Agent": {"x"}, "X-Forwarded-For": {"::1"}, "Proxy-Authorization": {"Basic x"}}, want: http.Header{"Cookie": {"a=1"}}},
+
+		{name: "cookies are kept as they are, in their order", raw: http.Header{"Cookie": {`z="1 , 2"; a=%3D==; é=ü; a=2; =3; nameless; $Version=1`}}, want: http.Header{"Cookie": {`z="1 , 2"; a=%3D==; é=ü; a=2; =3; nameless; $Version=1`}}},
+		{name: "several Cookie headers are joined as HTTP/2 joins them", raw: http.Header{"Cookie": {"a=1; b=2", "c=3", "", "d=4"}}, want: http.Header{"Cookie": {"a=1; b=2; c=3; d=4"}}},
+		{name: "spaces around cookies do not count", raw: http.Header{"Cookie": {" a=1 ;b=2;\tc=3 ; "}}, want: http.Header{"Cookie": {"a=1; b=2; c=3"}}},
+		{name: "an empty cookie beside an API key is not sent", raw: http.Header{"Cookie": {""}, "Authorization": {"Bearer a"}}, want: http.Header{"Authorization": {"Bearer a"}}},
+		{name: "an API key is kept as it is", raw: http.Header{"Authorization": {"Basic a2V5Og==  "}}, want: http.Header{"Authorization": {"Basic a2V5Og==  "}}},
+		{name: "only the named cookies are kept", raw: http.Header{"Cookie": {"a=1; session=2; ab=3; Session=4; _ga=5; nameless"}}, cookies: []string{"session", "_ga"}, want: http.Header{"Cookie": {"session=2; _ga=5"}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := selecting(t, nil, tt.cookies)
+			got, k, err := s.pick(tt.raw)
+			if tt.sentinel != nil {
+				require.ErrorIs(t, err, tt.sentinel)
+				assert.Nil(t, got)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, tt.want, got)
+			assert.Equal(t, s.key(tt.want), k, "the key covers something else than what is sent")
+		})
+	}
+}
+
+func TestPickedHeadersAreACopy(t *testing.T) {
+	s := selecting(t, nil, nil)
+	h := http.Header{"Authorization": {"Bearer a"}}
+	picked, _, err := s.pick(h)
+	require.NoError(t, err)
+	h["Authorization"][0] = "Bearer b"
+	assert.Equal(t, "Bearer a", picked.Get("Authorization"))
+}
+
+func TestStrayCookiesAreDropped(t *testing.T) {
+	stray := []string{
+		"_ga", "_ga_R2D2C3PO", "_gid", "_gat", "_gat_gtag_UA_1", "_gcl_au", "_gcl_aw", "__utma", "__utmz", "_hjSession_1", "_hjid", "_pk_id.1.1fff",
+		"_pk_ses.1.1fff", "mp_0a1b_mixpanel", "ajs_anonymous_id", "ajs_user_id", "amp_6e403e", "amplitude_id_1", "intercom-session-x", "intercom-id-x",
+		"_fbp", "_clck", "_clsk", "optimizelyEndUserId", "optimizely_domain", "AWSALB", "AWSALBCORS", "AWSALBTG", "AWSALBTGCORS", "AWSELB", "AWSELBCORS",
+		"__cf_bm", "__cflb", "_cfuvid", "ARRAffinity", "ARRAffinitySameSite", "BIGipServerpool_dss",
+	}
+	for _, pattern := range strayCookies {
+		assert.True(t, slices.ContainsFunc(stray, func(name string) bool { return matches(pattern, name) }), "no cookie here is dropped for %q", pattern)
+	}
+	s := selecting(t, nil, nil)
+	for _, name := range stray {
+		picked, _, err := s.pick(http.Header{"Cookie": {"session=a; " + name + "=b"}})
+		require.NoError(t, err)
+		assert.Equal(t, "session=a", picked.Get("Cookie"), name)
+	}
+}
+
+func TestCookiesLikeStrayOnesAreKept(t *testing.T) {
+	s := selecting(t, nil, nil)
+	for _, name := range []string{
+		"AWSELBAuthSessionCookie", "AWSELBAuthSessionCookie-0", "AWSALBX", "_gax", "_gidx", "_GA", "ga", "x_ga", "_fbpx", "__cf_bmx", "_cfuvid2",
+		"dss_access_token", "JSESSIONID", "arraffinity", "bigipserver", "_pk", "mp", "intercom", "_oauth2_proxy", "__Host-session",
+	} {
+		kept := name + "=b"
+		picked, _, err := s.pick(http.Header{"Cookie": {kept}})
+		if assert.NoError(t, err, name) {
+			assert.Equal(t, kept, picked.Get("Cookie"))
+		}
+	}
+}
+
+func TestCookiesNamedByGlobs(t *testing.T) {
+	tests := []struct {
+		glob     string
+		yes, noo []string
+	}{
+		{"session", []string{"session"}, []string{"Session", "session2", "asession", ""}},
+		{"dss_*", []string{"dss_", "dss_access", "dss_*"}, []string{"dss", "DSS_access", "xdss_"}},
+		{"*_token", []string{"_token", "dss_token"}, []string{"dss_token2", "dss_Token"}},
+		{"a*z", []string{"az", "abcz"}, []string{"abc", "z"}},
+		{"*", []string{"a", "_ga", "AWSALB"}, []string{""}},
+		{"d?s", []string{"dss", "d_s"}, []string{"ds", "d__s"}},
+		{"[ab]c", []string{"ac", "bc"}, []string{"cc", "[ab]c"}},
+		{`\*`, []string{"*"}, []string{"a"}},
+	}
+	for _, tt := range tests {
+		rule, err := newCookieRule([]string{tt.glob})
+		require.NoError(t, err)
+		for _, name := range tt.yes {
+			assert.True(t, rule.keeps(name), "%q should keep %q", tt.glob, name)
+		}
+		for _, name := range tt.noo {
+			assert.False(t, rule.keeps(name), "%q should not keep %q", tt.glob, name)
+		}
+	}
+}
+
+func TestHeadersAsLargeAsAllowed(t *testing.T) {
+	s := selecting(t, nil, nil)
+	s.maxBytes = 300
+	fits := []http.Header{
+		{"Cookie": {strings.Repeat("a", 299)}},
+		{"Cookie": {strings.Repeat("a", 300)}},
+		{"Cookie": {strings.Repeat("a", 100), strings.Repeat("b", 100)}, "Authorization": {strings.Repeat("c", 100)}},
+		{"Cookie": {strings.Repeat("a", 300)}, "User-Agent": {strings.Repeat("b", 5000)}},
+	}
+	for _, h := range fits {
+		_, err := s.raw(h)
+		assert.NoError(t, err)
+		_, _, err = s.pick(h)
+		assert.NoError(t, err)
+	}
+
+	s.keyer.mac = func(*keyBuffer) { t.Error("hashed before its size was checked") }
+	tooLarge := []http.Header{
+		{"Cookie": {strings.Repeat("a", 301)}},
+		{"Authorization": {strings.Repeat("a", 301)}},
+		{"Authorization": {strings.Repeat("a", 1<<20)}},
+		{"Cookie": {strings.Repeat("a", 100), strings.Repeat("b", 101)}, "Authorization": {strings.Repeat("c", 100)}},
+		{"Cookie": {"_ga=" + strings.Repeat("stray", 100)}},
+	}
+	for _, h := range tooLarge {
+		_, err := s.raw(h)
+		assert.ErrorIs(t, err, ErrTooLarge)
+		_, _, err = s.pick(h)
+		assert.ErrorIs(t, err, ErrTooLarge)
+	}
+}
+
+func TestKeysAreDistinctAndSpread(t *testing.T) {
+	s := selecting(t, nil, nil)
+	const n = 100_000
+	seen := make(map[key]bool, n)
+	var ones [128]int
+	base := []byte("session=0123456789abcdef0123456789abcdef; other=0123456789")
+	variants := map[string]bool{}
+	for len(variants) < n {
+		// Close to each other: a few bytes differ, or the length does.
+		v := bytes.Clone(base[:len(base)-rand.IntN(8)])
+		for range 3 {
+			v[8+rand.IntN(32)] = "0123456789abcdef"[rand.IntN(16)]
+		}
+		if variants[string(v)] {
+			continue
+		}
+		variants[string(v)] = true
+		_, k, err := s.pick(http.Header{"Cookie": {string(v)}})
+		require.NoError(t, err)
+		require.False(t, seen[k], "two credentials, one key")
+		seen[k] = true
+		for bit := range ones {
+			ones[bit] += int(k[bit/8] >> (bit % 8) & 1)
+		}
+	}
+	for bit, count := range ones {
+		// Ten standard deviations.
+		assert.InDelta(t, n/2, count, 1600, "bit %d of the key is not random", bit)
+	}
+}
+
+func TestKeyingLeavesNoCredentialsBehind(t *testing.T) {
+	s := selecting(t, nil, nil)
+	b := s.keyer.buffer()
+	b.msg = append(b.msg, "Bearer canary"...)
+	left := b.msg
+	s.keyer.sum(b)
+	assert.NotContains(t, string(left), "canary")
+}
+
+// Where the process may use approved cryptography only, all of this holds as
+// well: the tests run once more in such a process.
+func TestKeysUnderFIPSOnly(t *testing.T) {
+	if os.Getenv("GODEBUG") == "fips140=only" {
+		t.Skip("this is that process")
+	}
+	exe, err := os.Executable()
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^(TestKey|TestRawKeys|TestHeadersPicked|TestHeadersAsLarge|FuzzSelect)")
+	cmd.Env = append(os.Environ(), "GODEBUG=fips140=only")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.Contains(t, string(out), "--- PASS: TestKeysAreDistinctAndSpread")
+	assert.Contains(t, string(out), "--- PASS: TestKeyIsHMACUnderFIPSOnly")
+}
+
+func TestKeyIsHMACUnderFIPSOnly(t *testing.T) {
+	s := selecting(t, nil, nil)
+	b := s.keyer.buffer()
+	b.msg = append(b.msg, "anything"...)
+	s.keyer.mac(b)
+	long := b.tag[16:]
+	if os.Getenv("GODEBUG") == "fips140=only" {
+		assert.NotEqual(t, make([]byte, 16), long, "a tag of 16 bytes: GMAC")
+	} else {
+		assert.Equal(t, make([]byte, 16), long, "a tag of 32 bytes: HMAC, the slow one")
+	}
+}
+
+// FuzzSelect takes two requests, each with two Cookie headers, an
+// Authorization header and an X-DKU one.
+func FuzzSelect(f *testing.F) {
+	f.Add("a=1; b=2", "c=3", "Bearer x", "a=1; b=2; c=3", "", "Bearer x")
+	f.Add("session=a; _ga=1", "", "", "session=a; _ga=2", "", "")
+	f.Add("ab", "c", "", "a", "bc", "")
+	f.Add("a=\xff; b=\x00", "dssauth_redirected=1", "", "b", "", "\x7f")
+	f.Add("", "", "", ";;; ;", "\t=\t;=;==", " ")
+	f.Add(strings.Repeat("a", 300), "", "", "a=1", strings.Repeat("; b=2", 60), "")
+	s := selecting(f, nil, nil)
+	s.maxBytes = 256
+	f.Fuzz(func(t *testing.T, cookieA, moreA, authA, cookieB, moreB, authB string) {
+		a := fuzzedHeader(cookieA, moreA, authA)
+		b := fuzzedHeader(cookieB, moreB, authB)
+		pickA, keyA, errA := s.pick(a)
+		pickB, keyB, errB := s.pick(b)
+		checkPick(t, &s, a, pickA, keyA, errA)
+		checkPick(t, &s, b, pickB, keyB, errB)
+		if errA == nil && errB == nil {
+			same := fmt.Sprintf("%q", pickA) == fmt.Sprintf("%q", pickB)
+			assert.Equal(t, same, keyA == keyB, "%q and %q", pickA, pickB)
+		}
+		rawA, rawErrA := s.raw(a)
+		rawB, rawErrB := s.raw(b)
+		if rawErrA == nil && rawErrB == nil && rawA == rawB {
+			assert.Equal(t, pickA, pickB, "one raw key, two picks")
+			assert.Equal(t, errA == nil, errB == nil)
+		}
+		// What one sends as it is may be what was picked of the other.
+		if rawErrA == nil && errB == nil && rawA == keyB {
+			require.NoError(t, errA)
+			assert.Equal(t, pickB, pickA, "found under another's key")
+		}
+	})
+}
+
+// fuzzedHeader leaves out empty cookies and is as net/http would make it.
+func fuzzedHeader(cookie, more, authorization string) http.Header {
+	h := http.Header{"X-Dku-Proxyuser": {"admin"}, "X_dku_apiticket": {"ticket"}}
+	for _, c := range []string{cookie, more} {
+		if c != "" {
+			h["Cookie"] = append(h["Cookie"], c)
+		}
+	}
+	if authorization != "" {
+		h["Authorization"] = []string{authorization}
+	}
+	return h
+}
+
+func checkPick(t *testing.T, s *selector, h, picked http.Header, k key, err error) {
+	again, sameKey, sameErr := s.pick(h)
+	assert.Equal(t, picked, again, "not the same twice")
+	assert.Equal(t, k, sameKey, "not the same key twice")
+	assert.Equal(t, err == nil, sameErr == nil)
+	if err != nil {
+		assert.Nil(t, picked)
+		assert.Contains(t, []int{400, 401, 431}, StatusCode(err))
+		return
+	}
+	for name, values := range picked {
+		assert.Contains(t, []string{"Cookie", "Authorization"}, name)
+		require.Len(t, values, 1)
+		assert.True(t, printable(values[0]), "%q", values[0])
+		assert.True(t, strings.Contains(strings.Join(h[name], ";"), strings.Split(values[0], "; ")[0]), "%q is not in %q", values[0], h[name])
+	}
+	repicked, rekey, err := s.pick(picked)
+	require.NoError(t, err, "%q", picked)
+	assert.Equal(t, picked, repicked, "picking what was picked changed it")
+	assert.Equal(t, k, rekey)
+	raw, err := s.raw(picked)
+	require.NoError(t, err)
+	assert.Equal(t, k, raw, "what was picked is found under another key when it is sent as it is")
+}
