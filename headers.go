@@ -34,25 +34,34 @@ type key [16]byte
 // raw returns the key of h's identifying headers exactly as they arrived.
 // Equal raw headers yield equal picks, so an answer found under the raw key
 // needs no look at the single cookies.
+//
+// The key covers an injective encoding: for every name the number of its
+// values, then each value behind its length. Shifting a byte from one value to
+// the next changes it, and absent is not empty.
 func (s *selector) raw(h http.Header) (key, error) {
-	size, some := 0, false
+	b := s.keyer.buffer()
+	size := 0
 	for _, name := range s.names {
-		for _, v := range h[name] {
-			size += len(v)
-			some = some || v != ""
+		values := h[name]
+		b.msg = binary.AppendUvarint(b.msg, uint64(len(values)))
+		for _, v := range values {
+			if size += len(v); size > s.maxBytes {
+				s.keyer.release(b)
+				return key{}, s.tooLarge()
+			}
+			b.msg = binary.AppendUvarint(b.msg, uint64(len(v)))
+			b.msg = append(b.msg, v...)
 		}
 	}
-	if !some {
+	if size == 0 {
+		s.keyer.release(b)
 		return key{}, errNoCredentials
 	}
-	if size > s.maxBytes {
-		return key{}, s.tooLarge(size)
-	}
-	return s.key(h), nil
+	return s.keyer.sum(b), nil
 }
 
-func (s *selector) tooLarge(size int) error {
-	return refuse(ErrTooLarge, fmt.Sprintf("the identifying headers have %d bytes, more than Config.MaxHeaderBytes (%d)", size, s.maxBytes))
+func (s *selector) tooLarge() error {
+	return refuse(ErrTooLarge, fmt.Sprintf("the identifying headers have more than Config.MaxHeaderBytes (%d) bytes", s.maxBytes))
 }
 
 // pick returns the headers to send to DSS, in a map of its own, and their key.
@@ -68,7 +77,7 @@ func (s *selector) pick(h http.Header) (http.Header, key, error) {
 			size += len(v)
 		}
 		if size > s.maxBytes {
-			return nil, key{}, s.tooLarge(size)
+			return nil, key{}, s.tooLarge()
 		}
 		if name == "Cookie" {
 			if kept := s.cookies.filter(values); kept != "" {
@@ -84,28 +93,8 @@ func (s *selector) pick(h http.Header) (http.Header, key, error) {
 		}
 		picked[name] = []string{values[0]}
 	}
-	for _, values := range picked {
-		if values[0] != "" {
-			return picked, s.key(picked), nil
-		}
-	}
-	return nil, key{}, errNoCredentials
-}
-
-// key covers the named headers of h in an injective encoding: for every name
-// the number of its values, then each value behind its length. Shifting a
-// byte from one value to the next changes it, and absent is not empty.
-func (s *selector) key(h http.Header) key {
-	b := s.keyer.buffer()
-	for _, name := range s.names {
-		values := h[name]
-		b.msg = binary.AppendUvarint(b.msg, uint64(len(values)))
-		for _, v := range values {
-			b.msg = binary.AppendUvarint(b.msg, uint64(len(v)))
-			b.msg = append(b.msg, v...)
-		}
-	}
-	return s.keyer.sum(b)
+	k, err := s.raw(picked)
+	return picked, k, err
 }
 
 // keyer hashes identifying bytes under a random key of this process.
@@ -166,11 +155,16 @@ func (k *keyer) buffer() *keyBuffer { return k.pool.Get().(*keyBuffer) }
 func (k *keyer) sum(b *keyBuffer) key {
 	k.mac(b)
 	sum := key(b.tag[:])
-	// The pool outlives the request; the visitor's credentials must not.
+	k.release(b)
+	return sum
+}
+
+// release puts b back empty: the pool outlives the request, and the visitor's
+// credentials must not.
+func (k *keyer) release(b *keyBuffer) {
 	clear(b.msg)
 	b.msg = b.msg[:0]
 	k.pool.Put(b)
-	return sum
 }
 
 // cookieRule says which cookies identify a visitor.

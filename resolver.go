@@ -59,7 +59,7 @@ type dssResolver struct {
 	notBefore atomic.Int64 // Retry-After, as told by DSS
 	accepted  atomic.Int64 // start of the newest call in which DSS accepted our credentials
 	rejected  atomic.Int64 // until when our credentials count as rejected
-	down      atomic.Bool // as last logged
+	down      atomic.Bool  // as last logged
 	ownCheck  singleflight.Group
 	rejection nag
 	forbidden nag
