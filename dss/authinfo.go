@@ -1,0 +1,285 @@
+package dss
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+)
+
+// AuthInfo is what DSS says about a caller. Replies that leave open who it is
+// never become one: see [Client.AuthInfo].
+type AuthInfo struct {
+	// AuthSource is how the caller authenticated, as in USER_FROM_UI and
+	// PERSONAL_API_KEY. It is empty where DSS does not say.
+	AuthSource string
+
+	// Via names those in between, where DSS names them.
+	Via []string
+
+	// AuthIdentifier is the login of a user or the id of an API key, and empty
+	// where nobody is signed in. Use Login to tell them apart.
+	AuthIdentifier string
+
+	// Groups are the user's groups. They are nil where DSS named none at all, as
+	// for API keys without a user.
+	Groups []string
+
+	// UserProfile is the user's profile, as in DESIGNER.
+	UserProfile string
+
+	// AssociatedDSSUser is the login that the caller acts on, where DSS names it.
+	AssociatedDSSUser string
+
+	// UserForImpersonation is the login that jobs of the caller run as.
+	UserForImpersonation string
+
+	// Secrets are the user's secrets, if asked for by WithSecrets.
+	Secrets []Secret
+}
+
+// Login returns the login of the user that the caller is. It is empty where
+// nobody is signed in, and for an API key that is no user, whatever its id looks
+// like.
+func (a AuthInfo) Login() string {
+	switch {
+	case a.IsNobody():
+		return ""
+	case strings.Contains(strings.ToUpper(a.AuthSource), "API_KEY") && a.AuthSource != "PERSONAL_API_KEY":
+		return ""
+	case a.AssociatedDSSUser != "":
+		return a.AssociatedDSSUser
+	case a.AuthSource == "USER_FROM_UI":
+		return a.AuthIdentifier
+	case a.AuthSource == "" && a.Groups != nil:
+		return a.AuthIdentifier // only users have groups
+	}
+	return ""
+}
+
+// IsNobody reports whether DSS answered that nobody is signed in.
+func (a AuthInfo) IsNobody() bool { return a.AuthIdentifier == "" }
+
+// Secret is a user's secret. It prints as its name.
+type Secret struct {
+	Name  string
+	value func() string
+}
+
+// Value returns what is secret.
+func (s Secret) Value() string {
+	if s.value == nil {
+		return ""
+	}
+	return s.value()
+}
+
+// String tells the name.
+func (s Secret) String() string { return fmt.Sprintf("secret %q [redacted]", s.Name) }
+
+// GoString is String, for %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// LogValue is String, for slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// AuthInfoOption changes what is asked of DSS about a caller.
+type AuthInfoOption func(*authInfoOptions)
+
+type authInfoOptions struct{ secrets bool }
+
+// WithSecrets asks for the user's secrets as well.
+func WithSecrets() AuthInfoOption {
+	return func(o *authInfoOptions) { o.secrets = true }
+}
+
+// AuthInfo returns whom DSS takes this client for.
+//
+// A reply outside 2xx is an [*Error]. A reply that does not say for certain who
+// the caller is (no authIdentifier, a login with control characters or with
+// spaces at its ends, a member twice, in another case or of another type, a
+// login page) is an error that wraps [ErrUnexpectedReply].
+//
+// DSS: GET /auth/info
+func (c *Client) AuthInfo(ctx context.Context, options ...AuthInfoOption) (AuthInfo, error) {
+	return c.authInfo(ctx, call{method: http.MethodGet, path: "/auth/info"}, options)
+}
+
+// AuthInfoFromBrowserHeaders returns the user whose browser sent h: what DSS
+// makes of the cookies and credentials among them. Of h, the X-DKU headers are
+// left out; several Cookie headers become one. A name other than Cookie with
+// several values is an error, and so are values that are not valid UTF-8.
+//
+// Errors are those of [Client.AuthInfo]. An [*Error] that is NotAuthenticated
+// means that DSS does not know the browser, or that it rejects the credentials
+// of this client; AuthInfo tells which.
+//
+// DSS: POST /auth/info-from-browser-headers
+func (c *Client) AuthInfoFromBrowserHeaders(ctx context.Context, h http.Header, options ...AuthInfoOption) (AuthInfo, error) {
+	k, err := browserCall("/auth/info-from-browser-headers", h)
+	if err != nil {
+		return AuthInfo{}, err
+	}
+	return c.authInfo(ctx, k, options)
+}
+
+func (c *Client) authInfo(ctx context.Context, k call, options []AuthInfoOption) (AuthInfo, error) {
+	var o authInfoOptions
+	for _, option := range options {
+		option(&o)
+	}
+	k.read, k.limit = true, maxReplyBytes
+	k.path += "?withSecrets=False"
+	if o.secrets {
+		k.path = strings.Replace(k.path, "False", "True", 1)
+	}
+	body, err := c.call(ctx, k)
+	if err != nil {
+		return AuthInfo{}, err
+	}
+	info, err := decodeAuthInfo(body)
+	if err != nil {
+		return AuthInfo{}, k.unexpected(err)
+	}
+	if !o.secrets {
+		info.Secrets = nil
+	}
+	return info, nil
+}
+
+func decodeAuthInfo(body []byte) (AuthInfo, error) {
+	members, err := parseObject(body)
+	if err != nil {
+		return AuthInfo{}, fmt.Errorf("the body %w", err)
+	}
+	r := newReader(members, "authSource", "via", "authIdentifier", "groups", "userProfile",
+		"associatedDSSUser", "associatedDSSUSer", "userForImpersonation", "secrets")
+	var a AuthInfo
+	r.text("authSource", &a.AuthSource)
+	r.text("authIdentifier", &a.AuthIdentifier)
+	r.texts("groups", &a.Groups)
+	r.text("userProfile", &a.UserProfile)
+	r.text("userForImpersonation", &a.UserForImpersonation)
+	r.associatedUser(&a.AssociatedDSSUser)
+	r.secrets("secrets", &a.Secrets)
+	a.Via = r.via()
+	if !r.has("authIdentifier") {
+		r.fail("authIdentifier", errors.New("is missing"))
+	}
+	if a.AuthIdentifier != "" {
+		r.name("authIdentifier", a.AuthIdentifier)
+	} else if a.AssociatedDSSUser != "" {
+		r.fail("associatedDSSUser", errors.New("is there, and authIdentifier is empty"))
+	}
+	if r.err != nil {
+		return AuthInfo{}, r.err
+	}
+	return a, nil
+}
+
+// name refuses what cannot be a login.
+func (r *reader) name(member, login string) {
+	if err := checkName(login); err != nil {
+		r.fail(member, err)
+	}
+}
+
+// associatedUser reads a login that documentation and samples spell in two ways,
+// and give as a string or as an object with a login.
+func (r *reader) associatedUser(to *string) {
+	for _, spelling := range []string{"associatedDSSUser", "associatedDSSUSer"} {
+		if !r.has(spelling) {
+			continue
+		}
+		login, err := parseUser(r.values[spelling])
+		switch {
+		case err != nil:
+			r.fail(spelling, err)
+		case login == "" && r.isNobody():
+		case *to != "" && *to != login:
+			r.fail(spelling, errors.New("differs from its other spelling"))
+		default:
+			r.name(spelling, login)
+			*to = login
+		}
+	}
+}
+
+// isNobody reports whether the reply is that nobody is signed in, where an empty
+// associated user says the same once more.
+func (r *reader) isNobody() bool { return string(r.values["authIdentifier"]) == `""` }
+
+func parseUser(value []byte) (string, error) {
+	if value[0] != '{' {
+		return parseString(value)
+	}
+	members, err := parseObject(value)
+	if err != nil {
+		return "", err
+	}
+	var login string
+	r := newReader(members, "login")
+	r.text("login", &login)
+	if r.err == nil && !r.has("login") {
+		r.fail("login", errors.New("is missing"))
+	}
+	if r.err != nil {
+		return "", fmt.Errorf("is an object whose %w", r.err)
+	}
+	return login, nil
+}
+
+// via reads what identifies nobody, and so may be of any shape: the strings of a
+// list, or nothing.
+func (r *reader) via() []string {
+	elements, err := parseArray(r.values["via"])
+	if err != nil {
+		return nil
+	}
+	via := []string{}
+	for _, element := range elements {
+		if s, err := parseString(element); err == nil {
+			via = append(via, s)
+		}
+	}
+	return via
+}
+
+func (r *reader) secrets(name string, to *[]Secret) {
+	if !r.has(name) {
+		return
+	}
+	elements, err := parseArray(r.values[name])
+	if err != nil {
+		r.fail(name, err)
+		return
+	}
+	for _, element := range elements {
+		secret, err := parseSecret(element)
+		if err != nil {
+			r.fail(name, fmt.Errorf("has an element that %w", err))
+			return
+		}
+		*to = append(*to, secret)
+	}
+}
+
+func parseSecret(element []byte) (Secret, error) {
+	members, err := parseObject(element)
+	if err != nil {
+		return Secret{}, err
+	}
+	var name, value string
+	r := newReader(members, "name", "value")
+	r.text("name", &name)
+	r.text("value", &value)
+	if r.err == nil && !r.has("name") {
+		r.fail("name", errors.New("is missing"))
+	}
+	if r.err != nil {
+		return Secret{}, fmt.Errorf("is a secret whose %w", r.err)
+	}
+	return Secret{Name: name, value: func() string { return value }}, nil
+}

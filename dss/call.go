@@ -1,0 +1,169 @@
+package dss
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// defaultTimeout ends calls whose context has no deadline.
+const defaultTimeout = 30 * time.Second
+
+const (
+	maxReplyBytes    = 1 << 20  // who someone is, tickets, users
+	maxSettingsBytes = 16 << 20 // own settings
+	maxJSONBytes     = 64 << 20 // what Do decodes
+)
+
+// call is one call of the API.
+type call struct {
+	method string
+	path   string // relative to the API, escaped, with its query
+	name   string // what errors call the path, where that must not be shown
+
+	body        io.Reader
+	contentType string
+
+	read   bool      // changes nothing, so it may be tried twice
+	stream bool      // takes as long as it takes
+	to     io.Writer // gets the reply of a stream
+	limit  int64     // bytes of the reply; 0: it is of no interest
+	hidden []string  // parts of the body that a reply may repeat, and no error may show
+}
+
+// errorf is fmt.Errorf with the call before it.
+func (k call) errorf(format string, args ...any) error {
+	name := k.name
+	if name == "" {
+		name, _, _ = strings.Cut(k.path, "?")
+	}
+	return fmt.Errorf("dss: %s %s: "+format, append([]any{k.method, name}, args...)...)
+}
+
+// unexpected is the error of a reply that says something else than it should.
+func (k call) unexpected(err error) error {
+	return k.errorf("%w: %w", ErrUnexpectedReply, err)
+}
+
+// call calls DSS and returns the body of a 2xx reply.
+func (c *Client) call(ctx context.Context, k call) ([]byte, error) {
+	if err := c.check(); err != nil {
+		return nil, k.errorf("%w", err)
+	}
+	u, err := apiURL(c.dss.base, k.path)
+	if err != nil {
+		return nil, k.errorf("its path is refused: %w", err)
+	}
+	ctx, cancel := c.deadline(ctx, k.stream)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, k.method, "", k.body)
+	if err != nil {
+		return nil, k.errorf("%w", err)
+	}
+	req.URL = u
+	if k.contentType != "" {
+		req.Header.Set("Content-Type", k.contentType)
+	}
+
+	reply, used, err := c.sendTwice(req, k.read)
+	if err != nil {
+		return nil, k.errorf("%w", cleanError{err})
+	}
+	defer reply.Body.Close()
+	if reply.StatusCode < 200 || reply.StatusCode > 299 {
+		body, _ := io.ReadAll(io.LimitReader(reply.Body, maxErrorBytes))
+		return nil, newError(reply, body, func(text string) string { return redactAll(used.redact(text), k.hidden) })
+	}
+	return k.receive(reply.Body)
+}
+
+func (k call) receive(body io.ReadCloser) ([]byte, error) {
+	switch {
+	case k.to != nil:
+		if _, err := io.Copy(k.to, body); err != nil {
+			return nil, k.errorf("passing on the reply: %w", err)
+		}
+		return nil, nil
+	case k.limit == 0:
+		discard(body)
+		return nil, nil
+	}
+	data, err := io.ReadAll(io.LimitReader(body, k.limit+1))
+	if err != nil {
+		return nil, k.errorf("reading the reply: %w", cleanError{err})
+	}
+	if int64(len(data)) > k.limit {
+		return nil, k.unexpected(fmt.Errorf("the body is longer than %d MiB", k.limit>>20))
+	}
+	return data, nil
+}
+
+// deadline adds the client's own limits to those of ctx.
+func (c *Client) deadline(ctx context.Context, stream bool) (context.Context, context.CancelFunc) {
+	if ctx == nil {
+		return nil, func() {} // refused by http.NewRequestWithContext
+	}
+	limit := c.dss.timeout
+	if _, ok := ctx.Deadline(); !ok && !stream && (limit == 0 || limit > defaultTimeout) {
+		limit = defaultTimeout
+	}
+	if limit == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, limit)
+}
+
+// sendTwice sends a read once more if DSS dropped the connection before it
+// answered. net/http does so on its own where a connection was kept for long,
+// and then it is not done again.
+func (c *Client) sendTwice(req *http.Request, read bool) (*http.Response, *credentials, error) {
+	if !read {
+		return c.roundTrip(req)
+	}
+	var connections atomic.Int32
+	var answered atomic.Bool
+	traced := req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn:              func(httptrace.GotConnInfo) { connections.Add(1) },
+		GotFirstResponseByte: func() { answered.Store(true) },
+	}))
+	reply, used, err := c.roundTrip(traced)
+	if err == nil || !isReset(err) || answered.Load() || connections.Load() > 1 {
+		return reply, used, err
+	}
+	body, ok := rewound(req)
+	if !ok {
+		return reply, used, err
+	}
+	req.Body = body
+	return c.roundTrip(req)
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// cleanError shows an error of the network as one short line: some quote what
+// the server sent.
+type cleanError struct{ err error }
+
+func (e cleanError) Error() string { return clean(e.err.Error(), 300) }
+func (e cleanError) Unwrap() error { return e.err }
+
+// jsonBody returns v as the body of a call.
+func jsonBody(v any) (io.Reader, error) {
+	data, err := encode(v)
+	if err != nil {
+		return nil, err
+	}
+	return bytes.NewReader(data), nil
+}
+
+const typeJSON = "application/json"

@@ -1,0 +1,159 @@
+package dss
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+const (
+	headerTicket     = "X-DKU-APITicket"
+	headerProxyUser  = "X-DKU-ProxyUser"
+	headerCallOrigin = "X-DKU-CallOrigin"
+)
+
+// caller is whom a client calls as: with fixed credentials, with tickets from a
+// source, or not at all.
+type caller struct {
+	kind    string // in words
+	acts    bool   // as someone; must not be made to act as someone else
+	fixed   *credentials
+	tickets *ticketSource
+	err     error // why no call can be made
+}
+
+// credentials are kept behind functions, because fmt prints what it finds in
+// unexported fields.
+type credentials struct {
+	set    func(http.Header) // those headers that say who calls, all together
+	secret func() string
+}
+
+func callerWithKey(key string) caller {
+	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(key+":"))
+	return caller{kind: "API key", fixed: &credentials{
+		set:    func(h http.Header) { h.Set("Authorization", basic) },
+		secret: func() string { return key },
+	}}
+}
+
+func callerWithTicket(kind, ticket string) caller {
+	return caller{kind: kind, fixed: ticketCredentials(ticket)}
+}
+
+func ticketCredentials(ticket string) *credentials {
+	return &credentials{
+		set:    func(h http.Header) { h.Set(headerTicket, ticket) },
+		secret: func() string { return ticket },
+	}
+}
+
+// current returns the credentials to send now. On any doubt it returns none, so
+// that nothing is sent.
+func (a caller) current(ctx context.Context) (*credentials, error) {
+	switch {
+	case a.err != nil:
+		return nil, a.err
+	case a.tickets != nil:
+		return a.tickets.current(ctx)
+	case a.fixed != nil:
+		return a.fixed, nil
+	}
+	return nil, errors.New("no credentials")
+}
+
+// redact cuts the credentials out of text that DSS sent.
+func (c *credentials) redact(text string) string {
+	secret := c.secret()
+	return strings.NewReplacer(
+		secret, "[redacted]",
+		base64.StdEncoding.EncodeToString([]byte(secret+":")), "[redacted]",
+	).Replace(text)
+}
+
+// As returns a copy of the client that acts as the user login, by an
+// administrator's rights to do so: DSS refuses the calls of others. A webapp
+// that acts as its visitor better uses [Client.WithTicketSource].
+//
+// A login that is empty, blank, not valid UTF-8, or has control characters or
+// spaces at its ends is refused, and so are clients that act as someone
+// already. A login outside ASCII is sent as UTF-8.
+func (c *Client) As(login string) (*Client, error) {
+	own, err := c.mayAct()
+	if err != nil {
+		return nil, fmt.Errorf("dss: As: %w", err)
+	}
+	if err := checkName(login); err != nil {
+		return nil, fmt.Errorf("dss: As: login %q %w", clip(login, 100), err)
+	}
+	return c.acting(caller{kind: own.kind + " acting as a user", fixed: &credentials{
+		set: func(h http.Header) {
+			own.fixed.set(h)
+			h.Set(headerProxyUser, login)
+		},
+		secret: own.fixed.secret,
+	}}), nil
+}
+
+// WithTicket returns a copy of the client that calls with ticket in place of its
+// own credentials: as the user for whom [Client.TicketFromBrowserHeaders]
+// returned it. How long a ticket lives is up to DSS; see
+// [Client.WithTicketSource].
+//
+// What cannot be a ticket is refused, and so are clients that act as someone
+// already.
+func (c *Client) WithTicket(ticket string) (*Client, error) {
+	if _, err := c.mayAct(); err != nil {
+		return nil, fmt.Errorf("dss: WithTicket: %w", err)
+	}
+	if err := checkTicket(ticket); err != nil {
+		return nil, fmt.Errorf("dss: WithTicket: %w", err)
+	}
+	return c.acting(callerWithTicket("ticket of a user", ticket)), nil
+}
+
+// WithTicketSource returns a copy of the client that calls with tickets from
+// source in place of its own credentials. The source is asked at the first call,
+// and again after DSS rejected the ticket it gave; calls at the same time share
+// its answer. It is asked from a goroutine of its own, with a context that ends
+// after 30 seconds and is no caller's.
+//
+// A call whose ticket is rejected is made once more if the source gives another
+// one, and if its body can be sent twice: no body, JSON, or a reader that
+// [http.NewRequest] knows how to rewind.
+//
+// Where the source fails, panics or gives what cannot be a ticket, the call
+// fails with its error and nothing is sent. The same goes for every call where
+// source is nil or the client acts as someone already.
+func (c *Client) WithTicketSource(source func(context.Context) (string, error)) *Client {
+	_, err := c.mayAct()
+	if err == nil && source == nil {
+		err = errors.New("the source is nil")
+	}
+	if err != nil {
+		return c.acting(caller{kind: "no credentials", err: fmt.Errorf("WithTicketSource: %w", err)})
+	}
+	return c.acting(caller{kind: "tickets of a user", tickets: &ticketSource{fetch: source}})
+}
+
+// mayAct returns the client's own credentials if it does not act as someone.
+func (c *Client) mayAct() (caller, error) {
+	if err := c.check(); err != nil {
+		return caller{}, err
+	}
+	if c.as.acts {
+		return caller{}, errors.New("this client acts as a user already; use the one it was made from")
+	}
+	return c.as, nil
+}
+
+func (c *Client) acting(as caller) *Client {
+	as.acts = true
+	if c == nil {
+		return &Client{as: as}
+	}
+	return &Client{dss: c.dss, as: as}
+}

@@ -1,0 +1,64 @@
+package dss
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Client calls one DSS as one caller. It is safe for concurrent use, and is made
+// once and kept: each one from [New] has connections of its own, which the
+// copies that act as users share.
+type Client struct {
+	dss *instance
+	as  caller
+}
+
+// instance is a DSS and the way to it, shared by the copies of a client.
+type instance struct {
+	base       *url.URL
+	wire       http.RoundTripper
+	timeout    time.Duration // for a call as a whole; 0: none
+	from       string        // where the settings came from, in words
+	callOrigin string
+}
+
+// String tells the URL of DSS, the kind of credentials, and where the settings
+// came from, as in dss.Client(https://dss.example, API key, from DKU_DSS_URL).
+func (c *Client) String() string {
+	if c.check() != nil {
+		return "dss.Client(not made by dss.New)"
+	}
+	return fmt.Sprintf("dss.Client(%s, %s, from %s)", c.dss.base, c.as.kind, c.dss.from)
+}
+
+// GoString is String, for %#v.
+func (c *Client) GoString() string { return c.String() }
+
+// Format is String, whatever the verb.
+func (c *Client) Format(s fmt.State, _ rune) { fmt.Fprint(s, c.String()) }
+
+// LogValue is String, for slog.
+func (c *Client) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// CloseIdleConnections closes the connections that no call is using, this
+// client's and those of its copies. The client may be used afterwards.
+func (c *Client) CloseIdleConnections() {
+	if c.check() != nil {
+		return
+	}
+	if w, ok := c.dss.wire.(interface{ CloseIdleConnections() }); ok {
+		w.CloseIdleConnections()
+	}
+}
+
+// check refuses clients that were not made by New or FromEnv.
+func (c *Client) check() error {
+	if c == nil || c.dss == nil {
+		return errors.New("this client was not made by dss.New or dss.FromEnv")
+	}
+	return nil
+}

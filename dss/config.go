@@ -1,0 +1,227 @@
+package dss
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// Config says which DSS to call, and with which credentials.
+//
+// It prints without its credentials, but fmt cannot be kept from showing them
+// where a Config sits in an unexported field of another struct.
+type Config struct {
+	// URL is where DSS is, as in https://dss.example or
+	// https://example.com/dss. Required.
+	URL string
+
+	// APIKey is a personal or global API key of DSS. One of APIKey and Ticket
+	// is required.
+	APIKey string `json:"-"`
+
+	// Ticket is what DSS gives to processes that it starts, in DKU_API_TICKET.
+	Ticket string `json:"-"`
+
+	// HTTPClient gives the transport and the timeout to call with; its redirect
+	// policy and its cookies are not used. Nil, or one without a Transport,
+	// means a transport that suits DSS: 64 idle connections are kept, and a
+	// proxy named by the environment is used for https only. Refused together
+	// with the TLS fields below, which are the transport's to say.
+	HTTPClient *http.Client
+
+	// RootCAs are the authorities that may sign DSS's certificate. Nil means the
+	// system's.
+	RootCAs *x509.CertPool
+
+	// Certificates are shown to a DSS, or a proxy before it, that asks for a
+	// client certificate.
+	Certificates []tls.Certificate
+
+	// InsecureSkipVerify accepts any certificate, and so anybody in between, who
+	// can then read the credentials. Prefer RootCAs.
+	InsecureSkipVerify bool
+}
+
+// String tells the URL and the kind of credentials.
+func (c Config) String() string {
+	return "dss.Config{URL: " + quoteURL(c.URL) + ", " + credentialKind(c) + "}"
+}
+
+// GoString is String, for %#v.
+func (c Config) GoString() string { return c.String() }
+
+// Format is String, whatever the verb.
+func (c Config) Format(s fmt.State, _ rune) { fmt.Fprint(s, c.String()) }
+
+// LogValue is String, for slog.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+func credentialKind(c Config) string {
+	switch {
+	case c.APIKey != "":
+		return "API key"
+	case c.Ticket != "":
+		return "ticket"
+	}
+	return "no credentials"
+}
+
+// New returns a client for the DSS that cfg describes. It calls nothing: wrong
+// settings fail here, wrong credentials at the first call.
+//
+// Plain http to a host that is not local, and InsecureSkipVerify, are logged as
+// warnings to slog's default logger.
+func New(cfg Config) (*Client, error) {
+	return newClient(cfg, origin{from: "Config"})
+}
+
+// origin is what only FromEnv knows about the settings.
+type origin struct {
+	from       string              // the source, in words
+	fields     map[string]string   // what the source calls the fields of Config
+	callOrigin string              // X-DKU-CallOrigin, or ""
+	pinned     []*x509.Certificate // DSS's own certificate or its authority; nil: see Config
+	inside     bool                // we run inside DSS: no proxy is in between
+}
+
+// field is what the source calls a field of Config.
+func (o origin) field(name string) string {
+	if f, ok := o.fields[name]; ok {
+		return f
+	}
+	return "Config." + name
+}
+
+func newClient(cfg Config, o origin) (*Client, error) {
+	base, err := parseBaseURL(o.field("URL"), cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	own, err := ownCredentials(cfg, o)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.HTTPClient != nil && (cfg.RootCAs != nil || len(cfg.Certificates) > 0 || cfg.InsecureSkipVerify) {
+		return nil, errors.New("dss: Config.HTTPClient: it has TLS settings of its own; set RootCAs, Certificates and InsecureSkipVerify on its Transport")
+	}
+
+	in := &instance{base: base, from: o.from, callOrigin: o.callOrigin}
+	if cfg.HTTPClient != nil {
+		if cfg.HTTPClient.Timeout < 0 {
+			return nil, fmt.Errorf("dss: Config.HTTPClient: Timeout %v is negative; 0 means none", cfg.HTTPClient.Timeout)
+		}
+		in.timeout = cfg.HTTPClient.Timeout
+		in.wire = cfg.HTTPClient.Transport
+	}
+	if in.wire == nil {
+		in.wire = newWire(cfg, base, o)
+	}
+	warn(cfg, base)
+	return &Client{dss: in, as: own}, nil
+}
+
+func ownCredentials(cfg Config, o origin) (caller, error) {
+	key, ticket := o.field("APIKey"), o.field("Ticket")
+	switch {
+	case cfg.APIKey != "" && cfg.Ticket != "":
+		return caller{}, fmt.Errorf("dss: %s and %s are both set; set one of them", key, ticket)
+	case cfg.APIKey != "":
+		if err := checkAPIKey(cfg.APIKey); err != nil {
+			return caller{}, fmt.Errorf("dss: %s: %w", key, err)
+		}
+		return callerWithKey(cfg.APIKey), nil
+	case cfg.Ticket != "":
+		if err := checkTicket(cfg.Ticket); err != nil {
+			return caller{}, fmt.Errorf("dss: %s: %w", ticket, err)
+		}
+		return callerWithTicket("ticket", cfg.Ticket), nil
+	}
+	return caller{}, fmt.Errorf("dss: %s and %s are both empty; set one of them", key, ticket)
+}
+
+func warn(cfg Config, base *url.URL) {
+	if base.Scheme == "http" && !isLocal(base.Hostname()) {
+		slog.Default().Warn("dss: credentials and identities go to DSS unencrypted; use https", "url", base.String())
+	}
+	if cfg.InsecureSkipVerify {
+		slog.Default().Warn("dss: DSS's certificate is not checked, so that anybody in between can read the credentials; trust its authority instead", "url", base.String())
+	}
+}
+
+func isLocal(host string) bool {
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// apiPath is where DSS's API is under the URL of DSS.
+const apiPath = "/dip/publicapi"
+
+// parseBaseURL returns the URL of DSS without a slash at its end. Errors name
+// the field and quote the value, unless that may hold a password.
+func parseBaseURL(field, value string) (*url.URL, error) {
+	fail := func(why string) (*url.URL, error) {
+		return nil, fmt.Errorf("dss: %s %s: %s", field, quoteURL(value), why)
+	}
+	if value == "" {
+		return nil, fmt.Errorf("dss: %s is empty; set it to where DSS is, as in https://dss.example", field)
+	}
+	if strings.ContainsFunc(value, isSpaceOrControl) {
+		return fail("spaces and control characters are not allowed")
+	}
+	if strings.Contains(value, "@") {
+		return fail("a user name or password is not allowed; the credentials have a setting of their own")
+	}
+	if scheme, _, ok := strings.Cut(value, "://"); !ok && !strings.HasPrefix(value, "file:") {
+		return fail("scheme is required, as in https://dss.example")
+	} else if s := strings.ToLower(scheme); s != "https" && s != "http" {
+		return fail("scheme must be https or http, as in https://dss.example")
+	}
+	u, err := url.Parse(value)
+	if err != nil {
+		return fail("it is not a URL, as https://dss.example is")
+	}
+	switch {
+	case u.Hostname() == "":
+		return fail("host is required, as in https://dss.example")
+	case u.RawQuery != "" || u.ForceQuery:
+		return fail("a query is not allowed; end it before the ?")
+	case strings.Contains(value, "#"):
+		return fail("a fragment is not allowed; end it before the #")
+	case strings.HasSuffix(u.Host, ":") || u.Port() != "" && !isPort(u.Port()):
+		return fail("port must be between 1 and 65535")
+	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), apiPath):
+		return fail("leave out " + apiPath + ", which is added to it")
+	case checkPath(strings.TrimRight(u.EscapedPath(), "/")) != nil:
+		return fail("its path must be a plain one, as in https://example.com/dss")
+	}
+	u.Host = strings.ToLower(u.Host)
+	u.Path = strings.TrimRight(u.Path, "/")
+	u.RawPath = strings.TrimRight(u.RawPath, "/")
+	return u, nil
+}
+
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
+}
+
+// quoteURL quotes a URL for people without what may be a credential in it.
+func quoteURL(value string) string {
+	if strings.Contains(value, "@") {
+		return "(not shown, it may hold a password)"
+	}
+	if i := strings.IndexAny(value, "?#"); i >= 0 {
+		value = value[:i+1] + "…"
+	}
+	return strconv.Quote(clip(value, 200))
+}

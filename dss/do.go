@@ -1,0 +1,67 @@
+package dss
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"reflect"
+)
+
+// Do calls any endpoint of DSS as whoever this client is. The path is what comes
+// after /dip/publicapi, escaped and with its query if it has one, as in
+// "/projects/KEY/datasets/?includeShared=true". Absolute URLs, empty segments
+// (//), dot segments, backslashes, fragments and control characters are refused.
+//
+// The body is in: none where it is nil; its bytes where it is an [io.Reader],
+// which is closed if it is an [io.Closer]; else in as JSON. The reply goes to
+// out: nowhere where it is nil; its bytes where it is an [io.Writer]; else out
+// is a pointer that JSON of at most 64 MiB is decoded into.
+//
+// With a reader or a writer a call takes as long as its context lets it, and an
+// [io.Writer] gets as much as DSS sends. Other calls end after 30 seconds where
+// the context has no deadline. GET and HEAD are tried once more when DSS drops
+// the connection before it answers; other methods never are.
+//
+// A reply outside 2xx is an [*Error], of which an [io.Writer] gets nothing.
+func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
+	k := call{method: method, path: path}
+	k.read = method == http.MethodGet || method == http.MethodHead
+
+	var err error
+	switch in := in.(type) {
+	case nil:
+	case io.Reader:
+		k.body, k.contentType, k.stream = in, "application/octet-stream", true
+	default:
+		if k.body, err = jsonBody(in); err != nil {
+			return k.errorf("in: %w", err)
+		}
+		k.contentType = typeJSON
+	}
+	switch to := out.(type) {
+	case nil:
+	case io.Writer:
+		k.to, k.stream = to, true
+	default:
+		// Before the call: it may be one that changes something.
+		if v := reflect.ValueOf(out); v.Kind() != reflect.Pointer || v.IsNil() {
+			return k.errorf("out: %T is neither an io.Writer nor a pointer to decode JSON into", out)
+		}
+		k.limit = maxJSONBytes
+	}
+
+	reply, err := c.call(ctx, k)
+	if err != nil || k.limit == 0 {
+		return err
+	}
+	if err := json.Unmarshal(reply, out); err != nil {
+		var wrongType *json.UnmarshalTypeError
+		if errors.As(err, &wrongType) {
+			return k.unexpected(err)
+		}
+		return k.unexpected(errors.New("the body is not JSON"))
+	}
+	return nil
+}

@@ -1,0 +1,43 @@
+// Package dss calls the API of a Dataiku DSS instance: who am I, who is this
+// browser, what a user may be asked about, one's own settings, and every other
+// endpoint through [Client.Do] and [Client.Transport].
+//
+//	client, err := dss.FromEnv() // inside DSS, on a laptop, or on a server
+//	if err != nil {
+//		return err
+//	}
+//	who, err := client.AuthInfoFromBrowserHeaders(ctx, r.Header)
+//
+// # Whom a client calls as
+//
+// A [Client] calls DSS as one caller and never changes its mind. [New] and
+// [FromEnv] give one that calls with its own API key or ticket.
+// [Client.WithTicket] and [Client.WithTicketSource] give a copy that calls as
+// the user a ticket was made for, in place of its own credentials: this is the
+// way DSS documents for webapps. [Client.As] gives a copy that calls as any
+// user, which takes an administrator's credentials. A client that acts as
+// someone cannot be made to act as someone else, and when it cannot get the
+// rights it was made for, its calls fail; they never fall back to others.
+//
+// Credentials are set in the last step before the wire, where any that the
+// caller of [Client.Transport] put there are removed.
+//
+// # What can go wrong
+//
+// A reply outside 2xx is an [*Error]. So is a redirect: none is followed,
+// because Go sends custom headers, and with them the credentials, to wherever it
+// is redirected. A 2xx reply that is not what was asked for, such as a proxy's
+// login page, is an error that wraps [ErrUnexpectedReply]. Everything else
+// comes from the network or the context.
+//
+// Replies are bounded, and calls end after 30 seconds where their context has
+// no deadline of its own. Reads are tried once more when DSS drops the
+// connection before it answers; writes never are.
+//
+// # Credentials in print
+//
+// Nothing here prints a credential: clients, settings and secrets show what
+// they are and not what they hold, also with %#v and in slog. A [Config] is a
+// plain struct and redacts itself, but fmt does not ask it to where it sits in
+// an unexported field of another struct. Keep the client, not the Config.
+package dss

@@ -1,0 +1,151 @@
+package dss
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+)
+
+// parseDocument reads a settings object. Everything but its three changeable
+// members may be anything; those may be absent, null, or of their own type.
+func parseDocument(body []byte) (*document, error) {
+	members, err := parseObject(body)
+	if err != nil {
+		return nil, fmt.Errorf("the body %w", err)
+	}
+	r := newReader(members, memberProperties, memberSecrets, memberCredentials)
+	for _, name := range []string{memberProperties, memberCredentials} {
+		if r.has(name) {
+			if _, err := parseObject(r.values[name]); err != nil {
+				r.fail(name, err)
+			}
+		}
+	}
+	if r.has(memberSecrets) {
+		r.secretElements()
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return &document{members: members}, nil
+}
+
+func (r *reader) secretElements() {
+	elements, err := parseArray(r.values[memberSecrets])
+	if err != nil {
+		r.fail(memberSecrets, err)
+		return
+	}
+	for _, element := range elements {
+		if _, err := parseObject(element); err != nil {
+			r.fail(memberSecrets, fmt.Errorf("has an element that %w", err))
+			return
+		}
+	}
+}
+
+// value returns a member of the document, or nil where it is absent or null.
+func (d *document) value(name string) json.RawMessage {
+	for _, m := range d.members {
+		if m.name == name && !isNull(m.value) {
+			return m.value
+		}
+	}
+	return nil
+}
+
+// section returns the members of an object in the document.
+func (d *document) section(name string) []member {
+	members, _ := parseObject(d.value(name)) // sound since parseDocument
+	return members
+}
+
+// hiding keeps a credential that is put into the document out of errors.
+func (d *document) hiding(credential string) *document {
+	d.hidden = append(d.hidden, credential)
+	return d
+}
+
+func (d *document) put(name string, value json.RawMessage) { d.members = put(d.members, name, value) }
+
+// set sets a member of an object in the document, if the fields are sound.
+func (d *document) set(section, name string, value any, fields ...field) {
+	if d.check(fields...) {
+		d.put(section, joinObject(put(d.section(section), name, mustEncode(value))))
+	}
+}
+
+// remove removes a member of an object in the document. Where there is none the
+// document stays as it is to the byte.
+func (d *document) remove(section, name string) {
+	members := d.section(section)
+	kept := slices.DeleteFunc(slices.Clone(members), func(m member) bool { return m.name == name })
+	if len(kept) < len(members) {
+		d.put(section, joinObject(kept))
+	}
+}
+
+func (d *document) secrets() []json.RawMessage {
+	elements, _ := parseArray(d.value(memberSecrets)) // sound since parseDocument
+	return elements
+}
+
+func (d *document) putSecrets(elements []json.RawMessage) {
+	d.put(memberSecrets, slices.Concat([]byte("["), join(elements), []byte("]")))
+}
+
+func (d *document) removeSecret(name string) {
+	elements := d.secrets()
+	kept := slices.DeleteFunc(slices.Clone(elements), func(element json.RawMessage) bool { return secretIsNamed(element, name) })
+	if len(kept) < len(elements) {
+		d.putSecrets(kept)
+	}
+}
+
+func secretIsNamed(element json.RawMessage, name string) bool {
+	members, _ := parseObject(element)
+	for _, m := range members {
+		if m.name == "name" {
+			found, err := parseString(m.value)
+			return err == nil && found == name
+		}
+	}
+	return false
+}
+
+// put sets a member in its place, or adds it at the end.
+func put(members []member, name string, value json.RawMessage) []member {
+	for i := range members {
+		if members[i].name == name {
+			members[i].value = value
+			return members
+		}
+	}
+	return append(members, member{name: name, rawName: mustEncode(name), value: value})
+}
+
+func joinObject(members []member) json.RawMessage {
+	parts := make([]json.RawMessage, len(members))
+	for i, m := range members {
+		parts[i] = slices.Concat(m.rawName, []byte(":"), m.value)
+	}
+	return slices.Concat([]byte("{"), join(parts), []byte("}"))
+}
+
+func join(parts []json.RawMessage) []byte {
+	raw := make([][]byte, len(parts))
+	for i, part := range parts {
+		raw[i] = part
+	}
+	return bytes.Join(raw, []byte(","))
+}
+
+// mustEncode encodes what always can be: strings, and structs of them.
+func mustEncode(v any) json.RawMessage {
+	data, err := encode(v)
+	if err != nil {
+		panic("dss: " + err.Error())
+	}
+	return data
+}

@@ -1,0 +1,232 @@
+package dss
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// ErrNotConfigured is what FromEnv returns where no setting names a DSS. Settings
+// that are there and wrong are other errors.
+var ErrNotConfigured = errors.New("dss: no DSS is configured: neither DKU_API_TICKET (inside DSS), nor DKU_DSS_URL and DKU_API_KEY, nor ~/.dataiku/config.json is there")
+
+// FromEnv returns a client for the DSS that the surroundings name. The first of
+// these that is there counts, and if it is wrong that is an error: the next one
+// might be another DSS, or other rights. A variable that is empty is not there.
+//
+//  1. Inside DSS: DKU_API_TICKET, with DKU_BACKEND_PORT, DKU_BACKEND_HOST
+//     (127.0.0.1 where it is not there) and DKU_BACKEND_PROTOCOL (http). With https,
+//     DKU_SERVER_CERT is the certificate to trust, in PEM or, after "b64:", in
+//     base64: DSS's own, whatever host name it is for, or its authority's.
+//     Without it the system's authorities are trusted.
+//  2. DKU_DSS_URL with DKU_API_KEY. DKU_NO_CHECK_CERTIFICATE, set to anything
+//     but false, accepts any certificate.
+//  3. The file ~/.dataiku/config.json of the official clients, and in it the
+//     instance that DKU_DEFAULT_INSTANCE or else default_instance names.
+//
+// DKU_CALL_ORIGIN, if set, is sent along as the header X-DKU-CallOrigin.
+func FromEnv() (*Client, error) {
+	cfg, o, err := configFromEnv()
+	if err != nil {
+		return nil, err
+	}
+	o.callOrigin = os.Getenv("DKU_CALL_ORIGIN")
+	if strings.ContainsFunc(o.callOrigin, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return nil, fmt.Errorf("dss: DKU_CALL_ORIGIN %q: a header cannot carry it", clip(o.callOrigin, 100))
+	}
+	return newClient(cfg, o)
+}
+
+func configFromEnv() (Config, origin, error) {
+	switch {
+	case os.Getenv("DKU_API_TICKET") != "":
+		return configInsideDSS()
+	case os.Getenv("DKU_DSS_URL") != "" || os.Getenv("DKU_API_KEY") != "":
+		return configFromVariables()
+	}
+	return configFromFile()
+}
+
+func configInsideDSS() (Config, origin, error) {
+	o := origin{from: "DKU_API_TICKET", inside: true, fields: map[string]string{"URL": "DKU_BACKEND_HOST", "Ticket": "DKU_API_TICKET"}}
+	protocol := getenv("DKU_BACKEND_PROTOCOL", "http")
+	if protocol != "http" && protocol != "https" {
+		return Config{}, o, fmt.Errorf("dss: DKU_BACKEND_PROTOCOL %q: it must be http or https", protocol)
+	}
+	port := os.Getenv("DKU_BACKEND_PORT")
+	if port == "" {
+		return Config{}, o, errors.New("dss: DKU_BACKEND_PORT is empty; DSS sets it together with DKU_API_TICKET")
+	}
+	if !isPort(port) {
+		return Config{}, o, fmt.Errorf("dss: DKU_BACKEND_PORT %q: it must be between 1 and 65535", port)
+	}
+	host := getenv("DKU_BACKEND_HOST", "127.0.0.1")
+	bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if strings.ContainsAny(bare, `/\?#@[]`) || strings.Contains(bare, ":") && net.ParseIP(bare) == nil {
+		return Config{}, o, fmt.Errorf("dss: DKU_BACKEND_HOST %s: it must be a host name or an address, as in 127.0.0.1", quoteURL(host))
+	}
+	if certificate := os.Getenv("DKU_SERVER_CERT"); certificate != "" && protocol == "https" {
+		pinned, err := parseCertificates(certificate)
+		if err != nil {
+			return Config{}, o, fmt.Errorf("dss: DKU_SERVER_CERT: %w", err)
+		}
+		o.pinned = pinned
+	}
+	return Config{
+		URL:    protocol + "://" + net.JoinHostPort(bare, port),
+		Ticket: os.Getenv("DKU_API_TICKET"),
+	}, o, nil
+}
+
+func configFromVariables() (Config, origin, error) {
+	o := origin{from: "DKU_DSS_URL", fields: map[string]string{"URL": "DKU_DSS_URL", "APIKey": "DKU_API_KEY"}}
+	cfg := Config{URL: os.Getenv("DKU_DSS_URL"), APIKey: os.Getenv("DKU_API_KEY")}
+	if cfg.URL == "" {
+		return Config{}, o, errors.New("dss: DKU_API_KEY is set and DKU_DSS_URL is not; set it to where DSS is, as in https://dss.example")
+	}
+	if cfg.APIKey == "" {
+		return Config{}, o, errors.New("dss: DKU_DSS_URL is set and DKU_API_KEY is not; set it to an API key of that DSS")
+	}
+	noCheck := os.Getenv("DKU_NO_CHECK_CERTIFICATE")
+	cfg.InsecureSkipVerify = noCheck != "" && !strings.EqualFold(noCheck, "false")
+	return cfg, o, nil
+}
+
+const maxConfigFileBytes = 1 << 20
+
+func configFromFile() (Config, origin, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return Config{}, origin{}, ErrNotConfigured
+	}
+	file := filepath.Join(home, ".dataiku", "config.json")
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, origin{}, ErrNotConfigured
+	}
+	if err != nil {
+		return Config{}, origin{}, fmt.Errorf("dss: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxConfigFileBytes+1))
+	if err != nil {
+		return Config{}, origin{}, fmt.Errorf("dss: %w", err)
+	}
+	if len(data) > maxConfigFileBytes {
+		return Config{}, origin{}, fmt.Errorf("dss: %s: it is longer than 1 MiB", file)
+	}
+	name, cfg, err := parseConfigFile(data, os.Getenv("DKU_DEFAULT_INSTANCE"))
+	if err != nil {
+		return Config{}, origin{}, fmt.Errorf("dss: %s: %w", file, err)
+	}
+	at := fmt.Sprintf("%s: dss_instances %q: ", file, name)
+	return cfg, origin{from: fmt.Sprintf("%s, instance %q", file, name), fields: map[string]string{"URL": at + "url", "APIKey": at + "api_key"}}, nil
+}
+
+// parseConfigFile returns the settings of one instance, and its name: the given
+// one, or the file's default where that is empty.
+func parseConfigFile(data []byte, name string) (string, Config, error) {
+	members, err := parseObject(data)
+	if err != nil {
+		return "", Config{}, fmt.Errorf("it %w", err)
+	}
+	r := newReader(members, "dss_instances", "default_instance")
+	var fallback string
+	r.text("default_instance", &fallback)
+	if r.err != nil {
+		return "", Config{}, r.err
+	}
+	by := "DKU_DEFAULT_INSTANCE"
+	if name == "" {
+		name, by = fallback, "default_instance"
+	}
+	if name == "" {
+		return "", Config{}, errors.New("default_instance is missing; set it, or DKU_DEFAULT_INSTANCE, to the name of an instance")
+	}
+	instance, err := findInstance(r.values["dss_instances"], name)
+	if err != nil {
+		return "", Config{}, fmt.Errorf("dss_instances %w", err)
+	}
+	if instance == nil {
+		return "", Config{}, fmt.Errorf("dss_instances has no %q, which %s names", name, by)
+	}
+	cfg, err := parseInstance(instance)
+	if err != nil {
+		return "", Config{}, fmt.Errorf("dss_instances %q: %w", name, err)
+	}
+	return name, cfg, nil
+}
+
+func findInstance(instances []byte, name string) (json.RawMessage, error) {
+	if instances == nil {
+		return nil, errors.New("is missing")
+	}
+	members, err := parseObject(instances)
+	for _, m := range members {
+		if m.name == name {
+			return m.value, nil
+		}
+	}
+	return nil, err
+}
+
+func parseInstance(instance []byte) (Config, error) {
+	members, err := parseObject(instance)
+	if err != nil {
+		return Config{}, fmt.Errorf("it %w", err)
+	}
+	var cfg Config
+	r := newReader(members, "url", "api_key", "no_check_certificate")
+	r.text("url", &cfg.URL)
+	r.text("api_key", &cfg.APIKey)
+	r.flag("no_check_certificate", &cfg.InsecureSkipVerify)
+	if r.err == nil && cfg.APIKey == "" {
+		r.fail("api_key", errors.New("is missing"))
+	}
+	return cfg, r.err
+}
+
+// parseCertificates reads PEM, or base64 of PEM or DER after "b64:".
+func parseCertificates(value string) ([]*x509.Certificate, error) {
+	data := []byte(value)
+	if encoded, ok := strings.CutPrefix(value, "b64:"); ok {
+		var err error
+		if data, err = base64.StdEncoding.DecodeString(strings.TrimSpace(encoded)); err != nil {
+			return nil, errors.New("what follows b64: is not base64")
+		}
+		if certificates, err := x509.ParseCertificates(data); err == nil && len(certificates) > 0 {
+			return certificates, nil
+		}
+	}
+	var certificates []*x509.Certificate
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("a certificate in it cannot be read: %w", err)
+		}
+		certificates = append(certificates, c)
+	}
+	if len(certificates) == 0 {
+		return nil, errors.New("it has no certificate; give PEM, or b64: and its base64")
+	}
+	return certificates, nil
+}
+
+func getenv(name, fallback string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return fallback
+}

@@ -1,0 +1,222 @@
+package dss
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"unicode/utf8"
+)
+
+// Settings are the settings of the user that a client calls as. They are read by
+// [Client.OwnSettings], changed in memory, and written by [Settings.Save].
+// What this package does not know of them goes back as it came, numbers of any
+// size included.
+//
+// They hold the user's secrets and passwords, and print without them. They are
+// not safe for concurrent use.
+type Settings struct {
+	client   *Client
+	document func() *document // a function, because fmt prints what is in fields
+}
+
+// document is the settings object, and the first thing that was wrong with what
+// was put into it.
+type document struct {
+	members []member
+	hidden  []string // credentials put into it, which DSS's errors may repeat
+	err     error
+}
+
+// The members that can be changed here.
+const (
+	memberProperties  = "userProperties"
+	memberSecrets     = "secrets"
+	memberCredentials = "credentials"
+)
+
+// OwnSettings returns the settings of the user that this client calls as.
+//
+// A reply outside 2xx is an [*Error]; one that is no settings object wraps
+// [ErrUnexpectedReply].
+//
+// DSS: GET /current-user
+func (c *Client) OwnSettings(ctx context.Context) (*Settings, error) {
+	k := call{method: http.MethodGet, path: "/current-user", read: true, limit: maxSettingsBytes}
+	body, err := c.call(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	d, err := parseDocument(body)
+	if err != nil {
+		return nil, k.unexpected(err)
+	}
+	return &Settings{client: c, document: func() *document { return d }}, nil
+}
+
+// UpdateOwnSettings reads the settings, has change change them, and saves them,
+// as close together as can be: DSS has no way to save only if nobody else did
+// meanwhile. Where change returns an error nothing is saved, and that error is
+// returned.
+func (c *Client) UpdateOwnSettings(ctx context.Context, change func(*Settings) error) error {
+	if change == nil {
+		return errors.New("dss: UpdateOwnSettings: the change is nil")
+	}
+	s, err := c.OwnSettings(ctx)
+	if err != nil {
+		return err
+	}
+	if err := change(s); err != nil {
+		return err
+	}
+	return s.Save(ctx)
+}
+
+// Save writes the settings as a whole. What anybody else saved since they were
+// read is lost, in the parts that were not changed here too; so read, change and
+// save without a pause, as [Client.UpdateOwnSettings] does.
+//
+// It fails, and sends nothing, if text that is not valid UTF-8 was put into the
+// settings. It is never tried twice on its own: after an error of the network
+// they may be saved or not.
+//
+// DSS: PUT /current-user
+func (s *Settings) Save(ctx context.Context) error {
+	d := s.doc()
+	if d.err != nil {
+		return d.err
+	}
+	k := call{method: http.MethodPut, path: "/current-user", contentType: typeJSON, hidden: d.hidden}
+	k.body = bytes.NewReader(joinObject(d.members))
+	_, err := s.client.call(ctx, k)
+	return err
+}
+
+// Properties returns a copy of the user's properties. A property that is not a
+// string is left out of it, and stays in the settings as it is.
+func (s *Settings) Properties() map[string]string {
+	properties := map[string]string{}
+	for _, m := range s.doc().section(memberProperties) {
+		var value *string
+		if json.Unmarshal(m.value, &value) == nil && value != nil {
+			properties[m.name] = *value
+		}
+	}
+	return properties
+}
+
+// SetProperty adds a property of the user, or changes it.
+func (s *Settings) SetProperty(name, value string) {
+	s.doc().set(memberProperties, name, value, field{"SetProperty: name", name}, field{"SetProperty: value", value})
+}
+
+// RemoveProperty removes a property. One that is not there is no error.
+func (s *Settings) RemoveProperty(name string) { s.doc().remove(memberProperties, name) }
+
+// AddSecret adds a secret of the user, or replaces those of the same name.
+func (s *Settings) AddSecret(name, value string) {
+	d := s.doc().hiding(value)
+	if !d.check(field{"AddSecret: name", name}, field{"AddSecret: value", value}) {
+		return
+	}
+	d.removeSecret(name)
+	d.putSecrets(append(d.secrets(), mustEncode(struct {
+		Name   string `json:"name"`
+		Value  string `json:"value"`
+		Secret bool   `json:"secret"`
+	}{name, value, true})))
+}
+
+// RemoveSecret removes a secret. One that is not there is no error.
+func (s *Settings) RemoveSecret(name string) { s.doc().removeSecret(name) }
+
+// SetBasicConnectionCredential sets the user's own user name and password for a
+// connection.
+func (s *Settings) SetBasicConnectionCredential(connection, user, password string) {
+	const setter = "SetBasicConnectionCredential: "
+	s.doc().hiding(password).set(memberCredentials, connection, basicCredential(user, password),
+		field{setter + "connection", connection}, field{setter + "user", user}, field{setter + "password", password})
+}
+
+// RemoveConnectionCredential removes what SetBasicConnectionCredential set. One
+// that is not there is no error.
+func (s *Settings) RemoveConnectionCredential(connection string) {
+	s.doc().remove(memberCredentials, connection)
+}
+
+// SetBasicPluginCredential sets the user's own user name and password for the
+// parameter param of a preset of a plugin's parameter set.
+func (s *Settings) SetBasicPluginCredential(plugin, paramSet, preset, param, user, password string) {
+	const setter = "SetBasicPluginCredential: "
+	s.doc().hiding(password).set(memberCredentials, pluginKey(plugin, paramSet, preset, param), basicCredential(user, password),
+		append(pluginFields(setter, plugin, paramSet, preset, param), field{setter + "user", user}, field{setter + "password", password})...)
+}
+
+// SetOAuth2PluginCredential sets the user's own refresh token for the parameter
+// param of a preset of a plugin's parameter set.
+func (s *Settings) SetOAuth2PluginCredential(plugin, paramSet, preset, param, refreshToken string) {
+	const setter = "SetOAuth2PluginCredential: "
+	s.doc().hiding(refreshToken).set(memberCredentials, pluginKey(plugin, paramSet, preset, param), struct {
+		Type         string `json:"type"`
+		RefreshToken string `json:"refreshToken"`
+	}{"OAUTH_REFRESH_TOKEN", refreshToken},
+		append(pluginFields(setter, plugin, paramSet, preset, param), field{setter + "refreshToken", refreshToken})...)
+}
+
+// RemovePluginCredential removes what SetBasicPluginCredential or
+// SetOAuth2PluginCredential set. One that is not there is no error.
+func (s *Settings) RemovePluginCredential(plugin, paramSet, preset, param string) {
+	if d := s.doc(); d.check(pluginFields("RemovePluginCredential: ", plugin, paramSet, preset, param)...) {
+		d.remove(memberCredentials, pluginKey(plugin, paramSet, preset, param))
+	}
+}
+
+func basicCredential(user, password string) any {
+	return struct {
+		Type     string `json:"type"`
+		User     string `json:"user"`
+		Password string `json:"password"`
+	}{"BASIC", user, password}
+}
+
+func pluginFields(setter, plugin, paramSet, preset, param string) []field {
+	return []field{{setter + "plugin", plugin}, {setter + "paramSet", paramSet}, {setter + "preset", preset}, {setter + "param", param}}
+}
+
+// String says that these are settings, and nothing of them.
+func (s *Settings) String() string { return "dss.Settings[redacted]" }
+
+// GoString is String, for %#v.
+func (s *Settings) GoString() string { return s.String() }
+
+// Format is String, whatever the verb.
+func (s *Settings) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
+
+// LogValue is String, for slog.
+func (s *Settings) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// doc makes a Settings that no client read unfit to be saved.
+func (s *Settings) doc() *document {
+	if s.document == nil {
+		d := &document{err: errors.New("dss: Settings: not read by Client.OwnSettings, so there is nothing to save")}
+		s.document = func() *document { return d }
+	}
+	return s.document()
+}
+
+// field is text put into the settings, and where.
+type field struct{ name, text string }
+
+// check reports whether the document is sound with these fields in it. Errors
+// name the first that is not, and quote none.
+func (d *document) check(fields ...field) bool {
+	for _, f := range fields {
+		if d.err == nil && !utf8.ValidString(f.text) {
+			d.err = fmt.Errorf("dss: Settings.%s is not valid UTF-8", f.name)
+		}
+	}
+	return d.err == nil
+}

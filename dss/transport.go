@@ -1,0 +1,227 @@
+package dss
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Transport returns an [http.RoundTripper] that calls DSS as whoever this client
+// is, for any HTTP library, [net/http/httputil.ReverseProxy] included. It sends
+// to this DSS only: other hosts and schemes, paths outside the URL of DSS, and
+// dot segments are refused, so that a library that follows redirects takes no
+// credentials elsewhere.
+//
+// Authorization, Cookie and X-DKU headers, in any spelling, and Connection are
+// removed from the request, and Host is set to that of DSS; the credentials are
+// set last. Replies are as DSS sent them: not bounded, and without an error for
+// their status. The time they take is up to the request's context.
+func (c *Client) Transport() http.RoundTripper { return transport{c} }
+
+type transport struct{ client *Client }
+
+func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	reply, _, err := t.client.roundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("dss: %w", err)
+	}
+	return reply, nil
+}
+
+// CloseIdleConnections is what [http.Client.CloseIdleConnections] calls.
+func (t transport) CloseIdleConnections() { t.client.CloseIdleConnections() }
+
+// roundTrip sends req with the client's credentials, and once more where DSS
+// rejected a ticket that can be replaced. It returns the credentials it used.
+func (c *Client) roundTrip(req *http.Request) (*http.Response, *credentials, error) {
+	used, err := c.admit(req)
+	if err != nil {
+		closeBody(req)
+		return nil, nil, err
+	}
+	reply, err := c.send(req, req.Body, used)
+	if err != nil || c.as.tickets == nil || !rejectsTicket(reply) {
+		return reply, used, err
+	}
+
+	c.as.tickets.forget(used)
+	body, ok := rewound(req)
+	if !ok {
+		return reply, used, nil
+	}
+	next, err := c.as.current(req.Context())
+	if err != nil {
+		reply.Body.Close()
+		return nil, nil, err
+	}
+	if next.secret() == used.secret() {
+		return reply, used, nil
+	}
+	discard(reply.Body)
+	if reply, err = c.send(req, body, next); err == nil && rejectsTicket(reply) {
+		c.as.tickets.forget(next)
+	}
+	return reply, next, err
+}
+
+// admit returns the credentials for req if it may be sent.
+func (c *Client) admit(req *http.Request) (*credentials, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if err := checkTarget(c.dss.base, req.URL); err != nil {
+		return nil, err
+	}
+	return c.as.current(req.Context())
+}
+
+// checkTarget refuses URLs that are not base or below it.
+func checkTarget(base, u *url.URL) error {
+	if u == nil || u.Opaque != "" || u.User != nil {
+		return errors.New("the request's URL is not a plain one")
+	}
+	if !strings.EqualFold(u.Scheme, base.Scheme) || authority(u) != authority(base) {
+		return fmt.Errorf("a request to %q is refused: this client calls %s only", clip(u.Scheme+"://"+u.Host, 100), base)
+	}
+	escaped := u.EscapedPath()
+	if !strings.HasPrefix(escaped+"/", base.EscapedPath()+"/") {
+		return fmt.Errorf("a request outside %s is refused", base)
+	}
+	if err := checkPath(escaped); err != nil {
+		return fmt.Errorf("the request's path: %w", err)
+	}
+	return nil
+}
+
+// authority is host and port of u, to be compared.
+func authority(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[strings.ToLower(u.Scheme)]
+	}
+	return strings.ToLower(u.Hostname()) + ":" + port
+}
+
+// send is the last step before the wire.
+func (c *Client) send(req *http.Request, body io.ReadCloser, as *credentials) (*http.Response, error) {
+	out := req.Clone(req.Context())
+	out.Body = body
+	out.Host = ""
+	out.Trailer = nil // it could hold X-DKU headers, set once the body is sent
+	out.Header = withoutCredentials(req.Header)
+	if c.as.tickets != nil {
+		// So that a rejection can be read: Go then asks for gzip itself, and decodes it.
+		out.Header.Del("Accept-Encoding")
+	}
+	if c.dss.callOrigin != "" {
+		out.Header.Set(headerCallOrigin, c.dss.callOrigin)
+	}
+	as.set(out.Header)
+
+	reply, err := c.dss.wire.RoundTrip(out)
+	if err != nil {
+		return nil, err
+	}
+	if reply == nil {
+		return nil, errors.New("Config.HTTPClient: its Transport returned neither a reply nor an error")
+	}
+	if reply.Body == nil {
+		reply.Body = http.NoBody
+	}
+	return reply, nil
+}
+
+// withoutCredentials copies h without what says who calls, and without what says
+// which headers a proxy between us and DSS drops.
+func withoutCredentials(h http.Header) http.Header {
+	kept := make(http.Header, len(h)+3)
+	for name, values := range h {
+		switch wireName(name) {
+		case "authorization", "cookie", "proxy-authorization",
+			"connection", "upgrade", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding":
+			continue
+		}
+		if !isDKU(name) {
+			kept[name] = append([]string(nil), values...)
+		}
+	}
+	if protocol := h.Get("Upgrade"); protocol != "" && hasToken(h["Connection"], "upgrade") {
+		kept.Set("Connection", "Upgrade")
+		kept.Set("Upgrade", protocol)
+	}
+	return kept
+}
+
+// wireName is a header's name as the most lenient server reads it: in any case,
+// and with underscores for hyphens.
+func wireName(name string) string {
+	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
+}
+
+// isDKU reports whether a header tells DSS whom to act as, or may in a later
+// version.
+func isDKU(name string) bool { return strings.HasPrefix(wireName(name), "x-dku-") }
+
+func hasToken(values []string, token string) bool {
+	for _, value := range values {
+		for part := range strings.SplitSeq(value, ",") {
+			if strings.EqualFold(strings.TrimSpace(part), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rejectsTicket reports whether DSS does not know the ticket. The reply can be
+// read as before.
+func rejectsTicket(reply *http.Response) bool {
+	if reply.StatusCode != http.StatusUnauthorized {
+		return false
+	}
+	start, err := io.ReadAll(io.LimitReader(reply.Body, maxErrorBytes))
+	rest := io.Reader(reply.Body)
+	if err != nil {
+		rest = failing{err}
+	}
+	reply.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(start), rest), reply.Body}
+	kind, _, ok := parseErrorBody(start)
+	return ok && kind == notAuthenticated
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// rewound returns the body of a request that was sent, to be sent again, if that
+// can be.
+func rewound(req *http.Request) (io.ReadCloser, bool) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return req.Body, true
+	}
+	if req.GetBody == nil {
+		return nil, false
+	}
+	body, err := req.GetBody()
+	return body, err == nil
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		req.Body.Close()
+	}
+}
+
+// discard reads a little of what is left, so that the connection can be used
+// again, and closes it.
+func discard(body io.ReadCloser) {
+	io.Copy(io.Discard, io.LimitReader(body, maxErrorBytes))
+	body.Close()
+}

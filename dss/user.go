@@ -1,0 +1,64 @@
+package dss
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// User is what DSS tells anybody about a user.
+type User struct {
+	Login       string
+	DisplayName string
+	Email       string
+	Groups      []string
+	Enabled     bool // whether the user may sign in
+}
+
+// User returns the user login.
+//
+// A user that does not exist is an [*Error] with status 404. A reply about
+// another login is an error that wraps [ErrUnexpectedReply]; one that differs in
+// upper and lower case only is not.
+//
+// DSS: GET /users/{login}
+func (c *Client) User(ctx context.Context, login string) (User, error) {
+	k := call{method: http.MethodGet, path: "/users/" + url.PathEscape(login), name: "/users/{login}", read: true, limit: maxReplyBytes}
+	if err := checkName(login); err != nil {
+		return User{}, k.errorf("login %q %w", clip(login, 100), err)
+	}
+	body, err := c.call(ctx, k)
+	if err != nil {
+		return User{}, err
+	}
+	user, err := decodeUser(body)
+	if err == nil && !strings.EqualFold(user.Login, login) {
+		err = errors.New("it is about another user")
+	}
+	if err != nil {
+		return User{}, k.unexpected(err)
+	}
+	return user, nil
+}
+
+func decodeUser(body []byte) (User, error) {
+	members, err := parseObject(body)
+	if err != nil {
+		return User{}, fmt.Errorf("the body %w", err)
+	}
+	var u User
+	r := newReader(members, "login", "displayName", "email", "groups", "enabled")
+	r.text("login", &u.Login)
+	r.text("displayName", &u.DisplayName)
+	r.text("email", &u.Email)
+	r.texts("groups", &u.Groups)
+	r.flag("enabled", &u.Enabled)
+	r.name("login", u.Login)
+	if r.err != nil {
+		return User{}, r.err
+	}
+	return u, nil
+}

@@ -1,0 +1,88 @@
+package dss
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+const (
+	connectTimeout     = 5 * time.Second  // for TCP, and again for TLS
+	headerTimeout      = 30 * time.Second // from a request sent to the start of its reply
+	idleTimeout        = 60 * time.Second // proxies before DSS commonly drop idle ones after 75
+	idleConnections    = 64               // Go keeps two for a host, and makes and drops the rest
+	maxReplyHeaderSize = 256 << 10
+)
+
+// newWire returns the transport of clients that were not given one. It speaks
+// HTTP/1.1 only, as the official client does.
+func newWire(cfg Config, base *url.URL, o origin) *http.Transport {
+	dialer := &net.Dialer{Timeout: connectTimeout}
+	wire := &http.Transport{
+		Proxy:                  proxyForHTTPS,
+		DialContext:            dialer.DialContext,
+		TLSHandshakeTimeout:    connectTimeout,
+		ResponseHeaderTimeout:  headerTimeout,
+		IdleConnTimeout:        idleTimeout,
+		MaxIdleConnsPerHost:    idleConnections,
+		MaxResponseHeaderBytes: maxReplyHeaderSize,
+		Protocols:              new(http.Protocols),
+		TLSClientConfig: &tls.Config{
+			MinVersion:         tls.VersionTLS12,
+			RootCAs:            cfg.RootCAs,
+			Certificates:       cfg.Certificates,
+			InsecureSkipVerify: cfg.InsecureSkipVerify,
+		},
+	}
+	wire.Protocols.SetHTTP1(true)
+	if o.inside {
+		wire.Proxy = nil
+	}
+	if o.pinned != nil {
+		pin(wire.TLSClientConfig, o.pinned, base.Hostname())
+	}
+	return wire
+}
+
+// proxyForHTTPS takes a proxy from the environment for https only: over plain
+// http it would read the credentials along.
+func proxyForHTTPS(req *http.Request) (*url.URL, error) {
+	if req.URL.Scheme != "https" {
+		return nil, nil
+	}
+	return http.ProxyFromEnvironment(req)
+}
+
+// pin makes config trust the given certificates and nothing else: a server that
+// shows one of them itself, whatever name it is for, as DSS's internal one is
+// seldom for the address it is called by; or one that they signed for host.
+func pin(config *tls.Config, trusted []*x509.Certificate, host string) {
+	roots := x509.NewCertPool()
+	for _, c := range trusted {
+		roots.AddCert(c)
+	}
+	// The standard verification insists on the name. VerifyConnection takes its
+	// place below, and runs for resumed sessions as well.
+	config.InsecureSkipVerify = true
+	config.VerifyConnection = func(state tls.ConnectionState) error {
+		if len(state.PeerCertificates) == 0 {
+			return errors.New("the server showed no certificate")
+		}
+		leaf := state.PeerCertificates[0]
+		options := x509.VerifyOptions{Roots: roots, DNSName: host, Intermediates: x509.NewCertPool()}
+		for _, c := range trusted {
+			if leaf.Equal(c) {
+				options.DNSName = ""
+			}
+		}
+		for _, c := range state.PeerCertificates[1:] {
+			options.Intermediates.AddCert(c)
+		}
+		_, err := leaf.Verify(options)
+		return err
+	}
+}
