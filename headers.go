@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"path"
 	"slices"
@@ -34,18 +35,19 @@ type key [16]byte
 // raw returns the key of h's identifying headers exactly as they arrived.
 // Equal raw headers yield equal picks, so an answer found under the raw key
 // needs no look at the single cookies.
-//
-// The key covers an injective encoding: for every name the number of its
-// values, then each value behind its length. Shifting a byte from one value to
-// the next changes it, and absent is not empty.
-func (s *selector) raw(h http.Header) (key, error) {
+func (s *selector) raw(h http.Header) (key, error) { return s.key(h, s.maxBytes) }
+
+// key covers the named headers of h in an injective encoding: for every name
+// the number of its values, then each value behind its length. Shifting a byte
+// from one value to the next changes it, and absent is not empty.
+func (s *selector) key(h http.Header, maxBytes int) (key, error) {
 	b := s.keyer.buffer()
 	size := 0
 	for _, name := range s.names {
 		values := h[name]
 		b.msg = binary.AppendUvarint(b.msg, uint64(len(values)))
 		for _, v := range values {
-			if size += len(v); size > s.maxBytes {
+			if size += len(v); size > maxBytes {
 				s.keyer.release(b)
 				return key{}, s.tooLarge()
 			}
@@ -93,8 +95,12 @@ func (s *selector) pick(h http.Header) (http.Header, key, error) {
 		}
 		picked[name] = []string{values[0]}
 	}
-	k, err := s.raw(picked)
-	return picked, k, err
+	// The size that arrived is what is bounded; joining cookies adds to it.
+	k, err := s.key(picked, math.MaxInt)
+	if err != nil {
+		return nil, key{}, err
+	}
+	return picked, k, nil
 }
 
 // keyer hashes identifying bytes under a random key of this process.
