@@ -1,0 +1,56 @@
+// Chi gates routes by DSS group with chi.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+)
+
+func newRouter(auth *dssauth.Middleware) http.Handler {
+	r := chi.NewRouter()
+	r.Use(auth.Handler) // signed-in DSS users only, on every route
+	r.Get("/me", me)
+	r.With(auth.RequireGroup("analysts")).Get("/report", report)
+	r.Route("/admin", func(r chi.Router) {
+		r.Use(auth.RequireGroup("administrators"))
+		r.Get("/users/{login}", user)
+	})
+	return r
+}
+
+func me(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(id)
+}
+
+func report(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	fmt.Fprintf(w, "the report, for %s\n", id.Login)
+}
+
+func user(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	fmt.Fprintf(w, "user %s, shown to %s\n", chi.URLParam(r, "login"), id.Login)
+}
+
+func main() {
+	client, err := dss.FromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	auth, err := dssauth.New(dssauth.Config{Client: client})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(auth), ReadHeaderTimeout: 10 * time.Second}
+	log.Fatal(server.ListenAndServe())
+}

@@ -1,0 +1,58 @@
+// Gorilla gates routes by DSS group with gorilla/mux.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/mux"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+)
+
+func newRouter(auth *dssauth.Middleware) http.Handler {
+	analysts := auth.RequireGroup("analysts")
+
+	r := mux.NewRouter()
+	r.Use(auth.Handler) // signed-in DSS users only, on every route
+	r.HandleFunc("/me", me).Methods("GET")
+	r.Handle("/report", analysts(http.HandlerFunc(report))).Methods("GET")
+
+	admin := r.PathPrefix("/admin").Subrouter()
+	admin.Use(auth.RequireGroup("administrators"))
+	admin.HandleFunc("/users/{login}", user).Methods("GET")
+	return r
+}
+
+func me(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(id)
+}
+
+func report(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	fmt.Fprintf(w, "the report, for %s\n", id.Login)
+}
+
+func user(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	fmt.Fprintf(w, "user %s, shown to %s\n", mux.Vars(r)["login"], id.Login)
+}
+
+func main() {
+	client, err := dss.FromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	auth, err := dssauth.New(dssauth.Config{Client: client})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(auth), ReadHeaderTimeout: 10 * time.Second}
+	log.Fatal(server.ListenAndServe())
+}

@@ -1,0 +1,119 @@
+// Package routertest is the test that the example of every router passes.
+package routertest
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+// Run puts requests to what newRouter returns, over a socket and with a fake
+// DSS behind it. Refusals must be those of net/http, to the byte.
+func Run(t *testing.T, newRouter func(*dssauth.Middleware) http.Handler) {
+	dss := dsstest.NewServer(t)
+	cookies := map[string]*http.Cookie{}
+	for _, u := range dsstest.DemoUsers() {
+		dss.AddUser(u)
+		cookies[u.Login] = dss.SignIn(u.Login)
+	}
+	// Nothing is remembered, so that an outage is seen at once.
+	auth, err := dssauth.New(dssauth.Config{Client: dss.Client(), TTL: -1, RefusalTTL: -1})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	router := serve(t, newRouter(auth))
+	plain := serve(t, plainRouter(auth))
+
+	for _, tt := range []struct {
+		name, login, path string
+		accept            string
+		down              bool
+		status            int
+		body              string // of an answer that is no refusal
+	}{
+		{name: "nobody is told who they are", path: "/me", status: 401},
+		{name: "nobody reads the report", path: "/report", status: 401},
+		{name: "nobody sees the administrators' pages", path: "/admin/users/bob", status: 401},
+		{name: "a browser without a session is shown a page", path: "/me", accept: "text/html", status: 401},
+		{name: "a reader does not read the analysts' report", login: "bob", path: "/report", status: 403},
+		{name: "a reader's browser is shown a page", login: "bob", path: "/report", accept: "text/html", status: 403},
+		{name: "an analyst does not see the administrators' pages", login: "ann", path: "/admin/users/bob", status: 403},
+		{name: "an administrator who is no analyst does not read the report", login: "admin", path: "/report", status: 403},
+		{name: "a user without groups is told who they are", login: "eve", path: "/me", status: 200,
+			body: `{"login":"eve","groups":[],"profile":"READER"}`},
+		{name: "an analyst is told who they are", login: "ann", path: "/me", status: 200,
+			body: `{"login":"ann","groups":["analysts","readers"],"profile":"DESIGNER"}`},
+		{name: "an analyst reads the report", login: "ann", path: "/report", status: 200,
+			body: "the report, for ann"},
+		{name: "an administrator sees a user, named by the path", login: "admin", path: "/admin/users/bob", status: 200,
+			body: "user bob, shown to admin"},
+		// Last, since DSS is left alone for a while after an outage.
+		{name: "in an outage nobody is told who they are", login: "ann", path: "/me", down: true, status: 503},
+		{name: "in an outage analysts do not read the report", login: "ann", path: "/report", down: true, status: 503},
+		{name: "in an outage administrators do not see their pages", login: "admin", path: "/admin/users/bob", down: true, status: 503},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dss.SetDown(tt.down)
+			defer dss.SetDown(false)
+			got := get(t, router+tt.path, cookies[tt.login], tt.accept)
+			assert.Equal(t, tt.status, got.status)
+			if tt.status == http.StatusOK {
+				assert.Equal(t, tt.body, got.body)
+				return
+			}
+			want := get(t, plain+tt.path, cookies[tt.login], tt.accept)
+			assert.Equal(t, want.dump, got.dump, "the refusal differs from net/http's")
+		})
+	}
+}
+
+// plainRouter refuses as the routers should. No request reaches its handlers.
+func plainRouter(auth *dssauth.Middleware) http.Handler {
+	unreachable := http.NotFoundHandler()
+	mux := http.NewServeMux()
+	mux.Handle("/me", auth.Handler(unreachable))
+	mux.Handle("/report", auth.RequireGroup("analysts")(unreachable))
+	mux.Handle("/admin/", auth.RequireGroup("administrators")(unreachable))
+	return mux
+}
+
+func serve(t *testing.T, h http.Handler) string {
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+type answer struct {
+	status int
+	body   string // without spaces at its ends
+	dump   string // all of it but the date
+}
+
+func get(t *testing.T, url string, cookie *http.Cookie, accept string) answer {
+	r, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+	require.NoError(t, err)
+	if cookie != nil {
+		r.AddCookie(cookie)
+	}
+	if accept != "" {
+		r.Header.Set("Accept", accept)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.NotEmpty(t, resp.Header.Get("Date"))
+	resp.Header.Del("Date")
+	dump, err := httputil.DumpResponse(resp, true)
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return answer{resp.StatusCode, strings.TrimSpace(string(body)), string(dump)}
+}

@@ -1,0 +1,56 @@
+// Nethttp gates routes by DSS group with net/http alone.
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+)
+
+func newRouter(auth *dssauth.Middleware) http.Handler {
+	analysts := auth.RequireGroup("analysts")
+	administrators := auth.RequireGroup("administrators")
+
+	admin := http.NewServeMux()
+	admin.HandleFunc("GET /admin/users/{login}", user)
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /me", me)
+	mux.Handle("GET /report", analysts(http.HandlerFunc(report)))
+	mux.Handle("/admin/", administrators(admin))
+	return auth.Handler(mux) // signed-in DSS users only, on every route
+}
+
+func me(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(id)
+}
+
+func report(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	fmt.Fprintf(w, "the report, for %s\n", id.Login)
+}
+
+func user(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	fmt.Fprintf(w, "user %s, shown to %s\n", r.PathValue("login"), id.Login)
+}
+
+func main() {
+	client, err := dss.FromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	auth, err := dssauth.New(dssauth.Config{Client: client})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(auth), ReadHeaderTimeout: 10 * time.Second}
+	log.Fatal(server.ListenAndServe())
+}
