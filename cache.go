@@ -149,7 +149,7 @@ func (c *cache) makeRoom(owner string) {
 	count, oldest := 0, (*entry)(nil)
 	for e := c.byUser[owner]; e != nil; e = e.sibling {
 		count++
-		if oldest == nil || e.touched.Load() < oldest.touched.Load() {
+		if oldest == nil || e.touched.Load() <= oldest.touched.Load() {
 			oldest = e
 		}
 	}
