@@ -1,0 +1,393 @@
+package dssauth
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// numbered is a key that differs from others in its last bytes only.
+func numbered(n int) (k key) {
+	binary.BigEndian.PutUint64(k[8:], uint64(n))
+	return k
+}
+
+// answer is DSS's answer for the bytes of k, asked for at some time.
+func answer(k key, login string, asked time.Duration) *entry {
+	e := &entry{
+		node:     node{key: k},
+		asked:    int64(asked),
+		expires:  int64(asked + time.Minute),
+		identity: NewIdentity(login),
+	}
+	e.touched.Store(int64(asked))
+	e.aliased.Store(-int64(time.Hour))
+	return e
+}
+
+func (c *cache) putLocked(e *entry) *entry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.put(e)
+	return e
+}
+
+// sound checks that table, order and index tell the same.
+func sound(t testing.TB, c *cache, maxEntries int) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	require.LessOrEqual(t, c.order.Len(), maxEntries)
+
+	inTable := map[*entry]int{}
+	for i := range c.buckets {
+		for n := c.buckets[i].Load(); n != nil; n = n.next.Load() {
+			require.Same(t, &c.buckets[i], c.bucket(n.key), "a node is in another key's bucket")
+			require.True(t, c.order.Contains(n.entry), "an answer that was removed can be found")
+			require.True(t, n == &n.entry.node || n == n.entry.alias, "a node that its answer does not know")
+			inTable[n.entry]++
+		}
+	}
+	byUser := 0
+	for owner, e := range c.byUser {
+		require.NotNil(t, e, "a user without answers is in the index")
+		held := 0
+		for ; e != nil; e = e.sibling {
+			require.Equal(t, owner, e.identity.owner(), "an answer is with another user's")
+			require.True(t, c.order.Contains(e), "an answer that was removed is in the index")
+			held++
+		}
+		require.LessOrEqual(t, held, c.maxPerUser)
+		byUser += held
+	}
+	require.Equal(t, c.order.Len(), byUser)
+	for _, e := range c.order.Keys() {
+		want := 1
+		if e.alias != nil {
+			want = 2
+		}
+		require.Equal(t, want, inTable[e], "an answer cannot be found")
+	}
+}
+
+func TestCacheHoldsSoManyAnswers(t *testing.T) {
+	c := newCache(10, 5)
+	for i := range 9 {
+		c.putLocked(answer(numbered(i), fmt.Sprint("user", i), 0))
+	}
+	assert.Equal(t, 9, c.order.Len(), "below the bound")
+	c.putLocked(answer(numbered(9), "user9", 0))
+	assert.Equal(t, 10, c.order.Len(), "at the bound")
+	assert.Zero(t, c.evictions, "evicted although there was room")
+	assert.NotNil(t, c.find(numbered(0)))
+
+	c.putLocked(answer(numbered(10), "user10", 0))
+	assert.Equal(t, 10, c.order.Len(), "above the bound")
+	assert.EqualValues(t, 1, c.evictions)
+	assert.Nil(t, c.find(numbered(0)), "not the least recently used went")
+	assert.NotNil(t, c.find(numbered(10)))
+	sound(t, c, 10)
+}
+
+func TestCacheKeepsWhatIsUsed(t *testing.T) {
+	c := newCache(3, 5)
+	a := c.putLocked(answer(numbered(1), "ann", 0))
+	c.putLocked(answer(numbered(2), "bob", 0))
+	c.putLocked(answer(numbered(3), "cat", 0))
+	c.touch(a, int64(2*time.Second))
+	c.putLocked(answer(numbered(4), "dan", 3*time.Second))
+	assert.NotNil(t, c.find(numbered(1)), "ann's answer was just used")
+	assert.Nil(t, c.find(numbered(2)), "bob's was used before all others")
+	sound(t, c, 3)
+}
+
+func TestReadingDoesNotReorderMoreOftenThanOnceASecond(t *testing.T) {
+	c := newCache(2, 5)
+	a := c.putLocked(answer(numbered(1), "ann", 0))
+	c.putLocked(answer(numbered(2), "bob", 0))
+	c.touch(a, int64(time.Second))
+	assert.Zero(t, a.touched.Load())
+	c.touch(a, int64(time.Second)+1)
+	assert.EqualValues(t, time.Second+1, a.touched.Load())
+}
+
+func TestUserEvictsOnlyOwnAnswers(t *testing.T) {
+	c := newCache(100, 3)
+	c.putLocked(answer(numbered(0), "bob", 0))
+	first := c.putLocked(answer(numbered(1), "ann", 1*time.Second))
+	c.putLocked(answer(numbered(2), "ann", 2*time.Second))
+	c.putLocked(answer(numbered(3), "ann", 3*time.Second))
+	assert.Zero(t, c.evictions, "at the bound")
+	c.touch(first, int64(4*time.Second))
+	c.putLocked(answer(numbered(4), "ann", 5*time.Second))
+	assert.EqualValues(t, 1, c.evictions)
+	assert.Nil(t, c.find(numbered(2)), "ann's least recently used answer")
+	for _, n := range []int{0, 1, 3, 4} {
+		assert.NotNil(t, c.find(numbered(n)), "answer %d", n)
+	}
+	sound(t, c, 100)
+}
+
+func TestAnswersOfOneMomentAreEvictedInOrder(t *testing.T) {
+	c := newCache(100, 3)
+	for i := range 4 {
+		c.putLocked(answer(numbered(i), "ann", 0))
+	}
+	assert.Nil(t, c.find(numbered(0)), "the oldest answer")
+	assert.NotNil(t, c.find(numbered(2)), "the newest but one")
+}
+
+func TestAPIKeyIsNoUser(t *testing.T) {
+	c := newCache(100, 1)
+	e := answer(numbered(1), "", 0)
+	e.identity.APIKey = "ann"
+	c.putLocked(e)
+	c.putLocked(answer(numbered(2), "ann", 0))
+	assert.NotNil(t, c.find(numbered(1)), "the user ann evicted the API key ann")
+	c.mu.Lock()
+	c.dropUser("ann")
+	c.mu.Unlock()
+	assert.NotNil(t, c.find(numbered(1)), "the user ann and the API key ann were confused")
+	sound(t, c, 100)
+}
+
+func TestNewerAnswerReplacesOlder(t *testing.T) {
+	c := newCache(10, 1)
+	old := c.putLocked(answer(numbered(1), "ann", 0))
+	c.addAlias(numbered(100), old, 0)
+	fresh := c.putLocked(answer(numbered(1), "bob", time.Second))
+	assert.Same(t, fresh, c.find(numbered(1)))
+	assert.Nil(t, c.find(numbered(100)), "the older answer can still be found")
+	assert.Equal(t, 1, c.order.Len())
+	assert.Zero(t, c.evictions, "to replace is not to evict")
+	assert.NotContains(t, c.byUser, "ann")
+	sound(t, c, 10)
+
+	c.putLocked(answer(numbered(1), "eve", 0))
+	assert.Same(t, fresh, c.find(numbered(1)), "an answer asked for earlier came later, and won")
+	sound(t, c, 10)
+}
+
+func TestAnswerEndsRefusal(t *testing.T) {
+	c := newCache(10, 5)
+	c.refusals.Add(numbered(1), int64(time.Minute))
+	c.refusals.Add(numbered(2), int64(time.Minute))
+	c.putLocked(answer(numbered(1), "ann", 0))
+	assert.False(t, c.refusals.Contains(numbered(1)))
+	assert.True(t, c.refusals.Contains(numbered(2)))
+}
+
+func TestRefusalsAreBoundedAndApart(t *testing.T) {
+	c := newCache(10, 5)
+	for i := range 10 {
+		c.putLocked(answer(numbered(i), fmt.Sprint("user", i), 0))
+	}
+	for i := range 1000 {
+		c.refusals.Add(numbered(1000+i), int64(time.Minute))
+	}
+	assert.Equal(t, 10, c.refusals.Len())
+	assert.Equal(t, 10, c.order.Len(), "junk evicted a user")
+}
+
+func TestDroppedIsOnlyWhatWasAskedForBefore(t *testing.T) {
+	c := newCache(10, 5)
+	c.putLocked(answer(numbered(1), "ann", 2*time.Second))
+	c.mu.Lock()
+	c.drop(numbered(1), int64(time.Second))
+	c.mu.Unlock()
+	assert.NotNil(t, c.find(numbered(1)), "a newer answer was dropped")
+	c.mu.Lock()
+	c.drop(numbered(1), int64(3*time.Second))
+	c.drop(numbered(2), int64(3*time.Second)) // not there
+	c.mu.Unlock()
+	assert.Nil(t, c.find(numbered(1)))
+	sound(t, c, 10)
+}
+
+func TestAlias(t *testing.T) {
+	c := newCache(10, 5)
+	e := c.putLocked(answer(numbered(1), "ann", 0))
+	second := int64(time.Second)
+
+	c.addAlias(numbered(1), e, 0)
+	assert.Nil(t, e.alias, "the key itself needs no alias")
+
+	c.addAlias(numbered(100), e, 0)
+	assert.Same(t, e, c.find(numbered(100)))
+	assert.Same(t, e, c.find(numbered(1)))
+
+	c.addAlias(numbered(101), e, second-1)
+	assert.Nil(t, c.find(numbered(101)), "a second alias within a second")
+	assert.Same(t, e, c.find(numbered(100)))
+
+	c.addAlias(numbered(101), e, second)
+	assert.Same(t, e, c.find(numbered(101)))
+	assert.Nil(t, c.find(numbered(100)), "an answer with two aliases: they would pile up")
+	sound(t, c, 10)
+
+	c.mu.Lock()
+	c.drop(numbered(1), second)
+	c.mu.Unlock()
+	assert.Nil(t, c.find(numbered(101)), "the alias outlived its answer")
+	sound(t, c, 10)
+
+	c.addAlias(numbered(102), e, 5*second)
+	assert.Nil(t, c.find(numbered(102)), "an alias for an answer that was removed")
+	sound(t, c, 10)
+}
+
+func TestRemovalFromAUsersAnswers(t *testing.T) {
+	for count := 1; count <= 4; count++ {
+		for removed := range count {
+			t.Run(fmt.Sprintf("number %d of %d", removed+1, count), func(t *testing.T) {
+				c := newCache(10, 5)
+				for i := range count {
+					c.putLocked(answer(numbered(i), "ann", 0))
+				}
+				c.mu.Lock()
+				c.drop(numbered(removed), 0)
+				c.mu.Unlock()
+				for i := range count {
+					assert.Equal(t, i != removed, c.find(numbered(i)) != nil, "answer %d", i)
+				}
+				sound(t, c, 10)
+
+				c.mu.Lock()
+				c.dropUser("ann")
+				c.mu.Unlock()
+				assert.Zero(t, c.order.Len())
+				assert.Empty(t, c.byUser)
+				sound(t, c, 10)
+			})
+		}
+	}
+}
+
+func TestClosedCacheIsEmpty(t *testing.T) {
+	c := newCache(10, 5)
+	e := c.putLocked(answer(numbered(1), "ann", 0))
+	c.addAlias(numbered(100), e, 0)
+	c.refusals.Add(numbered(2), int64(time.Minute))
+	c.close()
+	assert.Nil(t, c.find(numbered(1)))
+	assert.Nil(t, c.find(numbered(100)))
+	assert.Empty(t, c.byUser)
+	assert.Zero(t, c.refusals.Len())
+	sound(t, c, 10)
+}
+
+// Where raw bits of a key chose its place, watching places would tell
+// something about the key's secret.
+func TestPlacesTellNothingAboutKeys(t *testing.T) {
+	one, two := newCache(1024, 8), newCache(1024, 8)
+	place := func(c *cache, k key) uint64 { return c.spread(k) & 1023 }
+	const n = 4096
+	same, places := 0, map[uint64]bool{}
+	for i := range n {
+		var k key
+		binary.BigEndian.PutUint64(k[:], uint64(i)) // the low bits of the last bytes are equal
+		if place(one, k) == place(two, k) {
+			same++
+		}
+		places[place(one, k)] = true
+	}
+	// By chance: 4, and about 1,005.
+	assert.Less(t, same, 64, "two caches place keys alike")
+	assert.Greater(t, len(places), 900, "keys with equal low bits crowd")
+	places = map[uint64]bool{}
+	for i := range n {
+		places[place(one, numbered(i))] = true
+	}
+	assert.Greater(t, len(places), 900, "keys with equal high bits crowd")
+}
+
+func TestCacheStaysSoundWhateverHappens(t *testing.T) {
+	const maxEntries, users, keys = 20, 6, 40
+	c := newCache(maxEntries, 4)
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for now := range int64(20_000) {
+		k := numbered(r.IntN(keys))
+		switch at := now * int64(time.Second) / 10; r.IntN(10) {
+		case 0:
+			c.mu.Lock()
+			c.drop(k, at)
+			c.mu.Unlock()
+		case 1:
+			c.mu.Lock()
+			c.dropUser(fmt.Sprint("user", r.IntN(users)))
+			c.mu.Unlock()
+		case 2, 3, 4:
+			if e := c.find(k); e != nil {
+				c.addAlias(numbered(1000+r.IntN(keys)*keys+r.IntN(keys)), e, at)
+			}
+		case 5:
+			if e := c.find(k); e != nil {
+				c.touch(e, at)
+			}
+		default:
+			late := time.Duration(r.IntN(3)) * time.Second
+			c.putLocked(answer(k, fmt.Sprint("user", r.IntN(users)), time.Duration(at)-late))
+		}
+		if now%10 == 0 {
+			sound(t, c, maxEntries)
+		}
+	}
+}
+
+// Readers take no lock, while others put, replace, alias and remove. Whatever
+// a reader finds is an answer to the key that it looked for.
+func TestReadersWalkWhileAnswersComeAndGo(t *testing.T) {
+	const keys, rounds = 64, 3000
+	c := newCache(32, 8)
+	login := func(n int) string { return fmt.Sprint("user", n%10) }
+	var writers, readers sync.WaitGroup
+	var done atomic.Bool
+	var found atomic.Int64
+	for range 4 {
+		writers.Go(func() {
+			for i := range rounds {
+				n := rand.IntN(keys)
+				e := c.putLocked(answer(numbered(n), login(n), time.Duration(i)*time.Second))
+				c.addAlias(numbered(1000+n), e, int64(i)*int64(time.Second))
+				if i%3 == 0 {
+					c.mu.Lock()
+					c.drop(numbered(rand.IntN(keys)), int64(time.Hour))
+					c.mu.Unlock()
+				}
+			}
+		})
+	}
+	for range 4 {
+		readers.Go(func() {
+			for !done.Load() {
+				n := rand.IntN(keys)
+				for _, k := range []key{numbered(n), numbered(1000 + n)} {
+					e := c.find(k)
+					if e == nil {
+						continue
+					}
+					found.Add(1)
+					if e.key != numbered(n) || e.identity.Login != login(n) {
+						t.Errorf("looked for %v of %s and found %v of %s", n, login(n), e.key, e.identity.Login)
+						return
+					}
+					c.touch(e, int64(time.Hour)+rand.Int64N(int64(time.Hour)))
+				}
+			}
+		})
+	}
+	writers.Wait()
+	done.Store(true)
+	readers.Wait()
+	assert.NotZero(t, found.Load())
+	sound(t, c, 32)
+}
