@@ -114,7 +114,11 @@ func (m *Middleware) fly(f *flight) {
 // kind and an identity that names nobody are all no answer.
 func (m *Middleware) resolve(ctx context.Context, header http.Header) (id Identity, err error) {
 	defer func() {
-		if err != nil && !errors.Is(err, ErrUnauthenticated) && !errors.Is(err, ErrUnavailable) {
+		nobody, outage := errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrUnavailable)
+		switch {
+		case nobody && outage: // without a cause, which would make it look like a nobody
+			err = unavailable("the resolver said nobody and no answer at once", nil, 0)
+		case err != nil && !nobody && !outage:
 			err = unavailable("the resolver failed", err, 0)
 		}
 	}()
@@ -161,6 +165,9 @@ func (m *Middleware) store(f *flight, id Identity, err error) (changing []string
 	case errors.Is(err, ErrUnauthenticated):
 		f.err = err
 		c.drop(f.key, f.asked)
+		for older := f.older; older != nil; older = older.older {
+			older.forgotten = true // DSS was asked for it before it said nobody
+		}
 		if keep && m.refusalTTL > 0 && c.find(f.key) == nil {
 			c.refusals.Add(f.key, f.asked+int64(m.refusalTTL))
 		}
