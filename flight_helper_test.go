@@ -1,0 +1,204 @@
+package dssauth_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+)
+
+// errBroken is an error of an unknown kind.
+var errBroken = errors.New("something broke")
+
+// fakeResolver answers in place of DSS, and counts what it is asked.
+type fakeResolver struct {
+	answer func(ctx context.Context, cookie string) (dssauth.Identity, error)
+
+	calls, inFlight, mostInFlight atomic.Int64
+}
+
+func (f *fakeResolver) Resolve(ctx context.Context, identifying http.Header) (dssauth.Identity, error) {
+	f.calls.Add(1)
+	now := f.inFlight.Add(1)
+	defer f.inFlight.Add(-1)
+	for most := f.mostInFlight.Load(); now > most && !f.mostInFlight.CompareAndSwap(most, now); most = f.mostInFlight.Load() {
+	}
+	return f.answer(ctx, identifying.Get("Cookie"))
+}
+
+func resolver(answer func(ctx context.Context, cookie string) (dssauth.Identity, error)) *fakeResolver {
+	return &fakeResolver{answer: answer}
+}
+
+// byCookie is the answer that takes a cookie's value for the login, and
+// nobody's for nobody.
+func byCookie(_ context.Context, cookie string) (dssauth.Identity, error) {
+	_, login, _ := strings.Cut(cookie, "=")
+	if strings.HasPrefix(login, "nobody") {
+		return dssauth.Identity{}, dssauth.ErrUnauthenticated
+	}
+	return dssauth.NewIdentity(login, "readers"), nil
+}
+
+// slowly gives an answer d later, or the context's error if that ends first.
+func slowly(d time.Duration, answer func(context.Context, string) (dssauth.Identity, error)) func(context.Context, string) (dssauth.Identity, error) {
+	return func(ctx context.Context, cookie string) (dssauth.Identity, error) {
+		select {
+		case <-time.After(d):
+			return answer(ctx, cookie)
+		case <-ctx.Done():
+			return dssauth.Identity{}, ctx.Err()
+		}
+	}
+}
+
+// hangs never answers before its context ends.
+func hangs(ctx context.Context, _ string) (dssauth.Identity, error) {
+	<-ctx.Done()
+	return dssauth.Identity{}, ctx.Err()
+}
+
+// answer is what a scripted lookup says.
+type answer struct {
+	id  dssauth.Identity
+	err error
+}
+
+// script is a resolver whose lookups wait until the test answers them, each by
+// its number, counted from 0. They ignore their context.
+type script struct {
+	over chan struct{} // closed when the test ends
+
+	mu      sync.Mutex
+	lookups []chan answer
+}
+
+func newScript(t testing.TB) *script {
+	s := &script{over: make(chan struct{})}
+	t.Cleanup(func() { close(s.over) })
+	return s
+}
+
+func (s *script) Resolve(context.Context, http.Header) (dssauth.Identity, error) {
+	c := make(chan answer, 1)
+	s.mu.Lock()
+	s.lookups = append(s.lookups, c)
+	s.mu.Unlock()
+	select {
+	case a := <-c:
+		return a.id, a.err
+	case <-s.over:
+		return dssauth.Identity{}, errBroken
+	}
+}
+
+func (s *script) started() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.lookups)
+}
+
+// say answers lookup n, and returns when that has had all its effects.
+func (s *script) say(n int, id dssauth.Identity, err error) {
+	s.mu.Lock()
+	c := s.lookups[n]
+	s.mu.Unlock()
+	c <- answer{id, err}
+	synctest.Wait()
+}
+
+// browser is a script's request with a session cookie.
+func browser(login string) *http.Request { return withCookies("session=" + login) }
+
+func withCookies(cookies string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header.Set("Cookie", cookies)
+	return r
+}
+
+// navigation is what a browser sends when a person opens the page.
+func navigation(login string) *http.Request {
+	r := browser(login)
+	r.Header.Set("Accept", "text/html,*/*;q=0.8")
+	r.Header.Set("Sec-Fetch-Mode", "navigate")
+	return r
+}
+
+// who returns the login that a handler behind m sees, or else the status that
+// the visitor does.
+func who(m *dssauth.Middleware, r *http.Request) string {
+	w := httptest.NewRecorder()
+	m.Handler(sayLogin).ServeHTTP(w, r)
+	if w.Code != http.StatusOK {
+		return strconv.Itoa(w.Code)
+	}
+	return w.Body.String()
+}
+
+var sayLogin = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	_, _ = io.WriteString(w, id.Login)
+})
+
+// asks is who in a goroutine of its own.
+func asks(m *dssauth.Middleware, r *http.Request) <-chan string {
+	got := make(chan string, 1)
+	go func() { got <- who(m, r) }()
+	return got
+}
+
+// identity returns what a handler behind m sees of r's visitor.
+func identity(t testing.TB, m *dssauth.Middleware, r *http.Request) dssauth.Identity {
+	t.Helper()
+	r, err := m.Authenticate(r)
+	require.NoError(t, err)
+	id, ok := dssauth.FromContext(r.Context())
+	require.True(t, ok)
+	return id
+}
+
+// pass lets virtual time go by.
+func pass(d time.Duration) { <-time.After(d) }
+
+// logBook keeps what is logged.
+type logBook struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (b *logBook) Write(line []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = append(b.lines, string(line))
+	return len(line), nil
+}
+
+func (b *logBook) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(b, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// with returns the lines that have part in them.
+func (b *logBook) with(part string) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var found []string
+	for _, line := range b.lines {
+		if strings.Contains(line, part) {
+			found = append(found, line)
+		}
+	}
+	return found
+}

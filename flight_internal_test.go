@@ -1,0 +1,95 @@
+package dssauth
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// countingResolver knows everybody as ann.
+type countingResolver struct{ calls atomic.Int64 }
+
+func (c *countingResolver) Resolve(context.Context, http.Header) (Identity, error) {
+	c.calls.Add(1)
+	return NewIdentity("ann"), nil
+}
+
+func newCounted(t *testing.T) (*Middleware, *countingResolver) {
+	dss := &countingResolver{}
+	m, err := New(Config{Resolver: dss, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = m.Close() })
+	return m, dss
+}
+
+func TestALookupThatLandedSinceTheFirstLookIsFound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, dss := newCounted(t)
+		header, k, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
+		require.NoError(t, err)
+		fresh := func(e *entry) bool { return m.now() < e.expires }
+		landed, err := m.ask(t.Context(), k, header, fresh)
+		require.NoError(t, err)
+		// As if the first look had been before that.
+		again, err := m.ask(t.Context(), k, header, fresh)
+		require.NoError(t, err)
+		assert.Same(t, landed, again)
+		assert.EqualValues(t, 1, dss.calls.Load())
+	})
+}
+
+func TestARenewalOfAnAnswerThatWasReplacedSinceIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, dss := newCounted(t)
+		r := &http.Request{Header: http.Header{"Cookie": {"session=ann"}}}
+		old, err := m.identify(r)
+		require.NoError(t, err)
+		m.Forget(r)
+		_, err = m.identify(r)
+		require.NoError(t, err)
+		require.EqualValues(t, 2, dss.calls.Load())
+		m.renew(r, old)
+		synctest.Wait()
+		assert.EqualValues(t, 2, dss.calls.Load())
+	})
+}
+
+func TestForgottenLoginsAreNotKeptForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := newCounted(t)
+		for i := range 10_000 {
+			m.ForgetUser(fmt.Sprint("user", i))
+			<-time.After(100 * time.Millisecond)
+		}
+		// 70 in the 7s that a lookup can last, and as many again between purges.
+		assert.Less(t, len(m.cache.forgotten), 300)
+		assert.GreaterOrEqual(t, len(m.cache.forgotten), 60, "as long as a lookup can last, they are")
+	})
+}
+
+func TestNothingOfALookupIsLeftOnceItHasLanded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := newCounted(t)
+		for i := range 100 {
+			r := &http.Request{Header: http.Header{"Cookie": {fmt.Sprint("session=", i)}}}
+			_, err := m.identify(r)
+			require.NoError(t, err)
+		}
+		assert.Empty(t, m.cache.flights)
+		assert.Len(t, m.cache.byUser, 1)
+		assert.Equal(t, m.cache.maxPerUser, m.cache.order.Len())
+		m.ForgetUser("ann")
+		assert.Empty(t, m.cache.byUser)
+		for i := range m.cache.buckets {
+			require.Nil(t, m.cache.buckets[i].Load())
+		}
+	})
+}
