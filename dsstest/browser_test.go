@@ -191,6 +191,8 @@ func TestEmptyIdentifier(t *testing.T) {
 	assert.JSONEq(t, `{"via":[],"authIdentifier":""}`, reply)
 	status, _ = call(t, fake, keyOf("nope"), "POST", browserInfo, `{}`)
 	assert.Equal(t, 401, status, "an unknown key is still an error")
+	status, _ = call(t, fake, keyOf(fake.AdminKey()), "POST", browserInfo, `[]`)
+	assert.Equal(t, 400, status, "so is a malformed body")
 	status, _ = call(t, fake, keyOf(fake.AdminKey()), "POST", browserTicket, `{}`)
 	assert.Equal(t, 401, status, "there is no ticket for nobody")
 }

@@ -78,6 +78,23 @@ func TestTheLogIsBounded(t *testing.T) {
 	assert.Equal(t, 401, log[0].Status)
 }
 
+func TestACallThatOutlastsTheLog(t *testing.T) {
+	fake := dsstest.New()
+	get := func(path string) {
+		fake.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/dip/publicapi"+path, nil))
+	}
+	fake.Intercept("/slow", 1, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		for range 10_000 {
+			get("/quick")
+		}
+		w.WriteHeader(500)
+	})
+	get("/slow")
+	log := fake.Log("")
+	assert.Len(t, log, 10_000)
+	assert.NotContains(t, log, dsstest.Call{Method: "GET", Path: "/quick", Status: 500}, "its end is not taken for another call's")
+}
+
 // Everything at once: what is shown is the race detector's verdict, and that
 // no call is lost or taken for another's.
 func TestConcurrency(t *testing.T) {

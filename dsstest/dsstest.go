@@ -39,6 +39,12 @@
 // browser's headers are believed, the latter without asking for any right.
 // Tickets outlive the session they were made from.
 //
+// Also not checked against a real one: a browser's session goes before an API
+// key in its Authorization header; acting as a user who is unknown or disabled
+// is a 404, with an empty login or two a 400; an endpoint that is not there, or
+// not with that method, is a 404. [Options] turns what is known to differ
+// between instances, [DSS.Intercept] everything else.
+//
 // # Judging whom DSS acted as
 //
 // [DSS.Log] and [DSS.LastCaller] tell whom each call was acted upon as, from

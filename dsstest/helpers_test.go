@@ -55,9 +55,12 @@ func call(t testing.TB, fake *dsstest.Server, by creds, method, path, body strin
 	return send(t, req)
 }
 
+// direct follows no redirects: there are none.
+var direct = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
 func send(t testing.TB, req *http.Request) (status int, reply string) {
 	t.Helper()
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := direct.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
