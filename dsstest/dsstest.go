@@ -51,8 +51,8 @@
 // the credentials that arrived. That is the place to look in a test that a
 // call was made as the visitor, and not with an administrator's rights.
 //
-// The zero value of no type here is of use: call [New] or [NewServer]. All
-// methods may be called at any time, from any goroutine.
+// The zero values of [DSS] and [Server] are of no use: call [New] or
+// [NewServer]. All their methods may be called at any time, from any goroutine.
 package dsstest
 
 import (
