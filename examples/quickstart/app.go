@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/dssauth/dssauth"
+)
+
+// app is the application: four routes, each for other visitors.
+type app struct {
+	handler http.Handler
+	auth    *dssauth.Middleware
+	page    page
+}
+
+// newApp wraps the routes. demo is nil with a real DSS.
+func newApp(config dssauth.Config, demo *demo) (*app, error) {
+	a := &app{page: page{ttl: config.TTL, demo: demo}}
+	config.UserDetails = true
+	config.OnError = a.refuse
+	if demo != nil {
+		config.LoginURL = demo.signInURL
+	}
+	auth, err := dssauth.New(config)
+	if err != nil {
+		return nil, err
+	}
+	a.auth = auth
+
+	mux := http.NewServeMux()
+	mux.Handle(homePattern, auth.Optional(http.HandlerFunc(a.home)))
+	mux.Handle("GET /me", auth.Handler(http.HandlerFunc(me)))
+	mux.Handle("GET /report", auth.RequireGroup("analysts")(http.HandlerFunc(report)))
+	mux.Handle("GET /as-me", auth.Handler(http.HandlerFunc(asMe)))
+	if demo != nil {
+		demo.addRoutes(mux, auth)
+	}
+	a.page.routes = mux
+	// Cookies say who is browsing, not that the visitor meant to.
+	a.handler = http.NewCrossOriginProtection().Handler(mux)
+	return a, nil
+}
+
+// homePattern is the page that everybody may see, signed in or not.
+const homePattern = "GET /{$}"
+
+func (a *app) home(w http.ResponseWriter, r *http.Request) {
+	a.page.show(w, r, http.StatusOK)
+}
+
+// refuse shows the page in an outage of the fake DSS too, since that has the
+// switch to end it.
+func (a *app) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	status := dssauth.StatusCode(err)
+	if r.Pattern == homePattern && a.page.demo != nil && status == http.StatusServiceUnavailable {
+		a.page.show(w, r, status)
+		return
+	}
+	dssauth.Refuse(w, r, err)
+}
+
+func me(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	writeJSON(w, id)
+}
+
+func report(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	fmt.Fprintf(w, "The analysts' report, for %s.\n", id.Login)
+}
+
+// asMe calls DSS with the visitor's own rights.
+func asMe(w http.ResponseWriter, r *http.Request) {
+	client, err := dssauth.ClientFromContext(r.Context())
+	if err != nil {
+		refuseCall(w, r, err)
+		return
+	}
+	info, err := client.AuthInfo(r.Context())
+	if err != nil {
+		refuseCall(w, r, err)
+		return
+	}
+	writeJSON(w, map[string]any{"calledDSSAs": info.Login(), "groups": info.Groups})
+}
+
+func refuseCall(w http.ResponseWriter, r *http.Request, err error) {
+	slog.Warn("a call to DSS as the visitor failed", "error", err)
+	dssauth.Refuse(w, r, err)
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
+}

@@ -1,0 +1,311 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dssauth/dssauth"
+)
+
+const (
+	// storyTTL is short, since the story waits for an answer to end, and long
+	// enough for what must be answered from memory to be so.
+	storyTTL = 2 * time.Second
+	// storyTime bounds the story as a whole.
+	storyTime = time.Minute
+	// ownKeyTrust is how long DSS's last word for our own API key holds.
+	ownKeyTrust = time.Second
+)
+
+// tell plays the story of -check on a fake DSS, over sockets, and fails where
+// anything is not as it should be. It makes the applications by newApp.
+func tell(ctx context.Context, out io.Writer, newApp func(dssauth.Config, *demo) (*app, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, storyTime)
+	defer cancel()
+	s := &story{ctx: ctx, out: out}
+	var err error
+	if s.demo, err = startDemo(); err != nil {
+		return err
+	}
+	defer s.demo.close()
+	client, err := s.demo.client()
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	s.config = dssauth.Config{
+		Client:        client,
+		TTL:           storyTTL,
+		Impersonation: dssauth.ByTicket,
+		Logger:        slog.New(slog.DiscardHandler), // it has much to complain about
+	}
+	defer s.end()
+	if s.app, err = s.start(newApp); err != nil {
+		return err
+	}
+	s.config.Impersonation = dssauth.ByProxyUser
+	if s.adminApp, err = s.start(newApp); err != nil {
+		return err
+	}
+
+	for _, chapter := range []func(*story){
+		nobody, someone, wrongGroup, twoOfASort, apiKeys, forgery, asVisitor, otherSites,
+		signOut, lostGroup, outage, ownKeyRevoked, // which each leave something behind
+	} {
+		if ctx.Err() == nil {
+			chapter(s)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("the story did not end: %w", context.Cause(ctx))
+	case s.wrong > 0:
+		return fmt.Errorf("%d of %d are not as they should be", s.wrong, s.told)
+	}
+	fmt.Fprintf(out, "All %d are as they should be.\n", s.told)
+	return nil
+}
+
+func nobody(s *story) {
+	s.expect("nobody opens /me", s.get("/me"), 401, "Www-Authenticate: Bearer", "Cache-Control: no-store")
+	s.expect("nobody opens /report", s.get("/report"), 401)
+	s.expect("nobody opens /as-me", s.get("/as-me"), 401)
+	s.expect("somebody with a made-up session opens /me", s.get("/me", "Cookie", s.demo.cookie+"="+rand.Text()), 401)
+	s.expect("nobody opens the page, which is for all", s.get("/"), 200, "Nobody, so far")
+	s.expect("nobody's browser opens /report", s.get("/report", "Accept", "text/html"), 302, "Location: /sign-in?back=%2Freport")
+}
+
+func someone(s *story) {
+	ann := s.signIn("ann")
+	s.expect("ann opens /me", s.get("/me", "Cookie", ann), 200, `"login":"ann","groups":["analysts","readers"]`)
+	s.expect("ann opens /report", s.get("/report", "Cookie", ann), 200, "for ann")
+	s.expect("ann opens the page", s.get("/", "Cookie", ann), 200, "Ann Analyst")
+}
+
+func wrongGroup(s *story) {
+	bob := s.signIn("bob")
+	s.expect("bob, who is signed in, opens /me", s.get("/me", "Cookie", bob), 200, `"login":"bob"`)
+	s.expect("bob, who is no analyst, opens /report", s.get("/report", "Cookie", bob), 403)
+	s.expect("eve, who has no group, opens /report", s.get("/report", "Cookie", s.signIn("eve")), 403)
+}
+
+func twoOfASort(s *story) {
+	ann, bob := s.signIn("ann"), s.signIn("bob")
+	s.expect("ann, first cookie theme=dark, opens /me", s.get("/me", "Cookie", "theme=dark; "+ann), 200, `"login":"ann"`)
+	s.expect("bob, first cookie theme=dark, opens /me", s.get("/me", "Cookie", "theme=dark; "+bob), 200, `"login":"bob"`)
+	s.expect("nobody, first cookie theme=dark, opens /me", s.get("/me", "Cookie", "theme=dark"), 401)
+}
+
+func apiKeys(s *story) {
+	s.expect("a program with ann's own API key opens /report", s.get("/report", "Authorization", "Bearer ann-key"), 200, "for ann")
+	key := rand.Text()
+	s.demo.fake.AddAPIKey(key, "")
+	s.expect("a program with an API key of no user opens /me", s.get("/me", "Authorization", "Bearer "+key), 403)
+	s.demo.fake.SetAPIKeyID(key, "ann")
+	s.expect("the same, its key being called ann, opens /report", s.get("/report", "Authorization", "Bearer "+key), 403)
+	s.expect("a program with a made-up API key opens /me", s.get("/me", "Authorization", "Bearer "+rand.Text()), 401)
+}
+
+func forgery(s *story) {
+	ticket := rand.Text()
+	s.demo.fake.AddTicket(ticket, "ann")
+	forged := []string{"X-DKU-ProxyUser", "ann", "X_DKU_ProxyUser", "ann", "x-dku-apiticket", ticket}
+	s.expect("nobody, who claims to be ann in headers, opens /me", s.get("/me", forged...), 401)
+	bobs := append([]string{"Cookie", s.signIn("bob")}, forged...)
+	s.expect("bob, who claims to be ann in headers, opens /me", s.get("/me", bobs...), 200, `"login":"bob"`)
+	s.same("DSS was shown of bob's headers", strings.Join(slices.Sorted(maps.Keys(s.demo.fake.LastBrowserHeaders())), " "), "Cookie")
+	s.expect("bob, who claims to be ann in headers, opens /as-me", s.get("/as-me", bobs...), 200, `"calledDSSAs":"bob"`)
+	s.same("DSS acted as", s.demo.fake.LastCaller(), "bob")
+}
+
+func asVisitor(s *story) {
+	s.expect("ann opens /as-me", s.get("/as-me", "Cookie", s.signIn("ann")), 200, `"calledDSSAs":"ann"`)
+	s.same("DSS acted as", s.demo.fake.LastCaller(), "ann")
+	bob := s.visit(s.adminApp, http.MethodGet, "/as-me", nil, "Cookie", s.signIn("bob"))
+	s.expect("bob opens /as-me, called with an administrator's key", bob, 200, `"calledDSSAs":"bob"`)
+	s.same("DSS acted as", s.demo.fake.LastCaller(), "bob")
+}
+
+func otherSites(s *story) {
+	ann := s.signIn("ann")
+	s.expect("another site signs ann out", s.post("/sign-out", nil, "Cookie", ann, "Sec-Fetch-Site", "cross-site"), 403)
+	s.expect("ann opens /me", s.get("/me", "Cookie", ann), 200, `"login":"ann"`)
+}
+
+func signOut(s *story) {
+	ann := s.signIn("ann")
+	s.expect("ann opens /me", s.get("/me", "Cookie", ann), 200, `"login":"ann"`)
+	s.expect("ann signs out", s.post("/sign-out", nil, "Cookie", ann), 303, s.demo.cookie+"=;")
+	s.expect("somebody kept ann's cookie and opens /me", s.get("/me", "Cookie", ann), 401)
+}
+
+func lostGroup(s *story) {
+	ann := s.signIn("ann")
+	s.expect("ann opens /report", s.get("/report", "Cookie", ann), 200)
+	s.demo.setAnalyst("ann", false)
+	s.wait(storyTTL) // quietly: a request would start a refresh
+	s.expect(fmt.Sprintf("%v after leaving analysts ann opens /report", storyTTL), s.get("/report", "Cookie", ann), 403)
+	s.expect("ann, still signed in, opens /me", s.get("/me", "Cookie", ann), 200, `"groups":["readers"]`)
+	s.demo.setAnalyst("ann", true)
+}
+
+func outage(s *story) {
+	ann := s.signIn("ann")
+	s.expect("the fake DSS is taken down", s.post("/outage", url.Values{"down": {"true"}}, "Cookie", ann), 303)
+	s.expect("ann opens /me in the outage", s.get("/me", "Cookie", ann), 503, "Retry-After: ")
+	s.expect("ann opens /report in the outage", s.get("/report", "Cookie", ann), 503)
+	s.expect("ann opens the page in the outage", s.get("/", "Cookie", ann), 503, "Bring it back")
+	s.expect("the fake DSS is brought back", s.post("/outage", url.Values{"down": {"false"}}, "Cookie", ann), 303)
+	s.expect("ann opens /me soon after", s.until(200, "/me", "Cookie", ann), 200, `"login":"ann"`)
+}
+
+func ownKeyRevoked(s *story) {
+	ann, bob := s.signIn("ann"), s.signIn("bob")
+	s.demo.fake.RemoveAPIKey(s.demo.key)
+	s.wait(ownKeyTrust + ownKeyTrust/10)
+	s.expect("our own API key is revoked, and ann opens /me", s.get("/me", "Cookie", ann), 503)
+	s.expect("bob opens the page, and is not called nobody", s.get("/", "Cookie", bob), 503)
+	s.expect("bob opens /report", s.get("/report", "Cookie", bob), 503)
+}
+
+// story is what one run of -check knows.
+type story struct {
+	ctx         context.Context
+	out         io.Writer
+	demo        *demo
+	config      dssauth.Config
+	app         string // its URL; acts as visitors by ticket
+	adminApp    string // the same, by an administrator's key
+	ends        []func() error
+	told, wrong int
+}
+
+// start serves an application and returns its URL.
+func (s *story) start(newApp func(dssauth.Config, *demo) (*app, error)) (string, error) {
+	app, err := newApp(s.config, s.demo)
+	if err != nil {
+		return "", err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	server := &http.Server{Handler: app.handler, ReadHeaderTimeout: 5 * time.Second}
+	go func() { _ = server.Serve(listener) }()
+	s.ends = append(s.ends, server.Close, app.auth.Close)
+	return "http://" + listener.Addr().String(), nil
+}
+
+func (s *story) end() {
+	for _, end := range s.ends {
+		_ = end()
+	}
+}
+
+// answer is what a request got.
+type answer struct {
+	status int
+	text   string // head and body
+	header http.Header
+	err    error
+}
+
+// get opens a path of the application, with headers given as name, value …
+func (s *story) get(path string, headers ...string) answer {
+	return s.visit(s.app, http.MethodGet, path, nil, headers...)
+}
+
+func (s *story) post(path string, form url.Values, headers ...string) answer {
+	headers = append(headers, "Content-Type", "application/x-www-form-urlencoded")
+	return s.visit(s.app, http.MethodPost, path, form, headers...)
+}
+
+// until is get, again and again until the status comes or a while has passed.
+func (s *story) until(status int, path string, headers ...string) answer {
+	for end := time.Now().Add(5 * time.Second); ; s.wait(50 * time.Millisecond) {
+		if got := s.get(path, headers...); got.status == status || time.Now().After(end) || s.ctx.Err() != nil {
+			return got
+		}
+	}
+}
+
+func (s *story) visit(app, method, path string, form url.Values, headers ...string) answer {
+	r, err := http.NewRequestWithContext(s.ctx, method, app+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return answer{err: err}
+	}
+	for pair := range slices.Chunk(headers, 2) {
+		r.Header[pair[0]] = []string{pair[1]} // as spelled
+	}
+	resp, err := http.DefaultTransport.RoundTrip(r) // which follows no redirect
+	if err != nil {
+		return answer{err: err}
+	}
+	defer resp.Body.Close()
+	text, err := httputil.DumpResponse(resp, true)
+	return answer{resp.StatusCode, string(text), resp.Header, err}
+}
+
+// signIn returns a new session's cookie, as a Cookie header.
+func (s *story) signIn(login string) string {
+	got := s.post("/sign-in", url.Values{"login": {login}})
+	cookie, _, _ := strings.Cut(got.header.Get("Set-Cookie"), ";")
+	if got.status != http.StatusSeeOther || cookie == "" {
+		s.expect(login+" signs in", got, http.StatusSeeOther, "Set-Cookie")
+	}
+	return cookie
+}
+
+func (s *story) wait(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-s.ctx.Done():
+	}
+}
+
+// expect tells what came of a request, which should have this status and
+// contain these texts.
+func (s *story) expect(what string, got answer, status int, texts ...string) {
+	came := fmt.Sprint(got.status, " ", http.StatusText(got.status))
+	missing := slices.DeleteFunc(slices.Clone(texts), func(t string) bool { return strings.Contains(got.text, t) })
+	switch {
+	case got.err != nil:
+		s.line(false, what, got.err.Error())
+	case got.status != status:
+		s.line(false, what, fmt.Sprintf("%s, not %d", came, status))
+	case len(missing) > 0:
+		s.line(false, what, fmt.Sprintf("%s, without %q", came, missing))
+	default:
+		s.line(true, what, came)
+	}
+}
+
+// same tells a fact.
+func (s *story) same(what, got, want string) {
+	if got != want {
+		s.line(false, what, fmt.Sprintf("%q, not %q", got, want))
+		return
+	}
+	s.line(true, what, got)
+}
+
+func (s *story) line(ok bool, what, came string) {
+	s.told++
+	verdict := "ok"
+	if !ok {
+		s.wrong++
+		verdict = "WRONG"
+	}
+	fmt.Fprintf(s.out, "%-5s  %-58s %s\n", verdict, what, came)
+}

@@ -1,0 +1,163 @@
+// Quickstart is a small web application that knows who is browsing. Where no
+// DSS is configured it starts a fake one and signs users in on a page of its
+// own, so that there is nothing to install:
+//
+//	go run ./examples/quickstart
+//	go run ./examples/quickstart -check
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+)
+
+const help = `Usage: quickstart [-addr 127.0.0.1:8080] [-check]
+
+Serves a small application whose visitors are users of Dataiku DSS: of the one
+that is configured (inside DSS, by DKU_DSS_URL and DKU_API_KEY, or in
+~/.dataiku/config.json), else of a fake one that it starts.
+
+Flags:
+
+  -addr host:port
+        where to listen (default 127.0.0.1:8080; port 0 is any free one)
+  -check
+        play the whole story without a person, on the fake DSS whatever is
+        configured; fail where anything is not as it should be
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	err := run(ctx, os.Args[1:], os.Stdout)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Print(help)
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "quickstart:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string, stdout io.Writer) error {
+	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	addr := flags.String("addr", "127.0.0.1:8080", "")
+	check := flags.Bool("check", false, "")
+	if err := flags.Parse(args); err != nil {
+		if !errors.Is(err, flag.ErrHelp) {
+			err = fmt.Errorf("%w: see -help", err)
+		}
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: see -help", flags.Arg(0))
+	}
+	if *check {
+		return tell(ctx, stdout, newApp)
+	}
+
+	client, demo, err := connect()
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	if demo != nil {
+		defer demo.close()
+	}
+	app, err := newApp(dssauth.Config{Client: client, TTL: 10 * time.Second, Impersonation: dssauth.ByTicket}, demo)
+	if err != nil {
+		return err
+	}
+	defer app.auth.Close()
+	listener, err := listen(*addr, demo != nil)
+	if err != nil {
+		return err
+	}
+	greet(stdout, "http://"+reachable(listener.Addr()), client, demo)
+	return serve(ctx, listener, app.handler)
+}
+
+// connect returns a client of the DSS that is configured, or of a fake one.
+func connect() (*dss.Client, *demo, error) {
+	client, err := dss.FromEnv()
+	if !errors.Is(err, dss.ErrNotConfigured) {
+		return client, nil, err
+	}
+	demo, err := startDemo()
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err = demo.client()
+	return client, demo, err
+}
+
+func listen(addr string, demo bool) (net.Listener, error) {
+	tcp, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("-addr %q: %w", addr, err)
+	}
+	if demo && !tcp.IP.IsLoopback() {
+		return nil, fmt.Errorf("-addr %q: others can reach this address, and sign in to the fake DSS as anybody: use 127.0.0.1, or configure a DSS", addr)
+	}
+	listener, err := net.ListenTCP("tcp", tcp)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("-addr %q is taken: end the program that listens there, or choose another port, as in -addr 127.0.0.1:%d", addr, tcp.Port+1)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("-addr %q: %w", addr, err)
+	}
+	return listener, nil
+}
+
+// reachable is addr as a browser connects to it: nobody connects to 0.0.0.0.
+func reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+	}
+	return addr.String()
+}
+
+func greet(out io.Writer, url string, client *dss.Client, demo *demo) {
+	fmt.Fprintf(out, "Open %s/ in a browser, or try\n\n  curl -i %s/me\n", url, url)
+	if demo == nil {
+		fmt.Fprintf(out, "  curl -i %s/me -H 'Authorization: Bearer <a personal API key of DSS>'\n\nVisitors are users of %v.\n", url, client)
+		return
+	}
+	fmt.Fprintf(out, "  curl -i %s/me -H 'Authorization: Bearer ann-key'\n\n", url)
+	fmt.Fprintf(out, "No DSS is configured, so this is a fake one. Its users: %s.\n", strings.Join(demo.logins(), ", "))
+}
+
+// serve answers until ctx ends, and lets what is running end.
+func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
+	server := &http.Server{
+		Handler:           http.MaxBytesHandler(h, 64<<10),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second) // ctx has ended
+	defer cancel()
+	return server.Shutdown(grace)
+}
