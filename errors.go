@@ -124,12 +124,11 @@ func retrySeconds(err error) int {
 // page navigation, problem details (RFC 9457) for everybody else. Neither
 // tells more than the kind of err. It is the default of [Config.OnError].
 func Refuse(w http.ResponseWriter, r *http.Request, err error) {
-	status := StatusCode(err)
-	text, ok := refusalTexts[status]
-	if !ok { // nil is no refusal
-		status = http.StatusServiceUnavailable
-		text = refusalTexts[status]
+	if err == nil { // no reason to refuse, and none to admit
+		err = ErrUnavailable
 	}
+	status := StatusCode(err)
+	text := refusalTexts[status]
 	h := w.Header()
 	setRefusalHeaders(h, err)
 	h.Add("Vary", "Accept")
