@@ -1,7 +1,6 @@
 package dssauth
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"path"
@@ -21,7 +20,7 @@ const (
 // and reports whether it did. It does so once in redirectPause seconds: where
 // signing in does not help, the second refusal must be seen, not looped over.
 func (m *Middleware) redirectToLogin(w http.ResponseWriter, r *http.Request, err error) bool {
-	if m.loginURL == nil || !errors.Is(err, ErrUnauthenticated) || r.Method != http.MethodGet || !isNavigation(r) {
+	if m.loginURL == nil || StatusCode(err) != http.StatusUnauthorized || r.Method != http.MethodGet || !isNavigation(r) {
 		return false
 	}
 	if _, err := r.Cookie(redirectCookie); err == nil {
@@ -47,6 +46,9 @@ func localPath(r *http.Request) string {
 		if parsed, err := url.ParseRequestURI(r.RequestURI); err == nil {
 			u = parsed
 		}
+	}
+	if !printable(u.Path) { // browsers ignore a tab between two slashes
+		return "/"
 	}
 	back := u.EscapedPath()
 	if !strings.HasPrefix(back, "/") || strings.ContainsAny(u.Path, "\\") || path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/") {

@@ -99,7 +99,7 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 		switch {
 		case err == nil:
 			r = m.attach(r, e)
-		case errors.Is(err, ErrUnauthenticated):
+		case StatusCode(err) == http.StatusUnauthorized: // and no outage that such an error caused
 			r = m.attachNobody(r)
 		default:
 			m.refuse(w, r, err)
