@@ -150,8 +150,8 @@ func TestPageOrProblem(t *testing.T) {
 	}
 }
 
-// requests that are refused, by status, by the handler of refusing.
-var refused = map[int]func() *http.Request{
+// refusedRequests are refused, by status, by the handler of refusing.
+var refusedRequests = map[int]func() *http.Request{
 	400: func() *http.Request {
 		return request("GET", "/", "Authorization", "Bearer a", "Authorization", "Bearer b")
 	},
@@ -176,7 +176,7 @@ func refusing(t *testing.T, c dssauth.Config) http.Handler {
 
 func TestRefusalsTellCachesWhatTheyDependOn(t *testing.T) {
 	h := refusing(t, dssauth.Config{Headers: []string{"Cookie", "Authorization", "x-sso"}})
-	for status, r := range refused {
+	for status, r := range refusedRequests {
 		w := serve(h, r())
 		assert.Equal(t, status, w.Code)
 		assert.Equal(t, []string{"Cookie", "Authorization", "X-Sso", "Accept", "Sec-Fetch-Mode"}, w.Header().Values("Vary"), "%d", status)
@@ -188,7 +188,7 @@ func TestRefusalsTellCachesWhatTheyDependOn(t *testing.T) {
 }
 
 func TestOnErrorFindsTheHeadersSet(t *testing.T) {
-	for status, r := range refused {
+	for status, r := range refusedRequests {
 		called := false
 		h := refusing(t, dssauth.Config{OnError: func(w http.ResponseWriter, _ *http.Request, err error) {
 			called = true
