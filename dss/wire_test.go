@@ -110,11 +110,11 @@ func wireCalls(t *testing.T) map[string]wireCall {
 			err := c.Do(t.Context(), "GET", "/current-user", nil, &raw)
 			return raw, err
 		},
-		"own_settings_property":              settings(func(s *dss.Settings) { s.SetProperty("myprop", "myvalue") }),
-		"own_settings_add_secret":            settings(func(s *dss.Settings) { s.AddSecret("secretname", "secretvalue") }),
-		"own_settings_replace_secret":        settings(func(s *dss.Settings) { s.AddSecret("old", "2") }),
-		"own_settings_remove_secret":         settings(func(s *dss.Settings) { s.RemoveSecret("old") }),
-		"own_settings_connection_credential": settings(func(s *dss.Settings) { s.SetBasicConnectionCredential("myconnection", "username", "password") }),
+		"own_settings_property":                     settings(func(s *dss.Settings) { s.SetProperty("myprop", "myvalue") }),
+		"own_settings_add_secret":                   settings(func(s *dss.Settings) { s.AddSecret("secretname", "secretvalue") }),
+		"own_settings_replace_secret":               settings(func(s *dss.Settings) { s.AddSecret("old", "2") }),
+		"own_settings_remove_secret":                settings(func(s *dss.Settings) { s.RemoveSecret("old") }),
+		"own_settings_connection_credential":        settings(func(s *dss.Settings) { s.SetBasicConnectionCredential("myconnection", "username", "password") }),
 		"own_settings_remove_connection_credential": settings(func(s *dss.Settings) { s.RemoveConnectionCredential("pg") }),
 		"own_settings_plugin_credential": settings(func(s *dss.Settings) {
 			s.SetBasicPluginCredential("myplugin", "my_paramset_id", "mypreset_id", "param_name", "username", "password")

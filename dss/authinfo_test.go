@@ -1,0 +1,266 @@
+package dss_test
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+func TestAuthInfoRefusesWhatLeavesOpenWhoItIs(t *testing.T) {
+	for name, row := range map[string]struct{ reply, want string }{
+		"nothing":                    {``, `the body is not a JSON object`},
+		"null":                       {`null`, `the body is not a JSON object`},
+		"a list":                     {`[` + aliceInfo + `]`, `the body is not a JSON object`},
+		"a login page":               {`<html><form action="/login?token=canary">`, `the body is not a JSON object`},
+		"a page after the object":    {aliceInfo + `<html>canary`, `the body has something after its end`},
+		"a second object":            {aliceInfo + aliceInfo, `the body has something after its end`},
+		"an object cut short":        {`{"authIdentifier": "alice"`, `the body is cut short`},
+		"a string cut short":         {`{"authIdentifier": "alice`, `the body is not valid JSON`},
+		"invalid UTF-8":              {"{\"authIdentifier\": \"al\xffice\"}", `the body is not valid UTF-8`},
+		"invalid UTF-8 elsewhere":    {"{\"authIdentifier\": \"alice\", \"x\": \"\xff\"}", `the body is not valid UTF-8`},
+		"an empty object":            {`{}`, `authIdentifier is missing`},
+		"no identifier":              {`{"authSource": "USER_FROM_UI", "groups": []}`, `authIdentifier is missing`},
+		"no identifier, but a user":  {`{"authSource": "USER_FROM_UI", "associatedDSSUser": "alice"}`, `authIdentifier is missing`},
+		"identifier null":            {`{"authIdentifier": null}`, `authIdentifier is missing`},
+		"identifier a number":        {`{"authIdentifier": 1}`, `authIdentifier is not a string`},
+		"identifier a list":          {`{"authIdentifier": ["alice"]}`, `authIdentifier is not a string`},
+		"identifier blank":           {`{"authIdentifier": " "}`, `authIdentifier is empty or blank`},
+		"identifier a wide blank":    {`{"authIdentifier": "\u3000"}`, `authIdentifier is empty or blank`},
+		"identifier with a line end": {`{"authIdentifier": "alice\nbob"}`, `authIdentifier has control characters`},
+		"identifier with CR LF":      {`{"authIdentifier": "alice\r\nX-DKU-ProxyUser: admin"}`, `authIdentifier has control characters`},
+		"identifier with NUL":        {`{"authIdentifier": "alice\u0000"}`, `authIdentifier has control characters`},
+		"identifier with U+0085":     {`{"authIdentifier": "ali\u0085ce"}`, `authIdentifier has control characters`},
+		"identifier with U+2028":     {`{"authIdentifier": "ali\u2028ce"}`, `authIdentifier has control characters`},
+		"a space before it":          {`{"authIdentifier": " alice"}`, `authIdentifier has spaces at its ends`},
+		"a space after it":           {`{"authIdentifier": "alice "}`, `authIdentifier has spaces at its ends`},
+		"a wide space after it":      {`{"authIdentifier": "alice\u00a0"}`, `authIdentifier has spaces at its ends`},
+		"half a surrogate pair":      {`{"authIdentifier": "alice\ud800"}`, `authIdentifier has the character U+FFFD, or half a surrogate pair`},
+		"identifier in another case": {`{"AuthIdentifier": "alice", "authIdentifier": "bob"}`, `authIdentifier is spelled in another case`},
+		"only in another case":       {`{"AUTHIDENTIFIER": "alice", "groups": []}`, `authIdentifier is spelled in another case`},
+		"groups with a long s":       {`{"authIdentifier": "alice", "groupſ": ["admin"]}`, `groups is spelled in another case`},
+		"identifier twice":           {`{"authIdentifier": "alice", "authIdentifier": "bob"}`, `the body has a name twice`},
+		"identifier twice, escaped":  {`{"authIdentifier": "alice", "authIdentifie\u0072": "bob"}`, `the body has a name twice`},
+		"groups twice":               {`{"authIdentifier": "alice", "groups": [], "groups": ["admin"]}`, `the body has a name twice`},
+		"groups a string":            {`{"authIdentifier": "alice", "groups": "admin"}`, `groups is not a list`},
+		"groups an object":           {`{"authIdentifier": "alice", "groups": {"admin": true}}`, `groups is not a list`},
+		"null among groups":          {`{"authIdentifier": "alice", "groups": ["readers", null]}`, `groups has an element that is not a string`},
+		"a number among groups":      {`{"authIdentifier": "alice", "groups": [7]}`, `groups has an element that is not a string`},
+		"a list among groups":        {`{"authIdentifier": "alice", "groups": [["readers"]]}`, `groups has an element that is not a string`},
+		"half a pair among groups":   {`{"authIdentifier": "alice", "groups": ["\udc00"]}`, `groups has an element that has the character U+FFFD, or half a surrogate pair`},
+		"source a number":            {`{"authIdentifier": "alice", "authSource": 1}`, `authSource is not a string`},
+		"profile an object":          {`{"authIdentifier": "alice", "userProfile": {}}`, `userProfile is not a string`},
+		"run-as user a list":         {`{"authIdentifier": "alice", "userForImpersonation": []}`, `userForImpersonation is not a string`},
+		"user a number":              {`{"authIdentifier": "alice", "associatedDSSUser": 1}`, `associatedDSSUser is not a string`},
+		"user empty":                 {`{"authIdentifier": "alice", "associatedDSSUser": ""}`, `associatedDSSUser is empty or blank`},
+		"user blank":                 {`{"authIdentifier": "alice", "associatedDSSUser": "\t"}`, `associatedDSSUser is empty or blank`},
+		"user with a line end":       {`{"authIdentifier": "alice", "associatedDSSUser": "bob\nadmin"}`, `associatedDSSUser has control characters`},
+		"user with a space":          {`{"authIdentifier": "alice", "associatedDSSUser": "bob "}`, `associatedDSSUser has spaces at its ends`},
+		"user in another case":       {`{"authIdentifier": "alice", "associatedDssUser": "bob"}`, `associatedDSSUser is spelled in another case`},
+		"user in two spellings":      {`{"authIdentifier": "alice", "associatedDSSUser": "alice", "associatedDSSUSer": "bob"}`, `associatedDSSUSer differs from its other spelling`},
+		"user object without login":  {`{"authIdentifier": "alice", "associatedDSSUser": {"name": "bob"}}`, `associatedDSSUser is an object whose login is missing`},
+		"user object, login null":    {`{"authIdentifier": "alice", "associatedDSSUser": {"login": null}}`, `associatedDSSUser is an object whose login is missing`},
+		"user object, login twice":   {`{"authIdentifier": "alice", "associatedDSSUser": {"login": "bob", "login": "alice"}}`, `associatedDSSUser has a name twice`},
+		"user object, another case":  {`{"authIdentifier": "alice", "associatedDSSUser": {"Login": "bob"}}`, `associatedDSSUser is an object whose login is spelled in another case`},
+		"user object, blank login":   {`{"authIdentifier": "alice", "associatedDSSUser": {"login": " "}}`, `associatedDSSUser is empty or blank`},
+		"nobody, yet a user":         {`{"authIdentifier": "", "associatedDSSUser": "alice"}`, `associatedDSSUser is there, and authIdentifier is empty`},
+		"secrets an object":          {`{"authIdentifier": "alice", "secrets": {"name": "canary"}}`, `secrets is not a list`},
+		"null among secrets":         {`{"authIdentifier": "alice", "secrets": [null]}`, `secrets has an element that is not a JSON object`},
+		"a secret without name":      {`{"authIdentifier": "alice", "secrets": [{"value": "canary"}]}`, `secrets has an element that is a secret whose name is missing`},
+		"a secret with a number":     {`{"authIdentifier": "alice", "secrets": [{"name": "db", "value": 1}]}`, `secrets has an element that is a secret whose value is not a string`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newRecorder(t, replying(http.StatusOK, row.reply)).client(t)
+
+			info, err := c.AuthInfo(t.Context(), dss.WithSecrets())
+			assert.EqualError(t, err, "dss: GET /auth/info: unexpected reply: "+row.want)
+			assert.ErrorIs(t, err, dss.ErrUnexpectedReply)
+			assert.Zero(t, info, "nothing is kept of it")
+
+			_, err = c.AuthInfoFromBrowserHeaders(t.Context(), http.Header{"Cookie": {"a=b"}})
+			assert.EqualError(t, err, "dss: POST /auth/info-from-browser-headers: unexpected reply: "+row.want)
+		})
+	}
+}
+
+func TestLogin(t *testing.T) {
+	for name, row := range map[string]struct{ reply, want string }{
+		"nobody":                        {`{"authIdentifier": ""}`, ""},
+		"nobody, with groups":           {`{"authIdentifier": "", "groups": ["readers"]}`, ""},
+		"nobody, twice said":            {`{"authIdentifier": "", "associatedDSSUser": ""}`, ""},
+		"nobody, user null":             {`{"authIdentifier": "", "associatedDSSUser": null}`, ""},
+		"an API key":                    {`{"authSource": "API_KEY", "authIdentifier": "alice"}`, ""},
+		"an API key with groups":        {`{"authSource": "API_KEY", "authIdentifier": "alice", "groups": ["admin"]}`, ""},
+		"a global key with a user":      {`{"authSource": "GLOBAL_API_KEY", "authIdentifier": "alice", "associatedDSSUser": "alice"}`, ""},
+		"a key in small letters":        {`{"authSource": "global_api_key", "authIdentifier": "alice", "associatedDSSUser": "alice"}`, ""},
+		"a personal key, small letters": {`{"authSource": "personal_api_key", "authIdentifier": "alice", "associatedDSSUser": "alice"}`, ""},
+		"a personal key without user":   {`{"authSource": "PERSONAL_API_KEY", "authIdentifier": "alice", "groups": ["readers"]}`, ""},
+		"neither source nor groups":     {`{"authIdentifier": "alice"}`, ""},
+		"groups null":                   {`{"authIdentifier": "alice", "groups": null}`, ""},
+		"an unknown source":             {`{"authSource": "SOMETHING_NEW", "authIdentifier": "alice", "groups": ["readers"]}`, ""},
+		"a blank source":                {`{"authSource": " ", "authIdentifier": "alice", "groups": ["readers"]}`, ""},
+
+		"a personal key":             {`{"authSource": "PERSONAL_API_KEY", "authIdentifier": "key-1", "associatedDSSUser": "alice"}`, "alice"},
+		"a browser":                  {aliceInfo, "alice"},
+		"a browser without user":     {`{"authSource": "USER_FROM_UI", "authIdentifier": "alice"}`, "alice"},
+		"a user, no source":          {`{"authIdentifier": "alice", "groups": ["readers"]}`, "alice"},
+		"a user without any group":   {`{"authIdentifier": "alice", "groups": []}`, "alice"},
+		"source null":                {`{"authSource": null, "authIdentifier": "alice", "groups": []}`, "alice"},
+		"an unknown source, a user":  {`{"authSource": "SOMETHING_NEW", "authIdentifier": "x", "associatedDSSUser": "alice"}`, "alice"},
+		"the user differs":           {`{"authSource": "USER_FROM_UI", "authIdentifier": "bob", "associatedDSSUser": "alice"}`, "alice"},
+		"a user's other spelling":    {`{"authSource": "USER_FROM_UI", "authIdentifier": "bob", "associatedDSSUSer": "alice"}`, "alice"},
+		"both spellings alike":       {`{"authIdentifier": "bob", "associatedDSSUser": "alice", "associatedDSSUSer": {"login": "alice"}}`, "alice"},
+		"a user as an object":        {`{"authIdentifier": "bob", "associatedDSSUser": {"displayName": "A", "login": "alice"}}`, "alice"},
+		"via of another shape":       {`{"via": {"a": 1}, "authSource": "USER_FROM_UI", "authIdentifier": "alice"}`, "alice"},
+		"unknown members":            {`{"authIdentifier": "alice", "groups": [], "future": [{"a": null}], "x": 1e999}`, "alice"},
+		"a login with inner spaces":  {`{"authSource": "USER_FROM_UI", "authIdentifier": "alice de bob"}`, "alice de bob"},
+		"a login outside ASCII":      {`{"authSource": "USER_FROM_UI", "authIdentifier": "\u00e1lice\ud83d\ude00"}`, "álice😀"},
+		"a login in another case":    {`{"authSource": "USER_FROM_UI", "authIdentifier": "Alice"}`, "Alice"},
+		"a login with a markup sign": {`{"authSource": "USER_FROM_UI", "authIdentifier": "<alice>"}`, "<alice>"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			info, err := newRecorder(t, replying(http.StatusOK, row.reply)).client(t).AuthInfo(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, row.want, info.Login())
+			assert.Equal(t, strings.HasPrefix(name, "nobody"), info.IsNobody())
+		})
+	}
+}
+
+func TestGroupsThatAreNotThereAreNil(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, `{"authIdentifier": "key"}`))
+	info, err := server.client(t).AuthInfo(t.Context())
+	require.NoError(t, err)
+	assert.Nil(t, info.Groups)
+
+	server = newRecorder(t, replying(http.StatusOK, `{"authIdentifier": "alice", "groups": []}`))
+	info, err = server.client(t).AuthInfo(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{}, info.Groups)
+}
+
+func TestSecretsAreThereOnlyIfAskedFor(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, `{"authIdentifier": "alice", "groups": [], "secrets": [{"name": "db", "value": "s3cret", "secret": true}, {"name": "hidden"}]}`))
+	c := server.client(t)
+
+	info, err := c.AuthInfo(t.Context())
+	require.NoError(t, err)
+	assert.Empty(t, info.Secrets)
+	assert.Contains(t, server.last(t).Target, "withSecrets=False")
+
+	info, err = c.AuthInfo(t.Context(), dss.WithSecrets())
+	require.NoError(t, err)
+	assert.Contains(t, server.last(t).Target, "withSecrets=True")
+	require.Len(t, info.Secrets, 2)
+	assert.Equal(t, "db", info.Secrets[0].Name)
+	assert.Equal(t, "s3cret", info.Secrets[0].Value())
+	assert.Equal(t, "", info.Secrets[1].Value())
+	assert.Equal(t, "", dss.Secret{}.Value())
+}
+
+// FuzzAuthInfo checks that a reply that is taken for somebody says so to any
+// other reader of JSON as well, and to nobody in another way.
+func FuzzAuthInfo(f *testing.F) {
+	for _, seed := range []string{
+		aliceInfo, `{}`, `null`, `{"authIdentifier": ""}`, `{"authIdentifier": "alice", "groups": null}`,
+		`{"authIdentifier": "a", "authidentifier": "b"}`, `{"authIdentifier": "\ud800"}`, `{"authIdentifier": "a"}{}`,
+		`{"authIdentifier": "key", "authSource": "GLOBAL_API_KEY", "associatedDSSUSer": {"login": "alice"}}`,
+		`{"authIdentifier": "alice", "secrets": [{"name": "a", "value": "b"}]}`, "{\"authIdentifier\": \"\xff\"}", `[[[[`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		info, err := dss.DecodeAuthInfo(body)
+		if err != nil {
+			require.Zero(t, info)
+			return
+		}
+		require.True(t, utf8.Valid(body))
+		var plain map[string]any
+		require.NoError(t, json.Unmarshal(body, &plain))
+		require.Equal(t, plain["authIdentifier"], info.AuthIdentifier)
+		login := info.Login()
+		if login == "" {
+			return
+		}
+		require.Equal(t, strings.TrimSpace(login), login)
+		require.Equal(t, login, strings.Map(func(r rune) rune {
+			if r < ' ' || r == 0x7f {
+				return -1
+			}
+			return r
+		}, login))
+		source, _ := plain["authSource"].(string)
+		require.False(t, strings.Contains(source, "API_KEY") && source != "PERSONAL_API_KEY", "an API key is no user")
+		if list, ok := plain["groups"].([]any); ok {
+			require.Len(t, info.Groups, len(list))
+			for i, group := range list {
+				require.Equal(t, group, info.Groups[i])
+			}
+		}
+	})
+}
+
+func TestUser(t *testing.T) {
+	const bob = `{"login": "bob", "displayName": "Bob", "email": "bob@example.com", "groups": ["readers"], "enabled": true, "userProfile": "X"}`
+	server := newRecorder(t, replying(http.StatusOK, bob))
+	u, err := server.client(t).User(t.Context(), "bob")
+	require.NoError(t, err)
+	assert.Equal(t, dss.User{Login: "bob", DisplayName: "Bob", Email: "bob@example.com", Groups: []string{"readers"}, Enabled: true}, u)
+
+	u, err = server.client(t).User(t.Context(), "Bob")
+	require.NoError(t, err, "DSS may fold the case")
+	assert.Equal(t, "bob", u.Login)
+
+	for login, want := range map[string]string{
+		"":         `login "" is empty or blank`,
+		" ":        `login " " is empty or blank`,
+		"bob\n":    `login "bob\n" has control characters`,
+		" bob":     `login " bob" has spaces at its ends`,
+		"b\xffb":   `login "b\xffb" is not valid UTF-8`,
+		"..":       `its path is refused: dot segments are not allowed`,
+		"../users": `its path is refused: dot segments are not allowed`,
+		`..\x`:     `its path is refused: dot segments are not allowed`,
+		"%2e%2e":   `its path is refused: dot segments are not allowed`,
+	} {
+		before := len(server.requests())
+		_, err := server.client(t).User(t.Context(), login)
+		assert.EqualError(t, err, "dss: GET /users/{login}: "+want)
+		assert.Len(t, server.requests(), before, "calls")
+	}
+	for login, target := range map[string]string{
+		"bob@example.com": "/users/bob@example.com",
+		"a/b":             "/users/a%2Fb",
+		"a b?c#d":         "/users/a%20b%3Fc%23d",
+		"100%":            "/users/100%25",
+		"é":               "/users/%C3%A9",
+	} {
+		_, err := server.client(t).User(t.Context(), login)
+		assert.EqualError(t, err, "dss: GET /users/{login}: unexpected reply: it is about another user")
+		assert.Equal(t, "/dip/publicapi"+target, server.last(t).Target)
+	}
+}
+
+func TestUserRefusesOtherReplies(t *testing.T) {
+	for reply, want := range map[string]string{
+		`<html>`:                              `the body is not a JSON object`,
+		`{}`:                                  `login is empty or blank`,
+		`{"login": "bob", "groups": 1}`:       `groups is not a list`,
+		`{"login": "bob", "enabled": "true"}`: `enabled is neither true nor false`,
+		`{"login": "bob", "Enabled": true}`:   `enabled is spelled in another case`,
+	} {
+		_, err := newRecorder(t, replying(http.StatusOK, reply)).client(t).User(t.Context(), "bob")
+		assert.EqualError(t, err, "dss: GET /users/{login}: unexpected reply: "+want)
+	}
+	_, err := newRecorder(t, replying(http.StatusNotFound, `{"errorType": "x.NotFoundException", "message": "none"}`)).client(t).User(t.Context(), "bob")
+	var e *dss.Error
+	require.True(t, errors.As(err, &e))
+	assert.Equal(t, http.StatusNotFound, e.StatusCode)
+}

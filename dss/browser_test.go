@@ -1,0 +1,172 @@
+package dss_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+func TestWhatOfABrowserIsSentToDSS(t *testing.T) {
+	for name, row := range map[string]struct {
+		in   http.Header
+		want string
+	}{
+		"nothing":               {nil, `{}`},
+		"one cookie":            {http.Header{"Cookie": {"a=1"}}, `{"Cookie":"a=1"}`},
+		"several cookies":       {http.Header{"Cookie": {"a=1", "b=2; c=3"}}, `{"Cookie":"a=1; b=2; c=3"}`},
+		"cookies in two cases":  {http.Header{"Cookie": {"a=1"}, "cookie": {"b=2"}}, `{"Cookie":"a=1; b=2"}`},
+		"bytes as they are":     {http.Header{"Cookie": {`a="<&>é"; b=%41`}}, `{"Cookie":"a=\"<&>é\"; b=%41"}`},
+		"a name without values": {http.Header{"Cookie": {"a=1"}, "X-Empty": {}}, `{"Cookie":"a=1"}`},
+		"whom to act as":        {http.Header{"Cookie": {"a=1"}, "X-Dku-Proxyuser": {"admin"}}, `{"Cookie":"a=1"}`},
+		"as it was written":     {http.Header{"Cookie": {"a=1"}, "x-dku-ProxyUser": {"admin"}}, `{"Cookie":"a=1"}`},
+		"with underscores":      {http.Header{"Cookie": {"a=1"}, "X_DKU_APITicket": {"t"}, "X-Dku_Future": {"t"}}, `{"Cookie":"a=1"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newRecorder(t, replying(http.StatusOK, aliceInfo))
+			_, err := server.client(t).AuthInfoFromBrowserHeaders(t.Context(), row.in)
+			require.NoError(t, err)
+			sent := server.last(t)
+			assert.Equal(t, row.want, sent.Body)
+			assert.Equal(t, "application/json", sent.Header.Get("Content-Type"))
+			assert.Empty(t, sent.Header.Get("Cookie"), "they are in the body only")
+			assert.Empty(t, sent.Header.Get("X-DKU-ProxyUser"))
+		})
+	}
+}
+
+func TestWhatOfABrowserIsRefused(t *testing.T) {
+	for name, row := range map[string]struct {
+		in   http.Header
+		want string
+	}{
+		"two authorizations":          {http.Header{"Authorization": {"Bearer canary1", "Bearer canary2"}}, `header "Authorization" has 2 values; DSS takes one`},
+		"two spellings of a header":   {http.Header{"Authorization": {"canary1"}, "authorization": {"canary2"}}, `header "Authorization" has 2 values; DSS takes one`},
+		"a cookie of other bytes":     {http.Header{"Cookie": {"canary=\xff"}}, `header "Cookie" is not valid UTF-8, which JSON cannot carry`},
+		"a header of other bytes":     {http.Header{"Authorization": {"canary \xc3"}}, `header "Authorization" is not valid UTF-8, which JSON cannot carry`},
+		"a header name of such bytes": {http.Header{"X-\xff": {"canary"}}, `header "X-\xff" is not valid UTF-8, which JSON cannot carry`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newRecorder(t, replying(http.StatusOK, aliceInfo))
+			_, err := server.client(t).AuthInfoFromBrowserHeaders(t.Context(), row.in)
+			assert.EqualError(t, err, "dss: POST /auth/info-from-browser-headers: "+row.want)
+			_, err = server.client(t).TicketFromBrowserHeaders(t.Context(), row.in)
+			assert.EqualError(t, err, "dss: POST /auth/ticket-from-browser-headers: "+row.want)
+			assert.Empty(t, server.requests(), "calls")
+		})
+	}
+}
+
+func TestTicket(t *testing.T) {
+	for name, row := range map[string]struct{ reply, want string }{
+		"as DSS answers":             {`{"msg": "ticket-1"}`, "ticket-1"},
+		"with more beside it":        {`{"x": {}, "msg": "ticket-1"}`, "ticket-1"},
+		"the ticket itself":          {"ticket-1", "ticket-1"},
+		"with a line end after it":   {"ticket-1\r\n", "ticket-1"},
+		"the ticket as JSON":         {`"ticket-1"`, "ticket-1"},
+		"a ticket of digits":         {"12345", "12345"},
+		"of 8 KiB":                   {strings.Repeat("t", 8<<10), strings.Repeat("t", 8<<10)},
+		"of 8 KiB, as DSS answers":   {`{"msg": "` + strings.Repeat("t", 8<<10) + `"}`, strings.Repeat("t", 8<<10)},
+		"with signs of base64":       {`{"msg": "aZ09+/=_-.~"}`, "aZ09+/=_-.~"},
+		"with an escape in its JSON": {`{"msg": "a\u0062c"}`, "abc"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newRecorder(t, replying(http.StatusOK, row.reply))
+			ticket, err := server.client(t).TicketFromBrowserHeaders(t.Context(), http.Header{"Cookie": {"a=1"}})
+			require.NoError(t, err)
+			assert.Equal(t, row.want, ticket)
+			assert.Equal(t, "/dip/publicapi/auth/ticket-from-browser-headers", server.last(t).Target)
+		})
+	}
+}
+
+func TestWhatIsNoTicket(t *testing.T) {
+	const unfit = "the ticket has spaces, control or other characters that a header cannot carry"
+	for name, row := range map[string]struct{ reply, want string }{
+		"nothing":               {"", "the ticket is empty"},
+		"blank":                 {" \n", "the ticket is empty"},
+		"an empty object":       {`{}`, "the body is an object whose msg is missing"},
+		"an empty ticket":       {`{"msg": ""}`, "the body is an object whose msg is missing"},
+		"a ticket null":         {`{"msg": null}`, "the body is an object whose msg is missing"},
+		"a ticket of a number":  {`{"msg": 1}`, "the body is an object whose msg is not a string"},
+		"in another case":       {`{"Msg": "canary"}`, "the body is an object whose msg is spelled in another case"},
+		"twice":                 {`{"msg": "canary", "msg": "canary2"}`, "the body has a name twice"},
+		"two replies":           {`{"msg": "canary"}{"msg": "canary2"}`, "the body has something after its end"},
+		"an object cut short":   {`{"msg": "canary`, "the body is not valid JSON"},
+		"a string cut short":    {`"canary`, "the body is not a string"},
+		"null":                  {`null`, "the body is not a ticket"},
+		"true":                  {`true`, "the body is not a ticket"},
+		"a list":                {`["canary"]`, "the body is not a ticket"},
+		"a page":                {`<html>canary</html>`, "the body is not a ticket"},
+		"a sentence":            {`internal canary error`, unfit},
+		"with a line end in it": {`{"msg": "canary\r\nX-DKU-ProxyUser: admin"}`, unfit},
+		"outside ASCII":         {`{"msg": "canäry"}`, unfit},
+		"invalid UTF-8":         {"canary\xff", unfit},
+		"longer than 8 KiB":     {strings.Repeat("t", 8<<10+1), "the ticket is longer than 8 KiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ticket, err := newRecorder(t, replying(http.StatusOK, row.reply)).client(t).TicketFromBrowserHeaders(t.Context(), nil)
+			assert.EqualError(t, err, "dss: POST /auth/ticket-from-browser-headers: unexpected reply: "+row.want)
+			assert.Empty(t, ticket)
+		})
+	}
+}
+
+func FuzzTicket(f *testing.F) {
+	for _, seed := range []string{`{"msg": "ticket"}`, `ticket`, `"ticket"`, `null`, `{"msg": "a\nb"}`, `<html>`, "\xff", `"\ud800"`, `1`} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		ticket, err := dss.DecodeTicket(body)
+		if err != nil {
+			return
+		}
+		require.NotEmpty(t, ticket)
+		require.LessOrEqual(t, len(ticket), 8<<10)
+		for _, b := range []byte(ticket) {
+			require.True(t, '!' <= b && b <= '~', "%q", ticket)
+		}
+	})
+}
+
+// FuzzHeaderDictionary checks that DSS reads the bytes that the browser sent, and
+// is told nothing by a browser of whom to act as.
+func FuzzHeaderDictionary(f *testing.F) {
+	f.Add("Cookie", "a=1", "b=2")
+	f.Add("X_Dku_ProxyUser", "admin", "")
+	f.Add("Authorization", "<&>\u2028\x00", "")
+	f.Add("Authorization", "\xff", "")
+	f.Fuzz(func(t *testing.T, name, one, two string) {
+		h := http.Header{name: {one}}
+		if two != "" {
+			h[name] = append(h[name], two)
+		}
+		dictionary, err := dss.HeaderDictionary(h)
+		if err != nil {
+			require.True(t, two != "" || !utf8.ValidString(name+one), "a refusal without reason")
+			return
+		}
+		text, err := json.Marshal(dictionary)
+		require.NoError(t, err)
+		var read map[string]string
+		require.NoError(t, json.Unmarshal(text, &read))
+		require.Equal(t, dictionary, read)
+		for name, value := range read {
+			require.False(t, strings.HasPrefix(strings.ReplaceAll(strings.ToLower(name), "_", "-"), "x-dku-"), "%q", name)
+			require.Equal(t, strings.Join(h[keyOf(h)], "; "), value)
+		}
+	})
+}
+
+func keyOf(h http.Header) string {
+	for name := range h {
+		return name
+	}
+	return ""
+}
