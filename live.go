@@ -101,18 +101,18 @@ func (m *Middleware) stillSays(still func(Identity, error) error, id Identity, e
 
 // identifySince returns what DSS says, asked at the time given or later.
 func (m *Middleware) identifySince(ctx context.Context, k key, header http.Header, at int64) (Identity, error) {
-	for {
+	// Twice, since a lookup may be under way that started earlier. The next one
+	// cannot have, so that what is older then only bridges an outage.
+	for range 2 {
 		e, err := m.ask(ctx, k, header, func(e *entry) bool { return e.asked >= at })
 		switch {
 		case err != nil:
 			return Identity{}, err
 		case e.asked >= at:
 			return e.identity, nil
-		case m.staleIfError > 0 && m.now() >= e.expires: // it bridges an outage
-			return Identity{}, unavailable("DSS did not confirm who this is", nil, 0)
 		}
-		// The flight had started earlier. The next one cannot have.
 	}
+	return Identity{}, unavailable("DSS did not confirm who this is", nil, 0)
 }
 
 // start counts one more goroutine that Close waits for.
