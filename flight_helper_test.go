@@ -23,9 +23,12 @@ import (
 // errBroken is an error of an unknown kind.
 var errBroken = errors.New("something broke")
 
+// answerer says who sends a cookie.
+type answerer = func(ctx context.Context, cookie string) (dssauth.Identity, error)
+
 // fakeResolver answers in place of DSS, and counts what it is asked.
 type fakeResolver struct {
-	answer func(ctx context.Context, cookie string) (dssauth.Identity, error)
+	answer atomic.Pointer[answerer]
 
 	calls, inFlight, mostInFlight atomic.Int64
 }
@@ -36,12 +39,17 @@ func (f *fakeResolver) Resolve(ctx context.Context, identifying http.Header) (ds
 	defer f.inFlight.Add(-1)
 	for most := f.mostInFlight.Load(); now > most && !f.mostInFlight.CompareAndSwap(most, now); most = f.mostInFlight.Load() {
 	}
-	return f.answer(ctx, identifying.Get("Cookie"))
+	return (*f.answer.Load())(ctx, identifying.Get("Cookie"))
 }
 
-func resolver(answer func(ctx context.Context, cookie string) (dssauth.Identity, error)) *fakeResolver {
-	return &fakeResolver{answer: answer}
+func resolver(a answerer) *fakeResolver {
+	f := &fakeResolver{}
+	f.does(a)
+	return f
 }
+
+// does makes a the answer from now on.
+func (f *fakeResolver) does(a answerer) { f.answer.Store(&a) }
 
 // byCookie is the answer that takes a cookie's value for the login, and
 // nobody's for nobody.
@@ -54,7 +62,7 @@ func byCookie(_ context.Context, cookie string) (dssauth.Identity, error) {
 }
 
 // slowly gives an answer d later, or the context's error if that ends first.
-func slowly(d time.Duration, answer func(context.Context, string) (dssauth.Identity, error)) func(context.Context, string) (dssauth.Identity, error) {
+func slowly(d time.Duration, answer answerer) answerer {
 	return func(ctx context.Context, cookie string) (dssauth.Identity, error) {
 		select {
 		case <-time.After(d):

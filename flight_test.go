@@ -165,8 +165,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				answer := func(context.Context, string) (dssauth.Identity, error) { return test.id, test.err }
-				dss := resolver(func(ctx context.Context, cookie string) (dssauth.Identity, error) { return answer(ctx, cookie) })
+				dss := resolver(func(context.Context, string) (dssauth.Identity, error) { return test.id, test.err })
 				m := newAuth(t, dssauth.Config{Resolver: dss})
 				assert.Equal(t, test.want, who(m, browser("ann")))
 				if test.want == "401" {
@@ -176,7 +175,7 @@ func TestAnswersThatAreNone(t *testing.T) {
 				assert.Zero(t, m.Stats().Refusals)
 				assert.Equal(t, test.want, who(m, browser("ann")))
 				assert.EqualValues(t, 2, dss.calls.Load(), "an error is not remembered")
-				answer = byCookie
+				dss.does(byCookie)
 				assert.Equal(t, "ann", who(m, browser("ann")))
 			})
 		})
@@ -202,17 +201,16 @@ func TestRefusalsAreRememberedBriefly(t *testing.T) {
 
 func TestARememberedRefusalAnswersNoNavigation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		answer := func(context.Context, string) (dssauth.Identity, error) {
+		dss := resolver(func(context.Context, string) (dssauth.Identity, error) {
 			return dssauth.Identity{}, dssauth.ErrUnauthenticated
-		}
-		dss := resolver(func(ctx context.Context, cookie string) (dssauth.Identity, error) { return answer(ctx, cookie) })
+		})
 		m := newAuth(t, dssauth.Config{Resolver: dss})
 		require.Equal(t, "401", who(m, navigation("ann")))
 		require.Equal(t, "401", who(m, navigation("ann")))
 		assert.EqualValues(t, 2, dss.calls.Load(), "each navigation asks")
 		require.Equal(t, "401", who(m, browser("ann")))
 		assert.EqualValues(t, 2, dss.calls.Load(), "and a script does not")
-		answer = byCookie // ann signs in, and comes back to the page
+		dss.does(byCookie) // ann signs in, and comes back to the page
 		assert.Equal(t, "ann", who(m, navigation("ann")))
 		assert.Equal(t, "ann", who(m, browser("ann")))
 		assert.Zero(t, m.Stats().Refusals)
@@ -321,7 +319,7 @@ func TestAnAnswersAgeCountsFromWhenDSSWasAsked(t *testing.T) {
 func TestARefreshAheadIsTriedOnce(t *testing.T) {
 	for _, test := range []struct {
 		name    string
-		refresh func(context.Context, string) (dssauth.Identity, error)
+		refresh answerer
 		after   string // what requests get once the refresh has ended
 		atEnd   string // what the first request after the answer's end gets
 		lookups int64
@@ -340,11 +338,10 @@ func TestARefreshAheadIsTriedOnce(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				answer := byCookie
-				dss := resolver(func(ctx context.Context, cookie string) (dssauth.Identity, error) { return answer(ctx, cookie) })
+				dss := resolver(byCookie)
 				m := newAuth(t, dssauth.Config{Resolver: dss, TTL: 10 * time.Second, RefusalTTL: time.Second})
 				require.Equal(t, "ann", who(m, browser("ann")))
-				answer = test.refresh
+				dss.does(test.refresh)
 				pass(6299 * time.Millisecond) // 0.7 of the shortest life, 9s
 				require.Equal(t, "ann", who(m, browser("ann")))
 				require.EqualValues(t, 1, dss.calls.Load(), "no refresh before its time")
