@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+// settings finds out where DSS is.
+func (d *doctor) settings() bool {
+	d.report.hide(d.env("DKU_API_TICKET"), d.env("DKU_API_KEY"))
+	client, err := d.connect()
+	if err != nil {
+		d.report.problem("settings", err.Error(),
+			"Inside DSS, DKU_API_TICKET is set by DSS. Elsewhere, set DKU_DSS_URL and DKU_API_KEY, or write both into ~/.dataiku/config.json. "+
+				"Run this as the same user and with the same environment as the application.")
+		return false
+	}
+	d.client = client
+	var notes []string
+	if d.inside() && (d.env("DKU_DSS_URL") != "" || d.env("DKU_API_KEY") != "") {
+		notes = append(notes, "DKU_DSS_URL and DKU_API_KEY have no effect, since DKU_API_TICKET is set and comes first.")
+	}
+	d.report.ok("settings", settingsOf(client), notes...)
+	return true
+}
+
+// connection finds out whether DSS answers, and whether it accepts us.
+func (d *doctor) connection(ctx context.Context) bool {
+	ctx, cancel := d.limited(ctx)
+	defer cancel()
+	info, err := d.client.AuthInfo(ctx)
+	var reply *dss.Error
+	rejected := errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsNobody()
+	switch {
+	case rejected:
+		d.report.ok("connection", "DSS answers")
+		d.report.problem("own credentials", "DSS rejects them", d.newCredentials())
+		return false
+	case err != nil:
+		d.fails("connection", err)
+		return false
+	}
+	d.own = info
+	d.report.ok("connection", "DSS answers")
+	d.report.ok("own credentials", "to DSS, we are "+who(info))
+	return true
+}
+
+func (d *doctor) newCredentials() string {
+	if d.inside() {
+		return "The ticket in DKU_API_TICKET has expired, or DSS was restarted: restart the webapp or Code Studio, so that DSS gives it a new one."
+	}
+	return "The API key is wrong, expired or revoked, or belongs to another DSS. Create a new one (of a user: Profile > API keys; global: " +
+		"Administration > Security > Global API keys), set it as DKU_API_KEY, or as api_key in ~/.dataiku/config.json, and restart the application. " +
+		"Until then, no visitor can be identified."
+}
+
+// mayAsk finds out whether we have the right to ask who a browser is, by asking
+// for one that nobody has.
+func (d *doctor) mayAsk(ctx context.Context) bool {
+	const check = "right to ask who a browser is"
+	info, err := d.browser(ctx, "dssauth_doctor="+rand.Text())
+	var reply *dss.Error
+	switch {
+	case isNobody(info, err):
+		d.report.ok(check, "we have it")
+		return true
+	case err == nil:
+		d.report.problem(check, "DSS took cookies that nobody has for "+who(info),
+			"It answers with somebody else than the browser's user, so every visitor would be that one: do not use this deployment. "+
+				"Look for a proxy between this application and DSS that adds cookies or an Authorization header.")
+	case isRefusal(err):
+		d.report.problem(check, "DSS refuses it to "+who(d.own),
+			"Use the API key, or the run-as user, of somebody who has it: an administrator's has. With a key, give it the right in DSS "+
+				"(a user's key has the rights of the user's groups, under Administration > Security > Groups), or use another one; "+
+				"inside DSS, change the webapp's run-as user.")
+	case errors.As(err, &reply) && reply.StatusCode == http.StatusNotFound && reply.Type != "":
+		d.report.problem(check, "this DSS has no such endpoint", "It is too old to tell who a browser is: upgrade it.")
+	default:
+		d.fails(check, err)
+	}
+	return false
+}
+
+// browser asks DSS who sent a Cookie header.
+func (d *doctor) browser(ctx context.Context, cookie string) (dss.AuthInfo, error) {
+	ctx, cancel := d.limited(ctx)
+	defer cancel()
+	return d.client.AuthInfoFromBrowserHeaders(ctx, http.Header{"Cookie": {cookie}})
+}
+
+// isNobody reports whether DSS said that nobody is signed in. It accepted our
+// own credentials before, so a 401 is about the browser.
+func isNobody(info dss.AuthInfo, err error) bool {
+	var reply *dss.Error
+	return errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsNobody()
+}
+
+// pasted gets the Cookie header of a browser.
+func (d *doctor) pasted() bool {
+	const check = "cookies"
+	c, ok, err := d.pastes.next("Paste the Cookie header that a signed-in browser sends to DSS (see -help).")
+	switch {
+	case err != nil:
+		d.report.problem(check, err.Error(), "It takes “Cookie: a=b; c=d”, the value alone, all headers of a request, or “Copy as cURL”.")
+		return false
+	case !ok:
+		d.report.skipped(check, "none were given")
+		return false
+	}
+	d.hide(c)
+	d.cookies = c
+	return true
+}
+
+// hide keeps the values of cookies out of the report.
+func (d *doctor) hide(c cookies) {
+	for _, pair := range c.pairs() {
+		d.report.hide(pair, valueOf(pair))
+	}
+}
+
+// selection finds out which cookies the application sends to DSS.
+func (d *doctor) selection(ctx context.Context) bool {
+	const check = "cookies"
+	sent, err := selected(ctx, d.cookies)
+	if err != nil {
+		d.report.problem(check, fmt.Sprintf("they have %d bytes, and a Middleware takes 16 KiB by default", len(d.cookies.header())),
+			"Find out which other application on this host name sets cookies that large, or raise Config.MaxHeaderBytes.")
+		return false
+	}
+	d.sent = sent
+	dropped := without(d.cookies.names(), sent.names())
+	var notes []string
+	if len(dropped) > 0 {
+		notes = append(notes, "Not sent, unless Config.Cookies names them, because they are known to change and to identify nobody: "+list(dropped)+".")
+	}
+	d.report.ok(check, "sent to DSS are "+list(sent.names()), notes...)
+	return true
+}
+
+// resolves finds out whose cookies they are.
+func (d *doctor) resolves(ctx context.Context) bool {
+	const check = "visitor"
+	info, err := dss.AuthInfo{}, error(nil)
+	if len(d.sent.pairs()) > 0 {
+		info, err = d.browser(ctx, d.sent.header())
+	}
+	switch {
+	case isNobody(info, err):
+		d.nobody(ctx)
+		return false
+	case err != nil:
+		d.fails(check, err)
+		return false
+	case info.Login() == "":
+		d.report.problem(check, "the cookies are those of "+who(info),
+			"A browser should be a user's. Without Config.AllowAPIKeys, such callers are refused.")
+		return false
+	}
+	d.visitor = info
+	d.report.ok(check, "the cookies are those of "+who(info), "Groups: "+list(info.Groups)+".")
+	return true
+}
+
+// nobody says why DSS may not know a browser that is signed in.
+func (d *doctor) nobody(ctx context.Context) {
+	const check = "visitor"
+	if info, err := d.browser(ctx, d.cookies.header()); err == nil && info.Login() != "" {
+		d.report.problem(check, "the session is in a cookie that the application does not send by default",
+			"Set Config.Cookies to the names of the cookies that identify a visitor: "+d.identifying(ctx, d.cookies, info.Login())+".")
+		return
+	}
+	d.report.problem(check, "DSS says that nobody is signed in with these cookies",
+		"If the browser is signed in to this DSS, and the cookies are from a request to it made just now:",
+		"“Hide access tokens” keeps the session from webapps: in DSS, switch it off under Administration > Settings > Login & Security. "+
+			"With it, no visitor can be identified.",
+		"Or the cookies are from another host than DSS's, or another DSS on the same host. The application must be under the same host name as DSS, so that "+
+			"browsers send it the session cookie; and the session may be bound to what only the browser has.",
+		"Otherwise the session has ended: sign in and copy again.")
+}
+
+// identifying names the cookies that are enough to be login, as found by asking
+// DSS with each of them alone.
+func (d *doctor) identifying(ctx context.Context, c cookies, login string) string {
+	const most = 50 // calls
+	var names []string
+	for i, name := range c.names() {
+		if i == most {
+			break
+		}
+		info, err := d.browser(ctx, strings.Join(c.named(name), "; "))
+		if err == nil && info.Login() == login {
+			names = append(names, name)
+		}
+	}
+	if names == nil {
+		return "no single one is enough, so find out which ones of " + list(c.names()) + " are"
+	}
+	return "[]string{" + list(names) + "}"
+}
+
+// changing finds out which cookies are others in another request.
+func (d *doctor) changing(ctx context.Context) {
+	const check = "changing cookies"
+	again, ok, err := d.pastes.next("Load the page again, and paste the Cookie header of the new request.")
+	switch {
+	case err != nil:
+		d.report.problem(check, "the second paste: "+err.Error(), "Paste the same thing as the first time.")
+		return
+	case !ok:
+		d.report.skipped(check, "it takes the Cookie header of a second request")
+		return
+	}
+	d.hide(again)
+	sent, err := selected(ctx, again)
+	if err != nil {
+		d.report.problem(check, "the second Cookie header is larger than a Middleware takes by default", "Raise Config.MaxHeaderBytes.")
+		return
+	}
+	changed := differing(d.sent, sent)
+	if len(changed) == 0 {
+		d.report.ok(check, "none of those sent to DSS", "Answers of DSS are found again at the next request.")
+		return
+	}
+	d.report.problem(check, list(changed),
+		"Answers are remembered for the exact cookies, so with these DSS is asked at each request. Set Config.Cookies to the names of the cookies "+
+			"that identify a visitor: "+d.identifying(ctx, d.sent, d.visitor.Login())+".")
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+// doctor examines one deployment, from the settings to what a visitor's cookies
+// are good for. Each check needs what the ones before it found.
+type doctor struct {
+	connect func() (*dss.Client, error)
+	env     func(string) string
+	pastes  *input
+	mode    string // of impersonation, see -help
+	user    string // of -user, or ""
+	timeout time.Duration
+	report  *report
+
+	client  *dss.Client
+	own     dss.AuthInfo // who we are to DSS
+	cookies cookies      // as the browser sent them
+	sent    cookies      // as the application sends them to DSS
+	visitor dss.AuthInfo // who DSS says that is
+}
+
+// run prints what it finds, and returns the exit code.
+func (d *doctor) run(ctx context.Context, out io.Writer) int {
+	d.report = &report{out: out}
+	d.examine(ctx)
+	if d.client != nil {
+		d.client.CloseIdleConnections()
+	}
+	if d.report.problems > 0 {
+		return exitProblem
+	}
+	return exitWell
+}
+
+func (d *doctor) examine(ctx context.Context) {
+	if !d.settings() || !d.connection(ctx) || !d.mayAsk(ctx) {
+		d.report.skipped("everything else", "it depends on what is a problem above")
+		return
+	}
+	known := d.pasted() && d.selection(ctx) && d.resolves(ctx)
+	if !known {
+		d.report.skipped("acting as the visitor", "it takes the cookies of somebody who is signed in")
+		d.administrator(ctx)
+		return
+	}
+	d.impersonation(ctx)
+	d.changing(ctx)
+}
+
+// limited bounds one call.
+func (d *doctor) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, d.timeout)
+}
+
+// fails reports a call that brought no answer to what was asked.
+func (d *doctor) fails(check string, err error) {
+	f := explain(err)
+	d.report.problem(check, f.what, f.fix)
+}
+
+// inside reports whether DSS started us and gave us a ticket.
+func (d *doctor) inside() bool { return d.env("DKU_API_TICKET") != "" }
+
+// who names whom an answer of DSS is about.
+func who(info dss.AuthInfo) string {
+	if info.Login() == "" {
+		return "an API key without a user, " + list([]string{info.AuthIdentifier})
+	}
+	text := "the user " + list([]string{info.Login()})
+	if info.UserProfile != "" {
+		text += ", profile " + list([]string{info.UserProfile})
+	}
+	return text
+}
+
+// settingsOf is a client's own description, without the name of its type.
+func settingsOf(c *dss.Client) string {
+	return strings.TrimSuffix(strings.TrimPrefix(c.String(), "dss.Client("), ")")
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+)
+
+const (
+	// maxPaste bounds what is read of a browser's request.
+	maxPaste = 1 << 20
+	// terminalLine is how many characters of a line a terminal passes on
+	// before it drops the rest without a word.
+	terminalLine = 4095
+)
+
+var (
+	errPasteLong = errors.New("the paste is too long: the Cookie header alone is enough")
+	errLineCut   = errors.New("the terminal has cut a line after 4,095 characters: use -cookie-file, see -help")
+)
+
+// input is where Cookie headers come from: a person, or a file.
+type input struct {
+	lines   *bufio.Reader
+	prompts io.Writer
+	typed   bool
+}
+
+// asked returns an input of pastes that end with an empty line each.
+func asked(from io.Reader, prompts io.Writer) *input {
+	return &input{lines: bufio.NewReader(io.LimitReader(from, 4*maxPaste)), prompts: prompts, typed: prompts != io.Discard}
+}
+
+// next returns the next paste, false where there is none.
+func (in *input) next(prompt string) (c cookies, ok bool, err error) {
+	fmt.Fprintf(in.prompts, "\n%s\nEnd with an empty line; an empty line alone skips this.\n> ", prompt)
+	text, err := in.readPaste()
+	fmt.Fprintln(in.prompts)
+	if err != nil || text == "" {
+		return cookies{}, false, err
+	}
+	c, err = parsePaste(text)
+	return c, err == nil, err
+}
+
+func (in *input) readPaste() (string, error) {
+	var text strings.Builder
+	for {
+		line, err := in.lines.ReadString('\n')
+		if in.typed && len(strings.TrimSuffix(line, "\n")) == terminalLine {
+			return "", errLineCut
+		}
+		if text.Len()+len(line) > maxPaste {
+			return "", errPasteLong
+		}
+		if strings.TrimSpace(line) != "" {
+			text.WriteString(line)
+		}
+		switch {
+		case err == io.EOF, err == nil && strings.TrimSpace(line) == "":
+			return text.String(), nil
+		case err != nil:
+			return "", err
+		}
+	}
+}
+
+// readCookieFile returns the text of a file, - being standard input, without
+// empty lines at its edges.
+func readCookieFile(name string, stdin io.Reader) (string, error) {
+	from := stdin
+	if name != "-" {
+		file, err := os.Open(name)
+		var path *fs.PathError
+		if errors.As(err, &path) {
+			// Without the name: it may be the cookies themselves.
+			err = path.Err
+		}
+		if err != nil {
+			return "", err
+		}
+		defer file.Close()
+		from = file
+	}
+	text, err := io.ReadAll(io.LimitReader(from, 2*maxPaste))
+	return strings.TrimSpace(string(text)), err
+}

@@ -1,0 +1,146 @@
+// Dssauth finds out why a web application that asks Dataiku DSS who its
+// visitors are does not work. Run it where the application runs, as the same
+// user and with the same environment:
+//
+//	go run github.com/dssauth/dssauth/cmd/dssauth doctor
+//
+// It finds DSS as [dss.FromEnv] does, and says, with what to do about it:
+//
+//   - where the settings came from
+//   - whether DSS answers, and if not, what is in between
+//   - who we are to it, and whether we may ask who a browser is
+//   - which user a browser's cookies belong to, and which of them the
+//     application sends to DSS
+//   - whether the application may act as that user, with a ticket of the
+//     browser's or as an administrator
+//   - which cookies change from request to request, so that answers are not
+//     found again
+//
+// The last three take the Cookie header of a signed-in browser: it is asked
+// for, or read from a file. No credential is ever printed, and of cookies no
+// more than their names.
+//
+// Nothing is changed in DSS. Its audit log shows the calls, which read only.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+const help = `Usage: dssauth doctor [flags]
+
+Says why a deployment does not work, and what to change. Run it where the
+application runs, with the same environment: DSS is found as dss.FromEnv finds
+it. Each line of the result is one check: ok, problem or skipped.
+
+For checks of a visitor it asks for the Cookie header that a signed-in browser
+sends to DSS: in the browser's developer tools, under Network, select a request
+and copy its Cookie header, or use "Copy as cURL". A second one, of the same
+page loaded again, shows which cookies change. No credential is printed, but
+your terminal shows what you paste, and may cut lines of more than 4,095
+characters. Neither happens with -cookie-file, as in
+
+  pbpaste | dssauth doctor -cookie-file -
+
+Flags:
+
+  -cookie-file file
+        read the Cookie header from a file, - being standard input. It may hold
+        a second one, of another request of the same browser, after an empty
+        line. An empty file skips these checks
+  -impersonation mode
+        what the application's Config.Impersonation is: none, ticket or
+        proxy-user; the other modes are then no problem when DSS refuses them
+        (default either: a problem where DSS allows neither)
+  -user login
+        whom to try to act as where there is no cookie, to find out whether we
+        are an administrator (default: some user of DSS)
+  -timeout duration
+        how long to wait for each answer of DSS (default 10s)
+
+Exits with 0 when all is well, 1 on a problem, 2 when called wrongly.
+`
+
+const (
+	exitWell    = 0
+	exitProblem = 1
+	exitUsage   = 2
+)
+
+func main() {
+	// The warnings of package dss, and not what net/http logs of odd replies:
+	// those may repeat what was sent.
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main with everything it uses but the environment, and returns the
+// exit code.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	d, err := parseArgs(args, stdin, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprint(stdout, help)
+		return exitWell
+	case err != nil:
+		fmt.Fprintf(stderr, "dssauth: %v: see dssauth -help\n", err)
+		return exitUsage
+	}
+	return d.run(ctx, stdout)
+}
+
+// parseArgs returns a doctor that knows what to do, but has not begun.
+func parseArgs(args []string, stdin io.Reader, prompts io.Writer) (*doctor, error) {
+	switch {
+	case len(args) == 0:
+		return nil, errors.New("a command is missing: doctor")
+	case args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help":
+		return nil, flag.ErrHelp
+	case args[0] != "doctor":
+		// Not quoted: it may be a pasted cookie.
+		return nil, errors.New("unknown command: the only one is doctor")
+	}
+	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	file := flags.String("cookie-file", "", "")
+	impersonation := flags.String("impersonation", "either", "")
+	user := flags.String("user", "", "")
+	timeout := flags.Duration("timeout", 10*time.Second, "")
+	if err := flags.Parse(args[1:]); err != nil {
+		return nil, err
+	}
+	switch {
+	case flags.NArg() > 0:
+		return nil, errors.New("unexpected argument after the flags: cookies are read from standard input or a file")
+	case !isMode(*impersonation):
+		return nil, fmt.Errorf("-impersonation %q: use none, ticket, proxy-user or either", *impersonation)
+	case *timeout <= 0:
+		return nil, fmt.Errorf("-timeout %s: it must be positive, as 10s is", *timeout)
+	}
+	in := asked(stdin, prompts)
+	if *file != "" {
+		text, err := readCookieFile(*file, stdin)
+		if err != nil {
+			return nil, fmt.Errorf("-cookie-file: %w", err)
+		}
+		in = asked(strings.NewReader(text), io.Discard)
+	}
+	return &doctor{
+		connect: dss.FromEnv, env: os.Getenv, pastes: in,
+		mode: *impersonation, user: *user, timeout: *timeout,
+	}, nil
+}
+
+func isMode(s string) bool {
+	return s == "none" || s == "ticket" || s == "proxy-user" || s == "either"
+}

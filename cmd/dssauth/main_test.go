@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+// scene is a deployment to examine: a DSS, and an environment that names it.
+type scene struct {
+	*testing.T
+	fake    *dsstest.Server
+	key     string // in DKU_API_KEY
+	secrets []string
+	connect func() (*dss.Client, error) // in place of the environment
+}
+
+// newScene is a deployment where all is well: an administrator's key, ann who
+// is signed in, and bob.
+func newScene(t *testing.T) *scene {
+	s := &scene{T: t, fake: dsstest.NewServer(t)}
+	s.fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"analysts", "readers"}})
+	s.fake.AddUser(dsstest.User{Login: "bob", Groups: []string{"readers"}})
+	s.fake.AddUser(dsstest.User{Login: "runner", Groups: []string{"run-as"}})
+	s.fake.AddAPIKey("dkuaps-canary-of-runner", "runner")
+	t.Setenv("HOME", t.TempDir())
+	for _, name := range []string{"DKU_API_TICKET", "DKU_DEFAULT_INSTANCE", "DKU_NO_CHECK_CERTIFICATE", "DKU_CALL_ORIGIN"} {
+		t.Setenv(name, "")
+	}
+	s.at(s.fake.URL(), s.fake.AdminKey())
+	return s
+}
+
+// at makes the environment name a DSS.
+func (s *scene) at(url, key string) {
+	s.Setenv("DKU_DSS_URL", url)
+	s.Setenv("DKU_API_KEY", key)
+	s.key = key
+	s.secret(key, base64.StdEncoding.EncodeToString([]byte(key+":")))
+}
+
+// asRunner uses the key of a user who is no administrator.
+func (s *scene) asRunner() { s.at(s.fake.URL(), "dkuaps-canary-of-runner") }
+
+// secret is something that must not be printed.
+func (s *scene) secret(values ...string) { s.secrets = append(s.secrets, values...) }
+
+// cookie signs ann in and returns what her browser sends.
+func (s *scene) cookie() string {
+	c := s.fake.SignIn("ann")
+	s.secret(c.Value)
+	return c.Name + "=" + c.Value
+}
+
+// result is what a run printed, in lines of one word apart, and its exit code.
+type result struct {
+	code        int
+	out, stderr string
+}
+
+// run runs the doctor and checks that it prints no credential.
+func (s *scene) run(stdin string, args ...string) result {
+	s.Helper()
+	var stdout, stderr bytes.Buffer
+	args = append([]string{"doctor"}, args...)
+	var code int
+	if s.connect == nil {
+		code = run(s.Context(), args, strings.NewReader(stdin), &stdout, &stderr)
+	} else {
+		d, err := parseArgs(args, strings.NewReader(stdin), &stderr)
+		require.NoError(s, err)
+		d.connect = s.connect
+		code = d.run(s.Context(), &stdout)
+	}
+	for _, secret := range append(s.secrets, "ticket-") {
+		assert.NotContains(s, stdout.String()+stderr.String(), secret, "a credential is printed")
+	}
+	return result{code, words(stdout.String()), words(stderr.String())}
+}
+
+// words undoes the line breaks, which are not what is tested.
+func words(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// shows checks one line of the report and what is said below it.
+func (s *scene) shows(r result, line string, advice ...string) {
+	s.Helper()
+	assert.Contains(s, r.out, line)
+	for _, a := range advice {
+		assert.Contains(s, r.out, a)
+	}
+}
+
+func TestAllIsWell(t *testing.T) {
+	s := newScene(t)
+	cookie := s.cookie()
+	r := s.run("Cookie: " + cookie + "; _ga=GA1.2.3\n\nCookie: " + cookie + "; _ga=GA1.2.4\n\n")
+
+	assert.Equal(t, exitWell, r.code, r.out)
+	assert.NotContains(t, r.out, "problem")
+	assert.NotContains(t, r.out, "skipped")
+	s.shows(r, "ok settings: "+s.fake.URL()+", API key, from DKU_DSS_URL")
+	s.shows(r, "ok connection: DSS answers")
+	s.shows(r, "ok own credentials: to DSS, we are an API key without a user")
+	s.shows(r, "ok right to ask who a browser is: we have it")
+	s.shows(r, "ok cookies: sent to DSS are", `identify nobody: "_ga".`)
+	s.shows(r, `ok visitor: the cookies are those of the user "ann", profile "DESIGNER"`, `Groups: "analysts", "readers".`)
+	s.shows(r, "ok acting as the visitor by ticket: allowed")
+	s.shows(r, "ok acting as the visitor by proxy user: allowed: we have an administrator's rights")
+	s.shows(r, "ok changing cookies: none of those sent to DSS")
+	assert.Contains(t, r.stderr, "Paste the Cookie header")
+}
+
+func TestCookiesComeFrom(t *testing.T) {
+	t.Run("a file", func(t *testing.T) {
+		s := newScene(t)
+		file := filepath.Join(t.TempDir(), "cookies")
+		require.NoError(t, os.WriteFile(file, []byte("\n"+s.cookie()+"\n"), 0o600))
+		r := s.run("", "-cookie-file", file)
+		s.shows(r, `those of the user "ann"`)
+		s.shows(r, "skipped changing cookies: it takes the Cookie header of a second request")
+		assert.Equal(t, exitWell, r.code)
+		assert.Empty(t, r.stderr, "there is nobody to ask")
+	})
+	t.Run("standard input, named as a file", func(t *testing.T) {
+		s := newScene(t)
+		cookie := s.cookie()
+		r := s.run("curl 'https://dss.example/' \\\n  -b '"+cookie+"'\n\n"+cookie, "-cookie-file", "-")
+		s.shows(r, `those of the user "ann"`)
+		s.shows(r, "ok changing cookies: none")
+		assert.Empty(t, r.stderr)
+	})
+	t.Run("nowhere", func(t *testing.T) {
+		s := newScene(t)
+		for _, stdin := range []string{"", "\n", " \n\n"} {
+			r := s.run(stdin)
+			s.shows(r, "skipped cookies: none were given skipped acting as the visitor: it takes the cookies")
+			assert.Equal(t, exitWell, r.code)
+		}
+	})
+	t.Run("a terminal that cut a line", func(t *testing.T) {
+		s := newScene(t)
+		r := s.run("Cookie: a=" + strings.Repeat("x", 4085) + "\n\n")
+		s.shows(r, "problem cookies: the terminal has cut a line after 4,095 characters: use -cookie-file")
+		assert.Equal(t, exitProblem, r.code)
+	})
+	t.Run("a paste without end", func(t *testing.T) {
+		s := newScene(t)
+		r := s.run(strings.Repeat("x", maxPaste+1))
+		s.shows(r, "problem cookies: the paste is too long")
+	})
+	for name, paste := range map[string]struct{ text, says string }{
+		"a reply's cookie":             {"Set-Cookie: a=canary-value; Path=/", "Set-Cookie is from the reply"},
+		"another header":               {"Authorization: Bearer canary-value=", "no Cookie header in it"},
+		"prose":                        {"canary-value", "no Cookie header in it"},
+		"a command cut short":          {"curl 'https://x' -b 'a=canary-value", "the paste is cut off"},
+		"a command with a cookie file": {"curl https://x -b canary-value", "names a file of cookies"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			s.secret("canary-value")
+			r := s.run(paste.text)
+			s.shows(r, "problem cookies: ", paste.says, "Copy as cURL")
+			assert.Equal(t, exitProblem, r.code)
+		})
+	}
+}
+
+func TestUsage(t *testing.T) {
+	const cookies = "session=canary-value"
+	for name, row := range map[string]struct {
+		args []string
+		code int
+		says string
+	}{
+		"no command is an error":                     {nil, exitUsage, "a command is missing: doctor"},
+		"another command is an error":                {[]string{cookies}, exitUsage, "the only one is doctor"},
+		"an argument after the flags is an error":    {[]string{"doctor", cookies}, exitUsage, "cookies are read from standard input"},
+		"cookies in place of their file's name":      {[]string{"doctor", "-cookie-file", cookies}, exitUsage, "-cookie-file: no such file"},
+		"an unknown flag is an error":                {[]string{"doctor", "-cookie=" + cookies}, exitUsage, "flag provided but not defined: -cookie:"},
+		"an unknown impersonation mode is an error":  {[]string{"doctor", "-impersonation", "x"}, exitUsage, "use none, ticket, proxy-user or either"},
+		"a timeout of nothing is an error":           {[]string{"doctor", "-timeout", "0s"}, exitUsage, "it must be positive"},
+		"help is none":                               {[]string{"help"}, exitWell, "Usage: dssauth doctor"},
+		"-help is none":                              {[]string{"-help"}, exitWell, "Usage: dssauth doctor"},
+		"the command's -help says what its flags do": {[]string{"doctor", "-help"}, exitWell, "-cookie-file file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			assert.Equal(t, row.code, run(t.Context(), row.args, strings.NewReader(""), &stdout, &stderr))
+			said := stdout
+			if row.code != exitWell {
+				assert.Empty(t, stdout.String())
+				said = stderr
+			}
+			assert.Contains(t, said.String(), row.says)
+			assert.NotContains(t, said.String(), "canary-value")
+		})
+	}
+}
+
+// A flag that is missing from the help, or only there, would be found by nobody.
+func TestHelpNamesEveryFlag(t *testing.T) {
+	for _, name := range []string{"cookie-file", "impersonation", "user", "timeout"} {
+		assert.Contains(t, help, "\n  -"+name+" ")
+	}
+	assert.Equal(t, 4, strings.Count(help, "\n  -"))
+}
+
+// browserEcho answers with the Cookie header that it was asked about, as a
+// careless server does in an error message.
+func browserEcho(status int, pattern string) dsstest.Interceptor {
+	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		var body bytes.Buffer
+		_, _ = body.ReadFrom(r.Body)
+		_, cookie, _ := strings.Cut(body.String(), `"Cookie":"`)
+		cookie, _, _ = strings.Cut(cookie, `"`)
+		if strings.HasPrefix(cookie, "dssauth_doctor=") {
+			r.Body = http.NoBody // nobody's
+			dsstest.Respond(200, `{"authIdentifier": ""}`)(w, r, next)
+			return
+		}
+		_, value, _ := strings.Cut(cookie, "=")
+		dsstest.Respond(status, strings.NewReplacer("COOKIE", cookie, "VALUE", value).Replace(pattern))(w, r, next)
+	}
+}
