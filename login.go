@@ -51,7 +51,7 @@ func localPath(r *http.Request) string {
 		return "/"
 	}
 	back := u.EscapedPath()
-	if !strings.HasPrefix(back, "/") || strings.ContainsAny(u.Path, "\\") || path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/") {
+	if !strings.HasPrefix(back, "/") || strings.HasPrefix(u.Path, "//") || strings.ContainsAny(u.Path, "\\") || path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/") {
 		clean := path.Clean("/" + strings.ReplaceAll(u.Path, `\`, "/"))
 		back = (&url.URL{Path: clean}).EscapedPath()
 	}
