@@ -188,6 +188,7 @@ func TestReturnPath(t *testing.T) {
 		{"so would a slash that comes after a dot segment", "/.//evil.example", "/evil.example"},
 		{"so would one after two", "/x/..//evil.example", "/evil.example"},
 		{"escaped slashes are slashes for somebody", "/%2f%2fevil.example", "/evil.example"},
+		{"also where nothing comes after them", "/%2f", "/"},
 		{"escaped backslashes are too", "/%5c%5Cevil.example", "/evil.example"},
 		{"a browser ignores tabs and line ends between slashes", "/%09/evil.example", "/"},
 		{"control characters are no part of a path", "/a%0d%0ab", "/"},
