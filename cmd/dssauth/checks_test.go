@@ -3,9 +3,12 @@ package main
 import (
 	"crypto/rand"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -87,7 +90,7 @@ func TestVisitor(t *testing.T) {
 		s.fake.Intercept(browserInfo, 1, dsstest.Respond(200, `{"authIdentifier": ""}`))
 		s.fake.Intercept(browserInfo, -1, dsstest.Respond(200, `{"authIdentifier": "ann", "authSource": "GLOBAL_API_KEY"}`))
 		r := s.run(s.cookie())
-		s.shows(r, `problem visitor: the cookies are those of an API key without a user, "ann"`, "Config.AllowAPIKeys")
+		s.shows(r, `problem visitor: the cookies are those of an API key without a user`, "Config.AllowAPIKeys")
 	})
 	t.Run("whom DSS cannot look up", func(t *testing.T) {
 		s := newScene(t)
@@ -122,6 +125,33 @@ func TestEchoedCookies(t *testing.T) {
 			s.shows(s.run("session=canaryvalue"), row.shows)
 		})
 	}
+}
+
+// DSS may call a key by itself, and a broken one may call us by what we sent.
+func TestEchoedKeys(t *testing.T) {
+	t.Run("as the key's id", func(t *testing.T) {
+		s := newScene(t)
+		s.fake.SetAPIKeyID(s.key, s.key)
+		s.shows(s.run(""), "ok own credentials: to DSS, we are an API key without a user")
+	})
+	t.Run("as our login", func(t *testing.T) {
+		s := newScene(t)
+		s.fake.Intercept("/auth/info", 1, dsstest.Respond(200, `{"authIdentifier": "`+s.key+`", "authSource": "USER_FROM_UI"}`))
+		s.shows(s.run(""), `we are the user "[hidden]"`)
+	})
+	t.Run("from the file of settings", func(t *testing.T) {
+		s := newScene(t)
+		s.Setenv("DKU_DSS_URL", "")
+		s.Setenv("DKU_API_KEY", "")
+		folder := filepath.Join(os.Getenv("HOME"), ".dataiku")
+		require.NoError(t, os.Mkdir(folder, 0o700))
+		settings := fmt.Sprintf(`{"dss_instances": {"here": {"url": %q, "api_key": %q}}, "default_instance": "here"}`, s.fake.URL(), s.key)
+		require.NoError(t, os.WriteFile(filepath.Join(folder, "config.json"), []byte(settings), 0o600))
+		s.fake.SetAPIKeyID(s.key, s.key)
+		r := s.run(s.cookie())
+		s.shows(r, `config.json, instance "here"`, `those of the user "ann"`)
+		assert.Equal(t, exitWell, r.code)
+	})
 }
 
 func TestImpersonation(t *testing.T) {
@@ -225,6 +255,14 @@ func TestAdministrator(t *testing.T) {
 			assert.Equal(t, row.code, r.code)
 		})
 	}
+	t.Run("a user is found who is enabled, and not ourselves", func(t *testing.T) {
+		s := newScene(t)
+		s.fake.AddUser(dsstest.User{Login: "aaa", Disabled: true})
+		s.fake.AddUser(dsstest.User{Login: "aab", Admin: true})
+		s.fake.AddAPIKey("canary-of-aab", "aab")
+		s.at(s.fake.URL(), "canary-of-aab")
+		s.shows(s.run(""), `DSS lets us act as "ann"`)
+	})
 	t.Run("no user is found", func(t *testing.T) {
 		s := newScene(t)
 		s.fake.Intercept("/users", -1, dsstest.Respond(403, `{"errorType": "x.UnauthorizedException"}`))
@@ -239,9 +277,10 @@ func TestChangingCookies(t *testing.T) {
 		s := newScene(t)
 		session := s.cookie()
 		name, _, _ := strings.Cut(session, "=")
-		s.secret("canary-one", "canary-two", "canary-three")
-		r := s.run("lb=canary-one; same=x; " + session + "; gone=canary-three; _ga=1\n\n" +
-			session + "; new=canary-three; lb=canary-two; same=x; _ga=2\n")
+		s.secret("canary-one", "canary-two", "canary-three", "canary-four")
+		s.fake.AddSession("other", "canary-four", "bob")
+		r := s.run("lb=canary-one; same=x; " + session + "; other=canary-four; gone=canary-three; _ga=1\n\n" +
+			session + "; other=canary-four; new=canary-three; lb=canary-two; same=x; _ga=2\n")
 		s.shows(r, `problem changing cookies: "lb", "gone", "new"`, `that identify a visitor: []string{"`+name+`"}.`)
 		assert.Equal(t, exitProblem, r.code)
 	})

@@ -69,10 +69,11 @@ func (d *doctor) fails(check string, err error) {
 // inside reports whether DSS started us and gave us a ticket.
 func (d *doctor) inside() bool { return d.env("DKU_API_TICKET") != "" }
 
-// who names whom an answer of DSS is about.
+// who names whom an answer of DSS is about. An API key is not told by its id,
+// which may be the key itself.
 func who(info dss.AuthInfo) string {
 	if info.Login() == "" {
-		return "an API key without a user, " + list([]string{info.AuthIdentifier})
+		return "an API key without a user"
 	}
 	text := "the user " + list([]string{info.Login()})
 	if info.UserProfile != "" {

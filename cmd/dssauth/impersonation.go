@@ -29,9 +29,10 @@ func (d *doctor) impersonation(ctx context.Context) {
 	case ticket == nil:
 		d.report.ok(byTicket, "allowed", "Config.Impersonation can be ByTicket.")
 	case isRefusal(ticket):
-		d.lacks(byTicket, "not allowed", d.mode == "ticket" || either, fmt.Sprintf("In DSS, under Administration > Security > Groups, give the group of the run-as user "+
-			"(%s, in %s) the right “Impersonation in webapps” on a group of the visitor (%s).",
-			who(d.own), list(d.own.Groups), list(d.visitor.Groups)))
+		d.lacks(byTicket, "not allowed", d.mode == "ticket" || either,
+			fmt.Sprintf("In DSS, under Administration > Security > Groups, give the group of the run-as user (%s, in %s) "+
+				"the right “Impersonation in webapps” on a group of the visitor (%s).",
+				who(d.own), list(d.own.Groups), list(d.visitor.Groups)))
 	default:
 		d.failed(byTicket, ticket)
 	}
@@ -40,7 +41,8 @@ func (d *doctor) impersonation(ctx context.Context) {
 		d.report.ok(byProxyUser, "allowed: we have an administrator's rights", "Config.Impersonation can be ByProxyUser.",
 			"Where nothing else takes these rights, a key or run-as user without them is safer.")
 	case isRefusal(proxy):
-		d.lacks(byProxyUser, "not allowed", d.mode == "proxy-user" || either, "It takes an administrator's API key. ByTicket works without one, and is the way that DSS documents for webapps.")
+		d.lacks(byProxyUser, "not allowed", d.mode == "proxy-user" || either,
+			"It takes an administrator's API key. ByTicket works without one, and is the way that DSS documents for webapps.")
 	default:
 		d.failed(byProxyUser, proxy)
 	}
@@ -59,7 +61,8 @@ func (d *doctor) lacks(check, what string, needed bool, fix string) {
 func (d *doctor) failed(check string, err error) {
 	if errors.Is(err, errOther) {
 		d.report.problem(check, "DSS acted as somebody else",
-			"Do not use it. A proxy between this application and DSS may drop X-DKU headers, or add an Authorization header: calls would be made with rights that are not the visitor's.")
+			"Do not use it: calls would be made with rights that are not the visitor's. A proxy between this application and DSS may drop "+
+				"X-DKU headers, or add an Authorization header.")
 		return
 	}
 	d.fails(check, err)
@@ -130,8 +133,9 @@ func (d *doctor) administrator(ctx context.Context) {
 	case err == nil:
 		d.report.ok(check, "we have them: DSS lets us act as "+list([]string{login}))
 	case isRefusal(err):
-		d.lacks(check, "we do not have them", d.mode == "proxy-user", "DSS does not let us act as "+list([]string{login})+". "+
-			"ByProxyUser takes an administrator's API key; ByTicket and identifying visitors work without one.")
+		d.lacks(check, "we do not have them", d.mode == "proxy-user",
+			"DSS does not let us act as "+list([]string{login})+". ByProxyUser takes an administrator's API key; "+
+				"ByTicket and identifying visitors work without one.")
 	case errors.As(err, &reply) && reply.StatusCode == http.StatusNotFound && reply.Type != "":
 		d.report.problem(check, "DSS knows no user "+list([]string{login}), "Correct -user.")
 	default:
