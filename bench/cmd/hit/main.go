@@ -1,0 +1,96 @@
+// Command hit compares what a request of a known user costs in dssauth and in
+// its peers, in interleaved rounds.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	"github.com/dssauth/dssauth/bench"
+)
+
+func main() {
+	rounds := flag.Int("rounds", 12, "rounds; each measures every contender in every cell")
+	each := flag.Duration("time", 150*time.Millisecond, "time of one measurement")
+	cpu := flag.Bool("cpu", false, "judge by the process's CPU time instead of the clock on the wall, where other processes need the machine too")
+	enforce := flag.Bool("enforce", false, "exit with status 1 where a target is missed")
+	flag.Parse()
+	log.SetFlags(0)
+
+	started := time.Now()
+	table, err := measure(*rounds, *each)
+	if err != nil {
+		log.Fatal("hit: ", err)
+	}
+	table.cpu = *cpu
+	table.print()
+	met := bench.PrintTargets(table.targets())
+	fmt.Printf("\n%s · %d rounds of %s in %s · `go run ./cmd/hit -rounds %d -time %s`\n",
+		bench.Machine(), *rounds, *each, time.Since(started).Round(time.Second), *rounds, *each)
+	if *enforce && !met {
+		os.Exit(1)
+	}
+}
+
+// scene is one kind of traffic.
+type scene struct {
+	size  int
+	users bench.Users
+}
+
+var scenes = []scene{{350, bench.Hot}, {350, bench.Zipf10k}, {1536, bench.Hot}, {1536, bench.Zipf10k}}
+
+func measure(rounds int, each time.Duration) (*table, error) {
+	d, err := bench.StartDSS(bench.Zipf10k.Count)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	t := newTable()
+	for round := range rounds {
+		for _, s := range scenes {
+			if err := s.measure(d, t, round, each); err != nil {
+				return nil, err
+			}
+		}
+		fmt.Fprintf(os.Stderr, "\rround %d of %d", round+1, rounds)
+	}
+	fmt.Fprint(os.Stderr, "\r                    \r")
+	return t, nil
+}
+
+// measure lets every contender run on one core and on two, each round in
+// another order, and all of them new, since those that remember do so for
+// seconds only.
+func (s scene) measure(d *bench.DSS, t *table, round int, each time.Duration) error {
+	contenders, err := bench.NewContenders(d, s.users.Count)
+	if err != nil {
+		return err
+	}
+	// All are filled first, so that the contenders' turns lie close together.
+	for _, c := range contenders {
+		defer c.Close()
+		if err := c.Fill(s.users, s.size); err != nil {
+			return err
+		}
+	}
+	// Those whose ratios are judged come first, before answers grow old.
+	for _, group := range [][]*bench.Contender{contenders[:4], contenders[4:]} {
+		for i := range group {
+			c := group[(i+round)%len(group)]
+			traffic := bench.NewTraffic(c.Credential, s.users, s.size)
+			for _, cores := range coreCounts {
+				before := c.Lookups()
+				r := bench.Measure(c.Wrap, traffic, cores, each)
+				if r.Lost > 0 {
+					return fmt.Errorf("%s refused %d of %d requests", c.Name, r.Lost, r.Requests)
+				}
+				t.add(c.Name, cell{s.size, s.users.Name, cores}, r, c.Lookups()-before)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,94 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+const (
+	sessionCookie = "dss_session_BENCH001"
+	apiKey        = "dkuaps-bench"
+	lookupPath    = "/auth/info-from-browser-headers"
+)
+
+// Session is the credential of a user of a [DSS].
+func Session(user int) string { return sessionCookie + "=" + sessionValue(user) }
+
+// sessionValue has 26 characters, like the values of dsstest.
+func sessionValue(user int) string {
+	random := rand.New(rand.NewPCG(5, uint64(user)))
+	return fmt.Sprintf("%013x%013x", random.Uint64()>>12, random.Uint64()>>12)
+}
+
+// DSS is a fake DSS that listens on 127.0.0.1 and knows users by their
+// [Session] cookies.
+type DSS struct {
+	*dsstest.DSS
+	URL    string
+	Client *dss.Client
+	server *http.Server
+}
+
+// StartDSS starts a DSS with users 0 to count-1, each in three groups.
+func StartDSS(count int) (*DSS, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	d := &DSS{DSS: dsstest.New(), URL: "http://" + listener.Addr().String()}
+	d.AddAPIKey(apiKey, "")
+	for user := range count {
+		d.AddUser(dsstest.User{Login: Login(user), Groups: []string{"readers", "analysts", fmt.Sprintf("team%03d", user%1000)}})
+		d.AddSession(sessionCookie, sessionValue(user), Login(user))
+	}
+	d.Client, err = dss.New(dss.Config{URL: d.URL, APIKey: apiKey})
+	if err != nil {
+		return nil, err
+	}
+	d.server = &http.Server{Handler: d.DSS, ErrorLog: log.New(io.Discard, "", 0)}
+	go func() { _ = d.server.Serve(listener) }()
+	return d, nil
+}
+
+// Lookups is how often the DSS was asked whose browser sent some headers.
+func (d *DSS) Lookups() int { return d.Calls(lookupPath) }
+
+// Close ends the DSS and what it is answering.
+func (d *DSS) Close() {
+	d.Client.CloseIdleConnections()
+	_ = d.server.Close()
+}
+
+// LimitTo lets the DSS work on at most n calls at once; others wait, as they
+// do for a real server's threads.
+func (d *DSS) LimitTo(n int) {
+	places := make(chan struct{}, n)
+	d.Intercept(lookupPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		places <- struct{}{}
+		defer func() { <-places }()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// parallel calls do for 0 to count-1, from a few goroutines.
+func parallel(ctx context.Context, count int, do func(i int)) {
+	const workers = 16
+	var running sync.WaitGroup
+	for worker := range workers {
+		running.Go(func() {
+			for i := worker; i < count && ctx.Err() == nil; i += workers {
+				do(i)
+			}
+		})
+	}
+	running.Wait()
+}

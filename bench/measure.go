@@ -1,0 +1,101 @@
+package bench
+
+import (
+	"net/http"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Result is what one measurement saw.
+type Result struct {
+	Requests int
+	Lost     int           // requests that did not reach the handler
+	Wall     time.Duration // with two cores busy, two requests share it
+	CPU      time.Duration // likewise: the process's, through the cores
+	Allocs   uint64
+	Bytes    uint64
+}
+
+// Each is a share of a whole that each request has.
+func (r Result) Each(whole float64) float64 { return whole / float64(r.Requests) }
+
+// Measure sends traffic to what wrap makes, for about the given time, from as
+// many goroutines as cores, and on no more cores than that.
+func Measure(wrap func(http.Handler) http.Handler, t *Traffic, cores int, d time.Duration) Result {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
+	runtime.GC()
+
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	cpu := cpuTime()
+	workers := make([]worker, cores)
+	var running sync.WaitGroup
+	for i := range workers {
+		running.Go(func() {
+			workers[i].run(wrap, t, i*len(t.Order)/cores, d)
+		})
+	}
+	running.Wait()
+	cpu = cpuTime() - cpu
+	runtime.ReadMemStats(&after)
+
+	r := Result{CPU: cpu / time.Duration(cores), Allocs: after.Mallocs - before.Mallocs, Bytes: after.TotalAlloc - before.TotalAlloc}
+	perNs := 0.0
+	for i := range workers {
+		k := &workers[i]
+		r.Requests += k.requests
+		r.Lost += k.requests - k.reached
+		perNs += float64(k.requests) / float64(k.elapsed)
+	}
+	r.Wall = time.Duration(float64(r.Requests) / perNs)
+	return r
+}
+
+// cpuTime is what the process has used of all cores.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err) // of this process, it does not
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// worker is one goroutine of a measurement.
+type worker struct {
+	requests, reached int
+	elapsed           time.Duration
+	_                 [64]byte // apart from the next one's cache line
+}
+
+func (k *worker) run(wrap func(http.Handler) http.Handler, t *Traffic, at int, d time.Duration) {
+	const batch = 64
+	reached := 0
+	h := wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ }))
+	w := &discard{header: http.Header{}}
+	n, start := 0, time.Now()
+	for {
+		for range batch {
+			if len(w.header) > 0 {
+				clear(w.header)
+			}
+			h.ServeHTTP(w, t.Requests[t.Order[at]])
+			if at++; at == len(t.Order) {
+				at = 0
+			}
+		}
+		n += batch
+		if elapsed := time.Since(start); elapsed >= d {
+			k.requests, k.reached, k.elapsed = n, reached, elapsed
+			return
+		}
+	}
+}
+
+// discard is a response that goes nowhere.
+type discard struct{ header http.Header }
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) WriteHeader(int)             {}

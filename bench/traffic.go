@@ -1,0 +1,131 @@
+// Package bench is what the commands below it share: the traffic, a fake DSS
+// to ask, the middleware to compare, and the measuring. README.md says how to
+// read what the commands print.
+package bench
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// A Credential returns the cookie, as name=value, by which a middleware knows
+// a user.
+type Credential func(user int) string
+
+// Login is the login of a user.
+func Login(user int) string { return fmt.Sprintf("user%07d", user) }
+
+// cookieHeader returns a Cookie header of exactly size bytes with the
+// credential in it, and, where they fit, eight cookies: the credential, two of
+// an analytics service, and five of applications, of which the last is as long
+// as it must be. Everything but the short settings differs between users.
+func cookieHeader(credential string, user, size int) string {
+	cookies := []string{credential}
+	rest := size - len(credential) - len("; prefs=x")
+	for _, c := range []string{
+		fmt.Sprintf("_ga=GA1.2.%010d.1700000000", user),
+		fmt.Sprintf("_gid=GA1.2.%010d.1700000001", user),
+		"theme=dark", "lang=en", "tz=UTC",
+		fmt.Sprintf("csrftoken=%016x", uint64(user)*0x9e3779b97f4a7c15),
+	} {
+		if rest -= len("; ") + len(c); rest < 0 {
+			break
+		}
+		cookies = append(cookies, c)
+	}
+	header := strings.Join(cookies, "; ") + "; prefs="
+	if len(header) >= size {
+		panic(fmt.Sprintf("bench: a credential of %d bytes does not fit into a header of %d", len(credential), size))
+	}
+	missing := size - len(header)
+	start := user * 31 % (len(filler) / 2)
+	return header + filler[start:start+missing]
+}
+
+// filler is what cookie values are made of: the same twice, so that enough of
+// it follows wherever in its first half one starts.
+var filler = func() string {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	random := rand.New(rand.NewPCG(1, 2))
+	var b strings.Builder
+	for range 16 << 10 {
+		b.WriteByte(alphabet[random.IntN(len(alphabet))])
+	}
+	return b.String() + b.String()
+}()
+
+var target = &url.URL{Path: "/report"}
+
+// Request returns a request of a user, as a browser sends it, with headers
+// that share no memory with those of any other request.
+func Request(credential Credential, user, size int) *http.Request {
+	return &http.Request{
+		Method: http.MethodGet, URL: target, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Host: "app.example", RequestURI: "/report", RemoteAddr: "127.0.0.1:50000", Body: http.NoBody,
+		Header: http.Header{
+			"Accept":          browserAccept,
+			"Accept-Encoding": browserEncoding,
+			"Accept-Language": browserLanguage,
+			"User-Agent":      browserAgent,
+			"Cookie":          {cookieHeader(credential(user), user, size)},
+		},
+	}
+}
+
+var (
+	browserAccept   = []string{"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+	browserEncoding = []string{"gzip, deflate, br"}
+	browserLanguage = []string{"en-GB,en;q=0.5"}
+	browserAgent    = []string{"Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"}
+)
+
+// Users is who sends the requests of a measurement, and how often.
+type Users struct {
+	Name  string
+	Count int
+}
+
+var (
+	// Hot is one user.
+	Hot = Users{Name: "hot", Count: 1}
+	// Zipf10k are ten thousand users, of whom few send most of the requests.
+	Zipf10k = Users{Name: "zipf10k", Count: 10_000}
+)
+
+const (
+	hotCopies  = 64
+	zipfS      = 1.1
+	orderCount = 1 << 17
+)
+
+// Traffic is requests, and the order in which to send them, over and over.
+type Traffic struct {
+	Requests []*http.Request
+	Order    []int32
+}
+
+// NewTraffic returns 64 copies of a single user's request, in turn, or one
+// request of each of several users, Zipf-distributed (s = 1.1). The same
+// arguments give the same traffic, in memory of its own.
+func NewTraffic(credential Credential, users Users, size int) *Traffic {
+	t := &Traffic{}
+	if users.Count == 1 {
+		for i := range hotCopies {
+			t.Requests = append(t.Requests, Request(credential, 0, size))
+			t.Order = append(t.Order, int32(i))
+		}
+		return t
+	}
+	for user := range users.Count {
+		t.Requests = append(t.Requests, Request(credential, user, size))
+	}
+	zipf := rand.NewZipf(rand.New(rand.NewPCG(3, 4)), zipfS, 1, uint64(users.Count-1))
+	t.Order = make([]int32, orderCount)
+	for i := range t.Order {
+		t.Order[i] = int32(zipf.Uint64())
+	}
+	return t
+}
