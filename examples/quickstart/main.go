@@ -67,7 +67,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return fmt.Errorf("unexpected argument %q: see -help", flags.Arg(0))
 	}
 	if *check {
-		return tell(ctx, stdout, newApp)
+		return tell(ctx, stdout, newApp, wholeStory)
 	}
 
 	client, demo, err := connect()
