@@ -116,8 +116,11 @@ func (d *dssResolver) addDetails(ctx context.Context, id *Identity) {
 	ctx, cancel := context.WithTimeout(ctx, detailsTime)
 	defer cancel()
 	user, err := d.client.User(ctx, id.Login)
-	if err != nil || user.Login != id.Login {
-		d.log.Debug("dssauth: no display name and e-mail address for a visitor", "error", err)
+	if err == nil && user.Login != id.Login {
+		err = errors.New("DSS answered about another user")
+	}
+	if err != nil {
+		d.log.Debug("dssauth: no display name and e-mail address for a visitor", "error", withoutMessage(err))
 		return
 	}
 	id.DisplayName, id.Email = user.DisplayName, user.Email
