@@ -85,10 +85,10 @@ func NewContext(ctx context.Context, id Identity) context.Context {
 // an identity costs one allocation.
 type visit struct {
 	context.Context
-	m        *Middleware // nil: from NewContext
-	entry    *entry      // nil: from NewContext, or anonymous
-	identity *Identity   // nil: anonymous
-	request  http.Request
+	m        *Middleware   // nil: from NewContext
+	entry    *entry        // nil: from NewContext, or anonymous
+	identity *Identity     // nil: anonymous
+	request  *http.Request // behind a pointer, so that printing a visit does not show it
 }
 
 type (
@@ -114,14 +114,19 @@ func (v *visit) GoString() string { return v.String() }
 
 // attach returns a shallow copy of r that carries what DSS said of its visitor.
 func (m *Middleware) attach(r *http.Request, e *entry) *http.Request {
-	v := &visit{Context: r.Context(), m: m, entry: e, identity: &e.identity}
-	v.request = *r.WithContext(v)
-	return &v.request
+	both := &struct {
+		visit
+		request http.Request
+	}{visit: visit{Context: r.Context(), m: m, entry: e, identity: &e.identity}}
+	both.request = *r.WithContext(&both.visit)
+	both.visit.request = &both.request
+	return &both.request
 }
 
-// attachNobody hides what an outer use of this Middleware attached.
+// attachNobody hides whoever was attached before, by another Middleware too:
+// that DSS's user is not this one's.
 func (m *Middleware) attachNobody(r *http.Request) *http.Request {
-	if r.Context().Value(ownKey{m}) == nil {
+	if r.Context().Value(visitKey{}) == nil {
 		return r
 	}
 	return r.WithContext(&visit{Context: r.Context(), m: m})
