@@ -50,10 +50,11 @@ const (
 
 // dssResolver asks DSS, and decides what its answer means.
 type dssResolver struct {
-	client  *dss.Client
-	details bool
-	log     *slog.Logger
-	now     func() int64
+	client   *dss.Client
+	patience time.Duration // with one question
+	details  bool
+	log      *slog.Logger
+	now      func() int64
 
 	breaker   *gobreaker.CircuitBreaker[dss.AuthInfo]
 	notBefore atomic.Int64 // Retry-After, as told by DSS
@@ -67,6 +68,9 @@ type dssResolver struct {
 
 func newDSSResolver(c Config, now func() int64) *dssResolver {
 	d := &dssResolver{client: c.Client, details: c.UserDetails, log: c.Logger, now: now}
+	// Less than a lookup may take: one that hung when DSS came back, and opened
+	// the breaker by it, must leave time for the breaker's pause.
+	d.patience = c.Timeout / 4 * 3
 	d.accepted.Store(-int64(ownTrust) - 1) // nothing was accepted yet
 	d.breaker = gobreaker.NewCircuitBreaker[dss.AuthInfo](gobreaker.Settings{
 		Name:         "dss",
@@ -84,6 +88,8 @@ func (d *dssResolver) Resolve(ctx context.Context, identifying http.Header) (Ide
 		return Identity{}, unavailable("DSS rejects our own credentials", nil, d.rejected.Load()-asked)
 	}
 	info, err := d.throughBreaker(ctx, func() (dss.AuthInfo, error) {
+		ctx, cancel := context.WithTimeout(ctx, d.patience)
+		defer cancel()
 		return d.client.AuthInfoFromBrowserHeaders(ctx, identifying)
 	})
 	d.logBreaker()
@@ -167,12 +173,16 @@ func (d *dssResolver) checkOurselves(ctx context.Context) error {
 	_, err, _ := d.ownCheck.Do("", func() (_ any, err error) {
 		defer recovered(&err)
 		asked := d.now()
-		if _, err = d.client.AuthInfo(ctx); err == nil {
+		info, err := d.client.AuthInfo(ctx)
+		if err == nil && info.IsNobody() {
+			err = errNobodyOurselves
+		}
+		if err == nil {
 			d.vouch(asked)
 			return nil, nil
 		}
 		var reply *dss.Error
-		if errors.As(err, &reply) && reply.NotAuthenticated() {
+		if err == errNobodyOurselves || errors.As(err, &reply) && reply.NotAuthenticated() {
 			d.rejected.Store(d.now() + int64(rejectionTime))
 			if d.rejection.due(d.now()) {
 				d.log.Error("dssauth: DSS REJECTS OUR OWN CREDENTIALS, so no visitor can be identified: "+
@@ -183,6 +193,8 @@ func (d *dssResolver) checkOurselves(ctx context.Context) error {
 	})
 	return err
 }
+
+var errNobodyOurselves = errors.New("DSS takes us for nobody")
 
 func (d *dssResolver) vouch(asked int64) {
 	for {
