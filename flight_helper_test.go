@@ -5,12 +5,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,6 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/dsstest"
 )
 
 // errBroken is an error of an unknown kind.
@@ -210,3 +214,51 @@ func (b *logBook) with(part string) []string {
 	}
 	return found
 }
+
+const ownKey = "dkuaps-our-own-key"
+
+// inMemory is a fake DSS that is reached without sockets, as virtual time
+// demands, with ann, an analyst, and bob, who is none.
+func inMemory(t testing.TB) (*dsstest.DSS, *dss.Client) {
+	t.Helper()
+	d := dsstest.New()
+	d.AddAPIKey(ownKey, "")
+	d.AddUser(dsstest.User{Login: "ann", DisplayName: "Ann Analyst", Email: "ann@example.com", Groups: []string{"analysts"}})
+	d.AddUser(dsstest.User{Login: "bob", Groups: []string{"readers"}})
+	client, err := dss.New(dss.Config{URL: "https://dss.example", APIKey: ownKey, HTTPClient: &http.Client{Transport: memory{d}}})
+	require.NoError(t, err)
+	return d, client
+}
+
+// memory calls a handler without a network.
+type memory struct{ http.Handler }
+
+func (m memory) RoundTrip(r *http.Request) (reply *http.Response, err error) {
+	defer func() {
+		switch p := recover(); {
+		case p == nil:
+		case r.Context().Err() != nil:
+			err = r.Context().Err()
+		default: // the handler cut the connection
+			err = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+		}
+	}()
+	in := r.Clone(r.Context())
+	if in.Body == nil {
+		in.Body = http.NoBody
+	}
+	w := httptest.NewRecorder()
+	m.ServeHTTP(w, in)
+	return w.Result(), nil
+}
+
+// signedIn is a request of a browser with a session of its own.
+func signedIn(d *dsstest.DSS, login string) *http.Request {
+	c := d.SignIn(login)
+	return withCookies(c.Name + "=" + c.Value)
+}
+
+const (
+	lookupPath = "/auth/info-from-browser-headers"
+	ownPath    = "/auth/info"
+)

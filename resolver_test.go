@@ -1,0 +1,704 @@
+package dssauth_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+// notAuthenticated is DSS's reply for a browser without a session, and for an
+// API key that it does not know.
+const notAuthenticated = `{"errorType":"com.dataiku.dip.exceptions.NotAuthenticatedException","message":"Unknown API Key"}`
+
+func TestWhatDSSsReplyMeans(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		status int
+		body   string
+		want   string
+	}{
+		{"an empty object", 200, `{}`, "503"},
+		{"null", 200, `null`, "503"},
+		{"nothing", 200, ``, "503"},
+		{"no content", 204, ``, "503"},
+		{"a login page", 200, `<html><form action="/login">`, "503"},
+		{"text", 200, `ann`, "503"},
+		{"a string", 200, `"ann"`, "503"},
+		{"a list", 200, `[{"authIdentifier":"ann"}]`, "503"},
+		{"a blank identifier", 200, `{"authSource":"USER_FROM_UI","authIdentifier":" "}`, "503"},
+		{"an identifier with a line end", 200, `{"authSource":"USER_FROM_UI","authIdentifier":"ann\n"}`, "503"},
+		{"an identifier with NUL", 200, `{"authSource":"USER_FROM_UI","authIdentifier":"ann\u0000"}`, "503"},
+		{"an identifier with spaces at its ends", 200, `{"authSource":"USER_FROM_UI","authIdentifier":" ann "}`, "503"},
+		{"an identifier of another type", 200, `{"authSource":"USER_FROM_UI","authIdentifier":1}`, "503"},
+		{"an identifier that is null", 200, `{"authSource":"USER_FROM_UI","authIdentifier":null}`, "503"},
+		{"an identifier in another case", 200, `{"authSource":"USER_FROM_UI","AuthIdentifier":"ann"}`, "503"},
+		{"an identifier twice", 200, `{"authSource":"USER_FROM_UI","authIdentifier":"bob","authIdentifier":"ann"}`, "503"},
+		{"an empty identifier beside a user", 200, `{"authIdentifier":"","associatedDSSUser":"ann"}`, "503"},
+		{"groups of another type", 200, `{"authIdentifier":"ann","groups":"analysts"}`, "503"},
+		{"null among the groups", 200, `{"authIdentifier":"ann","groups":["analysts",null]}`, "503"},
+		{"two associated users", 200, `{"authIdentifier":"ann","associatedDSSUser":"ann","associatedDSSUSer":"bob"}`, "503"},
+		{"something behind the object", 200, `{"authSource":"USER_FROM_UI","authIdentifier":"ann"}{}`, "503"},
+		{"half an object", 200, `{"authSource":"USER_FROM_UI","authIdentifier":"an`, "503"},
+		{"bytes that are not UTF-8", 200, "{\"authSource\":\"USER_FROM_UI\",\"authIdentifier\":\"ann\xff\"}", "503"},
+		{"an API key", 200, `{"authSource":"API_KEY","authIdentifier":"key-id"}`, "403"},
+		{"an API key whose id is a login", 200, `{"authSource":"API_KEY","authIdentifier":"ann","groups":["analysts"],"associatedDSSUser":"ann"}`, "403"},
+		{"an identifier that nothing says to be a login", 200, `{"authIdentifier":"ann"}`, "403"},
+		{"a 401 of a proxy", 401, `<html>Unauthorized`, "503"},
+		{"a 401 of another type", 401, `{"errorType":"com.dataiku.dip.exceptions.UnauthorizedException"}`, "503"},
+		{"a 401 of no type", 401, `{"message":"no"}`, "503"},
+		{"a 401 of two types", 401, `{"errorType":"com.dataiku.dip.exceptions.NotAuthenticatedException","errorType":"x"}`, "503"},
+		{"NotAuthenticatedException as a 400", 400, notAuthenticated, "503"},
+		{"NotAuthenticatedException as a 403", 403, notAuthenticated, "503"},
+		{"NotAuthenticatedException as a 500", 500, notAuthenticated, "503"},
+		{"NotAuthenticatedException as a 200", 200, notAuthenticated, "503"},
+		{"a bad request", 400, `{"errorType":"x"}`, "503"},
+		{"a 403", 403, `{"errorType":"com.dataiku.dip.exceptions.UnauthorizedException"}`, "503"},
+		{"a 404", 404, `{"errorType":"com.dataiku.dip.server.controllers.NotFoundException"}`, "503"},
+		{"a teapot", 418, `{}`, "503"},
+		{"a 429", 429, ``, "503"},
+		{"an error of DSS", 500, `{"errorType":"java.lang.NullPointerException"}`, "503"},
+		{"a bad gateway", 502, `<html>`, "503"},
+		{"an outage", 503, `<html>`, "503"},
+		{"a gateway's timeout", 504, `<html>`, "503"},
+		{"nobody", 401, notAuthenticated, "401"},
+		{"an empty identifier", 200, `{"authIdentifier":""}`, "401"},
+		{"a user", 200, `{"authSource":"USER_FROM_UI","authIdentifier":"ann"}`, "ann"},
+		{"a user of whom only groups tell", 200, `{"authIdentifier":"ann","groups":[]}`, "ann"},
+		{"an associated user", 200, `{"authSource":"PERSONAL_API_KEY","authIdentifier":"x","associatedDSSUser":"ann"}`, "ann"},
+		{"an associated user in the other spelling", 200, `{"authSource":"PERSONAL_API_KEY","authIdentifier":"x","associatedDSSUSer":{"login":"ann"}}`, "ann"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := inMemory(t)
+				m := newAuth(t, dssauth.Config{Client: client})
+				d.Intercept(lookupPath, -1, dsstest.Respond(test.status, test.body))
+				assert.Equal(t, test.want, who(m, browser("ann")))
+
+				w := httptest.NewRecorder()
+				m.Optional(sayLogin).ServeHTTP(w, browser("ann"))
+				wantOptional := test.want
+				if test.want == "401" {
+					wantOptional = "" // anonymous
+				}
+				if w.Code != http.StatusOK {
+					assert.Equal(t, wantOptional, fmt.Sprint(w.Code), "Optional")
+				} else {
+					assert.Equal(t, wantOptional, w.Body.String(), "Optional")
+				}
+
+				if test.want == "503" {
+					assert.Zero(t, m.Stats().Entries, "nothing kept of it")
+					assert.Zero(t, m.Stats().Refusals)
+					assert.Equal(t, 2, d.Calls(lookupPath))
+				}
+			})
+		})
+	}
+}
+
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	for _, status := range []int{300, 301, 302, 303, 304, 305, 307, 308, 399} {
+		for _, target := range []string{"https://evil.example/", "https://dss.example/dip/publicapi/elsewhere", "/elsewhere", ""} {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := inMemory(t)
+				m := newAuth(t, dssauth.Config{Client: client})
+				d.Intercept(lookupPath, -1, dsstest.Respond(status, `{"authSource":"USER_FROM_UI","authIdentifier":"ann"}`, "Location", target))
+				assert.Equal(t, "503", who(m, browser("ann")), "%d to %q", status, target)
+				assert.Equal(t, 1, d.Calls(""), "%d to %q", status, target)
+			})
+		}
+	}
+}
+
+func TestAnAPIKeysIdIsNoLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client, AllowAPIKeys: true})
+		d.Intercept(lookupPath, -1, dsstest.Respond(200, `{"authSource":"API_KEY","authIdentifier":"ann","groups":["analysts"],"associatedDSSUser":"ann"}`))
+		id := identity(t, m, browser("key"))
+		assert.Empty(t, id.Login)
+		assert.Empty(t, id.Groups())
+		assert.Equal(t, "ann", id.APIKey)
+		m.ForgetUser("ann")
+		assert.Equal(t, 1, m.Stats().Entries, "the key is not the user ann")
+	})
+}
+
+func TestNobodyIsBelievedIfOurOwnKeyIsGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client})
+		require.Equal(t, "401", who(m, browser("junk")))
+		assert.Equal(t, 1, d.Calls(ownPath), "nothing vouches for the key yet")
+
+		require.Equal(t, "401", who(m, browser("junk 2")))
+		assert.Equal(t, 1, d.Calls(ownPath), "the check of a moment ago does")
+		pass(time.Second + 1)
+		ann := signedIn(d, "ann")
+		require.Equal(t, "ann", who(m, ann))
+		require.Equal(t, "401", who(m, browser("junk 3")))
+		assert.Equal(t, 1, d.Calls(ownPath), "another lookup's success does")
+		pass(time.Second + 1)
+		require.Equal(t, "ann", who(m, ann))
+		require.Equal(t, "401", who(m, browser("junk 4")))
+		assert.Equal(t, 2, d.Calls(ownPath), "a hit does not, nor what is longer ago")
+	})
+}
+
+func TestManyNobodiesShareOneCheckOfOurOwnKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client, MaxLookups: 100})
+		d.SetLatency(100 * time.Millisecond)
+		answers := newcomers(m, 75)
+		require.EqualValues(t, 75, m.Stats().InFlight)
+		pass(300 * time.Millisecond)
+		synctest.Wait()
+		assert.Equal(t, 75, count(answers, func(s string) bool { return s == "401" }))
+		assert.Equal(t, 75, d.Calls(lookupPath))
+		assert.Equal(t, 1, d.Calls(ownPath))
+	})
+}
+
+func TestOurOwnKeyRejectedIsNoOnesSignOut(t *testing.T) {
+	for _, test := range []struct {
+		name      string
+		revoke    func(*dsstest.DSS)
+		reinstate func(*dsstest.DSS)
+	}{
+		{"by a 401", func(d *dsstest.DSS) { d.RemoveAPIKey(ownKey) }, func(d *dsstest.DSS) { d.AddAPIKey(ownKey, "") }},
+		{"by an answer that names nobody", func(d *dsstest.DSS) {
+			d.Intercept(ownPath, -1, dsstest.Respond(200, `{"authIdentifier":""}`))
+			d.Intercept(lookupPath, -1, dsstest.Respond(401, notAuthenticated))
+		}, func(d *dsstest.DSS) { d.Intercept("", 0, nil) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := inMemory(t)
+				var book logBook
+				m := newAuth(t, dssauth.Config{Client: client, Logger: book.logger(), StaleIfError: time.Hour})
+				ann, bob := signedIn(d, "ann"), signedIn(d, "bob")
+				require.Equal(t, "ann", who(m, ann))
+				test.revoke(d)
+				pass(11 * time.Second)
+
+				for range 50 {
+					for i := range 20 {
+						require.Equal(t, "503", who(m, browser(fmt.Sprint(i))))
+					}
+					require.Equal(t, "503", who(m, ann), "no old answer either: DSS is not down")
+					require.Equal(t, "503", who(m, bob))
+					w := httptest.NewRecorder()
+					m.Optional(sayLogin).ServeHTTP(w, bob)
+					require.Equal(t, 503, w.Code, "Optional")
+					pass(time.Second)
+				}
+				assert.Zero(t, m.Stats().Refusals)
+				assert.Len(t, book.with("REJECTS OUR OWN CREDENTIALS"), 1, "one loud line")
+				assert.Contains(t, book.with("REJECTS")[0], "level=ERROR")
+				assert.LessOrEqual(t, d.Calls(lookupPath), 12, "it is remembered for 5s")
+				assert.LessOrEqual(t, d.Calls(ownPath), 11)
+				assert.False(t, m.Stats().BreakerOpen, "that is no outage")
+
+				pass(10 * time.Second)
+				require.Equal(t, "503", who(m, ann))
+				assert.Len(t, book.with("REJECTS OUR OWN CREDENTIALS"), 2, "one a minute")
+
+				test.reinstate(d)
+				pass(5 * time.Second)
+				assert.Equal(t, "ann", who(m, ann))
+				assert.Equal(t, "401", who(m, browser("junk")))
+				for _, line := range book.lines {
+					assert.NotContains(t, line, ownKey)
+				}
+			})
+		})
+	}
+}
+
+func TestARejectedKeyIsRememberedForFiveSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client})
+		ann := signedIn(d, "ann")
+		d.RemoveAPIKey(ownKey)
+		w := httptest.NewRecorder()
+		m.Handler(sayLogin).ServeHTTP(w, ann)
+		require.Equal(t, 503, w.Code)
+		calls := d.Calls("")
+		pass(2 * time.Second)
+		w = httptest.NewRecorder()
+		m.Handler(sayLogin).ServeHTTP(w, ann)
+		assert.Equal(t, 503, w.Code)
+		assert.Equal(t, "3", w.Header().Get("Retry-After"))
+		pass(3*time.Second - 1)
+		d.AddAPIKey(ownKey, "")
+		require.Equal(t, "503", who(m, ann))
+		assert.Equal(t, calls, d.Calls(""), "DSS is not asked meanwhile")
+		pass(1)
+		assert.Equal(t, "ann", who(m, ann))
+	})
+}
+
+func TestWhereOurOwnKeyCannotBeCheckedNobodyIsNotBelieved(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		check dsstest.Interceptor
+	}{
+		{"an outage", dsstest.Respond(503, "<html>")},
+		{"a proxy's 401", dsstest.Respond(401, "<html>")},
+		{"a login page", dsstest.Respond(200, "<html>")},
+		{"a 403", dsstest.Respond(403, `{"errorType":"x"}`)},
+		{"a redirect", dsstest.Respond(302, "", "Location", "/login")},
+		{"resets", dsstest.Reset},
+		{"no answer", dsstest.Hang},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := inMemory(t)
+				m := newAuth(t, dssauth.Config{Client: client})
+				d.Intercept(ownPath, -1, test.check)
+				for range 3 {
+					assert.Equal(t, "503", who(m, browser("junk")))
+				}
+				assert.Zero(t, m.Stats().Refusals)
+				d.Intercept(ownPath, 0, nil)
+				pass(5 * time.Second)
+				assert.Equal(t, "401", who(m, browser("junk")))
+			})
+		})
+	}
+}
+
+func TestSignOutsEndAccessWithinTTL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client})
+		ann, bob := signedIn(d, "ann"), signedIn(d, "bob")
+		require.Equal(t, "ann", who(m, ann))
+		require.Equal(t, "bob", who(m, bob))
+		d.EndSessions() // as a restart of DSS may
+		for start := time.Now(); time.Since(start) < 10*time.Second; pass(100 * time.Millisecond) {
+			who(m, ann) // whatever refreshes there are
+		}
+		assert.Equal(t, "401", who(m, ann))
+		assert.Equal(t, "401", who(m, bob))
+	})
+}
+
+// outages are ways of DSS to be down that the breaker counts.
+var outages = map[string]dsstest.Interceptor{
+	"a bad gateway":       dsstest.Respond(502, "<html>"),
+	"service unavailable": dsstest.Respond(503, "<html>"),
+	"a gateway's timeout": dsstest.Respond(504, "<html>"),
+	"too many requests":   dsstest.Respond(429, ""),
+	"resets":              dsstest.Reset,
+	"no answer":           dsstest.Hang,
+}
+
+func TestTheBreakerOpensAfterFiveLookupsInARow(t *testing.T) {
+	for name, fault := range outages {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := inMemory(t)
+				var book logBook
+				m := newAuth(t, dssauth.Config{Client: client, Logger: book.logger(), TTL: time.Minute})
+				ann, bob := signedIn(d, "ann"), signedIn(d, "bob")
+				require.Equal(t, "ann", who(m, ann))
+				d.Intercept("", -1, fault)
+				for range 4 {
+					require.Equal(t, "503", who(m, bob))
+				}
+				d.Intercept("", 0, nil)
+				require.Equal(t, "bob", who(m, bob), "four do not open it")
+				m.ForgetUser("bob")
+
+				d.Intercept("", -1, fault)
+				for range 5 {
+					require.False(t, m.Stats().BreakerOpen)
+					require.Equal(t, "503", who(m, bob))
+				}
+				require.True(t, m.Stats().BreakerOpen)
+				calls, start := d.Calls(""), time.Now()
+				for range 100 {
+					require.Equal(t, "503", who(m, bob))
+					require.Equal(t, "ann", who(m, ann), "hits are served")
+				}
+				assert.Equal(t, calls, d.Calls(""), "misses are refused at once")
+				assert.Zero(t, time.Since(start))
+				assert.Len(t, book.with("DSS is down"), 1)
+				assert.Empty(t, book.with("DSS is back"))
+			})
+		})
+	}
+}
+
+func TestTheBreakerCountsALookupOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client})
+		d.Intercept(lookupPath, -1, dsstest.Reset)
+		for range 4 {
+			require.Equal(t, "503", who(m, browser("ann")))
+		}
+		assert.Equal(t, 8, d.Calls(lookupPath), "each was tried twice")
+		assert.False(t, m.Stats().BreakerOpen)
+	})
+}
+
+func TestALookupIsTriedTwiceOnAReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client})
+		ann := signedIn(d, "ann")
+		d.Intercept(lookupPath, 1, dsstest.Reset)
+		assert.Equal(t, "ann", who(m, ann))
+		m.Forget(ann)
+		d.Intercept(lookupPath, 2, dsstest.Reset)
+		assert.Equal(t, "503", who(m, ann))
+		m.Forget(ann)
+		before := d.Calls(lookupPath)
+		d.Intercept(lookupPath, 1, dsstest.Respond(503, "<html>"))
+		assert.Equal(t, "503", who(m, ann))
+		assert.Equal(t, before+1, d.Calls(lookupPath), "an answer is one, whatever it says")
+	})
+}
+
+func TestOneVisitorsErrorsOpenNoBreaker(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		reply dsstest.Interceptor
+	}{
+		{"500", dsstest.Respond(500, `{"errorType":"java.lang.NullPointerException"}`)},
+		{"400", dsstest.Respond(400, `{"errorType":"x"}`)},
+		{"403", dsstest.Respond(403, `{"errorType":"x"}`)},
+		{"404", dsstest.Respond(404, `{"errorType":"x"}`)},
+		{"501", dsstest.Respond(501, `<html>`)},
+		{"a proxy's 401", dsstest.Respond(401, "<html>")},
+		{"nobody", dsstest.Respond(401, notAuthenticated)},
+		{"a redirect", dsstest.Respond(302, "", "Location", "/login")},
+		{"a login page", dsstest.Respond(200, "<html>")},
+		{"a reply without sense", dsstest.Respond(200, `{"authIdentifier":7}`)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := inMemory(t)
+				m := newAuth(t, dssauth.Config{Client: client})
+				d.Intercept(lookupPath, -1, test.reply)
+				for i := range 50 {
+					require.NotEqual(t, "ann", who(m, browser(fmt.Sprint("eve", i))))
+				}
+				d.Intercept("", 0, nil)
+				assert.False(t, m.Stats().BreakerOpen)
+				assert.Equal(t, "ann", who(m, signedIn(d, "ann")))
+			})
+		})
+	}
+}
+
+func TestAnOpenBreakerProbesOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client, MaxLookups: 100})
+		d.Intercept("", -1, dsstest.Respond(502, "<html>"))
+		newcomers(m, 10)
+		require.True(t, m.Stats().BreakerOpen)
+		lookups := d.Calls(lookupPath)
+		require.Zero(t, d.Calls(ownPath))
+
+		pass(time.Second + 1)
+		d.SetDown(false)
+		d.SetLatency(100 * time.Millisecond)
+		answers := newcomers(m, 50)
+		pass(200 * time.Millisecond)
+		synctest.Wait()
+		assert.Equal(t, 50, count(answers, refused))
+		assert.Equal(t, 1, d.Calls(ownPath), "one of them probes, by our own auth info")
+		assert.Equal(t, lookups, d.Calls(lookupPath), "and while it fails nobody is asked about")
+
+		d.Intercept("", 0, nil)
+		pass(time.Second + 1)
+		ann := signedIn(d, "ann")
+		start := time.Now()
+		assert.Equal(t, "ann", who(m, ann), "who probes with success is served")
+		assert.Equal(t, 200*time.Millisecond, time.Since(start))
+		assert.Equal(t, 2, d.Calls(ownPath))
+		assert.False(t, m.Stats().BreakerOpen)
+	})
+}
+
+func TestAProbeThatHangsEndsInTwoSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client, Timeout: time.Minute})
+		d.Intercept("", -1, dsstest.Respond(502, "<html>"))
+		newcomers(m, 5)
+		d.Intercept("", 0, nil)
+		d.Intercept("", -1, dsstest.Hang)
+		pass(time.Second + 1)
+		start := time.Now()
+		assert.Equal(t, "503", who(m, browser("ann")))
+		assert.Equal(t, 2*time.Second, time.Since(start))
+	})
+}
+
+// Whatever the outage, however long: nobody is admitted who should not be, and
+// visitors are served at most 5s after DSS is back.
+func TestServiceIsBackFiveSecondsAfterDSS(t *testing.T) {
+	faults := map[string]dsstest.Interceptor{
+		"unavailable for an hour, it says": dsstest.Respond(503, "<html>", "Retry-After", "3600"),
+		"too many requests for an hour":    dsstest.Respond(429, "", "Retry-After", "3600"),
+		"our own key rejected":             dsstest.Respond(401, notAuthenticated),
+		"errors of DSS":                    dsstest.Respond(500, "{}"),
+	}
+	for name, fault := range outages {
+		faults[name] = fault
+	}
+	for name, fault := range faults {
+		t.Run(name, func(t *testing.T) {
+			// At every phase of breaker, pause and probe.
+			for down := 5 * time.Second; down < 12*time.Second; down += 700 * time.Millisecond {
+				synctest.Test(t, func(t *testing.T) {
+					d, client := inMemory(t)
+					m := newAuth(t, dssauth.Config{Client: client})
+					ann := signedIn(d, "ann")
+					d.Intercept("", -1, fault)
+					var back, served atomic.Int64
+					start := time.Now()
+					var visits sync.WaitGroup
+					for time.Since(start) < down+6*time.Second {
+						visits.Go(func() {
+							if got := who(m, ann); got == "ann" && back.Load() > 0 {
+								served.CompareAndSwap(0, int64(time.Since(start)))
+							} else {
+								assert.Equal(t, "503", got)
+							}
+							if got := who(m, browser("junk")); got != "401" || back.Load() == 0 {
+								assert.Equal(t, "503", got)
+							}
+						})
+						pass(50 * time.Millisecond)
+						if back.Load() == 0 && time.Since(start) >= down {
+							d.Intercept("", 0, nil)
+							back.Store(int64(time.Since(start)))
+						}
+					}
+					visits.Wait()
+					require.NotZero(t, served.Load(), "it comes back")
+					assert.LessOrEqual(t, time.Duration(served.Load()-back.Load()), 5*time.Second)
+				})
+			}
+		})
+	}
+}
+
+func TestRetryAfterIsObeyedUpToFiveSeconds(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		status int
+		value  string
+		wait   time.Duration
+	}{
+		{"of a 503", 503, "3", 3 * time.Second},
+		{"of a 429", 429, "3", 3 * time.Second},
+		{"at its cap", 503, "5", 5 * time.Second},
+		{"above its cap", 503, "3600", 5 * time.Second},
+		{"far above it", 503, "99999999999999999999999", 5 * time.Second},
+		{"as a date", 503, "Sat, 01 Jan 2000 00:00:04 GMT", 4 * time.Second},
+		{"as a date long past", 503, "Sat, 01 Jan 1990 00:00:00 GMT", 0},
+		{"zero", 503, "0", 0},
+		{"negative", 503, "-3", 0},
+		{"no number", 503, "soon", 0},
+		{"of a 500, which one visitor can cause", 500, "3", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := inMemory(t)
+				m := newAuth(t, dssauth.Config{Client: client})
+				ann := signedIn(d, "ann")
+				d.Intercept(lookupPath, 1, dsstest.Respond(test.status, "<html>", "Retry-After", test.value))
+				w := httptest.NewRecorder()
+				m.Handler(sayLogin).ServeHTTP(w, browser("bob"))
+				require.Equal(t, 503, w.Code)
+				if test.wait > 0 {
+					assert.Equal(t, fmt.Sprint(test.wait.Seconds()), w.Header().Get("Retry-After"), "visitors are told")
+					pass(test.wait - 1)
+					start := time.Now()
+					assert.Equal(t, "503", who(m, ann))
+					assert.Zero(t, time.Since(start))
+					assert.Equal(t, 1, d.Calls(""), "DSS is left alone")
+					pass(1)
+				}
+				assert.Equal(t, "ann", who(m, ann))
+			})
+		})
+	}
+}
+
+func TestOldAnswersBridgeOutagesOnly(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		fault dsstest.Interceptor
+		want  string
+	}{
+		{"nobody", dsstest.Respond(401, notAuthenticated), "503"}, // it is our own key, too
+		{"an empty identifier", dsstest.Respond(200, `{"authIdentifier":""}`), "401"},
+		{"a proxy's 401", dsstest.Respond(401, "<html>"), "503"},
+		{"a 400", dsstest.Respond(400, "{}"), "503"},
+		{"a 403", dsstest.Respond(403, "{}"), "503"},
+		{"a 404", dsstest.Respond(404, "{}"), "503"},
+		{"a redirect", dsstest.Respond(302, "", "Location", "/login"), "503"},
+		{"a login page", dsstest.Respond(200, "<html>"), "503"},
+		{"another user", dsstest.Respond(200, `{"authIdentifier":"bob","groups":[]}`), "bob"},
+		{"a 500", dsstest.Respond(500, "{}"), "ann"},
+		{"a 502", dsstest.Respond(502, "{}"), "ann"},
+		{"a 503", dsstest.Respond(503, "{}"), "ann"},
+		{"a 504", dsstest.Respond(504, "{}"), "ann"},
+		{"a 429", dsstest.Respond(429, "{}"), "ann"},
+		{"a 429 with Retry-After", dsstest.Respond(429, "{}", "Retry-After", "60"), "ann"},
+		{"resets", dsstest.Reset, "ann"},
+		{"no answer", dsstest.Hang, "ann"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := inMemory(t)
+				m := newAuth(t, dssauth.Config{Client: client, StaleIfError: time.Hour})
+				ann := signedIn(d, "ann")
+				require.Equal(t, "ann", who(m, ann))
+				d.Intercept("", -1, test.fault)
+				pass(10 * time.Second)
+				for range 10 { // beyond the breaker's opening
+					assert.Equal(t, test.want, who(m, ann))
+				}
+				if test.want == "ann" {
+					assert.Equal(t, "503", who(m, signedIn(d, "ann")), "only who was known is bridged")
+				}
+			})
+		})
+	}
+}
+
+func TestAnOldAnswerHasAHardEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		var outcomes sync.Map
+		m := newAuth(t, dssauth.Config{Client: client, TTL: 10 * time.Second, StaleIfError: time.Minute,
+			Hooks: dssauth.Hooks{LookupEnd: func(_ context.Context, l dssauth.Lookup) { outcomes.Store(l.Outcome, true) }}})
+		ann := signedIn(d, "ann")
+		start := time.Now()
+		require.True(t, identity(t, m, ann).AsOf.Equal(start))
+		d.SetDown(true)
+		pass(10 * time.Second)
+		for time.Since(start) < 70*time.Second {
+			id := identity(t, m, ann)
+			require.Equal(t, "ann", id.Login)
+			require.True(t, id.AsOf.Equal(start), "its age is seen")
+			pass(100 * time.Millisecond)
+		}
+		assert.Equal(t, "503", who(m, ann), "however often it was read")
+		synctest.Wait()
+		_, stale := outcomes.Load(dssauth.Stale)
+		assert.True(t, stale, "hooks see it")
+		assert.NotZero(t, m.Stats().Stale)
+
+		d.SetDown(false)
+		pass(5 * time.Second)
+		assert.True(t, identity(t, m, ann).AsOf.After(start.Add(time.Minute)))
+	})
+}
+
+func TestNoOldAnswerAfterDSSSaidNobody(t *testing.T) {
+	for _, moment := range []time.Duration{
+		7 * time.Second,  // by a refresh ahead
+		11 * time.Second, // by a lookup
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d, client := inMemory(t)
+			m := newAuth(t, dssauth.Config{Client: client, StaleIfError: time.Hour, RefusalTTL: -1})
+			c := d.SignIn("ann")
+			ann := withCookies(c.Name + "=" + c.Value)
+			require.Equal(t, "ann", who(m, ann))
+			d.SignOut(c)
+			pass(moment)
+			who(m, ann)
+			synctest.Wait()
+			d.SetDown(true)
+			for range 20 {
+				require.Equal(t, "503", who(m, ann))
+				pass(time.Second)
+			}
+		})
+	}
+}
+
+func TestWithoutStaleIfErrorNobodyIsServedAnOldAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client})
+		ann := signedIn(d, "ann")
+		require.Equal(t, "ann", who(m, ann))
+		d.SetDown(true)
+		pass(10 * time.Second)
+		assert.Equal(t, "503", who(m, ann))
+	})
+}
+
+func TestUserDetails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client, UserDetails: true})
+		ann := signedIn(d, "ann")
+		id := identity(t, m, ann)
+		assert.Equal(t, "Ann Analyst", id.DisplayName)
+		assert.Equal(t, "ann@example.com", id.Email)
+		for name, fault := range map[string]dsstest.Interceptor{
+			"down":          dsstest.Respond(503, "<html>"),
+			"forbidden":     dsstest.Respond(403, "{}"),
+			"of another":    dsstest.Respond(200, `{"login":"bob","displayName":"Bob","email":"bob@example.com"}`),
+			"without sense": dsstest.Respond(200, `[]`),
+			"hanging":       dsstest.Hang,
+		} {
+			m.Forget(ann)
+			d.Intercept("/users/ann", 1, fault)
+			start := time.Now()
+			id = identity(t, m, ann)
+			assert.Equal(t, "ann", id.Login, name)
+			assert.Equal(t, []string{"analysts"}, id.Groups(), name)
+			assert.Empty(t, id.DisplayName+id.Email, name)
+			assert.LessOrEqual(t, time.Since(start), time.Second, name)
+		}
+		plain := newAuth(t, dssauth.Config{Client: client})
+		before := d.Calls("/users/ann")
+		assert.Empty(t, identity(t, plain, ann).DisplayName)
+		assert.Equal(t, before, d.Calls("/users/ann"), "who does not ask pays nothing")
+	})
+}
+
+func TestALookupWithoutTheRightIsOneLoudLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := inMemory(t)
+		var book logBook
+		m := newAuth(t, dssauth.Config{Client: client, Logger: book.logger()})
+		d.Intercept(lookupPath, -1, dsstest.Respond(403, `{"errorType":"com.dataiku.dip.exceptions.UnauthorizedException","message":"you may not"}`))
+		for i := range 100 {
+			require.Equal(t, "503", who(m, browser(fmt.Sprint(i))))
+		}
+		lines := book.with("does not let us ask")
+		require.Len(t, lines, 1)
+		assert.Contains(t, lines[0], "level=ERROR")
+		assert.False(t, strings.Contains(lines[0], "you may not"), "what DSS wrote may quote what it was sent")
+	})
+}
