@@ -47,9 +47,14 @@ func (v view) Current() string {
 // Back is where signing in leads.
 func (v view) Back() string { return "/" }
 
-type visitor struct {
-	dssauth.Identity
-	Asked time.Duration // how long ago
+type visitor struct{ dssauth.Identity }
+
+// Asked says when DSS was asked.
+func (v visitor) Asked() string {
+	if age := time.Since(v.AsOf).Truncate(time.Second); age > 0 {
+		return age.String() + " ago"
+	}
+	return "just now"
 }
 
 // Name is how to greet the visitor.
@@ -95,7 +100,7 @@ func (p *page) show(w http.ResponseWriter, r *http.Request, status int) {
 		},
 	}
 	if id, ok := dssauth.FromContext(r.Context()); ok {
-		v.Visitor = &visitor{Identity: id, Asked: time.Since(id.AsOf).Truncate(time.Second)}
+		v.Visitor = &visitor{id}
 	}
 	if p.demo != nil {
 		p.addDemo(&v)
