@@ -5,14 +5,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -217,39 +215,17 @@ func (b *logBook) with(part string) []string {
 
 const ownKey = "dkuaps-our-own-key"
 
-// inMemory is a fake DSS that is reached without sockets, as virtual time
+// newMemory returns a fake DSS that is reached without sockets, as virtual time
 // demands, with ann, an analyst, and bob, who is none.
-func inMemory(t testing.TB) (*dsstest.DSS, *dss.Client) {
+func newMemory(t testing.TB) (*dsstest.DSS, *dss.Client) {
 	t.Helper()
 	d := dsstest.New()
 	d.AddAPIKey(ownKey, "")
 	d.AddUser(dsstest.User{Login: "ann", DisplayName: "Ann Analyst", Email: "ann@example.com", Groups: []string{"analysts"}})
 	d.AddUser(dsstest.User{Login: "bob", Groups: []string{"readers"}})
-	client, err := dss.New(dss.Config{URL: "https://dss.example", APIKey: ownKey, HTTPClient: &http.Client{Transport: memory{d}}})
+	client, err := dss.New(dss.Config{URL: "https://dss.example", APIKey: ownKey, HTTPClient: &http.Client{Transport: inMemory(d)}})
 	require.NoError(t, err)
 	return d, client
-}
-
-// memory calls a handler without a network.
-type memory struct{ http.Handler }
-
-func (m memory) RoundTrip(r *http.Request) (reply *http.Response, err error) {
-	defer func() {
-		switch p := recover(); {
-		case p == nil:
-		case r.Context().Err() != nil:
-			err = r.Context().Err()
-		default: // the handler cut the connection
-			err = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
-		}
-	}()
-	in := r.Clone(r.Context())
-	if in.Body == nil {
-		in.Body = http.NoBody
-	}
-	w := httptest.NewRecorder()
-	m.ServeHTTP(w, in)
-	return w.Result(), nil
 }
 
 // signedIn is a request of a browser with a session of its own.
@@ -257,8 +233,3 @@ func signedIn(d *dsstest.DSS, login string) *http.Request {
 	c := d.SignIn(login)
 	return withCookies(c.Name + "=" + c.Value)
 }
-
-const (
-	lookupPath = "/auth/info-from-browser-headers"
-	ownPath    = "/auth/info"
-)

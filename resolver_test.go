@@ -19,9 +19,9 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// notAuthenticated is DSS's reply for a browser without a session, and for an
+// nobodyReply is DSS's reply for a browser without a session, and for an
 // API key that it does not know.
-const notAuthenticated = `{"errorType":"com.dataiku.dip.exceptions.NotAuthenticatedException","message":"Unknown API Key"}`
+const nobodyReply = `{"errorType":"com.dataiku.dip.exceptions.NotAuthenticatedException","message":"Unknown API Key"}`
 
 func TestWhatDSSsReplyMeans(t *testing.T) {
 	for _, test := range []struct {
@@ -60,10 +60,10 @@ func TestWhatDSSsReplyMeans(t *testing.T) {
 		{"a 401 of another type", 401, `{"errorType":"com.dataiku.dip.exceptions.UnauthorizedException"}`, "503"},
 		{"a 401 of no type", 401, `{"message":"no"}`, "503"},
 		{"a 401 of two types", 401, `{"errorType":"com.dataiku.dip.exceptions.NotAuthenticatedException","errorType":"x"}`, "503"},
-		{"NotAuthenticatedException as a 400", 400, notAuthenticated, "503"},
-		{"NotAuthenticatedException as a 403", 403, notAuthenticated, "503"},
-		{"NotAuthenticatedException as a 500", 500, notAuthenticated, "503"},
-		{"NotAuthenticatedException as a 200", 200, notAuthenticated, "503"},
+		{"NotAuthenticatedException as a 400", 400, nobodyReply, "503"},
+		{"NotAuthenticatedException as a 403", 403, nobodyReply, "503"},
+		{"NotAuthenticatedException as a 500", 500, nobodyReply, "503"},
+		{"NotAuthenticatedException as a 200", 200, nobodyReply, "503"},
 		{"a bad request", 400, `{"errorType":"x"}`, "503"},
 		{"a 403", 403, `{"errorType":"com.dataiku.dip.exceptions.UnauthorizedException"}`, "503"},
 		{"a 404", 404, `{"errorType":"com.dataiku.dip.server.controllers.NotFoundException"}`, "503"},
@@ -73,7 +73,7 @@ func TestWhatDSSsReplyMeans(t *testing.T) {
 		{"a bad gateway", 502, `<html>`, "503"},
 		{"an outage", 503, `<html>`, "503"},
 		{"a gateway's timeout", 504, `<html>`, "503"},
-		{"nobody", 401, notAuthenticated, "401"},
+		{"nobody", 401, nobodyReply, "401"},
 		{"an empty identifier", 200, `{"authIdentifier":""}`, "401"},
 		{"a user", 200, `{"authSource":"USER_FROM_UI","authIdentifier":"ann"}`, "ann"},
 		{"a user of whom only groups tell", 200, `{"authIdentifier":"ann","groups":[]}`, "ann"},
@@ -82,7 +82,7 @@ func TestWhatDSSsReplyMeans(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, client := inMemory(t)
+				d, client := newMemory(t)
 				m := newAuth(t, dssauth.Config{Client: client})
 				d.Intercept(lookupPath, -1, dsstest.Respond(test.status, test.body))
 				assert.Equal(t, test.want, who(m, browser("ann")))
@@ -113,7 +113,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	for _, status := range []int{300, 301, 302, 303, 304, 305, 307, 308, 399} {
 		for _, target := range []string{"https://evil.example/", "https://dss.example/dip/publicapi/elsewhere", "/elsewhere", ""} {
 			synctest.Test(t, func(t *testing.T) {
-				d, client := inMemory(t)
+				d, client := newMemory(t)
 				m := newAuth(t, dssauth.Config{Client: client})
 				d.Intercept(lookupPath, -1, dsstest.Respond(status, `{"authSource":"USER_FROM_UI","authIdentifier":"ann"}`, "Location", target))
 				assert.Equal(t, "503", who(m, browser("ann")), "%d to %q", status, target)
@@ -125,7 +125,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 
 func TestAnAPIKeysIdIsNoLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, AllowAPIKeys: true})
 		d.Intercept(lookupPath, -1, dsstest.Respond(200, `{"authSource":"API_KEY","authIdentifier":"ann","groups":["analysts"],"associatedDSSUser":"ann"}`))
 		id := identity(t, m, browser("key"))
@@ -139,28 +139,28 @@ func TestAnAPIKeysIdIsNoLogin(t *testing.T) {
 
 func TestNobodyIsBelievedIfOurOwnKeyIsGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client})
 		require.Equal(t, "401", who(m, browser("junk")))
-		assert.Equal(t, 1, d.Calls(ownPath), "nothing vouches for the key yet")
+		assert.Equal(t, 1, d.Calls(ownInfoPath), "nothing vouches for the key yet")
 
 		require.Equal(t, "401", who(m, browser("junk 2")))
-		assert.Equal(t, 1, d.Calls(ownPath), "the check of a moment ago does")
+		assert.Equal(t, 1, d.Calls(ownInfoPath), "the check of a moment ago does")
 		pass(time.Second + 1)
 		ann := signedIn(d, "ann")
 		require.Equal(t, "ann", who(m, ann))
 		require.Equal(t, "401", who(m, browser("junk 3")))
-		assert.Equal(t, 1, d.Calls(ownPath), "another lookup's success does")
+		assert.Equal(t, 1, d.Calls(ownInfoPath), "another lookup's success does")
 		pass(time.Second + 1)
 		require.Equal(t, "ann", who(m, ann))
 		require.Equal(t, "401", who(m, browser("junk 4")))
-		assert.Equal(t, 2, d.Calls(ownPath), "a hit does not, nor what is longer ago")
+		assert.Equal(t, 2, d.Calls(ownInfoPath), "a hit does not, nor what is longer ago")
 	})
 }
 
 func TestManyNobodiesShareOneCheckOfOurOwnKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, MaxLookups: 100})
 		d.SetLatency(100 * time.Millisecond)
 		answers := newcomers(m, 75)
@@ -169,7 +169,7 @@ func TestManyNobodiesShareOneCheckOfOurOwnKey(t *testing.T) {
 		synctest.Wait()
 		assert.Equal(t, 75, count(answers, func(s string) bool { return s == "401" }))
 		assert.Equal(t, 75, d.Calls(lookupPath))
-		assert.Equal(t, 1, d.Calls(ownPath))
+		assert.Equal(t, 1, d.Calls(ownInfoPath))
 	})
 }
 
@@ -181,13 +181,13 @@ func TestOurOwnKeyRejectedIsNoOnesSignOut(t *testing.T) {
 	}{
 		{"by a 401", func(d *dsstest.DSS) { d.RemoveAPIKey(ownKey) }, func(d *dsstest.DSS) { d.AddAPIKey(ownKey, "") }},
 		{"by an answer that names nobody", func(d *dsstest.DSS) {
-			d.Intercept(ownPath, -1, dsstest.Respond(200, `{"authIdentifier":""}`))
-			d.Intercept(lookupPath, -1, dsstest.Respond(401, notAuthenticated))
+			d.Intercept(ownInfoPath, -1, dsstest.Respond(200, `{"authIdentifier":""}`))
+			d.Intercept(lookupPath, -1, dsstest.Respond(401, nobodyReply))
 		}, func(d *dsstest.DSS) { d.Intercept("", 0, nil) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, client := inMemory(t)
+				d, client := newMemory(t)
 				var book logBook
 				m := newAuth(t, dssauth.Config{Client: client, Logger: book.logger(), StaleIfError: time.Hour})
 				ann, bob := signedIn(d, "ann"), signedIn(d, "bob")
@@ -210,7 +210,7 @@ func TestOurOwnKeyRejectedIsNoOnesSignOut(t *testing.T) {
 				assert.Len(t, book.with("REJECTS OUR OWN CREDENTIALS"), 1, "one loud line")
 				assert.Contains(t, book.with("REJECTS")[0], "level=ERROR")
 				assert.LessOrEqual(t, d.Calls(lookupPath), 12, "it is remembered for 5s")
-				assert.LessOrEqual(t, d.Calls(ownPath), 11)
+				assert.LessOrEqual(t, d.Calls(ownInfoPath), 11)
 				assert.False(t, m.Stats().BreakerOpen, "that is no outage")
 
 				pass(10 * time.Second)
@@ -231,7 +231,7 @@ func TestOurOwnKeyRejectedIsNoOnesSignOut(t *testing.T) {
 
 func TestARejectedKeyIsRememberedForFiveSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client})
 		ann := signedIn(d, "ann")
 		d.RemoveAPIKey(ownKey)
@@ -268,14 +268,14 @@ func TestWhereOurOwnKeyCannotBeCheckedNobodyIsNotBelieved(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, client := inMemory(t)
+				d, client := newMemory(t)
 				m := newAuth(t, dssauth.Config{Client: client})
-				d.Intercept(ownPath, -1, test.check)
+				d.Intercept(ownInfoPath, -1, test.check)
 				for range 3 {
 					assert.Equal(t, "503", who(m, browser("junk")))
 				}
 				assert.Zero(t, m.Stats().Refusals)
-				d.Intercept(ownPath, 0, nil)
+				d.Intercept(ownInfoPath, 0, nil)
 				pass(5 * time.Second)
 				assert.Equal(t, "401", who(m, browser("junk")))
 			})
@@ -285,7 +285,7 @@ func TestWhereOurOwnKeyCannotBeCheckedNobodyIsNotBelieved(t *testing.T) {
 
 func TestSignOutsEndAccessWithinTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client})
 		ann, bob := signedIn(d, "ann"), signedIn(d, "bob")
 		require.Equal(t, "ann", who(m, ann))
@@ -313,7 +313,7 @@ func TestTheBreakerOpensAfterFiveLookupsInARow(t *testing.T) {
 	for name, fault := range outages {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, client := inMemory(t)
+				d, client := newMemory(t)
 				var book logBook
 				m := newAuth(t, dssauth.Config{Client: client, Logger: book.logger(), TTL: time.Minute})
 				ann, bob := signedIn(d, "ann"), signedIn(d, "bob")
@@ -348,7 +348,7 @@ func TestTheBreakerOpensAfterFiveLookupsInARow(t *testing.T) {
 
 func TestTheBreakerCountsALookupOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client})
 		d.Intercept(lookupPath, -1, dsstest.Reset)
 		for range 4 {
@@ -361,7 +361,7 @@ func TestTheBreakerCountsALookupOnce(t *testing.T) {
 
 func TestALookupIsTriedTwiceOnAReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client})
 		ann := signedIn(d, "ann")
 		d.Intercept(lookupPath, 1, dsstest.Reset)
@@ -388,14 +388,14 @@ func TestOneVisitorsErrorsOpenNoBreaker(t *testing.T) {
 		{"404", dsstest.Respond(404, `{"errorType":"x"}`)},
 		{"501", dsstest.Respond(501, `<html>`)},
 		{"a proxy's 401", dsstest.Respond(401, "<html>")},
-		{"nobody", dsstest.Respond(401, notAuthenticated)},
+		{"nobody", dsstest.Respond(401, nobodyReply)},
 		{"a redirect", dsstest.Respond(302, "", "Location", "/login")},
 		{"a login page", dsstest.Respond(200, "<html>")},
 		{"a reply without sense", dsstest.Respond(200, `{"authIdentifier":7}`)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, client := inMemory(t)
+				d, client := newMemory(t)
 				m := newAuth(t, dssauth.Config{Client: client})
 				d.Intercept(lookupPath, -1, test.reply)
 				for i := range 50 {
@@ -411,13 +411,13 @@ func TestOneVisitorsErrorsOpenNoBreaker(t *testing.T) {
 
 func TestAnOpenBreakerProbesOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, MaxLookups: 100})
 		d.Intercept("", -1, dsstest.Respond(502, "<html>"))
 		newcomers(m, 10)
 		require.True(t, m.Stats().BreakerOpen)
 		lookups := d.Calls(lookupPath)
-		require.Zero(t, d.Calls(ownPath))
+		require.Zero(t, d.Calls(ownInfoPath))
 
 		pass(time.Second + 1)
 		d.SetDown(false)
@@ -426,7 +426,7 @@ func TestAnOpenBreakerProbesOnceASecond(t *testing.T) {
 		pass(200 * time.Millisecond)
 		synctest.Wait()
 		assert.Equal(t, 50, count(answers, refused))
-		assert.Equal(t, 1, d.Calls(ownPath), "one of them probes, by our own auth info")
+		assert.Equal(t, 1, d.Calls(ownInfoPath), "one of them probes, by our own auth info")
 		assert.Equal(t, lookups, d.Calls(lookupPath), "and while it fails nobody is asked about")
 
 		d.Intercept("", 0, nil)
@@ -435,14 +435,14 @@ func TestAnOpenBreakerProbesOnceASecond(t *testing.T) {
 		start := time.Now()
 		assert.Equal(t, "ann", who(m, ann), "who probes with success is served")
 		assert.Equal(t, 200*time.Millisecond, time.Since(start))
-		assert.Equal(t, 2, d.Calls(ownPath))
+		assert.Equal(t, 2, d.Calls(ownInfoPath))
 		assert.False(t, m.Stats().BreakerOpen)
 	})
 }
 
 func TestAProbeThatHangsEndsInTwoSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, Timeout: time.Minute})
 		d.Intercept("", -1, dsstest.Respond(502, "<html>"))
 		newcomers(m, 5)
@@ -461,7 +461,7 @@ func TestServiceIsBackFiveSecondsAfterDSS(t *testing.T) {
 	faults := map[string]dsstest.Interceptor{
 		"unavailable for an hour, it says": dsstest.Respond(503, "<html>", "Retry-After", "3600"),
 		"too many requests for an hour":    dsstest.Respond(429, "", "Retry-After", "3600"),
-		"our own key rejected":             dsstest.Respond(401, notAuthenticated),
+		"our own key rejected":             dsstest.Respond(401, nobodyReply),
 		"errors of DSS":                    dsstest.Respond(500, "{}"),
 	}
 	for name, fault := range outages {
@@ -472,7 +472,7 @@ func TestServiceIsBackFiveSecondsAfterDSS(t *testing.T) {
 			// At every phase of breaker, pause and probe.
 			for down := 5 * time.Second; down < 12*time.Second; down += 700 * time.Millisecond {
 				synctest.Test(t, func(t *testing.T) {
-					d, client := inMemory(t)
+					d, client := newMemory(t)
 					m := newAuth(t, dssauth.Config{Client: client})
 					ann := signedIn(d, "ann")
 					d.Intercept("", -1, fault)
@@ -526,7 +526,7 @@ func TestRetryAfterIsObeyedUpToFiveSeconds(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, client := inMemory(t)
+				d, client := newMemory(t)
 				m := newAuth(t, dssauth.Config{Client: client})
 				ann := signedIn(d, "ann")
 				d.Intercept(lookupPath, 1, dsstest.Respond(test.status, "<html>", "Retry-After", test.value))
@@ -554,7 +554,7 @@ func TestOldAnswersBridgeOutagesOnly(t *testing.T) {
 		fault dsstest.Interceptor
 		want  string
 	}{
-		{"nobody", dsstest.Respond(401, notAuthenticated), "503"}, // it is our own key, too
+		{"nobody", dsstest.Respond(401, nobodyReply), "503"}, // it is our own key, too
 		{"an empty identifier", dsstest.Respond(200, `{"authIdentifier":""}`), "401"},
 		{"a proxy's 401", dsstest.Respond(401, "<html>"), "503"},
 		{"a 400", dsstest.Respond(400, "{}"), "503"},
@@ -574,7 +574,7 @@ func TestOldAnswersBridgeOutagesOnly(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, client := inMemory(t)
+				d, client := newMemory(t)
 				m := newAuth(t, dssauth.Config{Client: client, StaleIfError: time.Hour})
 				ann := signedIn(d, "ann")
 				require.Equal(t, "ann", who(m, ann))
@@ -593,7 +593,7 @@ func TestOldAnswersBridgeOutagesOnly(t *testing.T) {
 
 func TestAnOldAnswerHasAHardEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		var outcomes sync.Map
 		m := newAuth(t, dssauth.Config{Client: client, TTL: 10 * time.Second, StaleIfError: time.Minute,
 			Hooks: dssauth.Hooks{LookupEnd: func(_ context.Context, l dssauth.Lookup) { outcomes.Store(l.Outcome, true) }}})
@@ -626,7 +626,7 @@ func TestNoOldAnswerAfterDSSSaidNobody(t *testing.T) {
 		11 * time.Second, // by a lookup
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			d, client := inMemory(t)
+			d, client := newMemory(t)
 			m := newAuth(t, dssauth.Config{Client: client, StaleIfError: time.Hour, RefusalTTL: -1})
 			c := d.SignIn("ann")
 			ann := withCookies(c.Name + "=" + c.Value)
@@ -646,7 +646,7 @@ func TestNoOldAnswerAfterDSSSaidNobody(t *testing.T) {
 
 func TestWithoutStaleIfErrorNobodyIsServedAnOldAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client})
 		ann := signedIn(d, "ann")
 		require.Equal(t, "ann", who(m, ann))
@@ -656,40 +656,9 @@ func TestWithoutStaleIfErrorNobodyIsServedAnOldAnswer(t *testing.T) {
 	})
 }
 
-func TestUserDetails(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
-		m := newAuth(t, dssauth.Config{Client: client, UserDetails: true})
-		ann := signedIn(d, "ann")
-		id := identity(t, m, ann)
-		assert.Equal(t, "Ann Analyst", id.DisplayName)
-		assert.Equal(t, "ann@example.com", id.Email)
-		for name, fault := range map[string]dsstest.Interceptor{
-			"down":          dsstest.Respond(503, "<html>"),
-			"forbidden":     dsstest.Respond(403, "{}"),
-			"of another":    dsstest.Respond(200, `{"login":"bob","displayName":"Bob","email":"bob@example.com"}`),
-			"without sense": dsstest.Respond(200, `[]`),
-			"hanging":       dsstest.Hang,
-		} {
-			m.Forget(ann)
-			d.Intercept("/users/ann", 1, fault)
-			start := time.Now()
-			id = identity(t, m, ann)
-			assert.Equal(t, "ann", id.Login, name)
-			assert.Equal(t, []string{"analysts"}, id.Groups(), name)
-			assert.Empty(t, id.DisplayName+id.Email, name)
-			assert.LessOrEqual(t, time.Since(start), time.Second, name)
-		}
-		plain := newAuth(t, dssauth.Config{Client: client})
-		before := d.Calls("/users/ann")
-		assert.Empty(t, identity(t, plain, ann).DisplayName)
-		assert.Equal(t, before, d.Calls("/users/ann"), "who does not ask pays nothing")
-	})
-}
-
 func TestALookupWithoutTheRightIsOneLoudLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := inMemory(t)
+		d, client := newMemory(t)
 		var book logBook
 		m := newAuth(t, dssauth.Config{Client: client, Logger: book.logger()})
 		d.Intercept(lookupPath, -1, dsstest.Respond(403, `{"errorType":"com.dataiku.dip.exceptions.UnauthorizedException","message":"you may not"}`))
