@@ -1,0 +1,5 @@
+//go:build !race
+
+package dssauth_test
+
+const raceEnabled = false
