@@ -1,0 +1,117 @@
+// Websocket keeps a connection open for as long as its visitor is signed in to
+// DSS and in a group, and tells the browser why it ends.
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+)
+
+//go:embed page.html
+var page string
+
+// chat answers what a visitor says.
+type chat struct {
+	auth    *dssauth.Middleware
+	every   time.Duration // how often DSS is asked whether the visitor may stay
+	patient bool          // connections outlast an outage of DSS
+}
+
+func (c *chat) newRouter() http.Handler {
+	analysts := c.auth.RequireGroup("analysts")
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", c.auth.Handler(http.HandlerFunc(showPage)))
+	mux.Handle("GET /chat", analysts(http.HandlerFunc(c.talk)))
+	return mux
+}
+
+func (c *chat) talk(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	allowed, stop := c.auth.WhileSignedIn(r, c.every, c.still)
+	defer stop()
+
+	// Accept refuses other origins: the cookies of a visitor come along
+	// whatever page opens the connection. Behind a proxy that changes Host,
+	// name yours in AcceptOptions.OriginPatterns.
+	conn, err := websocket.Accept(w, r, nil)
+	if err != nil {
+		return // Accept has answered
+	}
+	defer conn.CloseNow()
+	closed := make(chan struct{})
+	ended := context.AfterFunc(allowed, func() {
+		defer close(closed)
+		conn.Close(closeCode(context.Cause(allowed)))
+	})
+	defer func() {
+		if !ended() {
+			<-closed // the browser is being told why
+		}
+	}()
+
+	for {
+		// Not allowed: its end would cut the connection without a word.
+		kind, said, err := conn.Read(r.Context())
+		if err != nil {
+			return
+		}
+		if err := conn.Write(r.Context(), kind, append([]byte(id.Login+" said: "), said...)); err != nil {
+			return
+		}
+	}
+}
+
+// still decides whether a connection may stay, given what DSS says by now.
+func (c *chat) still(id dssauth.Identity, err error) error {
+	switch {
+	case c.patient && errors.Is(err, dssauth.ErrUnavailable):
+		return nil
+	case err != nil:
+		return err
+	case !id.InGroup("analysts"):
+		return dssauth.ErrForbidden
+	}
+	return nil
+}
+
+// closeCode tells the browser why: 4401, 4403 or 4503, of the codes that are
+// free for applications.
+func closeCode(cause error) (websocket.StatusCode, string) {
+	status := dssauth.StatusCode(cause)
+	reason := "DSS cannot say whether you may stay"
+	switch status {
+	case http.StatusUnauthorized:
+		reason = "you are signed out of DSS"
+	case http.StatusForbidden:
+		reason = "you are no longer in the group analysts"
+	}
+	return websocket.StatusCode(4000 + status), reason
+}
+
+func showPage(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write([]byte(page))
+}
+
+func main() {
+	client, err := dss.FromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	auth, err := dssauth.New(dssauth.Config{Client: client})
+	if err != nil {
+		log.Fatal(err)
+	}
+	chat := &chat{auth: auth, every: 10 * time.Second}
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: chat.newRouter(), ReadHeaderTimeout: 10 * time.Second}
+	log.Fatal(server.ListenAndServe())
+}
