@@ -265,7 +265,7 @@ func TestRepliesAreBounded(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, over := range []int{-1, 0, 1} {
+			for _, over := range []int{0, 1} {
 				body := sized(row.start, row.limit+over)
 				err := row.call(fakeClient(t, func(*http.Request) (*http.Response, error) { return reply(200, body), nil }))
 				if over <= 0 {
@@ -307,10 +307,10 @@ func TestAnEndlessReplyIsReadUpToItsBound(t *testing.T) {
 func TestAGzipBombIsReadUpToItsBound(t *testing.T) {
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
-	_, err := io.CopyN(z, &endless{}, 64<<20)
+	_, err := io.CopyN(z, &endless{}, 8<<20)
 	require.NoError(t, err)
 	require.NoError(t, z.Close())
-	require.Less(t, bomb.Len(), 1<<20, "small on the wire")
+	require.Less(t, bomb.Len(), 64<<10, "small on the wire")
 	for _, status := range []int{200, 401} {
 		server := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 			assert.Equal(t, "gzip", r.Header.Get("Accept-Encoding"))

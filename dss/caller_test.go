@@ -1,0 +1,395 @@
+package dss_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+func TestAsRefuses(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
+	for login, want := range map[string]string{
+		"":              `dss: As: login "" is empty or blank`,
+		" ":             `dss: As: login " " is empty or blank`,
+		"\t\n":          `dss: As: login "\t\n" is empty or blank`,
+		" bob":          `dss: As: login " bob" has spaces at its ends`,
+		"bob ":          `dss: As: login "bob " has spaces at its ends`,
+		"bob\u00a0":     `dss: As: login "bob\u00a0" has spaces at its ends`,
+		"bob\n":         `dss: As: login "bob\n" has control characters`,
+		"bob\r\nX-A: b": `dss: As: login "bob\r\nX-A: b" has control characters`,
+		"bob\x00":       `dss: As: login "bob\x00" has control characters`,
+		"bob\x7f":       `dss: As: login "bob\x7f" has control characters`,
+		"bo\u0085b":     `dss: As: login "bo\u0085b" has control characters`,
+		"bo\xffb":       `dss: As: login "bo\xffb" is not valid UTF-8`,
+		"bo\ufffdb":     `dss: As: login "bo�b" has the character U+FFFD`,
+	} {
+		c, err := server.client(t).As(login)
+		assert.EqualError(t, err, want)
+		assert.Nil(t, c)
+	}
+}
+
+func TestWithTicketRefuses(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
+	const unfit = "dss: WithTicket: the ticket has spaces, control or other characters that a header cannot carry"
+	for ticket, want := range map[string]string{
+		"":                                 "dss: WithTicket: the ticket is empty",
+		" ":                                unfit,
+		"canary ":                          unfit,
+		"canary\r\nX-DKU-ProxyUser: admin": unfit,
+		"canary\x00":                       unfit,
+		"canäry":                           unfit,
+		"canary\xff":                       unfit,
+		strings.Repeat("c", 8<<10+1):       "dss: WithTicket: the ticket is longer than 8 KiB",
+	} {
+		c, err := server.client(t).WithTicket(ticket)
+		assert.EqualError(t, err, want)
+		assert.Nil(t, c)
+	}
+}
+
+func TestAClientThatActsAsSomeoneActsAsNobodyElse(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
+	own := server.client(t)
+	asBob, err := own.As("bob")
+	require.NoError(t, err)
+	byTicket, err := own.WithTicket("ticket")
+	require.NoError(t, err)
+	bySource := own.WithTicketSource(func(context.Context) (string, error) { return "ticket", nil })
+	broken := own.WithTicketSource(nil)
+	for name, c := range map[string]*dss.Client{"As": asBob, "WithTicket": byTicket, "WithTicketSource": bySource, "no source": broken} {
+		t.Run(name, func(t *testing.T) {
+			const already = "this client acts as a user already; use the one it was made from"
+			_, err := c.As("alice")
+			assert.EqualError(t, err, "dss: As: "+already)
+			_, err = c.WithTicket("another")
+			assert.EqualError(t, err, "dss: WithTicket: "+already)
+			asked := false
+			next := c.WithTicketSource(func(context.Context) (string, error) { asked = true; return "another", nil })
+			_, err = next.AuthInfo(t.Context())
+			assert.EqualError(t, err, "dss: GET /auth/info: WithTicketSource: "+already)
+			_, err = next.Transport().RoundTrip(hostile(t, server.URL+"/x"))
+			assert.EqualError(t, err, "dss: WithTicketSource: "+already)
+			assert.False(t, asked)
+		})
+	}
+	_, err = broken.AuthInfo(t.Context())
+	assert.EqualError(t, err, "dss: GET /auth/info: WithTicketSource: the source is nil")
+	assert.Empty(t, server.requests(), "calls")
+}
+
+// ticketDSS is a DSS that knows some tickets.
+type ticketDSS struct {
+	*recorder
+	mu    sync.Mutex
+	valid map[string]bool
+}
+
+func newTicketDSS(t *testing.T, valid ...string) *ticketDSS {
+	d := &ticketDSS{valid: map[string]bool{}}
+	for _, ticket := range valid {
+		d.valid[ticket] = true
+	}
+	d.recorder = newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		d.mu.Lock()
+		ok := d.valid[r.Header.Get("X-DKU-APITicket")]
+		d.mu.Unlock()
+		if !ok {
+			w.WriteHeader(http.StatusUnauthorized)
+			io.WriteString(w, rejection)
+			return
+		}
+		io.WriteString(w, aliceInfo)
+	})
+	return d
+}
+
+func (d *ticketDSS) expire(ticket string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.valid, ticket)
+}
+
+// tickets are those that DSS got, in order. It fails the test if a call came with
+// anything else.
+func (d *ticketDSS) tickets(t *testing.T) []string {
+	var tickets []string
+	for _, r := range d.requests() {
+		found := credentialHeaders(r.Header)
+		require.Len(t, found, 1, "a call that is not by a ticket alone: %v", r)
+		tickets = append(tickets, found["x-dku-apiticket"]...)
+	}
+	return tickets
+}
+
+// giving is a source of these tickets, one after the other, and then of the last.
+func giving(asked *atomic.Int32, tickets ...string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) {
+		return tickets[min(int(asked.Add(1)), len(tickets))-1], nil
+	}
+}
+
+func TestATicketIsFetchedOnceAndKept(t *testing.T) {
+	d := newTicketDSS(t, "one")
+	var asked atomic.Int32
+	c := d.client(t).WithTicketSource(giving(&asked, "one"))
+	assert.Zero(t, asked.Load(), "fetched before it was needed")
+	for range 3 {
+		_, err := c.AuthInfo(t.Context())
+		require.NoError(t, err)
+	}
+	assert.Equal(t, []string{"one", "one", "one"}, d.tickets(t))
+	assert.Equal(t, int32(1), asked.Load())
+}
+
+func TestARejectedTicketIsReplacedOnce(t *testing.T) {
+	for name, row := range map[string]struct {
+		valid   []string
+		gives   []string
+		sent    []string // by the call after "one" expired
+		fetches int32
+		fails   bool
+	}{
+		"by one that is good":           {[]string{"one", "two"}, []string{"one", "two"}, []string{"one", "two"}, 2, false},
+		"by one that is rejected too":   {[]string{"one", "three"}, []string{"one", "two", "three"}, []string{"one", "two"}, 2, true},
+		"by nothing, as it is the same": {[]string{"one"}, []string{"one", "one"}, []string{"one"}, 2, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newTicketDSS(t, row.valid...)
+			var asked atomic.Int32
+			c := d.client(t).WithTicketSource(giving(&asked, row.gives...))
+			_, err := c.AuthInfo(t.Context())
+			require.NoError(t, err)
+			d.expire("one")
+
+			_, err = c.AuthInfo(t.Context())
+			assert.Equal(t, append([]string{"one"}, row.sent...), d.tickets(t))
+			assert.Equal(t, row.fetches, asked.Load())
+			if row.fails {
+				var e *dss.Error
+				require.ErrorAs(t, err, &e)
+				assert.True(t, e.NotAuthenticated())
+				assert.Equal(t, "Unknown API Key", e.Message, "the whole reply is passed on")
+				return
+			}
+			assert.NoError(t, err)
+		})
+	}
+}
+
+func TestATicketRejectedTwiceIsFetchedAnewByTheNextCall(t *testing.T) {
+	d := newTicketDSS(t, "three")
+	var asked atomic.Int32
+	c := d.client(t).WithTicketSource(giving(&asked, "one", "two", "three"))
+	_, err := c.AuthInfo(t.Context())
+	require.Error(t, err)
+	_, err = c.AuthInfo(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, []string{"one", "two", "three"}, d.tickets(t))
+}
+
+func TestOnlyDSSsOwnWordRejectsATicket(t *testing.T) {
+	for name, answer := range map[string]http.HandlerFunc{
+		"a proxy's page":     replying(http.StatusUnauthorized, "<html>NotAuthenticatedException"),
+		"another error":      replying(http.StatusUnauthorized, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException"}`),
+		"forbidden":          replying(http.StatusForbidden, rejection),
+		"broken":             replying(http.StatusInternalServerError, rejection),
+		"in 200":             replying(http.StatusOK, rejection),
+		"cut short":          replying(http.StatusUnauthorized, rejection[:len(rejection)-2]),
+		"nothing":            replying(http.StatusUnauthorized, ""),
+		"something after it": replying(http.StatusUnauthorized, rejection+"{}"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newRecorder(t, answer)
+			var asked atomic.Int32
+			c := server.client(t).WithTicketSource(giving(&asked, "one", "two"))
+			for range 2 {
+				_, err := c.AuthInfo(t.Context())
+				require.Error(t, err)
+			}
+			assert.Equal(t, int32(1), asked.Load())
+			assert.Len(t, server.requests(), 2)
+		})
+	}
+}
+
+func TestABodyIsSentOnceMoreIfItCanBe(t *testing.T) {
+	for name, row := range map[string]struct {
+		in   any
+		body string
+		once bool
+	}{
+		"none":             {nil, "", false},
+		"JSON":             {map[string]int{"a": 1}, `{"a":1}`, false},
+		"a known reader":   {strings.NewReader("text"), "text", false},
+		"any other reader": {io.MultiReader(strings.NewReader("text")), "text", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newTicketDSS(t, "two")
+			var asked atomic.Int32
+			c := d.client(t).WithTicketSource(giving(&asked, "one", "two"))
+			err := c.Do(t.Context(), "POST", "/x", row.in, nil)
+			for _, r := range d.requests() {
+				assert.Equal(t, row.body, r.Body)
+			}
+			if row.once {
+				assert.Error(t, err)
+				assert.Equal(t, []string{"one"}, d.tickets(t))
+				assert.NoError(t, c.Do(t.Context(), "POST", "/x", nil, nil), "the next call has a new ticket")
+			} else {
+				assert.NoError(t, err)
+			}
+			assert.Equal(t, []string{"one", "two"}, d.tickets(t))
+		})
+	}
+}
+
+func TestWhereThereIsNoTicketNothingIsSent(t *testing.T) {
+	signedOut := errors.New("signed out")
+	for name, row := range map[string]struct {
+		source func(context.Context) (string, error)
+		want   string
+		is     error
+	}{
+		"the source fails":       {func(context.Context) (string, error) { return "", signedOut }, "ticket source: signed out", signedOut},
+		"it fails and gives one": {func(context.Context) (string, error) { return "canary", signedOut }, "ticket source: signed out", signedOut},
+		"it gives an empty one":  {func(context.Context) (string, error) { return "", nil }, "ticket source: the ticket is empty", nil},
+		"it gives one with a line end": {func(context.Context) (string, error) { return "canary\r\nX-DKU-ProxyUser: admin", nil },
+			"ticket source: the ticket has spaces, control or other characters that a header cannot carry", nil},
+		"it panics":             {func(context.Context) (string, error) { panic("canary") }, "ticket source: it panicked", nil},
+		"it panics with nil":    {func(context.Context) (string, error) { panic(nil) }, "ticket source: it panicked", nil},
+		"it ends its goroutine": {func(context.Context) (string, error) { runtime.Goexit(); return "canary", nil }, "ticket source: it gave no ticket", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newRecorder(t, replying(http.StatusOK, aliceInfo))
+			c := server.client(t).WithTicketSource(row.source)
+			for range 2 {
+				_, err := c.AuthInfo(t.Context())
+				assert.EqualError(t, err, "dss: GET /auth/info: "+row.want)
+				if row.is != nil {
+					assert.ErrorIs(t, err, row.is)
+				}
+				_, err = c.Transport().RoundTrip(hostile(t, server.URL+"/x"))
+				assert.EqualError(t, err, "dss: "+row.want)
+			}
+			assert.Empty(t, server.requests(), "calls")
+		})
+	}
+}
+
+func TestASourceThatFailsLaterSendsNothingMore(t *testing.T) {
+	d := newTicketDSS(t, "one")
+	signedOut := errors.New("signed out")
+	var asked atomic.Int32
+	c := d.client(t).WithTicketSource(func(context.Context) (string, error) {
+		if asked.Add(1) == 1 {
+			return "one", nil
+		}
+		return "", signedOut
+	})
+	_, err := c.AuthInfo(t.Context())
+	require.NoError(t, err)
+	d.expire("one")
+	_, err = c.AuthInfo(t.Context())
+	assert.ErrorIs(t, err, signedOut)
+	assert.Equal(t, []string{"one", "one"}, d.tickets(t))
+}
+
+func TestCallsAtTheSameTimeShareATicket(t *testing.T) {
+	d := newTicketDSS(t, "two")
+	var asked atomic.Int32
+	const calls = 50
+	c := d.client(t).WithTicketSource(giving(&asked, "one", "two"))
+	var all sync.WaitGroup
+	for range calls {
+		all.Go(func() { assert.NoError(t, second(c.AuthInfo(t.Context()))) })
+	}
+	all.Wait()
+	assert.Equal(t, int32(2), asked.Load(), "fetches")
+}
+
+func TestAWaitForATicketEndsWithItsOwnCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked, sent int
+		release := make(chan struct{})
+		c := fakeClient(t, func(req *http.Request) (*http.Response, error) {
+			sent++
+			assert.Equal(t, "one", req.Header.Get("X-DKU-APITicket"))
+			return reply(200, aliceInfo), nil
+		}).WithTicketSource(func(ctx context.Context) (string, error) {
+			asked++
+			deadline, ok := ctx.Deadline()
+			assert.True(t, ok)
+			assert.Equal(t, 30*time.Second, time.Until(deadline))
+			<-release
+			assert.NoError(t, ctx.Err(), "the first call's end is not the fetch's")
+			return "one", nil
+		})
+		first, cancel := context.WithCancel(t.Context())
+		results := map[string]chan error{"first": make(chan error, 1), "second": make(chan error, 1)}
+		go func() { results["first"] <- second(c.AuthInfo(first)) }()
+		synctest.Wait()
+		go func() { results["second"] <- second(c.AuthInfo(t.Context())) }()
+		synctest.Wait()
+
+		cancel()
+		assert.ErrorIs(t, <-results["first"], context.Canceled)
+		close(release)
+		assert.NoError(t, <-results["second"])
+		assert.Equal(t, 1, asked, "fetches")
+		assert.Equal(t, 1, sent, "calls")
+
+		// Nothing goes out for a call that is over before it begins.
+		assert.ErrorIs(t, second(c.AuthInfo(first)), context.Canceled)
+		assert.Equal(t, 1, sent, "calls")
+	})
+}
+
+func TestATicketThatNobodyWaitsForIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		c := fakeClient(t, func(*http.Request) (*http.Response, error) { return reply(200, aliceInfo), nil }).
+			WithTicketSource(func(context.Context) (string, error) {
+				asked++
+				<-time.After(10 * time.Second)
+				return "one", nil
+			})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		assert.ErrorIs(t, second(c.AuthInfo(ctx)), context.DeadlineExceeded)
+		<-time.After(20 * time.Second)
+		start := time.Now()
+		assert.NoError(t, second(c.AuthInfo(t.Context())))
+		assert.Zero(t, time.Since(start))
+		assert.Equal(t, 1, asked)
+	})
+}
+
+// A browser's compressed replies must not keep a rejection from being seen.
+func TestARejectionIsSeenThroughTransport(t *testing.T) {
+	d := newTicketDSS(t, "two")
+	var asked atomic.Int32
+	c := d.client(t).WithTicketSource(giving(&asked, "one", "two"))
+	req, err := http.NewRequestWithContext(t.Context(), "GET", d.URL+"/dip/publicapi/x", nil)
+	require.NoError(t, err)
+	req.Header.Set("Accept-Encoding", "br, gzip")
+	got, err := c.Transport().RoundTrip(req)
+	require.NoError(t, err)
+	defer got.Body.Close()
+	assert.Equal(t, http.StatusOK, got.StatusCode)
+	assert.Equal(t, []string{"one", "two"}, d.tickets(t))
+	assert.NotContains(t, d.last(t).Header.Get("Accept-Encoding"), "br")
+}

@@ -1,0 +1,277 @@
+package dss_test
+
+import (
+	"encoding/base64"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+func basic(key string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(key+":")) }
+
+// credentialHeaders are what says who calls, in spellings that a server may read.
+func credentialHeaders(h http.Header) map[string][]string {
+	found := map[string][]string{}
+	for name, values := range h {
+		plain := strings.ReplaceAll(strings.ToLower(name), "_", "-")
+		if strings.HasPrefix(plain, "x-dku-") || plain == "authorization" || plain == "cookie" || plain == "proxy-authorization" {
+			found[plain] = append(found[plain], values...)
+		}
+	}
+	return found
+}
+
+// hostile is a request whose sender tries to be someone else.
+func hostile(t testing.TB, url string) *http.Request {
+	req, err := http.NewRequestWithContext(t.Context(), "POST", url, strings.NewReader("body"))
+	require.NoError(t, err)
+	req.Header = http.Header{
+		"Authorization":       {"Bearer someone"},
+		"Proxy-Authorization": {"Bearer someone"},
+		"Cookie":              {"session=someone"},
+		"X-Dku-Proxyuser":     {"admin"},
+		"x-dku-proxyuser":     {"admin"},
+		"X_DKU_PROXYUSER":     {"admin"},
+		"X-DKU_ProxyUser":     {"admin"},
+		"X-Dku-Apiticket":     {"stolen"},
+		"authorization":       {"Bearer someone"},
+		"Connection":          {"X-DKU-ProxyUser, Authorization", "X-DKU-APITicket"},
+		"X-Harmless":          {"1", "2"},
+	}
+	req.Host = "evil.example"
+	req.Trailer = http.Header{"X-Dku-Proxyuser": {"admin"}}
+	return req
+}
+
+func TestTransportSetsTheCredentialsLast(t *testing.T) {
+	server := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		assert.Empty(t, r.Trailer)
+		w.WriteHeader(http.StatusTeapot)
+		io.WriteString(w, "as DSS sent it")
+	})
+	c := server.client(t)
+	asBob, err := c.As("bob")
+	require.NoError(t, err)
+	byTicket, err := c.WithTicket("ticket-of-bob")
+	require.NoError(t, err)
+
+	for name, row := range map[string]struct {
+		client *dss.Client
+		want   map[string][]string
+	}{
+		"as itself":   {c, map[string][]string{"authorization": {basic(testKey)}}},
+		"as a user":   {asBob, map[string][]string{"authorization": {basic(testKey)}, "x-dku-proxyuser": {"bob"}}},
+		"by a ticket": {byTicket, map[string][]string{"x-dku-apiticket": {"ticket-of-bob"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := hostile(t, server.URL+"/dip/publicapi/x?y=z")
+			before := req.Header.Clone()
+			reply, err := row.client.Transport().RoundTrip(req)
+			require.NoError(t, err)
+			defer reply.Body.Close()
+			body, err := io.ReadAll(reply.Body)
+			require.NoError(t, err)
+			assert.Equal(t, "as DSS sent it", string(body))
+			assert.Equal(t, http.StatusTeapot, reply.StatusCode)
+
+			sent := server.last(t)
+			assert.Equal(t, row.want, credentialHeaders(sent.Header))
+			assert.Empty(t, sent.Header["Connection"])
+			assert.Equal(t, []string{"1", "2"}, sent.Header["X-Harmless"])
+			assert.Equal(t, "/dip/publicapi/x?y=z", sent.Target)
+			assert.Equal(t, "body", sent.Body)
+			assert.Equal(t, strings.TrimPrefix(server.URL, "http://"), sent.Host)
+			assert.Equal(t, before, req.Header, "the caller's request")
+			assert.Equal(t, "evil.example", req.Host, "the caller's request")
+		})
+	}
+}
+
+func TestTransportRefusesOtherPlaces(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, "canary"))
+	elsewhere := newRecorder(t, replying(http.StatusOK, "canary"))
+	c, err := dss.New(dss.Config{URL: server.URL + "/dss", APIKey: testKey})
+	require.NoError(t, err)
+	t.Cleanup(c.CloseIdleConnections)
+	host := strings.TrimPrefix(server.URL, "http://")
+	for name, row := range map[string]struct {
+		url  *url.URL
+		want string
+	}{
+		"another host":          {parse(t, elsewhere.URL+"/dss/x?token=canary"), "this client calls " + server.URL + "/dss only"},
+		"another scheme":        {parse(t, "https://"+host+"/dss/x"), "this client calls " + server.URL + "/dss only"},
+		"no host":               {parse(t, "/dss/x"), "this client calls " + server.URL + "/dss only"},
+		"no URL":                {nil, "the request's URL is not a plain one"},
+		"user info":             {parse(t, "http://me:canary@"+host+"/dss/x"), "the request's URL is not a plain one"},
+		"an opaque URL":         {&url.URL{Scheme: "http", Host: host, Opaque: "//evil.example/dss/x"}, "the request's URL is not a plain one"},
+		"outside its path":      {parse(t, server.URL+"/other/x"), "a request outside " + server.URL + "/dss is refused"},
+		"a path that is longer": {parse(t, server.URL+"/dssx"), "a request outside " + server.URL + "/dss is refused"},
+		"no path":               {parse(t, server.URL), "a request outside " + server.URL + "/dss is refused"},
+		"dots":                  {parse(t, server.URL+"/dss/../x"), "dot segments are not allowed"},
+		"escaped dots":          {parse(t, server.URL+"/dss/%2e%2e/x"), "dot segments are not allowed"},
+		"dots and a semicolon":  {parse(t, server.URL+"/dss/..;/x"), "dot segments are not allowed"},
+		"an empty segment":      {parse(t, server.URL+"/dss//x"), "an empty segment (//) is not allowed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := &closing{Reader: strings.NewReader("body")}
+			req := (&http.Request{Method: "POST", URL: row.url, Header: http.Header{}, Body: body}).WithContext(t.Context())
+			_, err := c.Transport().RoundTrip(req)
+			assert.ErrorContains(t, err, "dss: ")
+			assert.ErrorContains(t, err, row.want)
+			assert.NotContains(t, err.Error(), "canary")
+			assert.True(t, body.closed, "a RoundTripper closes the body")
+		})
+	}
+	assert.Empty(t, server.requests())
+	assert.Empty(t, elsewhere.requests())
+}
+
+type closing struct {
+	io.Reader
+	closed bool
+}
+
+func (c *closing) Close() error {
+	c.closed = true
+	return nil
+}
+
+func parse(t testing.TB, s string) *url.URL {
+	u, err := url.Parse(s)
+	require.NoError(t, err)
+	return u
+}
+
+func TestTransportTakesTheSamePlaceInOtherWords(t *testing.T) {
+	c := fakeClient(t, func(*http.Request) (*http.Response, error) { return reply(200, "ok"), nil })
+	for _, url := range []string{"https://dss.example/dip/publicapi/x", "https://DSS.example:443/x", "https://dss.example"} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
+		require.NoError(t, err)
+		_, err = c.Transport().RoundTrip(req)
+		assert.NoError(t, err, url)
+	}
+}
+
+// A client that follows redirects by itself must not take credentials along.
+func TestALibraryThatFollowsRedirects(t *testing.T) {
+	elsewhere := newRecorder(t, replying(http.StatusOK, "ok"))
+	server := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, elsewhere.URL+"/x", http.StatusTemporaryRedirect)
+	})
+	asBob, err := server.client(t).As("bob")
+	require.NoError(t, err)
+	library := &http.Client{Transport: asBob.Transport()}
+	_, err = library.Post(server.URL+"/dip/publicapi/x", "text/plain", strings.NewReader("body"))
+	assert.ErrorContains(t, err, "this client calls "+server.URL+" only")
+	assert.Empty(t, elsewhere.requests())
+	library.CloseIdleConnections()
+}
+
+// A reverse proxy removes the headers that Connection names, so credentials that
+// were set before it would be lost, and the call would be the administrator's.
+func TestThroughAReverseProxy(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, "ok"))
+	asBob, err := server.client(t).As("bob")
+	require.NoError(t, err)
+	target := parse(t, server.URL)
+	styles := map[string]*httputil.ReverseProxy{
+		"Rewrite": {Transport: asBob.Transport(), Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }},
+		"Director": {Transport: asBob.Transport(), Director: func(r *http.Request) { //nolint:staticcheck // the older style is used widely
+			r.URL.Scheme, r.URL.Host = target.Scheme, target.Host
+		}},
+	}
+	for name, proxy := range styles {
+		t.Run(name, func(t *testing.T) {
+			front := httptest.NewServer(proxy)
+			t.Cleanup(front.Close)
+			for _, connection := range []string{"", "X-DKU-ProxyUser, Authorization", "close, x-dku-proxyuser", "Upgrade, X-DKU-ProxyUser"} {
+				req := hostile(t, front.URL+"/dip/publicapi/x")
+				req.Header.Set("Connection", connection)
+				if strings.HasPrefix(connection, "Upgrade") {
+					req.Header.Set("Upgrade", "websocket")
+				}
+				reply, err := http.DefaultClient.Do(req)
+				require.NoError(t, err)
+				reply.Body.Close()
+				sent := server.last(t)
+				assert.Equal(t, map[string][]string{"authorization": {basic(testKey)}, "x-dku-proxyuser": {"bob"}}, credentialHeaders(sent.Header), connection)
+				assert.NotContains(t, strings.ToLower(strings.Join(sent.Header["Connection"], ",")), "dku")
+				assert.Equal(t, target.Host, sent.Host)
+			}
+		})
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestAnUpgradeGoesThrough(t *testing.T) {
+	server := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		conn, buffered, err := http.NewResponseController(w).Hijack()
+		if !assert.NoError(t, err) {
+			return
+		}
+		defer conn.Close()
+		buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		buffered.Flush()
+		line, _ := buffered.ReadString('\n')
+		buffered.WriteString(line)
+		buffered.Flush()
+	})
+	asBob, err := server.client(t).As("bob")
+	require.NoError(t, err)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/dip/publicapi/x", nil)
+	require.NoError(t, err)
+	req.Header.Set("Connection", "keep-alive, upgrade, X-DKU-ProxyUser")
+	req.Header.Set("Upgrade", "echo")
+	reply, err := asBob.Transport().RoundTrip(req)
+	require.NoError(t, err)
+	defer reply.Body.Close()
+	require.Equal(t, http.StatusSwitchingProtocols, reply.StatusCode)
+	sent := server.last(t)
+	assert.Equal(t, []string{"Upgrade"}, sent.Header["Connection"])
+	assert.Equal(t, "bob", sent.Header.Get("X-DKU-ProxyUser"))
+	conn := reply.Body.(io.ReadWriter)
+	_, err = io.WriteString(conn, "hello\n")
+	require.NoError(t, err)
+	line := make([]byte, 6)
+	_, err = io.ReadFull(conn, line)
+	require.NoError(t, err)
+	assert.Equal(t, "hello\n", string(line))
+}
+
+// The caller's own HTTP client has no say in redirects, cookies or credentials.
+func TestAnHTTPClientOfTheCallers(t *testing.T) {
+	elsewhere := newRecorder(t, replying(http.StatusOK, aliceInfo))
+	server := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		http.SetCookie(w, &http.Cookie{Name: "session", Value: "kept"})
+		http.Redirect(w, r, elsewhere.URL, http.StatusFound)
+	})
+	own := &http.Client{Transport: &http.Transport{}, Jar: jar{}}
+	t.Cleanup(own.CloseIdleConnections)
+	c, err := dss.New(dss.Config{URL: server.URL, APIKey: testKey, HTTPClient: own})
+	require.NoError(t, err)
+	asBob, err := c.As("bob")
+	require.NoError(t, err)
+	own.Transport = nil // what the caller does to it later
+	for range 2 {
+		_, err = asBob.AuthInfo(t.Context())
+		assert.ErrorContains(t, err, "dss: 302 Found")
+		assert.Equal(t, map[string][]string{"authorization": {basic(testKey)}, "x-dku-proxyuser": {"bob"}}, credentialHeaders(server.last(t).Header))
+	}
+	assert.Empty(t, elsewhere.requests())
+	assert.NotNil(t, own.Jar, "it is the caller's still")
+	c.CloseIdleConnections()
+}
+
+type jar struct{}
+
+func (jar) SetCookies(*url.URL, []*http.Cookie) {}
+func (jar) Cookies(*url.URL) []*http.Cookie     { return []*http.Cookie{{Name: "session", Value: "jar"}} }
