@@ -1,0 +1,121 @@
+// Sse streams server-sent events for as long as the visitor is signed in to
+// DSS and in a group, and tells the browser why the stream ends.
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+)
+
+//go:embed page.html
+var page string
+
+// feed tells visitors the time.
+type feed struct {
+	auth    *dssauth.Middleware
+	every   time.Duration // how often DSS is asked whether the visitor may stay
+	patient bool          // streams outlast an outage of DSS
+}
+
+func (f *feed) newRouter() http.Handler {
+	analysts := f.auth.RequireGroup("analysts")
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", f.auth.Handler(http.HandlerFunc(showPage)))
+	mux.Handle("GET /events", sameOrigin(analysts(http.HandlerFunc(f.stream))))
+	return mux
+}
+
+// sameOrigin holds a stream to the rules for writes: no other site may keep
+// connections open with its visitors' cookies.
+func sameOrigin(next http.Handler) http.Handler {
+	protection := http.NewCrossOriginProtection()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		write := r.WithContext(r.Context())
+		write.Method = http.MethodPost
+		if err := protection.Check(write); err != nil {
+			http.Error(w, err.Error(), http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (f *feed) stream(w http.ResponseWriter, r *http.Request) {
+	id, _ := dssauth.FromContext(r.Context())
+	allowed, stop := f.auth.WhileSignedIn(r, f.every, f.still)
+	defer stop()
+
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
+	stream := http.NewResponseController(w)
+	send := func(event, data string) error {
+		_ = stream.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprintf(w, "event: %s\ndata: %s\n\n", event, data)
+		return stream.Flush()
+	}
+
+	clock := time.NewTicker(time.Second)
+	defer clock.Stop()
+	err := send("hello", id.Login)
+	for err == nil {
+		select {
+		case now := <-clock.C:
+			err = send("time", now.Format(time.TimeOnly))
+		case <-allowed.Done():
+			_ = send("end", why(context.Cause(allowed)))
+			return
+		}
+	}
+}
+
+// still decides whether a stream may go on, given what DSS says by now.
+func (f *feed) still(id dssauth.Identity, err error) error {
+	switch {
+	case f.patient && errors.Is(err, dssauth.ErrUnavailable):
+		return nil
+	case err != nil:
+		return err
+	case !id.InGroup("analysts"):
+		return dssauth.ErrForbidden
+	}
+	return nil
+}
+
+// why says it to the browser.
+func why(cause error) string {
+	switch dssauth.StatusCode(cause) {
+	case http.StatusUnauthorized:
+		return "you are signed out of DSS"
+	case http.StatusForbidden:
+		return "you are no longer in the group analysts"
+	}
+	return "DSS cannot say whether you may stay"
+}
+
+func showPage(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write([]byte(page))
+}
+
+func main() {
+	client, err := dss.FromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	auth, err := dssauth.New(dssauth.Config{Client: client})
+	if err != nil {
+		log.Fatal(err)
+	}
+	feed := &feed{auth: auth, every: 10 * time.Second}
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: feed.newRouter(), ReadHeaderTimeout: 10 * time.Second}
+	log.Fatal(server.ListenAndServe())
+}
