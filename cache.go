@@ -159,10 +159,11 @@ func (c *cache) makeRoom(owner string) {
 	}
 }
 
-// held returns how many unexpired answers the owner holds. The caller holds mu.
-func (c *cache) held(owner string, now int64) (count int) {
+// held returns how many unexpired answers the owner holds besides the one
+// under k. The caller holds mu.
+func (c *cache) held(owner string, k key, now int64) (count int) {
 	for e := c.byUser[owner]; e != nil; e = e.sibling {
-		if now < e.expires {
+		if now < e.expires && e.key != k {
 			count++
 		}
 	}

@@ -159,7 +159,7 @@ func (m *Middleware) store(f *flight, id Identity, err error) (changing []string
 	case err == nil:
 		f.entry = m.newEntry(f, id)
 		if at, was := c.forgotten[id.Login]; keep && m.ttl > 0 && !(was && f.asked <= at) {
-			changing = m.churn.watch(id.owner(), f.header, c.maxPerUser, c.held(id.owner(), now))
+			changing = m.churn.watch(id.owner(), f.header, c.maxPerUser, c.held(id.owner(), f.key, now))
 			c.put(f.entry)
 		}
 	case errors.Is(err, ErrUnauthenticated):
