@@ -1,0 +1,113 @@
+// Impersonation calls DSS with the rights of whoever is browsing, in three
+// ways: a method of the client, any endpoint by Do, and a reverse proxy.
+package main
+
+import (
+	"encoding/json"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"time"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+)
+
+// newRouter needs auth to have an impersonation. dssURL is where DSS is.
+func newRouter(auth *dssauth.Middleware, dssURL *url.URL) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /me", me)
+	mux.HandleFunc("GET /projects", projects)
+	mux.Handle("/dip/publicapi/", newProxy(dssURL))
+	// The cookie says who is browsing, not that the visitor meant to write.
+	return http.NewCrossOriginProtection().Handler(auth.Handler(mux))
+}
+
+// me answers whom DSS acts as in our calls.
+func me(w http.ResponseWriter, r *http.Request) {
+	client, err := dssauth.ClientFromContext(r.Context())
+	if err != nil {
+		fail(w, r, err)
+		return
+	}
+	info, err := client.AuthInfo(r.Context())
+	if err != nil {
+		fail(w, r, err)
+		return
+	}
+	writeJSON(w, map[string]any{"login": info.Login(), "groups": info.Groups})
+}
+
+// projects answers the names of the projects that the visitor may see.
+func projects(w http.ResponseWriter, r *http.Request) {
+	client, err := dssauth.ClientFromContext(r.Context())
+	if err != nil {
+		fail(w, r, err)
+		return
+	}
+	var projects []struct {
+		Name string `json:"name"`
+	}
+	if err := client.Do(r.Context(), http.MethodGet, "/projects/", nil, &projects); err != nil {
+		fail(w, r, err)
+		return
+	}
+	writeJSON(w, projects)
+}
+
+// newProxy gives front ends the whole API of DSS, with their visitor's rights.
+func newProxy(dssURL *url.URL) http.Handler {
+	return &httputil.ReverseProxy{
+		Transport: asVisitor{},
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(dssURL) },
+		ModifyResponse: func(reply *http.Response) error {
+			// What DSS says to a browser it would say about itself, not about us.
+			reply.Header.Del("Set-Cookie")
+			reply.Header.Del("WWW-Authenticate")
+			reply.Header.Set("Content-Security-Policy", "sandbox")
+			return nil
+		},
+		ErrorHandler: fail,
+	}
+}
+
+// asVisitor sends a request to DSS as the visitor it is made for.
+type asVisitor struct{}
+
+func (asVisitor) RoundTrip(r *http.Request) (*http.Response, error) {
+	client, err := dssauth.ClientFromContext(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return client.Transport().RoundTrip(r)
+}
+
+// fail answers a request whose call to DSS went wrong.
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	log.Print(err)
+	dssauth.Refuse(w, r, err)
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func main() {
+	dssURL, err := url.Parse(os.Getenv("DKU_DSS_URL"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	client, err := dss.New(dss.Config{URL: dssURL.String(), APIKey: os.Getenv("DKU_API_KEY")})
+	if err != nil {
+		log.Fatal(err)
+	}
+	auth, err := dssauth.New(dssauth.Config{Client: client, Impersonation: dssauth.ByTicket})
+	if err != nil {
+		log.Fatal(err)
+	}
+	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newRouter(auth, dssURL), ReadHeaderTimeout: 10 * time.Second}
+	log.Fatal(server.ListenAndServe())
+}
