@@ -16,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth"
-	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/dsstest"
 )
 
@@ -121,13 +120,8 @@ func TestTheIdentityStandsWhereItsDetailsFail(t *testing.T) {
 // A second call that hangs costs a second, and not the lookup.
 func TestTheIdentityStandsWhereItsDetailsHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := dsstest.New()
-		fake.AddUser(dsstest.User{Login: "ann", DisplayName: "Ann Analyst"})
-		fake.AddAPIKey("key", "")
+		fake, auth := inBubble(t, dssauth.Config{UserDetails: true})
 		fake.Intercept(annPath, -1, dsstest.Hang)
-		client, err := dss.New(dss.Config{URL: "http://127.0.0.1", APIKey: "key", HTTPClient: &http.Client{Transport: inMemory(fake)}})
-		require.NoError(t, err)
-		auth := newAuth(t, dssauth.Config{Client: client, UserDetails: true})
 		r := httptest.NewRequest("GET", "/", nil)
 		r.AddCookie(fake.SignIn("ann"))
 		start := time.Now()
@@ -355,12 +349,7 @@ func readSecrets(r *http.Request) error {
 // A secret that hangs is waited for as long as Config.Timeout says.
 func TestSecretsTakeNoLongerThanTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := dsstest.New()
-		fake.AddUser(dsstest.User{Login: "ann"})
-		fake.AddAPIKey("key", "")
-		client, err := dss.New(dss.Config{URL: "http://127.0.0.1", APIKey: "key", HTTPClient: &http.Client{Transport: inMemory(fake)}})
-		require.NoError(t, err)
-		auth := newAuth(t, dssauth.Config{Client: client, Timeout: 3 * time.Second})
+		fake, auth := inBubble(t, dssauth.Config{Timeout: 3 * time.Second})
 		r := httptest.NewRequest("GET", "/", nil)
 		r.AddCookie(fake.SignIn("ann"))
 		require.NoError(t, through(auth.Handler, r, func(r *http.Request) error {

@@ -1,6 +1,8 @@
 package dssauth_test
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -32,15 +34,22 @@ const (
 // an administrator's key.
 type situation struct {
 	*testing.T
-	mode   dssauth.Impersonation
 	fake   *dsstest.Server
+	front  *httptest.Server // what stands before fake, and is called
+	own    *dss.Client      // the application's, with an administrator's key
 	auth   *dssauth.Middleware
 	cookie *http.Cookie
 }
 
 func newSituation(t *testing.T, mode dssauth.Impersonation, change func(*situation, *dssauth.Config)) *situation {
 	t.Helper()
-	s := &situation{T: t, mode: mode, fake: dsstest.NewServer(t)}
+	s := &situation{T: t, fake: dsstest.NewServer(t)}
+	s.front = httptest.NewServer(careless(s.fake))
+	t.Cleanup(func() {
+		s.front.CloseClientConnections()
+		s.front.Close()
+	})
+	s.own = s.client(s.fake.AdminKey(), nil)
 	s.fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"analysts"}})
 	s.fake.AddUser(dsstest.User{Login: "bob"})
 	s.fake.AddUser(dsstest.User{Login: "admin", Groups: []string{"administrators"}})
@@ -52,7 +61,7 @@ func newSituation(t *testing.T, mode dssauth.Impersonation, change func(*situati
 		io.WriteString(w, caller+" ran "+string(body))
 	})
 	s.cookie = s.fake.SignIn("ann")
-	cfg := dssauth.Config{Client: s.fake.Client(), Impersonation: mode}
+	cfg := dssauth.Config{Client: s.own, Impersonation: mode}
 	if change != nil {
 		change(s, &cfg)
 	}
@@ -60,11 +69,40 @@ func newSituation(t *testing.T, mode dssauth.Impersonation, change func(*situati
 	return s
 }
 
-// client is the application's own client, with settings of its own.
+// careless is what servers and proxies before a DSS may be: it takes underscores
+// in names of headers for hyphens, trailers for headers, and drops the headers
+// that Connection names.
+func careless(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r = r.Clone(r.Context())
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		received := []http.Header{r.Header, r.Trailer}
+		r.Header = http.Header{}
+		for _, headers := range received {
+			for name, values := range headers {
+				name = http.CanonicalHeaderKey(strings.ReplaceAll(name, "_", "-"))
+				r.Header[name] = append(r.Header[name], values...)
+			}
+		}
+		for _, named := range r.Header["Connection"] {
+			for name := range strings.SplitSeq(named, ",") {
+				r.Header.Del(strings.TrimSpace(name))
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// client is a client of the DSS with a key and settings of its own.
 func (s *situation) client(apiKey string, h *http.Client) *dss.Client {
 	s.Helper()
-	c, err := dss.New(dss.Config{URL: s.fake.URL(), APIKey: apiKey, HTTPClient: h})
+	c, err := dss.New(dss.Config{URL: s.front.URL, APIKey: apiKey, HTTPClient: h})
 	require.NoError(s, err)
+	s.Cleanup(c.CloseIdleConnections)
 	return c
 }
 
@@ -109,7 +147,7 @@ func (s *situation) sendWith(r *http.Request, change func(*http.Request)) error 
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequest("GET", s.fake.URL()+"/dip/publicapi"+projectsPath, nil)
+	req, err := http.NewRequest("GET", s.front.URL+"/dip/publicapi"+projectsPath, nil)
 	require.NoError(s, err)
 	change(req)
 	return answered((&http.Client{Transport: client.Transport()}).Do(req))
@@ -172,3 +210,33 @@ var notAuthenticated = dsstest.Respond(401, `{"errorType": "com.dataiku.dip.exce
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// inBubble returns a fake DSS with ann, and a Middleware that asks it.
+func inBubble(t *testing.T, c dssauth.Config) (*dsstest.DSS, *dssauth.Middleware) {
+	t.Helper()
+	fake := dsstest.New()
+	fake.AddUser(dsstest.User{Login: "ann", DisplayName: "Ann Analyst"})
+	fake.AddAPIKey("key", "")
+	var err error
+	c.Client, err = dss.New(dss.Config{URL: "http://127.0.0.1", APIKey: "key", HTTPClient: &http.Client{Transport: inMemory(fake)}})
+	require.NoError(t, err)
+	return fake, newAuth(t, c)
+}
+
+// inMemory brings calls to h without a socket, so that a bubble's clock can run.
+func inMemory(h http.Handler) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (reply *http.Response, err error) {
+		defer func() {
+			if recover() != nil { // as a server cuts the connection
+				err = cmp.Or(r.Context().Err(), io.EOF)
+			}
+		}()
+		in := r.Clone(r.Context())
+		if in.Body == nil {
+			in.Body = http.NoBody
+		}
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, in)
+		return rec.Result(), nil
+	})
+}

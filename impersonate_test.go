@@ -1,7 +1,6 @@
 package dssauth_test
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -117,6 +116,18 @@ var withoutVisitor = []attempt{
 		r.SetBasicAuth(s.fake.AdminKey(), "")
 		return through(s.auth.Handler, r, listProjects)
 	}, config: func(_ *situation, c *dssauth.Config) { c.AllowAPIKeys = true }},
+	{name: "a Resolver names both an API key and a user", want: noCall, try: func(s *situation) error {
+		return s.visit(func(r *http.Request) error {
+			err := listProjects(r)
+			assert.ErrorIs(s, err, dssauth.ErrForbidden)
+			return err
+		})
+	}, config: func(_ *situation, c *dssauth.Config) {
+		c.AllowAPIKeys = true
+		c.Resolver = resolveFunc(func(context.Context, http.Header) (dssauth.Identity, error) {
+			return dssauth.Identity{Login: "ann", APIKey: "key"}, nil
+		})
+	}},
 	{name: "the caller is the visitor's own API key", want: asVisitor, try: func(s *situation) error {
 		s.fake.AddAPIKey("canary-key", "ann")
 		r := httptest.NewRequest("GET", "/", nil)
@@ -172,7 +183,7 @@ func withStrangeLogins() (attempts []attempt) {
 				})
 			}},
 			attempt{name: name + " to As", mode: dssauth.ByProxyUser, want: noCall, try: func(s *situation) error {
-				client, err := s.fake.Client().As(login)
+				client, err := s.own.As(login)
 				if err == nil {
 					return listWith(client)
 				}
@@ -378,7 +389,8 @@ var withFailingDSS = []attempt{
 	}},
 	{name: "DSS is gone", want: noCall, try: func(s *situation) error {
 		client := s.kept()
-		s.fake.Close()
+		s.front.CloseClientConnections()
+		s.front.Close()
 		return listWith(client)
 	}},
 	{name: "the Middleware is closed", want: asVisitor, try: func(s *situation) error {
@@ -535,7 +547,7 @@ func withForgedCalls() []attempt {
 			req.Host = "dss.example"
 		}),
 		{name: "a call of Do goes to a whole URL", want: noCall, try: func(s *situation) error {
-			return s.kept().Do(s.Context(), "GET", s.fake.URL()+"/dip/publicapi/projects/", nil, nil)
+			return s.kept().Do(s.Context(), "GET", s.front.URL+"/dip/publicapi/projects/", nil, nil)
 		}},
 		{name: "a call of Do goes to another host", want: noCall, try: func(s *situation) error {
 			return s.kept().Do(s.Context(), "GET", "//127.0.0.1:1/projects/", nil, nil)
@@ -610,7 +622,7 @@ func throughReverseProxies() (attempts []attempt) {
 				}
 				proxy := &httputil.ReverseProxy{Transport: client.Transport()}
 				style(proxy, func(out *http.Request) {
-					dss, err := url.Parse(s.fake.URL())
+					dss, err := url.Parse(s.front.URL)
 					assert.NoError(s, err)
 					out.URL.Scheme, out.URL.Host, out.URL.Path = dss.Scheme, dss.Host, "/dip/publicapi"+out.URL.Path
 				})
@@ -673,7 +685,7 @@ var withOwnTransports = []attempt{
 	}, config: ownHTTPClient(func(s *situation) *http.Client {
 		jar, err := cookiejar.New(nil)
 		require.NoError(s, err)
-		at, err := url.Parse(s.fake.URL())
+		at, err := url.Parse(s.front.URL)
 		require.NoError(s, err)
 		jar.SetCookies(at, []*http.Cookie{s.fake.SignIn("admin")})
 		return &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return nil }}
@@ -692,20 +704,20 @@ var withOwnTransports = []attempt{
 		return s.visit(listProjects)
 	}, config: func(s *situation, c *dssauth.Config) {
 		var err error
-		c.Client, err = s.fake.Client().As("admin")
+		c.Client, err = s.own.As("admin")
 		require.NoError(s, err)
 	}},
 	{name: "the handler's library keeps cookies", want: asVisitor, try: func(s *situation) error {
 		jar, err := cookiejar.New(nil)
 		require.NoError(s, err)
-		at, err := url.Parse(s.fake.URL())
+		at, err := url.Parse(s.front.URL)
 		require.NoError(s, err)
 		jar.SetCookies(at, []*http.Cookie{s.fake.SignIn("admin")})
-		return answered((&http.Client{Jar: jar, Transport: s.kept().Transport()}).Get(s.fake.URL() + "/dip/publicapi" + projectsPath))
+		return answered((&http.Client{Jar: jar, Transport: s.kept().Transport()}).Get(s.front.URL + "/dip/publicapi" + projectsPath))
 	}},
 	{name: "the handler speaks TLS to a DSS that does not", want: noCall, try: func(s *situation) error {
 		client := &http.Client{Transport: s.kept().Transport()}
-		return answered(client.Get(strings.Replace(s.fake.URL(), "http:", "https:", 1) + "/dip/publicapi" + projectsPath))
+		return answered(client.Get(strings.Replace(s.front.URL, "http:", "https:", 1) + "/dip/publicapi" + projectsPath))
 	}, config: ownHTTPClient(func(*situation) *http.Client {
 		return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	})},
@@ -787,19 +799,19 @@ var actingTwice = []attempt{
 		return listWith(s.kept().WithTicketSource(func(context.Context) (string, error) { return "canary-of-admin", nil }))
 	}},
 	{name: "a client with a ticket is to act as an administrator", mode: dssauth.ByTicket, want: noCall, try: func(s *situation) error {
-		client, err := s.fake.Client().WithTicket("canary-of-bob")
+		client, err := s.own.WithTicket("canary-of-bob")
 		require.NoError(s, err)
 		_, err = client.As("admin")
 		return err
 	}},
 	{name: "a ticket source gives the empty ticket", mode: dssauth.ByTicket, want: noCall, try: func(s *situation) error {
-		return listWith(s.fake.Client().WithTicketSource(func(context.Context) (string, error) { return "", nil }))
+		return listWith(s.own.WithTicketSource(func(context.Context) (string, error) { return "", nil }))
 	}},
 	{name: "a ticket source is nil", mode: dssauth.ByTicket, want: noCall, try: func(s *situation) error {
-		return listWith(s.fake.Client().WithTicketSource(nil))
+		return listWith(s.own.WithTicketSource(nil))
 	}},
 	{name: "a ticket source panics", mode: dssauth.ByTicket, want: noCall, try: func(s *situation) error {
-		return listWith(s.fake.Client().WithTicketSource(func(context.Context) (string, error) { panic("canary") }))
+		return listWith(s.own.WithTicketSource(func(context.Context) (string, error) { panic("canary") }))
 	}},
 }
 
@@ -835,7 +847,7 @@ func TestClientsOfTwoInstancesDoNotMix(t *testing.T) {
 		require.NoError(t, through(one.auth.Handler, r, func(r *http.Request) error {
 			require.NoError(t, listProjects(r))
 			return through(two.auth.Handler, r, func(r *http.Request) error {
-				assert.Error(t, two.sendWith(r, func(req *http.Request) { req.URL.Host = strings.TrimPrefix(one.fake.URL(), "http://") }))
+				assert.Error(t, two.sendWith(r, func(req *http.Request) { req.URL.Host = strings.TrimPrefix(one.front.URL, "http://") }))
 				return listProjects(r)
 			})
 		}))
@@ -986,14 +998,24 @@ func TestATicketIsKeptNoLongerThanTheAnswer(t *testing.T) {
 	}
 }
 
+// A handler that waits for a ticket waits as long as Config.Timeout says.
+func TestATicketTakesNoLongerThanTheTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake, auth := inBubble(t, dssauth.Config{Impersonation: dssauth.ByTicket, Timeout: 3 * time.Second})
+		r := httptest.NewRequest("GET", "/", nil)
+		r.AddCookie(fake.SignIn("ann"))
+		fake.Intercept(ticketPath, -1, dsstest.Hang)
+		start := time.Now()
+		require.ErrorIs(t, through(auth.Handler, r, listProjects), context.DeadlineExceeded)
+		assert.Equal(t, 3*time.Second, time.Since(start))
+		assert.Equal(t, 1, fake.Calls(ticketPath))
+		assert.Zero(t, fake.Calls(projectsPath))
+	})
+}
+
 func TestATicketEndsWithTheTimeOfTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		fake := dsstest.New()
-		fake.AddUser(dsstest.User{Login: "ann"})
-		fake.AddAPIKey("key", "")
-		client, err := dss.New(dss.Config{URL: "http://127.0.0.1", APIKey: "key", HTTPClient: &http.Client{Transport: inMemory(fake)}})
-		require.NoError(t, err)
-		auth := newAuth(t, dssauth.Config{Client: client, Impersonation: dssauth.ByTicket, TTL: time.Minute})
+		fake, auth := inBubble(t, dssauth.Config{Impersonation: dssauth.ByTicket, TTL: time.Minute})
 		cookie := fake.SignIn("ann")
 		visit := func() {
 			r := httptest.NewRequest("GET", "/", nil)
@@ -1009,23 +1031,5 @@ func TestATicketEndsWithTheTimeOfTheAnswer(t *testing.T) {
 		assert.Equal(t, 2, fake.Calls(ticketPath))
 		assert.Equal(t, 2, fake.Calls(lookupPath))
 		assert.Equal(t, "ann", fake.LastCaller())
-	})
-}
-
-// inMemory brings calls to h without a socket, so that a bubble's clock can run.
-func inMemory(h http.Handler) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (reply *http.Response, err error) {
-		defer func() {
-			if recover() != nil { // as a server cuts the connection
-				err = cmp.Or(r.Context().Err(), io.EOF)
-			}
-		}()
-		in := r.Clone(r.Context())
-		if in.Body == nil {
-			in.Body = http.NoBody
-		}
-		rec := httptest.NewRecorder()
-		h.ServeHTTP(rec, in)
-		return rec.Result(), nil
 	})
 }
