@@ -1,56 +1,13 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
-
-func TestServesUntilItIsInterrupted(t *testing.T) {
-	clearDSS(t)
-	ctx, interrupt := context.WithCancel(t.Context())
-	url, ended := start(ctx, t)
-	r, err := http.NewRequestWithContext(t.Context(), "GET", url+"me", nil)
-	require.NoError(t, err)
-	r.Header.Set("Authorization", "Bearer ann-key") // as in what it prints for curl
-	resp, err := http.DefaultClient.Do(r)
-	require.NoError(t, err)
-	body, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	resp.Body.Close()
-	assert.Contains(t, string(body), `"login":"ann"`)
-
-	interrupt()
-	assert.NoError(t, <-ended)
-	_, err = http.DefaultClient.Do(r)
-	assert.Error(t, err, "it is still there")
-}
-
-// start runs the program on a free port and returns the URL that it prints.
-func start(ctx context.Context, t *testing.T) (url string, ended <-chan error) {
-	out, in := io.Pipe()
-	failed := make(chan error, 1)
-	go func() {
-		err := run(ctx, []string{"-addr", "127.0.0.1:0"}, in)
-		in.CloseWithError(err)
-		failed <- err
-	}()
-	line, err := bufio.NewReader(out).ReadString('\n')
-	require.NoError(t, err)
-	go io.Copy(io.Discard, out)
-	fields := strings.Fields(line)
-	require.Greater(t, len(fields), 1, line)
-	return fields[1], failed
-}
 
 func TestPersonClicksThroughThePage(t *testing.T) {
 	chromium, err := exec.LookPath("chromium")

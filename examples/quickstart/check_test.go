@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth"
 )
@@ -169,38 +168,4 @@ func (w *otherStatus) WriteHeader(status int) {
 		status = w.other
 	}
 	w.ResponseWriter.WriteHeader(status)
-}
-
-func TestWrongFlagsAreExplained(t *testing.T) {
-	taken, err := listen("127.0.0.1:0", true)
-	require.NoError(t, err)
-	defer taken.Close()
-	clearDSS(t)
-	for name, row := range map[string]struct {
-		args []string
-		want string
-	}{
-		"an address that is taken":             {[]string{"-addr", taken.Addr().String()}, "is taken: end the program that listens there, or choose another port"},
-		"an address that others reach":         {[]string{"-addr", "0.0.0.0:0"}, `-addr "0.0.0.0:0": others can reach this address`},
-		"every address":                        {[]string{"-addr", ":0"}, `-addr ":0": others can reach this address`},
-		"an address without a port":            {[]string{"-addr", "127.0.0.1"}, `-addr "127.0.0.1"`},
-		"a flag that does not exist":           {[]string{"-port", "80"}, "see -help"},
-		"an argument":                          {[]string{"check"}, `unexpected argument "check": see -help`},
-		"the address of a DSS without its key": {nil, "DKU_API_KEY"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if row.args == nil {
-				t.Setenv("DKU_DSS_URL", "https://dss.example")
-			}
-			assert.ErrorContains(t, run(t.Context(), row.args, io.Discard), row.want)
-		})
-	}
-}
-
-// clearDSS makes sure that no DSS is configured.
-func clearDSS(t *testing.T) {
-	for _, name := range []string{"DKU_API_TICKET", "DKU_DSS_URL", "DKU_API_KEY", "DKU_DEFAULT_INSTANCE"} {
-		t.Setenv(name, "")
-	}
-	t.Setenv("HOME", t.TempDir())
 }

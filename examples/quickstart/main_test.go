@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+func TestServesUntilItIsInterrupted(t *testing.T) {
+	clearDSS(t)
+	ctx, interrupt := context.WithCancel(t.Context())
+	url, ended := start(ctx, t)
+	// As in what it prints for curl.
+	status, body := get(t, url+"me", "Authorization", "Bearer ann-key")
+	assert.Equal(t, http.StatusOK, status)
+	assert.Contains(t, body, `"login":"ann"`)
+
+	interrupt()
+	assert.NoError(t, <-ended)
+	_, err := http.Get(url)
+	assert.Error(t, err, "it is still there")
+}
+
+func TestUsesTheDSSThatIsConfigured(t *testing.T) {
+	clearDSS(t)
+	dss := dsstest.NewServer(t)
+	dss.AddUser(dsstest.User{Login: "zoe", Groups: []string{"analysts"}})
+	session := dss.SignIn("zoe")
+	t.Setenv("DKU_DSS_URL", dss.URL())
+	t.Setenv("DKU_API_KEY", dss.AdminKey())
+	ctx, interrupt := context.WithCancel(t.Context())
+	url, ended := start(ctx, t)
+
+	zoe := []string{"Cookie", session.Name + "=" + session.Value}
+	status, body := get(t, url, zoe...)
+	assert.Equal(t, http.StatusOK, status)
+	assert.Contains(t, body, "zoe")
+	assert.NotContains(t, body, "<form", "it has buttons for the fake DSS")
+	status, body = get(t, url+"as-me", zoe...)
+	assert.Equal(t, http.StatusOK, status)
+	assert.Contains(t, body, `"calledDSSAs":"zoe"`)
+	status, body = get(t, url)
+	assert.Equal(t, http.StatusOK, status)
+	assert.Contains(t, body, "Your browser sent no session that DSS knows")
+	for _, path := range []string{"sign-in", "sign-out", "groups", "outage"} {
+		status, _ = get(t, url+path)
+		assert.Equal(t, http.StatusNotFound, status, path)
+	}
+
+	interrupt()
+	assert.NoError(t, <-ended)
+}
+
+// start runs the program on a free port and returns the URL that it prints.
+func start(ctx context.Context, t *testing.T) (url string, ended <-chan error) {
+	out, in := io.Pipe()
+	failed := make(chan error, 1)
+	go func() {
+		err := run(ctx, []string{"-addr", "127.0.0.1:0"}, in)
+		in.CloseWithError(err)
+		failed <- err
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	go io.Copy(io.Discard, out)
+	fields := strings.Fields(line)
+	require.Greater(t, len(fields), 1, line)
+	return fields[1], failed
+}
+
+func get(t *testing.T, url string, header ...string) (status int, body string) {
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	if len(header) == 2 {
+		r.Header.Set(header[0], header[1])
+	}
+	resp, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(text)
+}
+
+func TestWrongFlagsAreExplained(t *testing.T) {
+	taken, err := listen("127.0.0.1:0", true)
+	require.NoError(t, err)
+	defer taken.Close()
+	clearDSS(t)
+	for name, row := range map[string]struct {
+		args []string
+		want string
+	}{
+		"an address that is taken":             {[]string{"-addr", taken.Addr().String()}, "is taken: end the program that listens there, or choose another port"},
+		"an address that others reach":         {[]string{"-addr", "0.0.0.0:0"}, `-addr "0.0.0.0:0": others can reach this address`},
+		"every address":                        {[]string{"-addr", ":0"}, `-addr ":0": others can reach this address`},
+		"an address without a port":            {[]string{"-addr", "127.0.0.1"}, `-addr "127.0.0.1"`},
+		"a flag that does not exist":           {[]string{"-port", "80"}, "see -help"},
+		"an argument":                          {[]string{"check"}, `unexpected argument "check": see -help`},
+		"the address of a DSS without its key": {nil, "DKU_API_KEY"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if row.args == nil {
+				t.Setenv("DKU_DSS_URL", "https://dss.example")
+			}
+			assert.ErrorContains(t, run(t.Context(), row.args, io.Discard), row.want)
+		})
+	}
+}
+
+// clearDSS makes sure that no DSS is configured.
+func clearDSS(t *testing.T) {
+	for _, name := range []string{"DKU_API_TICKET", "DKU_DSS_URL", "DKU_API_KEY", "DKU_DEFAULT_INSTANCE"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("HOME", t.TempDir())
+}
