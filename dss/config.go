@@ -16,7 +16,8 @@ import (
 // Config says which DSS to call, and with which credentials.
 //
 // It prints without its credentials, but fmt cannot be kept from showing them
-// where a Config sits in an unexported field of another struct.
+// where a Config sits in an unexported field of another struct, or for the verbs
+// %p and %w.
 type Config struct {
 	// URL is where DSS is, as in https://dss.example or
 	// https://example.com/dss. Required.

@@ -1,0 +1,252 @@
+package dss_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+// exampleDSS is a fake DSS with alice, who is an analyst, and her browser.
+func exampleDSS() (client *dss.Client, browser http.Header, end func()) {
+	fake := dsstest.New()
+	fake.AddUser(dsstest.User{Login: "alice", DisplayName: "Alice", Email: "alice@example.com", Groups: []string{"analysts"}, Profile: "DESIGNER"})
+	fake.AddAPIKey("dkuaps-example", "")
+	server := httptest.NewServer(fake)
+	client, err := dss.New(dss.Config{URL: server.URL, APIKey: "dkuaps-example"})
+	if err != nil {
+		panic(err)
+	}
+	browser = http.Header{"Cookie": {fake.SignIn("alice").String()}}
+	return client, browser, func() {
+		client.CloseIdleConnections()
+		server.Close()
+	}
+}
+
+func ExampleNew() {
+	client, err := dss.New(dss.Config{URL: "https://dss.example", APIKey: "dkuaps-example"})
+	fmt.Println(client, err)
+
+	_, err = dss.New(dss.Config{URL: "dss.example", APIKey: "dkuaps-example"})
+	fmt.Println(err)
+	// Output:
+	// dss.Client(https://dss.example, API key, from Config) <nil>
+	// dss: Config.URL "dss.example": scheme is required, as in https://dss.example
+}
+
+func ExampleFromEnv() {
+	os.Setenv("DKU_DSS_URL", "https://dss.example")
+	os.Setenv("DKU_API_KEY", "dkuaps-example")
+	defer os.Unsetenv("DKU_DSS_URL")
+	defer os.Unsetenv("DKU_API_KEY")
+
+	client, err := dss.FromEnv()
+	if errors.Is(err, dss.ErrNotConfigured) {
+		fmt.Println("no DSS is named anywhere")
+	}
+	fmt.Println(client, err)
+	// Output: dss.Client(https://dss.example, API key, from DKU_DSS_URL) <nil>
+}
+
+func ExampleClient_AuthInfoFromBrowserHeaders() {
+	client, browser, end := exampleDSS()
+	defer end()
+
+	who, err := client.AuthInfoFromBrowserHeaders(context.Background(), browser)
+	fmt.Println(who.Login(), who.Groups, who.UserProfile, err)
+	// Output: alice [analysts] DESIGNER <nil>
+}
+
+func ExampleClient_AuthInfo() {
+	client, _, end := exampleDSS()
+	defer end()
+
+	who, err := client.AuthInfo(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if who.Login() == "" {
+		fmt.Println("an API key, and no user")
+	}
+	// Output: an API key, and no user
+}
+
+func ExampleWithSecrets() {
+	client, browser, end := exampleDSS()
+	defer end()
+	ctx := context.Background()
+	asVisitor := client.WithTicketSource(func(ctx context.Context) (string, error) {
+		return client.TicketFromBrowserHeaders(ctx, browser)
+	})
+	if err := asVisitor.UpdateOwnSettings(ctx, func(s *dss.Settings) error {
+		s.AddSecret("database", "s3cret")
+		return nil
+	}); err != nil {
+		fmt.Println(err)
+	}
+
+	who, err := client.AuthInfoFromBrowserHeaders(ctx, browser, dss.WithSecrets())
+	for _, secret := range who.Secrets {
+		fmt.Println(secret, len(secret.Value()), err)
+	}
+	// Output: secret "database" [redacted] 6 <nil>
+}
+
+// A webapp acts as its visitor with a ticket, which is fetched at the first call
+// and again when DSS rejects it.
+func ExampleClient_WithTicketSource() {
+	client, browser, end := exampleDSS()
+	defer end()
+
+	asVisitor := client.WithTicketSource(func(ctx context.Context) (string, error) {
+		return client.TicketFromBrowserHeaders(ctx, browser)
+	})
+	who, err := asVisitor.AuthInfo(context.Background())
+	fmt.Println(who.Login(), err)
+	// Output: alice <nil>
+}
+
+func ExampleClient_WithTicket() {
+	client, browser, end := exampleDSS()
+	defer end()
+	ctx := context.Background()
+
+	ticket, err := client.TicketFromBrowserHeaders(ctx, browser)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	asVisitor, err := client.WithTicket(ticket)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	who, err := asVisitor.AuthInfo(ctx)
+	fmt.Println(who.Login(), err)
+	// Output: alice <nil>
+}
+
+func ExampleClient_As() {
+	client, _, end := exampleDSS()
+	defer end()
+
+	asAlice, err := client.As("alice")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	who, err := asAlice.AuthInfo(context.Background())
+	fmt.Println(who.Login(), err)
+
+	_, err = asAlice.As("bob")
+	fmt.Println(err)
+	// Output:
+	// alice <nil>
+	// dss: As: this client acts as a user already; use the one it was made from
+}
+
+func ExampleClient_User() {
+	client, _, end := exampleDSS()
+	defer end()
+
+	alice, err := client.User(context.Background(), "alice")
+	fmt.Println(alice.DisplayName, alice.Email, err)
+	// Output: Alice alice@example.com <nil>
+}
+
+func ExampleClient_UpdateOwnSettings() {
+	client, _, end := exampleDSS()
+	defer end()
+	ctx := context.Background()
+	asAlice, err := client.As("alice")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	err = asAlice.UpdateOwnSettings(ctx, func(s *dss.Settings) error {
+		s.SetProperty("theme", "dark")
+		s.AddSecret("database", "s3cret")
+		s.SetBasicConnectionCredential("postgres", "alice", "s3cret")
+		return nil
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	settings, err := asAlice.OwnSettings(ctx)
+	fmt.Println(settings.Properties()["theme"], settings, err)
+	// Output: dark dss.Settings[redacted] <nil>
+}
+
+func ExampleClient_Do() {
+	client, _, end := exampleDSS()
+	defer end()
+	ctx := context.Background()
+
+	var user struct{ DisplayName string }
+	err := client.Do(ctx, "GET", "/users/alice", nil, &user) // JSON
+	fmt.Println(user.DisplayName, err)
+
+	var text strings.Builder
+	err = client.Do(ctx, "GET", "/users/alice", nil, &text) // as it comes
+	fmt.Println(strings.Contains(text.String(), `"alice"`), err)
+
+	err = client.Do(ctx, "GET", "/../admin", nil, nil)
+	fmt.Println(err)
+	// Output:
+	// Alice <nil>
+	// true <nil>
+	// dss: GET /../admin: its path is refused: dot segments are not allowed
+}
+
+// Transport lets any HTTP library call DSS, here a reverse proxy.
+func ExampleClient_Transport() {
+	client, _, end := exampleDSS()
+	defer end()
+	asAlice, err := client.As("alice")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	target, _ := url.Parse(strings.TrimSuffix(strings.Fields(strings.TrimPrefix(client.String(), "dss.Client("))[0], ","))
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		Transport: asAlice.Transport(),
+	})
+	defer proxy.Close()
+
+	reply, err := http.Get(proxy.URL + "/dip/publicapi/auth/info")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer reply.Body.Close()
+	body, err := io.ReadAll(reply.Body)
+	fmt.Println(strings.Contains(string(body), `"alice"`), err)
+	http.DefaultClient.CloseIdleConnections()
+	// Output: true <nil>
+}
+
+func ExampleError() {
+	client, _, end := exampleDSS()
+	defer end()
+
+	_, err := client.User(context.Background(), "nobody")
+	var e *dss.Error
+	if errors.As(err, &e) && e.StatusCode == http.StatusNotFound {
+		fmt.Println(e.Type)
+	}
+	// Output: com.dataiku.dip.server.controllers.NotFoundException
+}
