@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -89,14 +90,33 @@ func (c *Contender) Fill(users Users, size int) error {
 		return nil
 	}
 	for range 2 {
-		var served atomic.Int64
-		h := c.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served.Add(1) }))
-		parallel(context.Background(), users.Count, func(i int) {
-			h.ServeHTTP(&discard{header: http.Header{}}, Request(c.Credential, i, size))
-		})
-		if n := served.Load(); n != int64(users.Count) {
-			return fmt.Errorf("%s served %d of %d users", c.Name, n, users.Count)
+		if err := VisitAll(c.Wrap, c.Credential, users.Count, size, func(int, *http.Request) {}); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
 		}
+	}
+	return nil
+}
+
+// VisitAll lets each user send one request, several at once, and calls seen
+// with what the handler behind wrap gets. It fails if one does not get there.
+func VisitAll(wrap func(http.Handler) http.Handler, credential Credential, users, size int, seen func(user int, r *http.Request)) error {
+	const workers = 16
+	var served atomic.Int64
+	var running sync.WaitGroup
+	for worker := range workers {
+		running.Go(func() {
+			for user := worker; user < users; user += workers {
+				h := wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+					served.Add(1)
+					seen(user, r)
+				}))
+				h.ServeHTTP(Discard(), Request(credential, user, size))
+			}
+		})
+	}
+	running.Wait()
+	if n := served.Load(); n != int64(users) {
+		return fmt.Errorf("%d of %d users were refused", int64(users)-n, users)
 	}
 	return nil
 }

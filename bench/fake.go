@@ -1,14 +1,13 @@
 package bench
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"log"
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"sync"
+	"time"
 
 	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/dsstest"
@@ -68,27 +67,24 @@ func (d *DSS) Close() {
 	_ = d.server.Close()
 }
 
-// LimitTo lets the DSS work on at most n calls at once; others wait, as they
-// do for a real server's threads.
-func (d *DSS) LimitTo(n int) {
-	places := make(chan struct{}, n)
+// WorkAs lets the DSS take some time for each lookup, and work on at most so
+// many at once; others wait, as they do for a real server's threads.
+func (d *DSS) WorkAs(threads int, latency time.Duration) {
+	places := make(chan struct{}, threads)
 	d.Intercept(lookupPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		places <- struct{}{}
-		defer func() { <-places }()
+		select {
+		case places <- struct{}{}:
+			defer func() { <-places }()
+		case <-r.Context().Done():
+			return
+		}
+		time.Sleep(latency)
 		next.ServeHTTP(w, r)
 	})
 }
 
-// parallel calls do for 0 to count-1, from a few goroutines.
-func parallel(ctx context.Context, count int, do func(i int)) {
-	const workers = 16
-	var running sync.WaitGroup
-	for worker := range workers {
-		running.Go(func() {
-			for i := worker; i < count && ctx.Err() == nil; i += workers {
-				do(i)
-			}
-		})
-	}
-	running.Wait()
+// Hang lets the DSS answer no lookup any more.
+func (d *DSS) Hang() {
+	d.Intercept(lookupPath, -1, nil)
+	d.Intercept(lookupPath, -1, dsstest.Hang)
 }

@@ -93,7 +93,9 @@ func (k *worker) run(wrap func(http.Handler) http.Handler, t *Traffic, at int, d
 	}
 }
 
-// discard is a response that goes nowhere.
+// Discard returns a response that goes nowhere.
+func Discard() http.ResponseWriter { return &discard{header: http.Header{}} }
+
 type discard struct{ header http.Header }
 
 func (d *discard) Header() http.Header         { return d.header }

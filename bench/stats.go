@@ -51,6 +51,7 @@ type Target struct {
 	Reached float64
 	AtMost  bool // otherwise at least
 	Bound   float64
+	Stretch bool // good to reach, and no failure to miss
 }
 
 // Met reports whether the target was reached.
@@ -78,7 +79,7 @@ func PrintTargets(targets []Target) bool {
 	fmt.Print("\n| # | target | bound | reached | |\n| --- | --- | --- | --- | --- |\n")
 	for _, t := range targets {
 		fmt.Println(t)
-		met = met && t.Met()
+		met = met && (t.Met() || t.Stretch)
 	}
 	return met
 }
