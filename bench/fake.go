@@ -14,8 +14,10 @@ import (
 )
 
 const (
+	// APIKey is an administrator's key of each [DSS].
+	APIKey = "dkuaps-bench"
+
 	sessionCookie = "dss_session_BENCH001"
-	apiKey        = "dkuaps-bench"
 	lookupPath    = "/auth/info-from-browser-headers"
 )
 
@@ -44,12 +46,12 @@ func StartDSS(count int) (*DSS, error) {
 		return nil, err
 	}
 	d := &DSS{DSS: dsstest.New(), URL: "http://" + listener.Addr().String()}
-	d.AddAPIKey(apiKey, "")
+	d.AddAPIKey(APIKey, "")
 	for user := range count {
 		d.AddUser(dsstest.User{Login: Login(user), Groups: []string{"readers", "analysts", fmt.Sprintf("team%03d", user%1000)}})
 		d.AddSession(sessionCookie, sessionValue(user), Login(user))
 	}
-	d.Client, err = dss.New(dss.Config{URL: d.URL, APIKey: apiKey})
+	d.Client, err = dss.New(dss.Config{URL: d.URL, APIKey: APIKey})
 	if err != nil {
 		return nil, err
 	}

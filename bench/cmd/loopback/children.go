@@ -1,0 +1,139 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/bench"
+	"github.com/dssauth/dssauth/dss"
+)
+
+// children are the processes of the comparison: DSS, and the application.
+type children struct {
+	dss, process *exec.Cmd
+	app          apps
+	ends         []io.Closer
+}
+
+// apps are the addresses of the application's servers.
+type apps struct{ Empty, Ours, Uncached string }
+
+func startChildren(connections int) (c *children, err error) {
+	c = &children{}
+	var url string
+	if c.dss, err = c.start(&url, "-role", "dss", "-connections", strconv.Itoa(connections)); err != nil {
+		return nil, err
+	}
+	if c.process, err = c.start(&c.app, "-role", "app", "-address", url); err != nil {
+		c.stop()
+		return nil, err
+	}
+	return c, nil
+}
+
+// start runs this program in another role, and reads what it says first. It
+// ends when its standard input does.
+func (c *children) start(says any, args ...string) (*exec.Cmd, error) {
+	cmd, err := self(args...)
+	if err != nil {
+		return nil, err
+	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	c.ends = append(c.ends, in)
+	if err := json.NewDecoder(out).Decode(says); err != nil {
+		return nil, fmt.Errorf("a child process did not start: %w", err)
+	}
+	return cmd, nil
+}
+
+func self(args ...string) (*exec.Cmd, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Stderr = os.Stderr
+	return cmd, nil
+}
+
+func (c *children) stop() {
+	for _, in := range c.ends {
+		_ = in.Close()
+	}
+	for _, cmd := range []*exec.Cmd{c.process, c.dss} {
+		if cmd != nil {
+			_ = cmd.Wait()
+		}
+	}
+}
+
+// announce tells the parent something, and returns when the parent is done.
+func announce(v any) error {
+	if err := json.NewEncoder(os.Stdout).Encode(v); err != nil {
+		return err
+	}
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+func serveDSS(users int) error {
+	d, err := bench.StartDSS(users)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return announce(d.URL)
+}
+
+// serveApps serves the same empty handler three times.
+func serveApps(dssURL string) error {
+	client, err := dss.New(dss.Config{URL: dssURL, APIKey: bench.APIKey})
+	if err != nil {
+		return err
+	}
+	cached, err := dssauth.New(dssauth.Config{Client: client})
+	if err != nil {
+		return err
+	}
+	each, err := dssauth.New(dssauth.Config{Client: client, TTL: -1})
+	if err != nil {
+		return err
+	}
+	nothing := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	var a apps
+	for _, s := range []struct {
+		address *string
+		handler http.Handler
+	}{
+		{&a.Empty, nothing},
+		{&a.Ours, cached.Handler(nothing)},
+		{&a.Uncached, each.Handler(nothing)},
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		*s.address = listener.Addr().String()
+		server := &http.Server{Handler: s.handler, ReadHeaderTimeout: time.Minute}
+		go func() { _ = server.Serve(listener) }()
+	}
+	return announce(a)
+}
