@@ -197,9 +197,6 @@ func (c *Config) setDefaults() {
 	orDefault(&c.MaxEntries, 10_000)
 	orDefault(&c.MaxEntriesPerUser, 8)
 	orDefault(&c.MaxHeaderBytes, 16<<10)
-	if c.OnError == nil {
-		c.OnError = Refuse
-	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dssauth/dssauth/dss"
 )
 
 // What a request is refused for. Errors of this package wrap one of these;
@@ -26,7 +28,8 @@ var (
 )
 
 // StatusCode returns the HTTP status for an error of this package: 401, 403,
-// 400 or 431, 200 for nil, and 503 for every other error.
+// 400 or 431; 403 for a [dss.Error] by which DSS forbids something to the
+// visitor; 200 for nil, and 503 for every other error.
 func StatusCode(err error) int {
 	switch {
 	case err == nil:
@@ -41,6 +44,11 @@ func StatusCode(err error) int {
 		return http.StatusBadRequest
 	case errors.Is(err, ErrTooLarge):
 		return http.StatusRequestHeaderFieldsTooLarge
+	}
+	// What a handler's call as the visitor ended with.
+	var reply *dss.Error
+	if errors.As(err, &reply) && reply.StatusCode == http.StatusForbidden {
+		return http.StatusForbidden
 	}
 	return http.StatusServiceUnavailable
 }
@@ -89,8 +97,14 @@ var (
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	m.hookRefused(r, err)
 	m.refusalHeaders(w.Header(), err)
-	if !m.redirectToLogin(w, r, err) {
+	login := m.loginTarget(r, err)
+	switch {
+	case login != "" && !justRedirected(r):
+		redirectToLogin(w, r, login)
+	case m.onError != nil:
 		m.onError(w, r, err)
+	default:
+		writeRefusal(w, r, err, login)
 	}
 }
 
@@ -123,7 +137,10 @@ func retrySeconds(err error) int {
 // Refuse answers a request with err's status: a small page for a browser's
 // page navigation, problem details (RFC 9457) for everybody else. Neither
 // tells more than the kind of err. It is the default of [Config.OnError].
-func Refuse(w http.ResponseWriter, r *http.Request, err error) {
+func Refuse(w http.ResponseWriter, r *http.Request, err error) { writeRefusal(w, r, err, "") }
+
+// writeRefusal is Refuse with a page that leads to sign in, if login is given.
+func writeRefusal(w http.ResponseWriter, r *http.Request, err error, login string) {
 	if err == nil { // no reason to refuse, and none to admit
 		err = ErrUnavailable
 	}
@@ -140,7 +157,7 @@ func Refuse(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'")
 		w.WriteHeader(status)
-		_ = refusalPage.Execute(w, text)
+		_ = refusalPage.Execute(w, refusalPageData{text, login})
 		return
 	}
 	h.Set("Content-Type", "application/problem+json")
@@ -153,19 +170,24 @@ func Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	}{"about:blank", http.StatusText(status), status, text.Detail})
 }
 
-type refusalText struct{ Title, Detail, Action string }
+type refusalText struct{ Title, Detail string }
+
+type refusalPageData struct {
+	refusalText
+	Login string
+}
 
 var refusalTexts = map[int]refusalText{
 	http.StatusUnauthorized: {"You are not signed in",
-		"Sign in to Dataiku DSS in this browser, then try again.", "Try again"},
+		"Sign in to Dataiku DSS in this browser, then try again."},
 	http.StatusForbidden: {"You may not open this",
-		"You are signed in to Dataiku DSS, but your groups do not give access here. Ask the owner of this application for access.", "Try again"},
+		"You are signed in to Dataiku DSS, but your groups do not give access here. Ask the owner of this application for access."},
 	http.StatusServiceUnavailable: {"We cannot check who you are right now",
-		"Dataiku DSS did not answer. Nothing is wrong with your account. Try again in a moment.", "Try again"},
+		"Dataiku DSS did not answer. Nothing is wrong with your account. Try again in a moment."},
 	http.StatusBadRequest: {"Your browser sent something unreadable",
-		"The credentials in this request are malformed. Delete this site's cookies, sign in to Dataiku DSS and try again.", "Try again"},
+		"The credentials in this request are malformed. Delete this site's cookies, sign in to Dataiku DSS and try again."},
 	http.StatusRequestHeaderFieldsTooLarge: {"Your browser sent too much",
-		"The cookies and credentials in this request are too large. Delete this site's cookies, sign in to Dataiku DSS and try again.", "Try again"},
+		"The cookies and credentials in this request are too large. Delete this site's cookies, sign in to Dataiku DSS and try again."},
 }
 
 var refusalPage = template.Must(template.New("").Parse(`<!doctype html>
@@ -187,7 +209,7 @@ a { color: inherit }
 <main>
 <h1>{{.Title}}</h1>
 <p>{{.Detail}}</p>
-<a href="">{{.Action}}</a>
+{{with .Login}}<a href="{{.}}">Sign in</a> · {{end}}<a href="">Try again</a>
 </main>
 </body>
 </html>

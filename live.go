@@ -20,7 +20,8 @@ const minEvery = 100 * time.Millisecond
 // the same credentials. After each answer still is called with the identity,
 // or with the error that stands in its way, and a non-nil result ends the
 // context with that cause. A nil still ends it on [ErrUnauthenticated], and
-// waits an outage out. Another login ends it in any case.
+// waits an outage out. Another login, and [Middleware.Close], end it in any
+// case.
 func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration, still func(Identity, error) error) (context.Context, context.CancelFunc) {
 	ctx, end := context.WithCancelCause(r.Context())
 	v, ok := m.attached(r.Context())

@@ -16,26 +16,28 @@ const (
 	maxBack = 2048
 )
 
-// redirectToLogin sends a signed-out browser's page navigation to LoginURL,
-// and reports whether it did. It does so once in redirectPause seconds: where
-// signing in does not help, the second refusal must be seen, not looped over.
-func (m *Middleware) redirectToLogin(w http.ResponseWriter, r *http.Request, err error) bool {
+// loginTarget returns where the sender of r can sign in, or "" where that is
+// no answer to err: only a person's page navigation can be sent elsewhere.
+func (m *Middleware) loginTarget(r *http.Request, err error) string {
 	if m.loginURL == nil || StatusCode(err) != http.StatusUnauthorized || r.Method != http.MethodGet || !isNavigation(r) {
-		return false
+		return ""
 	}
-	if _, err := r.Cookie(redirectCookie); err == nil {
-		return false
-	}
-	target := m.loginURL(r, localPath(r))
-	if target == "" {
-		return false
-	}
+	return m.loginURL(r, localPath(r))
+}
+
+// redirectToLogin sends a browser to sign in, and marks it. Where signing in
+// does not help, the next refusal must be seen, not looped over.
+func redirectToLogin(w http.ResponseWriter, r *http.Request, target string) {
 	http.SetCookie(w, &http.Cookie{
 		Name: redirectCookie, Value: "1", Path: "/", MaxAge: redirectPause,
 		HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode,
 	})
 	http.Redirect(w, r, target, http.StatusFound)
-	return true
+}
+
+func justRedirected(r *http.Request) bool {
+	_, err := r.Cookie(redirectCookie)
+	return err == nil
 }
 
 // localPath returns r's path and query in a form that no browser and no

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -245,7 +246,7 @@ func (d *dssResolver) logBreaker() {
 func withoutMessage(err error) string {
 	var reply *dss.Error
 	if errors.As(err, &reply) {
-		return fmt.Sprintf("DSS answered with status %d %s", reply.StatusCode, reply.Type)
+		return strings.TrimSpace(fmt.Sprintf("DSS answered with status %d %s", reply.StatusCode, reply.Type))
 	}
 	return err.Error()
 }
