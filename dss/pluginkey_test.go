@@ -121,7 +121,7 @@ func FuzzPluginKey(f *testing.F) {
 		f.Add(seed, seed)
 	}
 	f.Fuzz(func(t *testing.T, one, two string) {
-		if !utf8.ValidString(one + two) {
+		if !utf8.ValidString(one) || !utf8.ValidString(two) {
 			return // refused before
 		}
 		require.Equal(t, pythonKey(one, two, "", "x"), dss.PluginKey(one, two, "", "x"))

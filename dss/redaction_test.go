@@ -74,7 +74,7 @@ func TestNothingPrintsACredential(t *testing.T) {
 
 	for name, v := range map[string]any{
 		"a config":                 cfg,
-		"a pointer to it":          &cfg,
+		"a pointer to a config":    &cfg,
 		"a config in a struct":     struct{ Config dss.Config }{cfg},
 		"a config with a ticket":   withTicket,
 		"a client":                 own,
