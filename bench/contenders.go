@@ -125,15 +125,17 @@ type floorKey struct{}
 
 var anybody = &dssauth.Identity{Login: "somebody"}
 
-// newFloor does nothing but context.WithValue and r.WithContext.
+// FloorHandler does nothing but context.WithValue and r.WithContext.
+func FloorHandler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), floorKey{}, anybody)))
+	})
+}
+
 func newFloor() *Contender {
 	return &Contender{
 		Name: Floor, Credential: Session,
-		Wrap: func(next http.Handler) http.Handler {
-			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), floorKey{}, anybody)))
-			})
-		},
+		Wrap:  FloorHandler,
 		Login: func(ctx context.Context) string { return ctx.Value(floorKey{}).(*dssauth.Identity).Login },
 	}
 }

@@ -29,7 +29,7 @@ func Measure(wrap func(http.Handler) http.Handler, t *Traffic, cores int, d time
 
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	cpu := cpuTime()
+	cpu := CPUTime()
 	workers := make([]worker, cores)
 	var running sync.WaitGroup
 	for i := range workers {
@@ -38,7 +38,7 @@ func Measure(wrap func(http.Handler) http.Handler, t *Traffic, cores int, d time
 		})
 	}
 	running.Wait()
-	cpu = cpuTime() - cpu
+	cpu = CPUTime() - cpu
 	runtime.ReadMemStats(&after)
 
 	r := Result{CPU: cpu / time.Duration(cores), Allocs: after.Mallocs - before.Mallocs, Bytes: after.TotalAlloc - before.TotalAlloc}
@@ -53,8 +53,8 @@ func Measure(wrap func(http.Handler) http.Handler, t *Traffic, cores int, d time
 	return r
 }
 
-// cpuTime is what the process has used of all cores.
-func cpuTime() time.Duration {
+// CPUTime is what the process has used of all cores.
+func CPUTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		panic(err) // of this process, it does not

@@ -18,13 +18,13 @@ type Credential func(user int) string
 // Login is the login of a user.
 func Login(user int) string { return fmt.Sprintf("user%07d", user) }
 
-// cookieHeader returns a Cookie header of exactly size bytes with the
+// CookieHeader returns a Cookie header of exactly size bytes with the user's
 // credential in it, and, where they fit, eight cookies: the credential, two of
 // an analytics service, and five of applications, of which the last is as long
 // as it must be. Everything but the short settings differs between users.
-func cookieHeader(credential string, user, size int) string {
-	cookies := []string{credential}
-	rest := size - len(credential) - len("; prefs=x")
+func CookieHeader(credential Credential, user, size int) string {
+	cookies := []string{credential(user)}
+	rest := size - len(cookies[0]) - len("; prefs=x")
 	for _, c := range []string{
 		fmt.Sprintf("_ga=GA1.2.%010d.1700000000", user),
 		fmt.Sprintf("_gid=GA1.2.%010d.1700000001", user),
@@ -38,7 +38,7 @@ func cookieHeader(credential string, user, size int) string {
 	}
 	header := strings.Join(cookies, "; ") + "; prefs="
 	if len(header) >= size {
-		panic(fmt.Sprintf("bench: a credential of %d bytes does not fit into a header of %d", len(credential), size))
+		panic(fmt.Sprintf("bench: a credential of %d bytes does not fit into a header of %d", len(cookies[0]), size))
 	}
 	missing := size - len(header)
 	start := user * 31 % (len(filler) / 2)
@@ -70,7 +70,7 @@ func Request(credential Credential, user, size int) *http.Request {
 			"Accept-Encoding": browserEncoding,
 			"Accept-Language": browserLanguage,
 			"User-Agent":      browserAgent,
-			"Cookie":          {cookieHeader(credential(user), user, size)},
+			"Cookie":          {CookieHeader(credential, user, size)},
 		},
 	}
 }
