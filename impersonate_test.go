@@ -666,6 +666,14 @@ var withOwnTransports = []attempt{
 	}, config: ownHTTPClient(func(s *situation) *http.Client {
 		return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	})},
+	{name: "the application has an administrator's ticket in place of a key", want: asVisitor, try: func(s *situation) error {
+		return s.visit(listProjects)
+	}, config: func(s *situation, c *dssauth.Config) {
+		var err error
+		c.Client, err = dss.New(dss.Config{URL: s.front.URL, Ticket: "canary-of-admin"})
+		require.NoError(s, err)
+		s.Cleanup(c.Client.CloseIdleConnections)
+	}},
 	{name: "the application brings a transport that sends everything twice", want: asVisitor, try: func(s *situation) error {
 		return s.visit(listProjects)
 	}, config: ownHTTPClient(func(s *situation) *http.Client {
