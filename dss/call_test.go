@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -201,6 +202,34 @@ func TestRepliesThatBreakOff(t *testing.T) {
 				require.Error(t, err, method)
 				assert.Equal(t, int32(1), connections.Load(), "%s is sent once", method)
 			}
+		})
+	}
+}
+
+// What net/http tells of an attempt decides whether there is another one.
+func TestAReadIsNotTriedAgain(t *testing.T) {
+	for name, row := range map[string]struct {
+		tell func(*httptrace.ClientTrace)
+		err  error
+		sent int
+	}{
+		"after a byte of the reply":        {func(t *httptrace.ClientTrace) { t.GotFirstResponseByte() }, syscall.ECONNRESET, 1},
+		"where net/http did so":            {func(t *httptrace.ClientTrace) { t.GotConn(httptrace.GotConnInfo{}); t.GotConn(httptrace.GotConnInfo{}) }, io.EOF, 1},
+		"after another error":              {func(*httptrace.ClientTrace) {}, syscall.ECONNREFUSED, 1},
+		"but for a reset before the reply": {func(t *httptrace.ClientTrace) { t.GotConn(httptrace.GotConnInfo{}) }, syscall.ECONNRESET, 2},
+		"but for a broken pipe":            {func(*httptrace.ClientTrace) {}, syscall.EPIPE, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sent := 0
+			c := fakeClient(t, func(req *http.Request) (*http.Response, error) {
+				if sent++; sent == 1 {
+					row.tell(httptrace.ContextClientTrace(req.Context()))
+				}
+				return nil, row.err
+			})
+			_, err := c.AuthInfo(t.Context())
+			assert.ErrorIs(t, err, row.err)
+			assert.Equal(t, row.sent, sent)
 		})
 	}
 }

@@ -45,10 +45,10 @@ func (r *reader) secretElements() {
 	}
 }
 
-// value returns a member of the document, or nil where it is absent or null.
+// value returns a member of the document, or nil where it is absent.
 func (d *document) value(name string) json.RawMessage {
 	for _, m := range d.members {
-		if m.name == name && !isNull(m.value) {
+		if m.name == name {
 			return m.value
 		}
 	}
@@ -57,7 +57,7 @@ func (d *document) value(name string) json.RawMessage {
 
 // section returns the members of an object in the document.
 func (d *document) section(name string) []member {
-	members, _ := parseObject(d.value(name)) // sound since parseDocument
+	members, _ := parseObject(d.value(name)) // sound since parseDocument, or null
 	return members
 }
 
@@ -87,7 +87,7 @@ func (d *document) remove(section, name string) {
 }
 
 func (d *document) secrets() []json.RawMessage {
-	elements, _ := parseArray(d.value(memberSecrets)) // sound since parseDocument
+	elements, _ := parseArray(d.value(memberSecrets)) // sound since parseDocument, or null
 	return elements
 }
 

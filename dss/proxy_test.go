@@ -33,18 +33,22 @@ func TestProxyFromTheEnvironmentIsForHTTPSOnly(t *testing.T) {
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	require.NoError(t, err)
 
-	ask := func(url string) string {
+	ask := func(env ...string) string {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), helper+"=1", "DKU_DSS_URL="+url, "DKU_API_KEY="+testKey,
-			"HTTP_PROXY="+proxy.URL, "HTTPS_PROXY="+proxy.URL, "http_proxy="+proxy.URL, "https_proxy="+proxy.URL, "NO_PROXY=", "no_proxy=")
+		cmd.Env = append(append(os.Environ(), helper+"=1", "NO_PROXY=", "no_proxy="), env...)
+		for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
+			cmd.Env = append(cmd.Env, name+"="+proxy.URL)
+		}
 		out, err := cmd.Output()
 		require.NoError(t, err)
 		return strings.TrimSpace(string(out))
 	}
 
-	assert.Equal(t, "<nil>", ask("http://0.0.0.0:"+port))
-	assert.Empty(t, proxy.requests(), "a proxy reads plain http along")
+	assert.Equal(t, "<nil>", ask("DKU_DSS_URL=http://0.0.0.0:"+port, "DKU_API_KEY="+testKey))
+	assert.Contains(t, ask("DKU_API_TICKET=t", "DKU_BACKEND_PROTOCOL=https", "DKU_BACKEND_HOST=0.0.0.0", "DKU_BACKEND_PORT="+port),
+		"TLS handshake", "inside DSS no proxy is in between")
+	assert.Empty(t, proxy.requests(), "calls that a proxy reads along")
 
-	assert.Contains(t, ask("https://0.0.0.0:"+port), "Bad Gateway")
+	assert.Contains(t, ask("DKU_DSS_URL=https://0.0.0.0:"+port, "DKU_API_KEY="+testKey), "Bad Gateway")
 	assert.Equal(t, "CONNECT", proxy.last(t).Method)
 }
