@@ -62,6 +62,13 @@ func TestARenewalOfAnAnswerThatWasReplacedSinceIsNone(t *testing.T) {
 	})
 }
 
+func TestTheWallClockEndsNoAnswer(t *testing.T) {
+	m, _ := newCounted(t)
+	// Go measures by the monotonic clock where the earlier time has it. All
+	// times that are kept are differences to this one.
+	assert.Contains(t, m.base.String(), " m=")
+}
+
 func TestForgottenLoginsAreNotKeptForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _ := newCounted(t)
