@@ -136,7 +136,8 @@ func retrySeconds(err error) int {
 
 // Refuse answers a request with err's status: a small page for a browser's
 // page navigation, problem details (RFC 9457) for everybody else. Neither
-// tells more than the kind of err. It is the default of [Config.OnError].
+// tells more than the kind of err. It is the default of [Config.OnError]. The
+// request is read to tell a browser's navigation; nil is none.
 func Refuse(w http.ResponseWriter, r *http.Request, err error) { writeRefusal(w, r, err, "") }
 
 // writeRefusal is Refuse with a page that leads to sign in, if login is given.
@@ -218,7 +219,7 @@ a { color: inherit }
 // isNavigation reports whether a person's browser asked for a page, rather
 // than a script or a program for data.
 func isNavigation(r *http.Request) bool {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Upgrade") != "" {
+	if r == nil || r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Upgrade") != "" {
 		return false
 	}
 	if r.Header.Get("X-Requested-With") != "" || !strings.Contains(r.Header.Get("Accept"), "text/html") {

@@ -162,7 +162,8 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 
 // Authenticate returns r with its visitor's identity attached, for frameworks
 // whose middleware is not made of [http.Handler]. On an error, which wraps one
-// of this package's, the request must not be handled: answer it with [Refuse].
+// of this package's, it returns nil, and r must not be handled: answer it with
+// [Refuse].
 func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
 	e, err := m.identify(r)
 	if err != nil {
