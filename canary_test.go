@@ -375,6 +375,24 @@ func TestNothingPrintsACanary(t *testing.T) {
 	}
 }
 
+// What DSS writes may hold anything, other visitors' data included: it may be
+// in an error, which an application asks for, but is never logged.
+func TestLogsQuoteNothingThatDSSWrote(t *testing.T) {
+	fake := dsstest.NewServer(t)
+	for _, status := range []int{400, 401, 403, 404, 429, 500, 502, 503} {
+		var log logBook
+		m := newAuth(t, dssauth.Config{Client: fake.Client(), Logger: log.logger(), UserDetails: true})
+		for _, body := range []string{`{"errorType": "x", "message": "c4n4ry"}`, "<p>c4n4ry</p>"} {
+			fake.Intercept("", 0, nil)
+			fake.Intercept("", -1, dsstest.Respond(status, body))
+			assert.Equal(t, 503, serve(m.Handler(unreachable(t)), fromAnn()).Code)
+		}
+		require.NoError(t, m.Close())
+		assert.NotEmpty(t, log.with("level="), "%d: nothing was logged", status)
+		assert.Empty(t, log.with("c4n4ry"), "%d", status)
+	}
+}
+
 // A net with holes would catch no canary.
 func TestCanariesWouldBeCaught(t *testing.T) {
 	p := new(printed)

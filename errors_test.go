@@ -110,6 +110,14 @@ func TestRefusalOfNothingIsAnOutage(t *testing.T) {
 	assert.Equal(t, "1", w.Header().Get("Retry-After"))
 }
 
+// The request that Authenticate returns with an error is nil, and easily passed on.
+func TestRefusalWithoutARequest(t *testing.T) {
+	w := httptest.NewRecorder()
+	dssauth.Refuse(w, nil, dssauth.ErrUnauthenticated)
+	assert.Equal(t, 401, w.Code)
+	assert.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
+}
+
 func TestRefusalDropsHeadersOfAnotherBody(t *testing.T) {
 	w := httptest.NewRecorder()
 	w.Header().Set("Content-Length", "5")
