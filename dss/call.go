@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// defaultTimeout ends calls whose context has no deadline.
+// defaultTimeout ends calls for which nobody said how long they may take.
 const defaultTimeout = 30 * time.Second
 
 const (
@@ -79,7 +79,10 @@ func (c *Client) call(ctx context.Context, k call) ([]byte, error) {
 	}
 	defer reply.Body.Close()
 	if reply.StatusCode < 200 || reply.StatusCode > 299 {
-		body, _ := io.ReadAll(io.LimitReader(reply.Body, maxErrorBytes))
+		var body []byte
+		if reply.StatusCode >= 200 { // else it is the connection, and has no end
+			body, _ = io.ReadAll(io.LimitReader(reply.Body, maxErrorBytes))
+		}
 		return nil, newError(reply, body, func(text string) string { return redactAll(used.redact(text), k.hidden) })
 	}
 	return k.receive(reply.Body)
@@ -89,7 +92,7 @@ func (k call) receive(body io.ReadCloser) ([]byte, error) {
 	switch {
 	case k.to != nil:
 		if _, err := io.Copy(k.to, body); err != nil {
-			return nil, k.errorf("passing on the reply: %w", err)
+			return nil, k.errorf("passing on the reply: %w", cleanError{err})
 		}
 		return nil, nil
 	case k.limit == 0:
@@ -112,7 +115,7 @@ func (c *Client) deadline(ctx context.Context, stream bool) (context.Context, co
 		return nil, func() {} // refused by http.NewRequestWithContext
 	}
 	limit := c.dss.timeout
-	if _, ok := ctx.Deadline(); !ok && !stream && (limit == 0 || limit > defaultTimeout) {
+	if _, ok := ctx.Deadline(); !ok && !stream && limit == 0 {
 		limit = defaultTimeout
 	}
 	if limit == 0 {
@@ -135,7 +138,8 @@ func (c *Client) sendTwice(req *http.Request, read bool) (*http.Response, *crede
 		GotFirstResponseByte: func() { answered.Store(true) },
 	}))
 	reply, used, err := c.roundTrip(traced)
-	if err == nil || !isReset(err) || answered.Load() || connections.Load() > 1 {
+	// Without credentials nothing was sent: it is their source that failed.
+	if err == nil || used == nil || !isReset(err) || answered.Load() || connections.Load() > 1 {
 		return reply, used, err
 	}
 	body, ok := rewound(req)

@@ -62,7 +62,7 @@ func TestCallsEnd(t *testing.T) {
 		"after the HTTP client's timeout":                   {http.Client{Timeout: 2 * time.Second}, 0, 2 * time.Second},
 		"after the HTTP client's timeout if that is sooner": {http.Client{Timeout: 2 * time.Second}, time.Hour, 2 * time.Second},
 		"at their deadline if that is sooner":               {http.Client{Timeout: time.Hour}, time.Second, time.Second},
-		"after 30 seconds if the HTTP client says an hour":  {http.Client{Timeout: time.Hour}, 0, 30 * time.Second},
+		"after the HTTP client's timeout if that is later":  {http.Client{Timeout: time.Hour}, 0, time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -382,6 +382,19 @@ func TestAReplyThatDripsEndsAtTheDeadline(t *testing.T) {
 			assert.Equal(t, 30*time.Second, time.Since(start))
 		})
 	}
+}
+
+// A connection that became another protocol's has no end to read to.
+func TestASwitchOfProtocolsThatNobodyAskedFor(t *testing.T) {
+	done := make(chan struct{})
+	url, _ := rawDSS(t, func(conn net.Conn) {
+		readRequest(conn)
+		io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+		<-done
+	})
+	defer close(done)
+	err := newClient(t, url).Do(t.Context(), "GET", "/x", nil, io.Discard)
+	assert.EqualError(t, err, "dss: 101 Switching Protocols")
 }
 
 func TestATransportThatIsWrong(t *testing.T) {

@@ -308,6 +308,15 @@ func TestASourceThatFailsLaterSendsNothingMore(t *testing.T) {
 	assert.Equal(t, []string{"one", "one"}, d.tickets(t))
 }
 
+func TestASourceThatFailedIsNotAskedAgainByTheSameCall(t *testing.T) {
+	asked := 0
+	c := fakeClient(t, func(*http.Request) (*http.Response, error) { return reply(200, aliceInfo), nil }).
+		WithTicketSource(func(context.Context) (string, error) { asked++; return "", io.EOF })
+	_, err := c.AuthInfo(t.Context())
+	assert.ErrorIs(t, err, io.EOF)
+	assert.Equal(t, 1, asked)
+}
+
 func TestCallsAtTheSameTimeShareATicket(t *testing.T) {
 	d := newTicketDSS(t, "two")
 	var asked atomic.Int32

@@ -21,8 +21,9 @@ import (
 //
 // With a reader or a writer a call takes as long as its context lets it, and an
 // [io.Writer] gets as much as DSS sends. Other calls end after 30 seconds where
-// the context has no deadline. GET and HEAD are tried once more when DSS drops
-// the connection before it answers; other methods never are.
+// neither the context nor Config.HTTPClient has a limit. GET and HEAD are tried
+// once more when DSS drops the connection before it answers; other methods never
+// are.
 //
 // A reply outside 2xx is an [*Error], of which an [io.Writer] gets nothing.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {

@@ -30,9 +30,9 @@
 // login page, is an error that wraps [ErrUnexpectedReply]. Everything else
 // comes from the network or the context.
 //
-// Replies are bounded, and calls end after 30 seconds where their context has
-// no deadline of its own. Reads are tried once more when DSS drops the
-// connection before it answers; writes never are.
+// Replies are bounded, and calls end after 30 seconds where neither their
+// context nor Config.HTTPClient says how long they may take. Reads are tried
+// once more when DSS drops the connection before it answers; writes never are.
 //
 // # Credentials in print
 //

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -101,13 +102,8 @@ type reader struct {
 func newReader(members []member, names ...string) *reader {
 	r := &reader{values: make(map[string]json.RawMessage, len(names))}
 	for _, m := range members {
-		for _, name := range names {
-			if m.name == name {
-				r.values[name] = m.value
-				break
-			}
-		}
-		if _, known := r.values[m.name]; known {
+		if slices.Contains(names, m.name) {
+			r.values[m.name] = m.value
 			continue
 		}
 		for _, name := range names {
