@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -211,32 +210,36 @@ func ExampleClient_Do() {
 	// dss: GET /../admin: its path is refused: dot segments are not allowed
 }
 
-// Transport lets any HTTP library call DSS, here a reverse proxy.
+// Transport lets any HTTP library call DSS, here a reverse proxy: whoever its
+// caller says to be, DSS sees alice.
 func ExampleClient_Transport() {
-	client, _, end := exampleDSS()
-	defer end()
+	fake := dsstest.New()
+	fake.AddUser(dsstest.User{Login: "alice"})
+	fake.AddAPIKey("dkuaps-example", "")
+	server := httptest.NewServer(fake)
+	defer server.Close()
+	client, err := dss.New(dss.Config{URL: server.URL, APIKey: "dkuaps-example"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.CloseIdleConnections()
 	asAlice, err := client.As("alice")
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	target, _ := url.Parse(strings.TrimSuffix(strings.Fields(strings.TrimPrefix(client.String(), "dss.Client("))[0], ","))
-	proxy := httptest.NewServer(&httputil.ReverseProxy{
+
+	target, _ := url.Parse(server.URL)
+	proxy := &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		Transport: asAlice.Transport(),
-	})
-	defer proxy.Close()
-
-	reply, err := http.Get(proxy.URL + "/dip/publicapi/auth/info")
-	if err != nil {
-		fmt.Println(err)
-		return
 	}
-	defer reply.Body.Close()
-	body, err := io.ReadAll(reply.Body)
-	fmt.Println(strings.Contains(string(body), `"alice"`), err)
-	http.DefaultClient.CloseIdleConnections()
-	// Output: true <nil>
+	request := httptest.NewRequest("GET", "/dip/publicapi/auth/info", nil)
+	request.Header.Set("X-DKU-ProxyUser", "admin")
+	proxy.ServeHTTP(httptest.NewRecorder(), request)
+	fmt.Println(fake.LastCaller())
+	// Output: alice
 }
 
 func ExampleError() {
