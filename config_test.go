@@ -149,6 +149,20 @@ func TestDefaults(t *testing.T) {
 	})
 }
 
+func TestLogsGoToTheDefaultLogger(t *testing.T) {
+	var log logBook
+	before := slog.Default()
+	slog.SetDefault(log.logger())
+	defer slog.SetDefault(before)
+	m, err := dssauth.New(dssauth.Config{Resolver: resolveFunc(func(context.Context, http.Header) (dssauth.Identity, error) {
+		return dssauth.Identity{}, errBroken
+	})})
+	require.NoError(t, err)
+	serve(m.Handler(unreachable(t)), fromAnn())
+	require.NoError(t, m.Close())
+	assert.Len(t, log.with("level=WARN"), 1)
+}
+
 func TestEntriesAreBoundedByDefault(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: resolveFunc(func(_ context.Context, h http.Header) (dssauth.Identity, error) {
 		login, _, _ := strings.Cut(strings.TrimPrefix(h.Get("Cookie"), "session="), "-")
