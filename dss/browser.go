@@ -119,10 +119,8 @@ func headerDictionary(h http.Header) (map[string]string, error) {
 
 // credentialsIn returns what must not be shown of a browser's headers.
 func credentialsIn(headers map[string]string) []string {
-	var hidden []string
-	for _, name := range []string{"Cookie", "Authorization"} {
-		hidden = append(hidden, headers[name])
-	}
+	// All of them: which ones identify a visitor is up to the caller.
+	hidden := slices.Collect(maps.Values(headers))
 	for pair := range strings.SplitSeq(headers["Cookie"], ";") {
 		_, value, _ := strings.Cut(pair, "=")
 		hidden = append(hidden, strings.TrimSpace(value))

@@ -2,7 +2,10 @@ package dss_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -169,4 +172,22 @@ func keyOf(h http.Header) string {
 		return name
 	}
 	return ""
+}
+
+// DSS can quote what it was sent, and any header may hold a credential.
+func TestNoErrorQuotesTheBrowser(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent, _ := io.ReadAll(r.Body)
+		w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprintf(w, "cannot read %s", sent)
+	}))
+	t.Cleanup(server.Close)
+	client, err := dss.New(dss.Config{URL: server.URL, APIKey: "key"})
+	require.NoError(t, err)
+	t.Cleanup(client.CloseIdleConnections)
+	for _, name := range []string{"Cookie", "Authorization", "X-Sso-Session"} {
+		_, err := client.AuthInfoFromBrowserHeaders(t.Context(), http.Header{name: {"token=canary-5d41402a"}})
+		assert.ErrorContains(t, err, "cannot read", name)
+		assert.NotContains(t, err.Error(), "canary", name)
+	}
 }

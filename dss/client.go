@@ -26,6 +26,15 @@ type instance struct {
 	callOrigin string
 }
 
+// URL returns where this client's DSS is, without a slash at its end, to build
+// requests for [Client.Transport]. The API is at /dip/publicapi below it.
+func (c *Client) URL() string {
+	if c.check() != nil {
+		return ""
+	}
+	return c.dss.base.String()
+}
+
 // String tells the URL of DSS, the kind of credentials, and where the settings
 // came from, as in dss.Client(https://dss.example, API key, from DKU_DSS_URL).
 func (c *Client) String() string {

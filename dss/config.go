@@ -31,7 +31,8 @@ type Config struct {
 	Ticket string `json:"-"`
 
 	// HTTPClient gives the transport and the timeout to call with; its redirect
-	// policy and its cookies are not used. Nil, or one without a Transport,
+	// policy and its cookies are not used. The transport must leave Authorization
+	// and X-DKU headers as they are. Nil, or one without a Transport,
 	// means a transport that suits DSS: it takes at most 5 seconds to connect and
 	// 5 minutes for a reply to begin, keeps 64 idle connections, and uses a proxy
 	// named by the environment for https only. Refused together with the TLS

@@ -102,6 +102,7 @@ func TestNewTakesAURLAsPeopleWriteIt(t *testing.T) {
 		c, err := dss.New(dss.Config{URL: given, APIKey: testKey})
 		require.NoError(t, err, given)
 		assert.Equal(t, "dss.Client("+want+", API key, from Config)", c.String())
+		assert.Equal(t, want, c.URL())
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/dssauth/dssauth"
@@ -96,11 +95,11 @@ func writeJSON(w http.ResponseWriter, v any) {
 }
 
 func main() {
-	dssURL, err := url.Parse(os.Getenv("DKU_DSS_URL"))
+	client, err := dss.FromEnv()
 	if err != nil {
 		log.Fatal(err)
 	}
-	client, err := dss.New(dss.Config{URL: dssURL.String(), APIKey: os.Getenv("DKU_API_KEY")})
+	dssURL, err := url.Parse(client.URL())
 	if err != nil {
 		log.Fatal(err)
 	}
