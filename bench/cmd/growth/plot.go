@@ -5,6 +5,7 @@ import (
 	"image/color"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -27,6 +28,7 @@ func drawPlots(folder string, users, sizes []point) error {
 	if err != nil {
 		return err
 	}
+	left.X.Scale = plot.LogScale{}
 	right, err := newPlot("bytes of cookies (one user)", sizes)
 	if err != nil {
 		return err
@@ -64,8 +66,8 @@ func newPlot(axis string, points []point) (*plot.Plot, error) {
 	p := plot.New()
 	p.X.Label.Text = axis
 	p.Y.Label.Text = "CPU ns per request"
-	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, ticks(points)
-	p.Y.Min = 0
+	p.X.Tick.Marker = ticks(points)
+	p.Y.Tick.Marker = plot.TickerFunc(wholeNumbers)
 	p.Legend.Top, p.Legend.Left = true, true
 	p.Add(plotter.NewGrid())
 	for _, series := range []struct {
@@ -93,7 +95,7 @@ func newPlot(axis string, points []point) (*plot.Plot, error) {
 	return p, nil
 }
 
-// ticks marks the measured places.
+// ticks marks the measured places, as far as their labels do not overlap.
 func ticks(points []point) plot.ConstantTicks {
 	var marks plot.ConstantTicks
 	for _, p := range points {
@@ -104,9 +106,21 @@ func ticks(points []point) plot.ConstantTicks {
 		case p.at >= 1000 && p.at%1000 == 0:
 			label = fmt.Sprintf("%dk", p.at/1000)
 		case p.at >= 1024 && p.at%1024 == 0:
-			label = fmt.Sprintf("%dKi", p.at/1024)
+			label = fmt.Sprintf("%d Ki", p.at/1024)
+		case p.at > 100:
+			label = "" // too close to each other
 		}
 		marks = append(marks, plot.Tick{Value: float64(p.at), Label: label})
+	}
+	return marks
+}
+
+func wholeNumbers(low, high float64) []plot.Tick {
+	marks := plot.DefaultTicks{}.Ticks(low, high)
+	for i, m := range marks {
+		if m.Label != "" {
+			marks[i].Label = strconv.Itoa(int(m.Value))
+		}
 	}
 	return marks
 }
