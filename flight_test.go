@@ -569,6 +569,42 @@ func TestForgettingTwiceWithThreeLookupsUnderWay(t *testing.T) {
 	}
 }
 
+func TestForgetReachesEveryLookupUnderWay(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		before []int // lookups that land before Forget
+		after  []int
+	}{
+		{"both of them", nil, []int{0, 1}},
+		{"both of them, the newer one first", nil, []int{1, 0}},
+		{"the older one, after the newer one has landed", []int{1}, []int{0}},
+		{"the newer one, after the older one has landed", []int{0}, []int{1}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dss := newScript(t)
+				m := newAuth(t, dssauth.Config{Resolver: dss})
+				asks(m, browser("ann"))
+				synctest.Wait()
+				pass(1)
+				m.ForgetUser("bob") // so that the next request asks anew
+				asks(m, browser("ann"))
+				synctest.Wait()
+				require.Equal(t, 2, dss.started())
+				for _, n := range test.before {
+					dss.say(n, dssauth.NewIdentity("ann"), nil)
+				}
+				pass(1)
+				m.Forget(browser("ann"))
+				for _, n := range test.after {
+					dss.say(n, dssauth.NewIdentity("ann"), nil)
+					assert.Zero(t, m.Stats().Entries)
+				}
+			})
+		})
+	}
+}
+
 func TestAnOlderLookupDoesNotUndoANewerOne(t *testing.T) {
 	ann := dssauth.NewIdentity("ann", "now")
 	for _, test := range []struct {
