@@ -40,6 +40,7 @@ type entry struct {
 	renew    int64        // from here on a hit starts a refresh
 	renewing atomic.Bool  // one refresh per entry, whatever comes of it
 	apiKey   bool         // an API key without a user
+	denied   bool         // DSS refused since, and may have meant this visitor; guarded by mu
 	touched  atomic.Int64 // when it last moved to the front of the LRU order
 	asked    int64        // when DSS was asked
 	alias    *node        // under the key of raw headers that were filtered; guarded by mu

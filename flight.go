@@ -173,8 +173,11 @@ func (m *Middleware) store(f *flight, id Identity, err error) (changing []string
 		}
 	default:
 		f.err = err
-		if old := c.find(f.key); old != nil && m.mayBridge(old, err) {
-			f.entry, f.err = old, nil
+		if old := c.find(f.key); old != nil {
+			old.denied = old.denied || isDenial(err)
+			if m.mayBridge(old, err) {
+				f.entry, f.err = old, nil
+			}
 		}
 	}
 	return changing
@@ -182,7 +185,7 @@ func (m *Middleware) store(f *flight, id Identity, err error) (changing []string
 
 // mayBridge reports whether old may be served although DSS did not confirm it.
 func (m *Middleware) mayBridge(old *entry, err error) bool {
-	return m.staleIfError > 0 && isOutage(err) && m.now() < old.asked+int64(m.ttl)+int64(m.staleIfError)
+	return m.staleIfError > 0 && isOutage(err) && !old.denied && m.now() < old.asked+int64(m.ttl)+int64(m.staleIfError)
 }
 
 // newEntry makes the answer that f brought. Its time runs from when DSS was

@@ -182,8 +182,7 @@ func (d *dssResolver) checkOurselves(ctx context.Context) error {
 			d.vouch(asked)
 			return nil, nil
 		}
-		var reply *dss.Error
-		if err == errNobodyOurselves || errors.As(err, &reply) && reply.NotAuthenticated() {
+		if err == errNobodyOurselves || isDenial(err) {
 			d.rejected.Store(d.now() + int64(rejectionTime))
 			if d.rejection.due(d.now()) {
 				d.log.Error("dssauth: DSS REJECTS OUR OWN CREDENTIALS, so no visitor can be identified: "+
@@ -277,6 +276,12 @@ func isOutage(err error) bool {
 		return true
 	}
 	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
+}
+
+// isDenial reports whether DSS refused somebody, be it the visitor or us.
+func isDenial(err error) bool {
+	var reply *dss.Error
+	return errors.As(err, &reply) && reply.NotAuthenticated()
 }
 
 // tripsBreaker is isOutage without the statuses that one visitor's bytes can
