@@ -1,6 +1,7 @@
 package dssauth
 
 import (
+	"encoding/binary"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ type cache struct {
 	order      *simplelru.LRU[*entry, struct{}] // least recently used first
 	byUser     map[string]*entry                // the newest entry of each user; more behind entry.sibling
 	maxPerUser int
+	maxEntries int
 	flights    map[key]*flight  // lookups under way; older ones behind flight.older
 	forgotten  map[string]int64 // login → when ForgetUser was called
 	purgeAt    int              // size at which forgotten is purged
@@ -36,12 +38,14 @@ type cache struct {
 // another entry.
 type entry struct {
 	node                  // under the key of the bytes sent to DSS
+	first    node         // the first alias: beside what a hit reads, not elsewhere in memory
 	expires  int64        // all times are monotonic, see Middleware.now
 	renew    int64        // from here on a hit starts a refresh
 	renewing atomic.Bool  // one refresh per entry, whatever comes of it
 	apiKey   bool         // an API key without a user
 	denied   bool         // DSS refused since, and may have meant this visitor; guarded by mu
-	touched  atomic.Int64 // when it last moved to the front of the LRU order
+	touched  atomic.Int64 // when it was last hit, to a second
+	moved    int64        // touched, when it last moved to the front of the order; guarded by mu
 	asked    int64        // when DSS was asked
 	alias    *node        // under the key of raw headers that were filtered; guarded by mu
 	aliased  atomic.Int64 // when alias last changed
@@ -66,6 +70,7 @@ func newCache(maxEntries, maxPerUser int) *cache {
 		buckets:    make([]atomic.Pointer[node], size),
 		seed:       maphash.MakeSeed(),
 		maxPerUser: maxPerUser,
+		maxEntries: maxEntries,
 		byUser:     make(map[string]*entry),
 		flights:    make(map[key]*flight),
 		forgotten:  make(map[string]int64),
@@ -78,7 +83,12 @@ func newCache(maxEntries, maxPerUser int) *cache {
 
 // spread is a second hash, for placing keys: where raw bits of a key decided a
 // place, observing it would tell something about the key's secret.
-func (c *cache) spread(k key) uint64 { return maphash.Bytes(c.seed, k[:]) }
+func (c *cache) spread(k key) uint64 {
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:8], k[0])
+	binary.LittleEndian.PutUint64(b[8:], k[1])
+	return maphash.Bytes(c.seed, b[:])
+}
 
 func (c *cache) bucket(k key) *atomic.Pointer[node] {
 	return &c.buckets[c.spread(k)&uint64(len(c.buckets)-1)]
@@ -94,15 +104,30 @@ func (c *cache) find(k key) *entry {
 	return nil
 }
 
-// touch keeps e from being evicted. Once a second is enough for that, and
-// leaves nearly all hits without a lock.
-func (c *cache) touch(e *entry, now int64) {
-	if last := e.touched.Load(); now-last > int64(time.Second) && e.touched.CompareAndSwap(last, now) {
-		c.mu.Lock()
-		c.order.Get(e)
-		c.mu.Unlock()
+// touch keeps e from being evicted, see spare. Once a second is enough for
+// that, and keeps cores from passing the entry's memory to and fro.
+func (e *entry) touch(now int64) {
+	if now-e.touched.Load() > int64(time.Second) {
+		e.touched.Store(now)
 	}
 }
+
+// spare gives the entries that are next to be evicted a second chance where
+// they were hit since they came to the front of the order. So no hit has to
+// move them, or needs a lock. The caller holds mu.
+func (c *cache) spare() {
+	for range maxSpared {
+		e, _, ok := c.order.GetOldest()
+		if !ok || c.order.Len() < c.maxEntries || e.moved == e.touched.Load() {
+			return
+		}
+		e.moved = e.touched.Load()
+		c.order.Get(e)
+	}
+}
+
+// maxSpared bounds how many entries one that is stored can let pass by.
+const maxSpared = 8
 
 // addAlias lets the next request with the same raw headers find e without a
 // look at its cookies. Where raw headers change all the time, at most one
@@ -120,7 +145,10 @@ func (c *cache) addAlias(raw key, e *entry, now int64) {
 	if e.alias != nil {
 		c.removeNode(e.alias)
 	}
-	e.alias = &node{key: raw, entry: e}
+	if e.alias = &e.first; e.first.entry != nil {
+		e.alias = new(node) // a reader may still stand on the first
+	}
+	e.alias.key, e.alias.entry = raw, e
 	c.insertNode(e.alias)
 }
 
@@ -137,6 +165,8 @@ func (c *cache) put(e *entry) {
 	owner := e.identity.owner()
 	c.makeRoom(owner)
 	c.insertNode(&e.node)
+	e.moved = e.touched.Load()
+	c.spare()
 	e.sibling, c.byUser[owner] = c.byUser[owner], e
 	if c.order.Add(e, struct{}{}) {
 		c.evictions++

@@ -1,7 +1,6 @@
 package dssauth
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -14,10 +13,7 @@ import (
 )
 
 // numbered is a key that differs from others in its last bytes only.
-func numbered(n int) (k key) {
-	binary.BigEndian.PutUint64(k[8:], uint64(n))
-	return k
-}
+func numbered(n int) key { return key{0, uint64(n)} }
 
 // answer is DSS's answer for the bytes of k, asked for at some time.
 func answer(k key, login string, asked time.Duration) *entry {
@@ -101,7 +97,7 @@ func TestCacheKeepsWhatIsUsed(t *testing.T) {
 	a := c.putLocked(answer(numbered(1), "ann", 0))
 	c.putLocked(answer(numbered(2), "bob", 0))
 	c.putLocked(answer(numbered(3), "cat", 0))
-	c.touch(a, int64(2*time.Second))
+	a.touch(int64(2 * time.Second))
 	c.putLocked(answer(numbered(4), "dan", 3*time.Second))
 	assert.NotNil(t, c.find(numbered(1)), "ann's answer was just used")
 	assert.Nil(t, c.find(numbered(2)), "bob's was used before all others")
@@ -112,9 +108,9 @@ func TestReadingDoesNotReorderMoreOftenThanOnceASecond(t *testing.T) {
 	c := newCache(2, 5)
 	a := c.putLocked(answer(numbered(1), "ann", 0))
 	c.putLocked(answer(numbered(2), "bob", 0))
-	c.touch(a, int64(time.Second))
+	a.touch(int64(time.Second))
 	assert.Zero(t, a.touched.Load())
-	c.touch(a, int64(time.Second)+1)
+	a.touch(int64(time.Second) + 1)
 	assert.EqualValues(t, time.Second+1, a.touched.Load())
 }
 
@@ -125,7 +121,7 @@ func TestUserEvictsOnlyOwnAnswers(t *testing.T) {
 	c.putLocked(answer(numbered(2), "ann", 2*time.Second))
 	c.putLocked(answer(numbered(3), "ann", 3*time.Second))
 	assert.Zero(t, c.evictions, "at the bound")
-	c.touch(first, int64(4*time.Second))
+	first.touch(int64(4 * time.Second))
 	c.putLocked(answer(numbered(4), "ann", 5*time.Second))
 	assert.EqualValues(t, 1, c.evictions)
 	assert.Nil(t, c.find(numbered(2)), "ann's least recently used answer")
@@ -291,8 +287,7 @@ func TestPlacesTellNothingAboutKeys(t *testing.T) {
 	const n = 4096
 	same, places := 0, map[uint64]bool{}
 	for i := range n {
-		var k key
-		binary.BigEndian.PutUint64(k[:], uint64(i)) // the low bits of the last bytes are equal
+		k := key{uint64(i) << 32, 7} // all low bits are equal
 		if place(one, k) == place(two, k) {
 			same++
 		}
@@ -331,7 +326,7 @@ func TestCacheStaysSoundWhateverHappens(t *testing.T) {
 			}
 		case 5:
 			if e := c.find(k); e != nil {
-				c.touch(e, at)
+				e.touch(at)
 			}
 		default:
 			late := time.Duration(r.IntN(3)) * time.Second
@@ -380,7 +375,7 @@ func TestReadersWalkWhileAnswersComeAndGo(t *testing.T) {
 						t.Errorf("looked for %v of %s and found %v of %s", n, login(n), e.key, e.identity.Login)
 						return
 					}
-					c.touch(e, int64(time.Hour)+rand.Int64N(int64(time.Hour)))
+					e.touch(int64(time.Hour) + rand.Int64N(int64(time.Hour)))
 				}
 			}
 		})

@@ -1,12 +1,6 @@
 package dssauth
 
 import (
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -14,7 +8,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"unicode/utf8"
 )
 
@@ -29,38 +22,10 @@ type selector struct {
 	keyer    keyer
 }
 
-// key stands for one set of identifying bytes. It never leaves the process.
-type key [16]byte
-
 // raw returns the key of h's identifying headers exactly as they arrived.
 // Equal raw headers yield equal picks, so an answer found under the raw key
 // needs no look at the single cookies.
 func (s *selector) raw(h http.Header) (key, error) { return s.key(h, s.maxBytes) }
-
-// key covers the named headers of h in an injective encoding: for every name
-// the number of its values, then each value behind its length. Shifting a byte
-// from one value to the next changes it, and absent is not empty.
-func (s *selector) key(h http.Header, maxBytes int) (key, error) {
-	b := s.keyer.buffer()
-	size := 0
-	for _, name := range s.names {
-		values := h[name]
-		b.msg = binary.AppendUvarint(b.msg, uint64(len(values)))
-		for _, v := range values {
-			if size += len(v); size > maxBytes {
-				s.keyer.release(b)
-				return key{}, s.tooLarge()
-			}
-			b.msg = binary.AppendUvarint(b.msg, uint64(len(v)))
-			b.msg = append(b.msg, v...)
-		}
-	}
-	if size == 0 {
-		s.keyer.release(b)
-		return key{}, errNoCredentials
-	}
-	return s.keyer.sum(b), nil
-}
 
 func (s *selector) tooLarge() error {
 	return refuse(ErrTooLarge, fmt.Sprintf("the identifying headers have more than Config.MaxHeaderBytes (%d) bytes", s.maxBytes))
@@ -101,76 +66,6 @@ func (s *selector) pick(h http.Header) (http.Header, key, error) {
 		return nil, key{}, err
 	}
 	return picked, k, nil
-}
-
-// keyer hashes identifying bytes under a random key of this process.
-//
-// It is GMAC, the tag of AES-GCM over the message as additional data, under
-// one fixed nonce: tag(m) = GHASH_H(m) + E_K(nonce), with H = E_K(0) unknown
-// to everybody outside. For two different messages chosen without knowledge
-// of tags, the tags collide exactly where H is a root of one non-zero
-// polynomial of degree at most blocks+1, where blocks counts the 16-byte
-// blocks of the longer message: with probability at most (blocks+1)/2^128,
-// plus AES's advantage over a random permutation. The fixed nonce would be
-// fatal for an authenticator that shows its tags, since two tags give an
-// equation in H. Here no tag is ever shown: not stored, sent, logged or
-// printed, and placement in the cache's table uses a second, independent
-// hash of the tag. All an adversary learns of a try is whether it collided.
-// So q tries against n entries succeed with probability at most
-// q * n * (blocks+1)/2^128: with 16 KiB messages, a million entries and 2^60
-// tries, 2^60 * 2^20 * 2^10 / 2^128 = 2^-38.
-//
-// Keys that must leave the process need another function (HMAC-SHA-256).
-type keyer struct {
-	mac  func(b *keyBuffer)
-	pool *sync.Pool
-}
-
-type keyBuffer struct {
-	msg []byte
-	tag [32]byte
-}
-
-// gcmNonce is fixed on purpose: see keyer.
-var gcmNonce = make([]byte, 12)
-
-func newKeyer() (keyer, error) {
-	secret := make([]byte, 32)
-	rand.Read(secret)
-	k := keyer{pool: &sync.Pool{New: func() any { return &keyBuffer{msg: make([]byte, 0, 2048)} }}}
-	block, err := aes.NewCipher(secret)
-	if err != nil {
-		return keyer{}, err
-	}
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		// FIPS-only mode allows no chosen nonce, whatever it is for.
-		k.mac = func(b *keyBuffer) {
-			h := hmac.New(sha256.New, secret)
-			h.Write(b.msg)
-			h.Sum(b.tag[:0])
-		}
-		return k, nil
-	}
-	k.mac = func(b *keyBuffer) { gcm.Seal(b.tag[:0], gcmNonce, nil, b.msg) }
-	return k, nil
-}
-
-func (k *keyer) buffer() *keyBuffer { return k.pool.Get().(*keyBuffer) }
-
-func (k *keyer) sum(b *keyBuffer) key {
-	k.mac(b)
-	sum := key(b.tag[:])
-	k.release(b)
-	return sum
-}
-
-// release puts b back empty: the pool outlives the request, and the visitor's
-// credentials must not.
-func (k *keyer) release(b *keyBuffer) {
-	clear(b.msg)
-	b.msg = b.msg[:0]
-	k.pool.Put(b)
 }
 
 // cookieRule says which cookies identify a visitor.
@@ -325,8 +220,7 @@ func newSelector(headers, cookies []string, maxBytes int) (selector, error) {
 	if err != nil {
 		return selector{}, err
 	}
-	k, err := newKeyer()
-	return selector{names: names, cookies: rule, maxBytes: maxBytes, keyer: k}, err
+	return selector{names: names, cookies: rule, maxBytes: maxBytes, keyer: newKeyer(maxBytes, len(names))}, nil
 }
 
 // neverForwarded are about the connection or the message, not the visitor.

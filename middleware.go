@@ -188,7 +188,7 @@ func (m *Middleware) identify(r *http.Request) (*entry, error) {
 	} else if now >= e.renew {
 		m.renew(r, e)
 	}
-	m.cache.touch(e, now)
+	e.touch(now)
 	if e.apiKey && !m.allowAPIKeys {
 		return nil, errAPIKey
 	}

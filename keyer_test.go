@@ -1,0 +1,156 @@
+package dssauth
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/big"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Lengths around every border of the hash's words, turns and secret, spread
+// over values and names in every way: no two share a key, and none panics.
+func TestKeyBorders(t *testing.T) {
+	s, err := newSelector(defaultHeaders, nil, 256)
+	require.NoError(t, err)
+	seen := map[key]string{}
+	for total := 1; total <= 256; total++ {
+		text := strings.Repeat("x", total)
+		for _, cut := range []int{0, 1, 8, 15, 16, 17, 31, 32, 33, total - 1, total} {
+			if cut < 0 || cut > total {
+				continue
+			}
+			for what, h := range map[string]http.Header{
+				"cookie":                   {"Cookie": {text}},
+				"authorization":            {"Authorization": {text}},
+				"cookie and authorization": {"Cookie": {text[:cut]}, "Authorization": {text[cut:]}},
+				"two cookies":              {"Cookie": {text[:cut], text[cut:]}},
+			} {
+				k, err := s.raw(h)
+				require.NoError(t, err)
+				again, _ := s.raw(h)
+				require.Equal(t, k, again)
+				what := what + " " + strings.Join(h["Cookie"], "|") + "/" + strings.Join(h["Authorization"], "|")
+				if other, ok := seen[k]; ok {
+					require.Equal(t, other, what, "one key for two")
+				}
+				seen[k] = what
+			}
+		}
+	}
+	assert.Greater(t, len(seen), 2000)
+}
+
+// More empty headers than the secret has words for, and each bit of a value.
+func TestKeyRare(t *testing.T) {
+	s, err := newSelector(defaultHeaders, nil, 16<<10)
+	require.NoError(t, err)
+	seen := map[key]int{}
+	for n := range 5000 {
+		k, err := s.raw(http.Header{"Cookie": append(make([]string, n), "a=b"), "Authorization": {"c"}})
+		require.NoError(t, err)
+		require.NotContains(t, seen, k, "%d empty headers", n)
+		seen[k] = n
+	}
+	value := []byte(strings.Repeat("v", 350))
+	for i := range 350 * 8 {
+		value[i/8] ^= 1 << (i % 8)
+		k, err := s.raw(http.Header{"Cookie": {string(value)}})
+		require.NoError(t, err)
+		require.NotContains(t, seen, k)
+		seen[k] = i
+		value[i/8] ^= 1 << (i % 8)
+	}
+}
+
+// The key is what keyer's comment says, worked out by numbers without bounds.
+func TestKeyIsNHAndMultiplyShift(t *testing.T) {
+	s, err := newSelector(defaultHeaders, nil, 2048)
+	require.NoError(t, err)
+	for range 2000 {
+		h := http.Header{}
+		for _, name := range defaultHeaders {
+			for range rand.IntN(3) {
+				value := make([]byte, rand.IntN(200))
+				for i := range value {
+					value[i] = byte(rand.Uint32())
+				}
+				h[name] = append(h[name], string(value))
+			}
+		}
+		k, err := s.raw(h)
+		if err != nil {
+			require.ErrorIs(t, err, ErrUnauthenticated)
+			continue
+		}
+		require.Equal(t, plainKey(s.keyer, wordsOf(h)), k)
+	}
+}
+
+// wordsOf is the encoding that the key covers.
+func wordsOf(h http.Header) []uint64 {
+	var words []uint64
+	for _, name := range defaultHeaders {
+		if len(h[name]) == 0 {
+			words = append(words, 0, 0)
+		}
+		for _, v := range h[name] {
+			words = append(words, uint64(len(h[name])), uint64(len(v)))
+			padded := append([]byte(v), make([]byte, (16-len(v)%16)%16)...)
+			for ; len(padded) > 0; padded = padded[8:] {
+				words = append(words, binary.LittleEndian.Uint64(padded))
+			}
+		}
+	}
+	return words
+}
+
+func plainKey(k keyer, words []uint64) (sum key) {
+	whole := func(u uint64) *big.Int { return new(big.Int).SetUint64(u) }
+	double := func(u uint128) *big.Int { return new(big.Int).Add(new(big.Int).Lsh(whole(u.hi), 64), whole(u.lo)) }
+	mod64, mod128 := new(big.Int).Lsh(big.NewInt(1), 64), new(big.Int).Lsh(big.NewInt(1), 128)
+	plus := func(a, b uint64) *big.Int { s := new(big.Int).Add(whole(a), whole(b)); return s.Mod(s, mod64) }
+	for lane := range sum {
+		nh := new(big.Int)
+		for i := 0; i < len(words); i += 2 {
+			nh.Add(nh, new(big.Int).Mul(plus(words[i], k.secret[2*lane+i]), plus(words[i+1], k.secret[2*lane+i+1])))
+		}
+		nh.Mod(nh, mod128)
+		hi, lo := new(big.Int).DivMod(nh, mod64, new(big.Int))
+		h := double(k.lanes[lane][3])
+		for i, x := range []*big.Int{hi, lo, whole(uint64(len(k.secret) - len(words)))} {
+			h.Add(h, new(big.Int).Mul(double(k.lanes[lane][i]), x))
+		}
+		sum[lane] = h.Mod(h, mod128).Rsh(h, 64).Uint64()
+	}
+	return sum
+}
+
+// The secret suffices for as many header names as somebody may configure.
+func TestKeyOverManyNames(t *testing.T) {
+	var names []string
+	for i := range 500 {
+		names = append(names, fmt.Sprintf("X-%d", i))
+	}
+	s, err := newSelector(names, nil, 256)
+	require.NoError(t, err)
+	_, err = s.raw(http.Header{})
+	require.ErrorIs(t, err, ErrUnauthenticated)
+	first, err := s.raw(http.Header{"X-0": {strings.Repeat("v", 256)}})
+	require.NoError(t, err)
+	last, err := s.raw(http.Header{"X-499": {strings.Repeat("v", 256)}})
+	require.NoError(t, err)
+	assert.NotEqual(t, first, last)
+}
+
+func TestKeyAllocatesNothing(t *testing.T) {
+	s, err := newSelector(defaultHeaders, nil, 16<<10)
+	require.NoError(t, err)
+	h := http.Header{"Cookie": {strings.Repeat("c", 1000)}, "Authorization": {"Bearer token"}}
+	assert.Zero(t, testing.AllocsPerRun(100, func() { _, _ = s.raw(h) }))
+}
