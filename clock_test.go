@@ -1,0 +1,80 @@
+package dssauth
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+	"unsafe"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// setWallClock makes t tell another time of day, and leaves its monotonic clock
+// as it is: so the wall clock moved by d since t, the other way. A time.Time with
+// a monotonic clock begins with a word that has nanoseconds in its lowest 30
+// bits, and above them seconds.
+func setWallClock(tb testing.TB, t *time.Time, d time.Duration) {
+	tb.Helper()
+	before := t.Unix()
+	*(*uint64)(unsafe.Pointer(t)) += uint64(int64(d/time.Second)) << 30
+	require.Equal(tb, before+int64(d/time.Second), t.Unix(), "time.Time has changed")
+	require.Contains(tb, t.String(), " m=")
+}
+
+func TestSettingTheClockMovesNoExpiry(t *testing.T) {
+	for _, moved := range []time.Duration{-time.Hour, time.Hour, 24 * time.Hour} {
+		t.Run(fmt.Sprint("by ", moved), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m, dss := newCounted(t)
+				visit := func() int64 {
+					_, err := m.identify(&http.Request{Header: http.Header{"Cookie": {"session=ann"}}})
+					require.NoError(t, err)
+					synctest.Wait()
+					return dss.calls.Load()
+				}
+				require.EqualValues(t, 1, visit())
+				<-time.After(5 * time.Second)
+				setWallClock(t, &m.base, moved)
+				assert.EqualValues(t, 1, visit(), "the answer is still remembered")
+				<-time.After(5 * time.Second)
+				assert.EqualValues(t, 2, visit(), "and ends at its time")
+			})
+		})
+	}
+}
+
+// All times that are kept are differences to one moment. Nothing else may read
+// a clock but what tells people how old an answer is.
+func TestNothingElseReadsAClock(t *testing.T) {
+	files, err := os.ReadDir(".")
+	require.NoError(t, err)
+	var found []string
+	for _, file := range files {
+		if !strings.HasSuffix(file.Name(), ".go") || strings.HasSuffix(file.Name(), "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file.Name(), nil, 0)
+		require.NoError(t, err)
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				pkg, _ := s.X.(*ast.Ident)
+				now := s.Sel.Name == "Now" && pkg != nil && pkg.Name == "time"
+				if now || strings.HasPrefix(s.Sel.Name, "Unix") {
+					found = append(found, file.Name()+" "+s.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+	slices.Sort(found)
+	assert.Equal(t, []string{"config.go Now", "context.go Now", "flight.go Now"}, found, "Middleware.base, and Identity.AsOf twice")
+}
