@@ -1,8 +1,6 @@
 package dssauth
 
 import (
-	"encoding/binary"
-	"hash/maphash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +16,7 @@ import (
 // is what makes reading it without a lock this simple.
 type cache struct {
 	buckets []atomic.Pointer[node]
-	seed    maphash.Seed
+	placing multiplyShift
 
 	mu         sync.Mutex                       // guards the rest, and writing to buckets
 	order      *simplelru.LRU[*entry, struct{}] // least recently used first
@@ -68,7 +66,7 @@ func newCache(maxEntries, maxPerUser int) *cache {
 	}
 	c := &cache{
 		buckets:    make([]atomic.Pointer[node], size),
-		seed:       maphash.MakeSeed(),
+		placing:    newMultiplyShift(),
 		maxPerUser: maxPerUser,
 		maxEntries: maxEntries,
 		byUser:     make(map[string]*entry),
@@ -83,12 +81,7 @@ func newCache(maxEntries, maxPerUser int) *cache {
 
 // spread is a second hash, for placing keys: where raw bits of a key decided a
 // place, observing it would tell something about the key's secret.
-func (c *cache) spread(k key) uint64 {
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:8], k[0])
-	binary.LittleEndian.PutUint64(b[8:], k[1])
-	return maphash.Bytes(c.seed, b[:])
-}
+func (c *cache) spread(k key) uint64 { return c.placing.of(k[0], k[1], 0) }
 
 func (c *cache) bucket(k key) *atomic.Pointer[node] {
 	return &c.buckets[c.spread(k)&uint64(len(c.buckets)-1)]

@@ -42,25 +42,25 @@ type keyer struct {
 
 // newKeyer makes secrets for messages of up to maxBytes in so many headers.
 func newKeyer(maxBytes, headers int) keyer {
-	words := 2*(maxBytes/16+headers+64) + 2
-	random := make([]byte, 8*words+2*8*8+32)
-	rand.Read(random)
-	next := func() uint64 {
-		v := binary.LittleEndian.Uint64(random)
-		random = random[8:]
-		return v
+	return keyer{
+		secret: randomWords(2*(maxBytes/16+headers+64) + 2),
+		lanes:  [2]multiplyShift{newMultiplyShift(), newMultiplyShift()},
+		rare:   randomBytes(sha256.Size),
 	}
-	k := keyer{secret: make([]uint64, words)}
-	for i := range k.secret {
-		k.secret[i] = next()
+}
+
+func randomBytes(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b) // it cannot fail
+	return b
+}
+
+func randomWords(n int) []uint64 {
+	words := make([]uint64, n)
+	for i, b := 0, randomBytes(8*n); i < n; i++ {
+		words[i] = binary.LittleEndian.Uint64(b[8*i:])
 	}
-	for i := range k.lanes {
-		for j := range k.lanes[i] {
-			k.lanes[i][j] = uint128{next(), next()}
-		}
-	}
-	k.rare = random
-	return k
+	return words
 }
 
 // key covers the named headers of h in an injective encoding: for every name
@@ -172,6 +172,14 @@ func word(s string) uint64 {
 // multiplyShift hashes three words onto one: the high half of x·a + y·b + z·c
 // + d modulo 2^128.
 type multiplyShift [4]uint128
+
+func newMultiplyShift() (m multiplyShift) {
+	w := randomWords(2 * len(m))
+	for i := range m {
+		m[i] = uint128{w[2*i], w[2*i+1]}
+	}
+	return m
+}
 
 type uint128 struct{ hi, lo uint64 }
 
