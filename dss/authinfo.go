@@ -271,12 +271,20 @@ func parseSecret(element []byte) (Secret, error) {
 	if err != nil {
 		return Secret{}, err
 	}
-	var name, value string
-	r := newReader(members, "name", "value")
+	// DSS's samples read a secret's name as its key, and its client writes it as
+	// its name.
+	var name, key, value string
+	r := newReader(members, "name", "key", "value")
 	r.text("name", &name)
+	r.text("key", &key)
 	r.text("value", &value)
-	if r.err == nil && !r.has("name") {
+	switch {
+	case !r.has("name") && !r.has("key"):
 		r.fail("name", errors.New("is missing"))
+	case !r.has("name"):
+		name = key
+	case r.has("key") && key != name:
+		r.fail("key", errors.New("differs from its name"))
 	}
 	if r.err != nil {
 		return Secret{}, fmt.Errorf("is a secret whose %w", r.err)

@@ -74,6 +74,7 @@ func TestAuthInfoRefusesWhatLeavesOpenWhoItIs(t *testing.T) {
 		"secrets an object":          {`{"authIdentifier": "alice", "secrets": {"name": "canary"}}`, `secrets is not a list`},
 		"null among secrets":         {`{"authIdentifier": "alice", "secrets": [null]}`, `secrets has an element that is not a JSON object`},
 		"a secret without name":      {`{"authIdentifier": "alice", "secrets": [{"value": "canary"}]}`, `secrets has an element that is a secret whose name is missing`},
+		"a secret of two names":      {`{"authIdentifier": "alice", "secrets": [{"name": "db", "key": "canary", "value": "x"}]}`, `secrets has an element that is a secret whose key differs from its name`},
 		"a secret with a number":     {`{"authIdentifier": "alice", "secrets": [{"name": "db", "value": 1}]}`, `secrets has an element that is a secret whose value is not a string`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,7 +148,8 @@ func TestGroupsThatAreNotThereAreNil(t *testing.T) {
 }
 
 func TestSecretsAreThereOnlyIfAskedFor(t *testing.T) {
-	server := newRecorder(t, replying(http.StatusOK, `{"authIdentifier": "alice", "groups": [], "secrets": [{"name": "db", "value": "s3cret", "secret": true}, {"name": "hidden"}]}`))
+	server := newRecorder(t, replying(http.StatusOK, `{"authIdentifier": "alice", "groups": [], "secrets": [{"name": "db", "value": "s3cret", "secret": true}, {"name": "hidden"},
+		{"key": "mail", "value": "m1"}, {"key": "sms", "name": "sms", "value": "s1"}]}`))
 	c := server.client(t)
 
 	info, err := c.AuthInfo(t.Context())
@@ -158,10 +160,13 @@ func TestSecretsAreThereOnlyIfAskedFor(t *testing.T) {
 	info, err = c.AuthInfo(t.Context(), dss.WithSecrets())
 	require.NoError(t, err)
 	assert.Contains(t, server.last(t).Target, "withSecrets=True")
-	require.Len(t, info.Secrets, 2)
+	require.Len(t, info.Secrets, 4)
 	assert.Equal(t, "db", info.Secrets[0].Name)
 	assert.Equal(t, "s3cret", info.Secrets[0].Value())
 	assert.Equal(t, "", info.Secrets[1].Value())
+	assert.Equal(t, "mail", info.Secrets[2].Name, "as DSS's samples read it")
+	assert.Equal(t, "m1", info.Secrets[2].Value())
+	assert.Equal(t, "sms", info.Secrets[3].Name)
 	assert.Equal(t, "", dss.Secret{}.Value())
 }
 
