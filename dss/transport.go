@@ -132,17 +132,21 @@ func (c *Client) send(req *http.Request, body io.ReadCloser, as *credentials) (*
 	if reply.Body == nil {
 		reply.Body = http.NoBody
 	}
+	// Not out, from which whoever logs it, or sends it again, would have the
+	// credentials.
+	reply.Request = req
 	return reply, nil
 }
 
 // withoutCredentials copies h without what says who calls, and without what says
-// which headers a proxy between us and DSS drops.
+// which headers a proxy between us and DSS drops or where the request ends.
 func withoutCredentials(h http.Header) http.Header {
 	kept := make(http.Header, len(h)+3)
 	for name, values := range h {
 		switch wireName(name) {
 		case "authorization", "cookie", "proxy-authorization",
-			"connection", "upgrade", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding":
+			"connection", "upgrade", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
+			"host", "content-length": // net/http knows these by their usual spelling only, and sends others beside its own
 			continue
 		}
 		if !isDKU(name) {
