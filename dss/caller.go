@@ -155,5 +155,5 @@ func (c *Client) acting(as caller) *Client {
 	if c == nil {
 		return &Client{as: as}
 	}
-	return &Client{dss: c.dss, as: as}
+	return newCaller(c.dss, as)
 }

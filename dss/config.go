@@ -127,7 +127,7 @@ func newClient(cfg Config, o origin) (*Client, error) {
 		in.wire = newWire(cfg, base, o)
 	}
 	warn(cfg, base)
-	return &Client{dss: in, as: own}, nil
+	return newCaller(in, own), nil
 }
 
 func ownCredentials(cfg Config, o origin) (caller, error) {

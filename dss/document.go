@@ -76,9 +76,12 @@ func (d *document) set(section, name string, value any, fields ...field) {
 	}
 }
 
-// remove removes a member of an object in the document. Where there is none the
-// document stays as it is to the byte.
-func (d *document) remove(section, name string) {
+// remove removes a member of an object in the document, if the fields are sound.
+// Where there is none the document stays as it is to the byte.
+func (d *document) remove(section, name string, fields ...field) {
+	if !d.check(fields...) {
+		return
+	}
 	members := d.section(section)
 	kept := slices.DeleteFunc(slices.Clone(members), func(m member) bool { return m.name == name })
 	if len(kept) < len(members) {
@@ -107,8 +110,9 @@ func secretIsNamed(element json.RawMessage, name string) bool {
 	members, _ := parseObject(element)
 	for _, m := range members {
 		if m.name == "name" {
-			found, err := parseString(m.value)
-			return err == nil && found == name
+			// Not parseString, which refuses U+FFFD: a name may have it.
+			var found *string
+			return json.Unmarshal(m.value, &found) == nil && found != nil && *found == name
 		}
 	}
 	return false

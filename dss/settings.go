@@ -59,12 +59,18 @@ func (c *Client) OwnSettings(ctx context.Context) (*Settings, error) {
 
 // UpdateOwnSettings reads the settings, has change change them, and saves them,
 // as close together as can be: DSS has no way to save only if nobody else did
-// meanwhile. Where change returns an error nothing is saved, and that error is
-// returned.
+// meanwhile. Updates through one client wait for each other, so that change must
+// not make another one. Where change returns an error nothing is saved, and that
+// error is returned.
 func (c *Client) UpdateOwnSettings(ctx context.Context, change func(*Settings) error) error {
 	if change == nil {
 		return errors.New("dss: UpdateOwnSettings: the change is nil")
 	}
+	done, err := c.updateTurn(ctx)
+	if err != nil {
+		return fmt.Errorf("dss: UpdateOwnSettings: %w", err)
+	}
+	defer done()
 	s, err := c.OwnSettings(ctx)
 	if err != nil {
 		return err
@@ -73,6 +79,24 @@ func (c *Client) UpdateOwnSettings(ctx context.Context, change func(*Settings) e
 		return err
 	}
 	return s.Save(ctx)
+}
+
+// updateTurn waits until no other update runs, as long as a call may take.
+func (c *Client) updateTurn(ctx context.Context) (done func(), err error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	if ctx == nil {
+		return nil, errors.New("the context is nil")
+	}
+	ctx, cancel := c.deadline(ctx, false)
+	defer cancel()
+	select {
+	case c.updating <- struct{}{}:
+		return func() { <-c.updating }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for another update: %w", ctx.Err())
+	}
 }
 
 // Save writes the settings as a whole. What anybody else saved since they were
@@ -114,7 +138,9 @@ func (s *Settings) SetProperty(name, value string) {
 }
 
 // RemoveProperty removes a property. One that is not there is no error.
-func (s *Settings) RemoveProperty(name string) { s.doc().remove(memberProperties, name) }
+func (s *Settings) RemoveProperty(name string) {
+	s.doc().remove(memberProperties, name, field{"RemoveProperty: name", name})
+}
 
 // AddSecret adds a secret of the user, or replaces those of the same name.
 func (s *Settings) AddSecret(name, value string) {
@@ -131,7 +157,11 @@ func (s *Settings) AddSecret(name, value string) {
 }
 
 // RemoveSecret removes a secret. One that is not there is no error.
-func (s *Settings) RemoveSecret(name string) { s.doc().removeSecret(name) }
+func (s *Settings) RemoveSecret(name string) {
+	if d := s.doc(); d.check(field{"RemoveSecret: name", name}) {
+		d.removeSecret(name)
+	}
+}
 
 // SetBasicConnectionCredential sets the user's own user name and password for a
 // connection.
@@ -144,7 +174,7 @@ func (s *Settings) SetBasicConnectionCredential(connection, user, password strin
 // RemoveConnectionCredential removes what SetBasicConnectionCredential set. One
 // that is not there is no error.
 func (s *Settings) RemoveConnectionCredential(connection string) {
-	s.doc().remove(memberCredentials, connection)
+	s.doc().remove(memberCredentials, connection, field{"RemoveConnectionCredential: connection", connection})
 }
 
 // SetBasicPluginCredential sets the user's own user name and password for the
@@ -169,9 +199,8 @@ func (s *Settings) SetOAuth2PluginCredential(plugin, paramSet, preset, param, re
 // RemovePluginCredential removes what SetBasicPluginCredential or
 // SetOAuth2PluginCredential set. One that is not there is no error.
 func (s *Settings) RemovePluginCredential(plugin, paramSet, preset, param string) {
-	if d := s.doc(); d.check(pluginFields("RemovePluginCredential: ", plugin, paramSet, preset, param)...) {
-		d.remove(memberCredentials, pluginKey(plugin, paramSet, preset, param))
-	}
+	s.doc().remove(memberCredentials, pluginKey(plugin, paramSet, preset, param),
+		pluginFields("RemovePluginCredential: ", plugin, paramSet, preset, param)...)
 }
 
 func basicCredential(user, password string) any {

@@ -1,6 +1,7 @@
 package dss_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,6 +97,8 @@ func TestSettingsOfEveryShape(t *testing.T) {
 			`{"userProperties":{"<&>":"</script>&\"\\\n"}}`},
 		"empty names and values": {`{}`, func(s *dss.Settings) { s.SetProperty("", ""); s.AddSecret("", "") },
 			`{"userProperties":{"":""},"secrets":[{"name":"","value":"","secret":true}]}`},
+		"secrets whose names have U+FFFD": {`{"secrets":[{"name":"a\ufffd"},{"name":"�"}]}`, func(s *dss.Settings) { s.AddSecret("a\ufffd", "b"); s.RemoveSecret("\ufffd") },
+			`{"secrets":[{"name":"a�","value":"b","secret":true}]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.Equal(t, row.after, newSettingsDSS(t, row.before).changed(t, row.change))
@@ -183,6 +186,9 @@ func TestSettingsRefuseTextThatIsNotUTF8(t *testing.T) {
 		"SetBasicPluginCredential: password":       func(s *dss.Settings) { s.SetBasicPluginCredential("x", "x", "x", "x", "x", bad) },
 		"SetOAuth2PluginCredential: plugin":        func(s *dss.Settings) { s.SetOAuth2PluginCredential(bad, "x", "x", "x", "x") },
 		"SetOAuth2PluginCredential: refreshToken":  func(s *dss.Settings) { s.SetOAuth2PluginCredential("x", "x", "x", "x", bad) },
+		"RemoveProperty: name":                     func(s *dss.Settings) { s.RemoveProperty(bad) },
+		"RemoveSecret: name":                       func(s *dss.Settings) { s.RemoveSecret(bad) },
+		"RemoveConnectionCredential: connection":   func(s *dss.Settings) { s.RemoveConnectionCredential(bad) },
 		"RemovePluginCredential: preset":           func(s *dss.Settings) { s.RemovePluginCredential("x", "x", bad, "x") },
 	} {
 		d := newSettingsDSS(t, `{"x": 1}`)
@@ -262,6 +268,36 @@ func TestUpdateOwnSettings(t *testing.T) {
 	assert.EqualError(t, c.UpdateOwnSettings(t.Context(), nil), "dss: UpdateOwnSettings: the change is nil")
 	down := newRecorder(t, replying(http.StatusBadGateway, ""))
 	assert.EqualError(t, down.client(t).UpdateOwnSettings(t.Context(), func(*dss.Settings) error { return nil }), "dss: 502 Bad Gateway")
+}
+
+// Updates of one client lose nothing of each other, whether they end well or not.
+func TestUpdatesOfOneClientWaitForEachOther(t *testing.T) {
+	d := newSettingsDSS(t, `{}`)
+	c := d.client(t)
+	var updates sync.WaitGroup
+	for i := range 20 {
+		updates.Go(func() {
+			assert.NoError(t, c.UpdateOwnSettings(t.Context(), func(s *dss.Settings) error { s.SetProperty(fmt.Sprint(i), "x"); return nil }))
+		})
+		updates.Go(func() {
+			assert.Panics(t, func() { c.UpdateOwnSettings(t.Context(), func(*dss.Settings) error { panic("on purpose") }) })
+		})
+	}
+	updates.Wait()
+	s, err := c.OwnSettings(t.Context())
+	require.NoError(t, err)
+	assert.Len(t, s.Properties(), 20)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	err = c.UpdateOwnSettings(t.Context(), func(*dss.Settings) error {
+		cancel()
+		return c.UpdateOwnSettings(ctx, func(*dss.Settings) error { return nil })
+	})
+	assert.EqualError(t, err, "dss: UpdateOwnSettings: waiting for another update: context canceled")
+	assert.ErrorIs(t, err, context.Canceled)
+	//lint:ignore SA1012 what a caller may get wrong
+	assert.Error(t, c.UpdateOwnSettings(nil, func(*dss.Settings) error { return nil }))
+	assert.Error(t, new(dss.Client).UpdateOwnSettings(t.Context(), func(*dss.Settings) error { return nil }))
 }
 
 // The settings of a user who is acted as are read and saved as that user.
