@@ -360,6 +360,7 @@ func TestNothingPrintsACanary(t *testing.T) {
 			assert.Equal(s.t, 503, s.serve(s.app(), s.ann()).Code)
 		}},
 	}
+	texts, leaks := 0, 0
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newStory(t)
@@ -370,9 +371,12 @@ func TestNothingPrintsACanary(t *testing.T) {
 			s.value("Client", s.client)
 			for _, leak := range s.leaks() {
 				t.Errorf("%.1000s", leak)
+				leaks++
 			}
+			texts += len(s.texts)
 		})
 	}
+	t.Logf("figure: %d credentials in %d printed texts", leaks, texts)
 }
 
 // What DSS writes may hold anything, other visitors' data included: it may be
