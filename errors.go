@@ -222,11 +222,36 @@ func isNavigation(r *http.Request) bool {
 	if r == nil || r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Upgrade") != "" {
 		return false
 	}
-	if r.Header.Get("X-Requested-With") != "" || !strings.Contains(r.Header.Get("Accept"), "text/html") {
+	if r.Header.Get("X-Requested-With") != "" || !acceptsHTML(r.Header) {
 		return false
 	}
 	mode := r.Header.Get("Sec-Fetch-Mode")
 	return mode == "" || mode == "navigate"
+}
+
+// acceptsHTML reports whether h asks for HTML by name: programs send */*.
+func acceptsHTML(h http.Header) bool {
+	for _, accept := range h["Accept"] {
+		for element := range strings.SplitSeq(accept, ",") {
+			kind, parameters, _ := strings.Cut(element, ";")
+			if strings.EqualFold(trim(kind), "text/html") && !isRefused(parameters) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isRefused reports whether an element of Accept with these parameters has the
+// weight 0: what is not wanted at all.
+func isRefused(parameters string) bool {
+	for parameter := range strings.SplitSeq(parameters, ";") {
+		name, weight, _ := strings.Cut(parameter, "=")
+		if strings.EqualFold(trim(name), "q") {
+			return strings.Trim(trim(weight), "0.") == ""
+		}
+	}
+	return false
 }
 
 // gateError is what a request is refused with where a gate said err.

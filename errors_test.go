@@ -143,9 +143,12 @@ func TestPageOrProblem(t *testing.T) {
 		{"an image gets a problem", "GET", []string{"Accept", "image/*", "Sec-Fetch-Mode", "no-cors"}, false},
 		{"an XMLHttpRequest gets a problem", "GET", []string{"Accept", "text/html", "X-Requested-With", "XMLHttpRequest"}, false},
 		{"a websocket gets a problem", "GET", []string{"Accept", "text/html", "Upgrade", "websocket"}, false},
+		{"a program that wants anything but HTML gets a problem", "GET", []string{"Accept", "text/html;level=1; Q=0.0, */*"}, false},
+		{"a kind that only begins like HTML gets a problem", "GET", []string{"Accept", "text/html-sandboxed"}, false},
 		{"a form gets a problem", "POST", pageHeaders, false},
 		{"a browser's navigation gets a page", "GET", pageHeaders, true},
 		{"an old browser's navigation gets a page", "GET", []string{"Accept", "text/html"}, true},
+		{"HTML in a second line and other letters gets a page", "GET", []string{"Accept", "application/json", "Accept", "image/png, Text/HTML ;q=0.1"}, true},
 		{"its HEAD gets a page's headers", "HEAD", pageHeaders, true},
 	}
 	for _, tt := range tests {
