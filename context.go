@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"time"
@@ -109,8 +111,10 @@ func (v *visit) Value(k any) any {
 }
 
 // String keeps the request's headers out of whatever prints a context.
-func (v *visit) String() string   { return "dssauth.visit" }
-func (v *visit) GoString() string { return v.String() }
+func (v *visit) String() string { return "dssauth.visit" }
+
+// Format is String, whatever the verb.
+func (v *visit) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, v.String()) }
 
 // attach returns a shallow copy of r that carries what DSS said of its visitor.
 func (m *Middleware) attach(r *http.Request, e *entry) *http.Request {

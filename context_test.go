@@ -174,7 +174,7 @@ func TestContextPrintsNothingOfTheRequest(t *testing.T) {
 	logger := slog.New(slog.NewJSONHandler(&log, nil))
 	text := slog.New(slog.NewTextHandler(&log, nil))
 	for _, ctx := range []context.Context{r.Context(), withValue, withCancel} {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X"} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x", "%X", "%t"} {
 			for _, v := range []any{ctx, &ctx, []any{ctx}, struct{ ctx context.Context }{ctx}} {
 				said := fmt.Sprintf(verb, v)
 				assert.NotContains(t, said, secret, "%s of %T", verb, v)
