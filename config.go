@@ -143,6 +143,8 @@ func (c *Config) check() error {
 	switch {
 	case c.Client == nil && c.Resolver == nil:
 		return errors.New("dssauth: Config.Client is missing: make one with dss.FromEnv or dss.New")
+	case c.Client != nil && c.Client.URL() == "":
+		return errors.New("dssauth: Config.Client was not made by dss.New or dss.FromEnv")
 	case c.Client == nil && c.Impersonation != NoImpersonation:
 		return errors.New("dssauth: Config.Impersonation needs Config.Client")
 	case c.Resolver != nil && c.UserDetails:
@@ -151,6 +153,12 @@ func (c *Config) check() error {
 		return fmt.Errorf("dssauth: Config.Impersonation is %d: use NoImpersonation, ByTicket or ByProxyUser", c.Impersonation)
 	case c.StaleIfError > 0 && c.TTL < 0:
 		return errors.New("dssauth: Config.StaleIfError needs remembered answers, but Config.TTL is negative: make one of them zero")
+	}
+	if c.Impersonation != NoImpersonation {
+		// Whoever the visitor is: a client that acts as one user cannot as another.
+		if _, err := c.Client.As("visitor"); err != nil {
+			return fmt.Errorf("dssauth: Config.Impersonation needs a Config.Client that acts as nobody: %w", err)
+		}
 	}
 	for _, d := range []struct {
 		field    string

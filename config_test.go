@@ -28,6 +28,8 @@ func someClient(t testing.TB) *dss.Client {
 
 func TestWrongSettings(t *testing.T) {
 	client := someClient(t)
+	asBob, err := client.As("bob")
+	require.NoError(t, err)
 	ok := newDoorman()
 	tests := []struct {
 		name   string
@@ -35,6 +37,10 @@ func TestWrongSettings(t *testing.T) {
 		want   string
 	}{
 		{"nobody to ask", dssauth.Config{}, `dssauth: Config.Client is missing: make one with dss.FromEnv or dss.New`},
+		{"a client that is none", dssauth.Config{Client: new(dss.Client)}, `dssauth: Config.Client was not made by dss.New or dss.FromEnv`},
+		{"a client that is none, beside a resolver", dssauth.Config{Client: new(dss.Client), Resolver: ok}, `dssauth: Config.Client was not made by dss.New or dss.FromEnv`},
+		{"tickets by a client that acts as a user", dssauth.Config{Client: asBob, Impersonation: dssauth.ByTicket}, `dssauth: Config.Impersonation needs a Config.Client that acts as nobody: dss: As: this client acts as a user already; use the one it was made from`},
+		{"ProxyUser by a client that acts as a user", dssauth.Config{Client: asBob, Impersonation: dssauth.ByProxyUser}, `dssauth: Config.Impersonation needs a Config.Client that acts as nobody: dss: As: this client acts as a user already; use the one it was made from`},
 		{"tickets without a client", dssauth.Config{Resolver: ok, Impersonation: dssauth.ByTicket}, `dssauth: Config.Impersonation needs Config.Client`},
 		{"ProxyUser without a client", dssauth.Config{Resolver: ok, Impersonation: dssauth.ByProxyUser}, `dssauth: Config.Impersonation needs Config.Client`},
 		{"an impersonation that does not exist", dssauth.Config{Client: client, Impersonation: 3}, `dssauth: Config.Impersonation is 3: use NoImpersonation, ByTicket or ByProxyUser`},
@@ -45,6 +51,7 @@ func TestWrongSettings(t *testing.T) {
 		{"an empty header", dssauth.Config{Resolver: ok, Headers: []string{"Cookie", ""}}, `dssauth: Config.Headers: "" is no header name: name headers as in "X-Sso-Session"`},
 		{"a header with a space", dssauth.Config{Resolver: ok, Headers: []string{"X Sso"}}, `dssauth: Config.Headers: "X Sso" is no header name: name headers as in "X-Sso-Session"`},
 		{"a header with its colon", dssauth.Config{Resolver: ok, Headers: []string{"X-Sso:"}}, `dssauth: Config.Headers: "X-Sso:" is no header name: name headers as in "X-Sso-Session"`},
+		{"a header with its value, which is not quoted", dssauth.Config{Resolver: ok, Headers: []string{"Authorization: Bearer c4n4ry"}}, `dssauth: Config.Headers: "Authorization:…" is no header name: name headers as in "X-Sso-Session"`},
 		{"a header with a line end", dssauth.Config{Resolver: ok, Headers: []string{"X-Sso\r\n"}}, `dssauth: Config.Headers: "X-Sso\r\n" is no header name: name headers as in "X-Sso-Session"`},
 		{"a header twice", dssauth.Config{Resolver: ok, Headers: []string{"Cookie", "cookie"}}, `dssauth: Config.Headers: "cookie" appears twice`},
 		{"X-DKU-ProxyUser", dssauth.Config{Resolver: ok, Headers: []string{"X-DKU-ProxyUser"}}, `dssauth: Config.Headers: "X-DKU-ProxyUser" is never taken from a browser: DSS could read it as an order to act as somebody else; leave it out`},
@@ -58,7 +65,7 @@ func TestWrongSettings(t *testing.T) {
 		{"no cookies", dssauth.Config{Resolver: ok, Cookies: []string{}}, `dssauth: Config.Cookies is empty: nil sends all but well-known stray ones; to send none, leave Cookie out of Config.Headers`},
 		{"cookies without Cookie", dssauth.Config{Resolver: ok, Headers: []string{"Authorization"}, Cookies: []string{"a"}}, `dssauth: Config.Cookies is set, but Config.Headers leaves Cookie out: add "Cookie" to it`},
 		{"a cookie without a name", dssauth.Config{Resolver: ok, Cookies: []string{""}}, `dssauth: Config.Cookies: "" is no cookie name: name cookies as in "session" or "dss_*"`},
-		{"a cookie with its value", dssauth.Config{Resolver: ok, Cookies: []string{"session=1"}}, `dssauth: Config.Cookies: "session=1" is no cookie name: name cookies as in "session" or "dss_*"`},
+		{"a cookie with its value, which is not quoted", dssauth.Config{Resolver: ok, Cookies: []string{"session=c4n4ry"}}, `dssauth: Config.Cookies: "session=…" is no cookie name: name cookies as in "session" or "dss_*"`},
 		{"cookies in one string", dssauth.Config{Resolver: ok, Cookies: []string{"a, b"}}, `dssauth: Config.Cookies: "a, b" is no cookie name: name cookies as in "session" or "dss_*"`},
 		{"a broken pattern", dssauth.Config{Resolver: ok, Cookies: []string{"a["}}, `dssauth: Config.Cookies: "a[" is no valid pattern: use * for any characters, as in "dss_*"`},
 

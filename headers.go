@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -93,7 +94,7 @@ func newCookieRule(only []string) (cookieRule, error) {
 	}
 	for _, p := range only {
 		if p == "" || strings.ContainsAny(p, "=;, \t") {
-			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %q is no cookie name: name cookies as in \"session\" or \"dss_*\"", p)
+			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %s is no cookie name: name cookies as in \"session\" or \"dss_*\"", quoteName(p))
 		}
 		if _, err := path.Match(p, ""); err != nil {
 			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %q is no valid pattern: use * for any characters, as in \"dss_*\"", p)
@@ -232,7 +233,7 @@ var neverForwarded = []string{
 func forwardable(given, name string) error {
 	switch dashed := strings.ReplaceAll(strings.ToUpper(name), "_", "-"); {
 	case !isToken(given):
-		return fmt.Errorf("dssauth: Config.Headers: %q is no header name: name headers as in \"X-Sso-Session\"", given)
+		return fmt.Errorf("dssauth: Config.Headers: %s is no header name: name headers as in \"X-Sso-Session\"", quoteName(given))
 	case strings.HasPrefix(dashed, "X-DKU-"):
 		return fmt.Errorf("dssauth: Config.Headers: %q is never taken from a browser: DSS could read it as an order to act as somebody else; leave it out", given)
 	case slices.Contains(neverForwarded, name):
@@ -250,4 +251,13 @@ func isToken(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// quoteName quotes what should be a name, without what may be its value: who
+// copies a cookie or a header from a browser copies a credential.
+func quoteName(s string) string {
+	if i := strings.IndexAny(s, "=:"); i >= 0 && i+1 < len(s) {
+		s = s[:i+1] + "…"
+	}
+	return strconv.Quote(s)
 }

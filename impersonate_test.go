@@ -708,13 +708,6 @@ var withOwnTransports = []attempt{
 			return nil, errors.New("no way there")
 		})}
 	})},
-	{name: "the application's client acts as somebody already", want: noCall, try: func(s *situation) error {
-		return s.visit(listProjects)
-	}, config: func(s *situation, c *dssauth.Config) {
-		var err error
-		c.Client, err = s.own.As("admin")
-		require.NoError(s, err)
-	}},
 	{name: "the handler's library keeps cookies", want: asVisitor, try: func(s *situation) error {
 		jar, err := cookiejar.New(nil)
 		require.NoError(s, err)
