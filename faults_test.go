@@ -208,7 +208,7 @@ func TestFaultsOfTheWire(t *testing.T) {
 				if _, err := client.Write([]byte{b}); err != nil {
 					return
 				}
-				<-time.After(20 * time.Millisecond)
+				<-time.After(60 * time.Millisecond)
 			}
 		}},
 		{"a status line without sense", replies(strings.Replace(good, "HTTP/1.1 200 OK", "HTTP/1.1 OK 200", 1))},
@@ -241,13 +241,14 @@ func TestFaultsOfTheWire(t *testing.T) {
 		{"a quotation mark lost", replies(strings.Replace(good, `"ann"`, `"ann `, 1))},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // some wait for a deadline
 			fake := dsstest.NewServer(t)
 			fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"analysts"}})
 			wire := newBadWire(t, fake.URL())
 			client, err := dss.New(dss.Config{URL: wire.url(), APIKey: fake.AdminKey()})
 			require.NoError(t, err)
 			defer client.CloseIdleConnections()
-			m := newAuth(t, dssauth.Config{Client: client, Timeout: 400 * time.Millisecond})
+			m := newAuth(t, dssauth.Config{Client: client, Timeout: time.Second})
 			require.Equal(t, "ann", who(m, signedIn(fake.DSS, "ann")))
 			ann := signedIn(fake.DSS, "ann")
 
