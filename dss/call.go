@@ -45,7 +45,7 @@ func (k call) errorf(format string, args ...any) error {
 	if name == "" {
 		name, _, _ = strings.Cut(k.path, "?")
 	}
-	return fmt.Errorf("dss: %s %s: "+format, append([]any{k.method, name}, args...)...)
+	return fmt.Errorf("dss: %s: "+format, append([]any{clean(k.method+" "+name, 300)}, args...)...)
 }
 
 // unexpected is the error of a reply that says something else than it should.

@@ -55,6 +55,8 @@ func TestDoRefusesPaths(t *testing.T) {
 		"/projects/%00":                  control,
 		"/projects/%0d%0aX":              control,
 		"/projects/%250a":                control,
+		"/projects/%c0%ae%c0%ae/x":       "bytes that are not UTF-8 are not allowed",
+		"/projects/\xff":                 "bytes that are not UTF-8 are not allowed",
 		"/projects/?a=\n":                control,
 		"/projects/?a=b c":               "its query must be escaped, as url.Values.Encode does",
 		"/projects/?a=é":                 "its query must be escaped, as url.Values.Encode does",
@@ -63,6 +65,7 @@ func TestDoRefusesPaths(t *testing.T) {
 	} {
 		err := c.Do(t.Context(), "GET", path, nil, nil)
 		assert.ErrorContains(t, err, ": its path is refused: "+want, "%q", path)
+		assert.NotContains(t, err.Error(), "\n", "%q", path)
 	}
 	assert.Empty(t, server.requests(), "calls")
 }
@@ -79,6 +82,8 @@ func TestDoTakesPaths(t *testing.T) {
 		"/a/..b/.c/d..":            "/a/..b/.c/d..",
 		"/a%2Fb/c%20d%25":          "/a%2Fb/c%20d%25",
 		"/a b/é":                   "/a%20b/%C3%A9",
+		"/a b/é%2Fc":               "/a%20b/%C3%A9%2Fc",
+		"/\"<>^`{|}%2F[]!$&'()*+,": "/%22%3C%3E%5E%60%7B%7C%7D%2F[]!$&'()*+,",
 		"/a;b=c/@d:e":              "/a;b=c/@d:e",
 	} {
 		require.NoError(t, server.client(t).Do(t.Context(), "GET", path, nil, nil), "%q", path)
@@ -104,6 +109,8 @@ func FuzzDoPath(f *testing.F) {
 		require.Equal(t, "https://dss.example", parsed.Scheme+"://"+parsed.Host)
 		require.Nil(t, parsed.User)
 		require.Empty(t, parsed.Fragment)
+		asked, _, _ := strings.Cut(path, "?")
+		require.Equal(t, strings.Count("/dss/dip/publicapi"+asked, "/"), strings.Count(u.EscapedPath(), "/"), "slashes")
 		for _, way := range []string{parsed.EscapedPath(), parsed.Path, parsed.JoinPath().Path} {
 			require.True(t, strings.HasPrefix(way, "/dss/dip/publicapi/"), "%q", way)
 		}

@@ -2,8 +2,10 @@ package dss
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 )
 
 // checkPath refuses an escaped path that a server or a proxy before it may take
@@ -25,6 +27,9 @@ func checkPath(escaped string) error {
 		if strings.ContainsFunc(decoded, isControl) {
 			return errors.New("control characters are not allowed")
 		}
+		if !utf8.ValidString(decoded) { // %C0%AE is a dot to some
+			return errors.New("bytes that are not UTF-8 are not allowed")
+		}
 		for segment := range strings.FieldsFuncSeq(decoded, func(r rune) bool { return r == '/' || r == '\\' }) {
 			// Java servers cut parameters off a segment before they look at it.
 			segment, _, _ = strings.Cut(segment, ";")
@@ -43,13 +48,27 @@ func checkPath(escaped string) error {
 // joinPath returns u with p, an escaped path, added to its own.
 func joinPath(u *url.URL, p string) (*url.URL, error) {
 	joined := *u
-	escaped := u.EscapedPath() + p
+	escaped := u.EscapedPath() + escapeRest(p)
 	decoded, err := url.PathUnescape(escaped)
 	if err != nil {
 		return nil, errors.New("a percent sign must be followed by two hexadecimal digits; in a name it is written %25")
 	}
 	joined.Path, joined.RawPath = decoded, escaped
 	return &joined, nil
+}
+
+// escapeRest escapes what may not be in a path as it is. Left to do it, url.URL
+// would do the path as a whole anew, and so make %2F in it a slash.
+func escapeRest(p string) string {
+	var b strings.Builder
+	for _, c := range []byte(p) {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>^`{|}", c) >= 0 {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // apiURL returns the URL of path, which is relative to the API and may have a
