@@ -25,10 +25,10 @@ type Config struct {
 
 	// APIKey is a personal or global API key of DSS. One of APIKey and Ticket
 	// is required.
-	APIKey string `json:"-"`
+	APIKey string
 
 	// Ticket is what DSS gives to processes that it starts, in DKU_API_TICKET.
-	Ticket string `json:"-"`
+	Ticket string
 
 	// HTTPClient gives the transport and the timeout to call with; its redirect
 	// policy and its cookies are not used. The transport must leave Authorization
@@ -65,6 +65,10 @@ func (c Config) Format(s fmt.State, _ rune) { fmt.Fprint(s, c.String()) }
 
 // LogValue is String, for slog.
 func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// MarshalText is String, for JSON, XML and YAML: the keys of client certificates
+// would be in them, too.
+func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 func credentialKind(c Config) string {
 	switch {
@@ -166,8 +170,12 @@ func isLocal(host string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// apiPath is where DSS's API is under the URL of DSS.
-const apiPath = "/dip/publicapi"
+// apiPath is where DSS's API is under the URL of DSS; proxiedAPIPath is what a
+// proxy in front of it may call that.
+const (
+	apiPath        = "/dip/publicapi"
+	proxiedAPIPath = "/public/api"
+)
 
 // parseBaseURL returns the URL of DSS without a slash at its end. Errors name
 // the field and quote the value, unless that may hold a password.
@@ -204,6 +212,8 @@ func parseBaseURL(field, value string) (*url.URL, error) {
 		return fail("port must be between 1 and 65535")
 	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), apiPath):
 		return fail("leave out " + apiPath + ", which is added to it")
+	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), proxiedAPIPath):
+		return fail("leave out " + proxiedAPIPath + ": " + apiPath + " is added to it, which is the same")
 	case checkPath(strings.TrimRight(u.EscapedPath(), "/")) != nil:
 		return fail("its path must be a plain one, as in https://example.com/dss")
 	}
@@ -222,6 +232,9 @@ func isPort(s string) bool {
 func quoteURL(value string) string {
 	if strings.Contains(value, "@") {
 		return "(not shown, it may hold a password)"
+	}
+	if len(value) >= 16 && !strings.ContainsAny(value, ".:/") { // in the wrong place
+		return "(not shown, it may be an API key)"
 	}
 	if i := strings.IndexAny(value, "?#"); i >= 0 {
 		value = value[:i+1] + "…"

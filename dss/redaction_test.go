@@ -3,9 +3,11 @@ package dss_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -30,8 +32,10 @@ func prints(v any, moreVerbs ...string) string {
 	for _, handler := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
 		slog.New(handler).Info("printed", "v", v, "list", []any{v}, slog.Group("g", "v", v))
 	}
-	text, err := json.Marshal(v)
-	fmt.Fprintf(&out, "%s %v\n", text, err)
+	for _, marshal := range []func(any) ([]byte, error){json.Marshal, xml.Marshal} {
+		text, err := marshal(v)
+		fmt.Fprintf(&out, "%s %v\n", text, err)
+	}
 	return out.String()
 }
 
@@ -48,7 +52,7 @@ func TestNothingPrintsACredential(t *testing.T) {
 			fmt.Fprintf(w, `{"errorType": "x.%s", "message": "no key %[1]s, Basic %s"}`, canary, base64.StdEncoding.EncodeToString([]byte(canary+":")))
 		}
 	})
-	cfg := dss.Config{URL: server.URL, APIKey: canary}
+	cfg := dss.Config{URL: server.URL, APIKey: canary, Certificates: []tls.Certificate{{PrivateKey: canary}}}
 	withTicket := dss.Config{URL: server.URL, Ticket: canary}
 	own, err := dss.New(cfg)
 	require.NoError(t, err)
