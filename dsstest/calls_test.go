@@ -149,7 +149,7 @@ func TestNothingInsideIsPrinted(t *testing.T) {
 	fake.AddSession("sid", "canary", "ann")
 	fake.SetOwnSettings("ann", `{"secrets": [{"name": "s", "value": "canary"}]}`)
 	for _, v := range []any{fake, fake.DSS, struct{ F *dsstest.Server }{fake}} {
-		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
 			out := fmt.Sprintf(format, v)
 			for _, secret := range []string{fake.AdminKey(), "ann-key", "ann-ticket", "canary"} {
 				assert.NotContains(t, out, secret, format)

@@ -57,6 +57,8 @@ package dsstest
 
 import (
 	"crypto/rand"
+	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -144,8 +146,8 @@ func (d *DSS) currentOptions() Options {
 // String does not show what is inside: keys, sessions and secrets.
 func (d *DSS) String() string { return "dsstest.DSS" }
 
-// GoString does not show what is inside either.
-func (d *DSS) GoString() string { return d.String() }
+// Format is String, whatever the verb.
+func (d *DSS) Format(s fmt.State, _ rune) { io.WriteString(s, d.String()) }
 
 // forget removes what belongs to login. The caller holds d.mu.
 func (d *DSS) forget(login string) {
