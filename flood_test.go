@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"runtime"
 	"strconv"
@@ -50,6 +51,8 @@ const floodLookup = 5 * time.Millisecond
 func newFlood(t *testing.T, c dssauth.Config, warm int) *flood {
 	f := &flood{dss: resolver(slowly(floodLookup, byCookie))}
 	c.Resolver = f.dss
+	// A million times, the status will do.
+	c.OnError = func(w http.ResponseWriter, _ *http.Request, err error) { w.WriteHeader(dssauth.StatusCode(err)) }
 	f.auth = newAuth(t, c)
 	for i := range warm {
 		require.Equal(t, fmt.Sprint("warm", i), who(f.auth, browser(fmt.Sprint("warm", i))))
@@ -76,7 +79,10 @@ func (f *flood) sendJunk(n int, done *sync.WaitGroup) {
 	for range n {
 		done.Go(func() {
 			w := httptest.NewRecorder()
-			f.auth.Handler(sayLogin).ServeHTTP(w, browser("nobody"+strconv.FormatInt(f.junk.Add(1), 10)))
+			r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/"}, Header: http.Header{
+				"Cookie": {"session=nobody" + strconv.FormatInt(f.junk.Add(1), 10)},
+			}}
+			f.auth.Handler(sayLogin).ServeHTTP(w, r)
 			switch {
 			case w.Code == http.StatusUnauthorized:
 				f.refused.Add(1)
