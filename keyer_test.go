@@ -156,3 +156,20 @@ func TestKeyAllocatesNothing(t *testing.T) {
 	h := http.Header{"Cookie": {strings.Repeat("c", 1000)}, "Authorization": {"Bearer token"}}
 	assert.Zero(t, testing.AllocsPerRun(100, func() { _, _ = s.raw(h) }))
 }
+
+// Empty headers move from one name to the next, few enough for the secret and
+// too many for it.
+func TestKeyOfEmptyHeadersThatMove(t *testing.T) {
+	s, err := newSelector(defaultHeaders, nil, 256)
+	require.NoError(t, err)
+	for _, total := range []int{4, 2000} {
+		seen := map[key]int{}
+		for cookies := range total + 1 {
+			k, err := s.raw(http.Header{"Cookie": append([]string{"a"}, make([]string, cookies)...), "Authorization": make([]string, total-cookies)})
+			require.NoError(t, err)
+			other, dup := seen[k]
+			require.False(t, dup, "%d and %d of %d", other, cookies, total)
+			seen[k] = cookies
+		}
+	}
+}
