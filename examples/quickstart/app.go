@@ -69,6 +69,7 @@ func me(w http.ResponseWriter, r *http.Request) {
 
 func report(w http.ResponseWriter, r *http.Request) {
 	id, _ := dssauth.FromContext(r.Context())
+	w.Header().Set("Cache-Control", "no-store")
 	fmt.Fprintf(w, "The analysts' report, for %s.\n", id.Login)
 }
 
@@ -94,5 +95,6 @@ func refuseCall(w http.ResponseWriter, r *http.Request, err error) {
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store") // it is for this visitor only
 	_ = json.NewEncoder(w).Encode(v)
 }

@@ -94,8 +94,8 @@ func nobody(s *story) {
 
 func someone(s *story) {
 	ann := s.signIn("ann")
-	s.expect("ann opens /me", s.get("/me", "Cookie", ann), 200, `"login":"ann","groups":["analysts","readers"]`)
-	s.expect("ann opens /report", s.get("/report", "Cookie", ann), 200, "for ann")
+	s.expect("ann opens /me", s.get("/me", "Cookie", ann), 200, `"login":"ann","groups":["analysts","readers"]`, "Cache-Control: no-store")
+	s.expect("ann opens /report", s.get("/report", "Cookie", ann), 200, "for ann", "Cache-Control: no-store")
 	s.expect("ann opens the page", s.get("/", "Cookie", ann), 200, "Ann Analyst")
 }
 
