@@ -93,6 +93,7 @@ func (m *Middleware) wait(ctx context.Context, f *flight) (*entry, error) {
 func (m *Middleware) fly(f *flight) {
 	defer m.running.Done()
 	defer f.cancel()
+	defer func() { _ = recover() }() // of a Logger, which must not end the process
 	ctx, cancel := context.WithTimeout(f.ctx, m.timeout)
 	defer cancel()
 	leave, err := m.lanes.enter(ctx, f.known)
@@ -101,33 +102,56 @@ func (m *Middleware) fly(f *flight) {
 		return
 	}
 	defer leave()
+	// What stands where a Resolver or a hook ends the goroutine.
+	id, err := Identity{}, unavailable("the lookup ended without an answer", nil, 0)
+	done := func(error) {}
+	defer func() { done(err) }()
+	defer func() { m.land(f, id, err) }()
 	f.asked = m.now()
 	asOf := time.Now()
-	ctx, done := m.lookupStarted(ctx, f)
-	id, err := m.resolve(ctx, f.header)
+	ctx, done = m.lookupStarted(ctx, f)
+	id, err = m.resolve(ctx, f.header)
 	id.AsOf = asOf
-	m.land(f, id, err)
-	done(err)
+	if err == nil && m.late(f) { // nobody may be waiting, or somebody who came long after DSS was asked
+		err = unavailable("the lookup ignored its deadline", nil, 0)
+	}
 }
+
+// late reports whether f ended later than any waiter waits.
+func (m *Middleware) late(f *flight) bool { return m.now()-f.asked > int64(m.timeout+grace) }
 
 // resolve calls the Resolver and distrusts it: a panic, an error of an unknown
 // kind and an identity that names nobody are all no answer.
 func (m *Middleware) resolve(ctx context.Context, header http.Header) (id Identity, err error) {
-	defer func() {
-		nobody, outage := errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrUnavailable)
-		switch {
-		case nobody && outage: // without a cause, which would make it look like a nobody
-			err = unavailable("the resolver said nobody and no answer at once", nil, 0)
-		case err != nil && !nobody && !outage:
-			err = unavailable("the resolver failed", err, 0)
-		}
-	}()
+	defer func() { err = understood(err) }()
 	defer recovered(&err)
-	id, err = m.resolver.Resolve(ctx, header)
+	// A copy, since a live connection asks with the same header again.
+	id, err = m.resolver.Resolve(ctx, header.Clone())
 	if err == nil && id.APIKey == "" && !isLogin(id.Login) {
 		err = errors.New("the resolver returned an identity without a valid login")
 	}
 	return id, err
+}
+
+// understood makes err one of the two kinds that a lookup can fail with.
+func understood(err error) (kind error) {
+	if err == nil {
+		return nil
+	}
+	defer func() {
+		if recover() != nil { // a nil pointer in an error's own methods
+			kind = unavailable("the resolver's error cannot be read", nil, 0)
+		}
+	}()
+	_ = err.Error() // now, and not where a panic ends the process
+	nobody, outage := errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrUnavailable)
+	switch {
+	case nobody && outage: // without a cause, which would make it look like a nobody
+		return unavailable("the resolver said nobody and no answer at once", nil, 0)
+	case !nobody && !outage:
+		return unavailable("the resolver failed", err, 0)
+	}
+	return err
 }
 
 // isLogin reports whether s can be a user's login. Blank and control
@@ -153,11 +177,13 @@ func (m *Middleware) store(f *flight, id Identity, err error) (changing []string
 	defer c.mu.Unlock()
 	c.removeFlight(f)
 	// Forgetting is remembered for as long as a lookup can last, no longer.
-	late := now-f.asked > int64(m.timeout+grace)
-	keep := !f.forgotten && !late && !c.closed
+	keep := !f.forgotten && !m.late(f) && !c.closed
 	switch {
 	case err == nil:
 		f.entry = m.newEntry(f, id)
+		if !f.forgotten { // even where the answer itself is not kept
+			c.refusals.Remove(f.key)
+		}
 		if at, was := c.forgotten[id.Login]; keep && m.ttl > 0 && !(was && f.asked <= at) {
 			changing = m.churn.watch(id.owner(), f.header, c.maxPerUser, c.held(id.owner(), f.key, now))
 			c.put(f.entry)
@@ -165,14 +191,15 @@ func (m *Middleware) store(f *flight, id Identity, err error) (changing []string
 	case errors.Is(err, ErrUnauthenticated):
 		f.err = err
 		c.drop(f.key, f.asked)
-		for older := f.older; older != nil; older = older.older {
-			older.forgotten = true // DSS was asked for it before it said nobody
-		}
+		f.outdate()
 		if keep && m.refusalTTL > 0 && c.find(f.key) == nil {
 			c.refusals.Add(f.key, f.asked+int64(m.refusalTTL))
 		}
 	default:
 		f.err = err
+		if isDenial(err) {
+			f.outdate()
+		}
 		if old := c.find(f.key); old != nil {
 			old.denied = old.denied || isDenial(err)
 			if m.mayBridge(old, err) {
@@ -265,6 +292,14 @@ func (m *Middleware) ForgetUser(login string) {
 		c.purgeAt = 2*len(c.forgotten) + 64
 	}
 	c.forgotten[login] = now
+}
+
+// outdate keeps the older lookups of f's key from being stored: DSS was asked
+// for them before it refused. The caller holds cache.mu.
+func (f *flight) outdate() {
+	for older := f.older; older != nil; older = older.older {
+		older.forgotten = true
+	}
 }
 
 // removeFlight ends f's place among the lookups under way.

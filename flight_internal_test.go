@@ -100,3 +100,32 @@ func TestNothingOfALookupIsLeftOnceItHasLanded(t *testing.T) {
 		}
 	})
 }
+
+// lateResolver answers after an hour, whatever its context says.
+type lateResolver struct{}
+
+func (lateResolver) Resolve(context.Context, http.Header) (Identity, error) {
+	<-time.After(time.Hour)
+	return NewIdentity("ann"), nil
+}
+
+func TestAnAnswerThatComesLongAfterTheDeadlineIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var outcome Outcome
+		m, err := New(Config{Resolver: lateResolver{}, Logger: slog.New(slog.DiscardHandler), Hooks: Hooks{
+			LookupEnd: func(_ context.Context, l Lookup) { outcome = l.Outcome },
+		}})
+		require.NoError(t, err)
+		header, k, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
+		require.NoError(t, err)
+		_, f := m.join(k, header, func(*entry) bool { return false }, false)
+		<-time.After(2 * time.Hour)
+		synctest.Wait()
+		// As somebody who came at the moment that it landed.
+		e, err := m.wait(t.Context(), f)
+		assert.Nil(t, e)
+		require.ErrorIs(t, err, ErrUnavailable)
+		assert.Equal(t, Unavailable, outcome)
+		require.NoError(t, m.Close())
+	})
+}

@@ -725,3 +725,17 @@ func TestOneUsersJunkBesideAValidCookieIsBounded(t *testing.T) {
 		assert.Equal(t, before, dss.calls.Load(), "it evicted nobody else")
 	})
 }
+
+func TestAnAnswerEndsARefusalThoughItIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := resolver(func(context.Context, string) (dssauth.Identity, error) {
+			return dssauth.Identity{}, dssauth.ErrUnauthenticated
+		})
+		m := newAuth(t, dssauth.Config{Resolver: f, TTL: -1, RefusalTTL: time.Hour})
+		require.Equal(t, "401", who(m, browser("ann")))
+		f.does(byCookie)
+		require.Equal(t, "401", who(m, browser("ann")), "remembered")
+		require.Equal(t, "ann", who(m, navigation("ann")), "who signed in")
+		assert.Equal(t, "ann", who(m, browser("ann")))
+	})
+}

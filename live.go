@@ -48,7 +48,10 @@ func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration, still f
 	}
 	go func() {
 		defer m.running.Done()
-		end(m.watch(ctx, v.entry, header, max(every, minEvery), still))
+		// What stands where still ends the goroutine: nobody looks any more.
+		why := unavailable("it is not looked after any more who this is", nil, 0)
+		defer func() { end(why) }()
+		why = m.watch(ctx, v.entry, header, max(every, minEvery), still)
 	}()
 	return ctx, func() { end(context.Canceled) }
 }

@@ -1,6 +1,7 @@
 package dssauth_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/dsstest"
 )
 
@@ -82,3 +84,33 @@ func TestNoOldAnswerAfterARefusalThatMayHaveMeantTheVisitor(t *testing.T) {
 		})
 	}
 }
+
+func TestNoOldAnswerThatWasAskedForBeforeSuchARefusal(t *testing.T) {
+	refused := &dss.Error{StatusCode: 401, Type: "com.dataiku.dip.exceptions.NotAuthenticatedException"}
+	synctest.Test(t, func(t *testing.T) {
+		s := newScript(t)
+		m := newAuth(t, dssauth.Config{Resolver: s, StaleIfError: time.Hour})
+		older := asks(m, browser("ann"))
+		synctest.Wait()
+		m.ForgetUser("bob") // so that the next one asks for itself
+		pass(time.Second)
+		newer := asks(m, browser("ann"))
+		synctest.Wait()
+		s.say(1, dssauth.Identity{}, unclear{refused})
+		require.Equal(t, "503", <-newer)
+		s.say(0, dssauth.NewIdentity("ann"), nil)
+		require.Equal(t, "ann", <-older, "who asked before the refusal")
+
+		later := asks(m, browser("ann"))
+		synctest.Wait()
+		require.Equal(t, 3, s.started(), "its answer is not remembered")
+		s.say(2, dssauth.Identity{}, context.DeadlineExceeded)
+		assert.Equal(t, "503", <-later)
+	})
+}
+
+// unclear is an error of a refusal of which it is not known whom it means.
+type unclear struct{ cause error }
+
+func (e unclear) Error() string { return "unclear" }
+func (e unclear) Unwrap() error { return e.cause }
