@@ -70,12 +70,13 @@ func (s *selector) key(h http.Header, maxBytes int) (key, error) {
 	var sum nh
 	secret, size := s.keyer.secret, 0
 	for _, name := range s.names {
-		count := uint64(len(h[name]))
+		values := h[name]
+		count := uint64(len(values))
 		if count == 0 {
 			sum.pair(secret, 0, 0)
 			secret = secret[2:]
 		}
-		for _, v := range h[name] {
+		for _, v := range values {
 			if size += len(v); size > maxBytes {
 				return key{}, s.tooLarge()
 			}
