@@ -470,7 +470,7 @@ func TestServiceIsBackFiveSecondsAfterDSS(t *testing.T) {
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
 			// At every phase of breaker, pause and probe.
-			for down := 5 * time.Second; down < 12*time.Second; down += 700 * time.Millisecond {
+			for down := 200 * time.Millisecond; down < 12*time.Second; down += 1100 * time.Millisecond {
 				synctest.Test(t, func(t *testing.T) {
 					d, client := newMemory(t)
 					m := newAuth(t, dssauth.Config{Client: client})
@@ -486,11 +486,15 @@ func TestServiceIsBackFiveSecondsAfterDSS(t *testing.T) {
 							} else {
 								assert.Equal(t, "503", got)
 							}
-							if got := who(m, browser("junk")); got != "401" || back.Load() == 0 {
-								assert.Equal(t, "503", got)
-							}
 						})
-						pass(50 * time.Millisecond)
+						for i := range 6 { // enough to open the breaker at once
+							visits.Go(func() {
+								if got := who(m, browser(fmt.Sprint("junk", i))); got != "401" || back.Load() == 0 {
+									assert.Equal(t, "503", got)
+								}
+							})
+						}
+						pass(100 * time.Millisecond)
 						if back.Load() == 0 && time.Since(start) >= down {
 							d.Intercept("", 0, nil)
 							back.Store(int64(time.Since(start)))
