@@ -12,8 +12,8 @@ import (
 
 // Hooks are functions called on lookups and refusals, and never on hits, for
 // tracing and metrics. Each may be nil. They must be quick and safe for
-// concurrent use; a panic in one is logged and changes nothing. None of them
-// is given a credential, or a login.
+// concurrent use; a panic in one is logged and changes nothing. What they are
+// told of a lookup holds no credential and no login.
 type Hooks struct {
 	// LookupStart runs before DSS is asked. It may return a context for the
 	// lookup, with a span for example; nil keeps ctx. No request's context is
@@ -22,7 +22,7 @@ type Hooks struct {
 	// LookupEnd runs with LookupStart's context when the lookup has ended.
 	LookupEnd func(ctx context.Context, l Lookup)
 	// Refused runs for each request that is refused. [StatusCode] tells the
-	// kind of err.
+	// kind of err. r is the visitor's own request: log its path, not its headers.
 	Refused func(r *http.Request, err error)
 }
 

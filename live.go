@@ -99,8 +99,15 @@ func (m *Middleware) watch(ctx context.Context, e *entry, header http.Header, ev
 
 // stillSays calls still; a panic there ends the connection, not the process.
 func (m *Middleware) stillSays(still func(Identity, error) error, id Identity, err error) (verdict error) {
-	defer recovered(&verdict)
-	return still(id, err)
+	var panicked error
+	func() {
+		defer recovered(&panicked)
+		verdict = still(id, err)
+	}()
+	if panicked != nil {
+		return unavailable("the function given to WhileSignedIn failed", panicked, 0)
+	}
+	return verdict
 }
 
 // identifySince returns what DSS says, asked at the time given or later.

@@ -261,7 +261,7 @@ func TestAPanicInStillEndsItsConnectionOnly(t *testing.T) {
 		two, cancelTwo := connect(t, m, browser("ann"), time.Second, nil)
 		defer cancelTwo()
 		pass(10 * time.Second)
-		assert.Error(t, one.Err())
+		assert.ErrorIs(t, context.Cause(one), dssauth.ErrUnavailable)
 		assert.NoError(t, two.Err())
 		assert.Equal(t, "ann", who(m, browser("ann")))
 	})
