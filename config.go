@@ -1,7 +1,6 @@
 package dssauth
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,9 +34,12 @@ type Config struct {
 	// RefusalTTL is how long DSS's "nobody" is remembered; a page navigation
 	// asks again all the same. Zero means 2s; negative remembers none.
 	RefusalTTL time.Duration
-	// StaleIfError is how much longer than TTL an answer is reused while DSS
-	// is down: on transport errors, timeouts, 5xx and 429, and never after
-	// DSS said that the visitor is nobody. Zero means never.
+	// StaleIfError is how much longer than TTL an answer is reused while DSS is
+	// down: while our own question, who we are, ends in a connection error, a
+	// timeout, a 5xx or a 429. Where that question succeeds and a visitor's
+	// lookup fails, nothing is bridged, nor is anything after DSS refused the
+	// visitor. To bridge an outage in which DSS does not answer at all, Timeout
+	// must be 3s or more. It cannot be set beside Resolver. Zero means never.
 	StaleIfError time.Duration
 
 	// Impersonation is how [ClientFromContext] acts as the visitor. Zero
@@ -123,11 +125,12 @@ func New(c Config) (*Middleware, error) {
 		refusalTTL:    c.RefusalTTL,
 		staleIfError:  c.StaleIfError,
 		timeout:       c.Timeout,
-		base:          time.Now(),
+		clock:         newClock(),
+		life:          newLifetime(),
 	}
-	m.life, m.end = context.WithCancel(context.Background())
 	if m.resolver == nil {
-		m.resolver = newDSSResolver(c, m.now)
+		m.dss = newDSSResolver(c, m.clock, m.life)
+		m.resolver = m.dss
 	}
 	return m, nil
 }
@@ -149,6 +152,8 @@ func (c *Config) check() error {
 		return errors.New("dssauth: Config.Impersonation needs Config.Client")
 	case c.Resolver != nil && c.UserDetails:
 		return errors.New("dssauth: Config.UserDetails has no effect beside Config.Resolver: set DisplayName and Email there")
+	case c.Resolver != nil && c.StaleIfError > 0:
+		return errors.New("dssauth: Config.StaleIfError has no effect beside Config.Resolver, of which nobody knows whether it is down: leave it zero, and bridge outages in the Resolver")
 	case c.Impersonation < NoImpersonation || c.Impersonation > ByProxyUser:
 		return fmt.Errorf("dssauth: Config.Impersonation is %d: use NoImpersonation, ByTicket or ByProxyUser", c.Impersonation)
 	case c.StaleIfError > 0 && c.TTL < 0:

@@ -59,6 +59,7 @@ type refusal struct {
 	why        string
 	cause      error
 	retryAfter time.Duration
+	unasked    bool // DSS was not asked, for want of a place or since it is down
 }
 
 func refuse(kind error, why string) error { return &refusal{kind: kind, why: why} }

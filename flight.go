@@ -7,7 +7,10 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/dssauth/dssauth/dss"
 )
 
 const (
@@ -27,6 +30,8 @@ type flight struct {
 	header http.Header // what DSS gets
 	known  bool        // has, or recently had, an identity: may use the reserved lane
 	renews bool        // nobody waits: an entry is refreshed ahead of its end
+	joined int64       // when the first request came
+	bridge bool        // there is an old answer, which may serve if DSS is down
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{} // closed when entry and err are set
@@ -41,45 +46,67 @@ type flight struct {
 	left      bool    // not to be joined any more
 }
 
-// join returns the entry under k if it is fresh enough, else the flight that
-// will tell. A new one is started from [context.Background]: many requests
+// join returns the entry under k if it is fresh enough, or if DSS is down and it
+// may bridge that, else the flight that will tell. It fails where no lookup may
+// start now. A new one is started from [context.Background]: many requests
 // share it, the first one's cancellation must not fail the others, and routers
 // recycle a request's context once the handler returns.
-func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, renews bool) (*entry, *flight) {
+func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, renews bool) (*entry, *flight, error) {
 	c := m.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// Again, now that no flight can land: one may have since the first look.
 	e := c.find(k)
 	if e != nil && fresh(e) {
-		return e, nil
+		return e, nil, nil
 	}
+	now := m.now()
 	older := c.flights[k]
-	if older != nil && !older.left {
-		return nil, older
+	f := &flight{key: k, header: header, older: older, known: e != nil && now < e.expires+int64(knownFor), renews: renews, joined: now, done: make(chan struct{})}
+	if m.dss != nil {
+		f.bridge = e != nil && m.isBridge(e, now)
+		if err := m.dss.outage.refusal(k); err != nil {
+			if f.bridge && m.dss.outage.countsAsDown() {
+				return e, nil, nil
+			}
+			return nil, nil, err
+		}
+		if older != nil && m.dss.outage.isBack(older.joined) {
+			older.left = true
+		}
 	}
-	f := &flight{key: k, header: header, older: older, known: e != nil && m.now() < e.expires+int64(knownFor), renews: renews, done: make(chan struct{})}
-	f.ctx, f.cancel = context.WithTimeout(m.life, m.timeout+grace)
-	if c.closed {
-		f.err = errClosed
-		close(f.done)
+	if older != nil && !older.left {
+		return nil, older, nil
+	}
+	f.ctx, f.cancel = context.WithTimeout(m.life.ctx, m.timeout+grace)
+	if c.closed || !m.life.run(func() { m.fly(f) }) {
 		f.cancel()
-		return nil, f
+		return nil, nil, errClosed
 	}
 	c.flights[k] = f
-	m.running.Add(1)
-	go m.fly(f)
-	return nil, f
+	return nil, f, nil
 }
 
 // wait waits for f, but not longer than ctx.
 func (m *Middleware) wait(ctx context.Context, f *flight) (*entry, error) {
-	select {
-	case <-f.done:
-		return f.entry, f.err
-	case <-ctx.Done():
-		return nil, unavailable("the request ended before DSS answered", context.Cause(ctx), 0)
-	case <-f.ctx.Done():
+	var down <-chan struct{}
+	if f.bridge {
+		down = m.dss.outage.whenDown()
+	}
+	for waits := true; waits; {
+		select {
+		case <-f.done:
+			return f.entry, f.err
+		case <-down:
+			if e := m.bridgeFor(f.key); e != nil {
+				return e, nil
+			}
+			down = nil
+		case <-ctx.Done():
+			return nil, unavailable("the request ended before DSS answered", context.Cause(ctx), 0)
+		case <-f.ctx.Done():
+			waits = false
+		}
 	}
 	select {
 	case <-f.done: // cancel runs after done
@@ -91,18 +118,19 @@ func (m *Middleware) wait(ctx context.Context, f *flight) (*entry, error) {
 
 // fly runs f to its end, whatever its waiters do.
 func (m *Middleware) fly(f *flight) {
-	defer m.running.Done()
 	defer f.cancel()
 	defer func() { _ = recover() }() // of a Logger, which must not end the process
 	ctx, cancel := context.WithTimeout(f.ctx, m.timeout)
 	defer cancel()
-	leave, err := m.lanes.enter(ctx, f.known)
+	leave, err := m.enter(ctx, f)
 	if err != nil {
+		m.confirmOutage(f, err)
 		m.land(f, Identity{}, err)
 		return
 	}
-	defer leave()
-	// What stands where a Resolver or a hook ends the goroutine.
+	left := sync.OnceFunc(leave)
+	defer left()
+	// The result if a Resolver or a hook calls Goexit.
 	id, err := Identity{}, unavailable("the lookup ended without an answer", nil, 0)
 	done := func(error) {}
 	defer func() { done(err) }()
@@ -110,11 +138,56 @@ func (m *Middleware) fly(f *flight) {
 	f.asked = m.now()
 	asOf := time.Now()
 	ctx, done = m.lookupStarted(ctx, f)
-	id, err = m.resolve(ctx, f.header)
+	id, err = m.resolve(ctx, f)
+	left() // before anything waits for our own question
+	err = m.verdict(ctx, f, err)
+	m.confirmOutage(f, err)
 	id.AsOf = asOf
 	if err == nil && m.late(f) { // nobody may be waiting, or somebody who came long after DSS was asked
 		err = unavailable("the lookup ignored its deadline", nil, 0)
 	}
+}
+
+// enter waits for f's place towards DSS, and returns how to leave it.
+func (m *Middleware) enter(ctx context.Context, f *flight) (leave func(), err error) {
+	if m.dss == nil {
+		return m.lanes.enter(ctx, f.known, nil)
+	}
+	leave, err = m.lanes.enter(ctx, f.known, m.dss.outage.settle)
+	if err == nil {
+		if err = m.dss.outage.refusal(f.key); err != nil { // while f waited
+			leave()
+		}
+	}
+	return leave, err
+}
+
+// verdict says what f's answer means.
+func (m *Middleware) verdict(ctx context.Context, f *flight, err error) error {
+	if m.dss == nil {
+		return understood(err)
+	}
+	return understood(m.dss.verdict(ctx, f.key, f.asked, err))
+}
+
+// confirmOutage waits until it is known whether DSS is down, where f has an old
+// answer to bridge that with, and err is no answer about the visitor.
+func (m *Middleware) confirmOutage(f *flight, err error) {
+	if !f.bridge || !maybeOutage(err) {
+		return
+	}
+	// Later than the lookup could end, so that with a Timeout of 3s there is time
+	// for a DSS that leaves both unanswered.
+	ctx, cancel := context.WithTimeout(f.ctx, m.timeout+grace/2-time.Duration(m.now()-f.joined))
+	defer cancel()
+	m.dss.outage.saysDown(ctx)
+}
+
+// maybeOutage reports whether a lookup that ended with err may have failed
+// because DSS is down.
+func maybeOutage(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.kind == ErrUnavailable && (r.unasked || r.cause != nil && isFailure(r.cause))
 }
 
 // late reports whether f ended later than any waiter waits.
@@ -122,16 +195,20 @@ func (m *Middleware) late(f *flight) bool { return m.now()-f.asked > int64(m.tim
 
 // resolve calls the Resolver and distrusts it: a panic, an error of an unknown
 // kind and an identity that names nobody are all no answer.
-func (m *Middleware) resolve(ctx context.Context, header http.Header) (id Identity, err error) {
-	defer func() { err = understood(err) }()
+func (m *Middleware) resolve(ctx context.Context, f *flight) (id Identity, err error) {
+	if m.dss != nil {
+		defer m.dss.outage.beside(f.asked)()
+	}
 	defer recovered(&err)
 	// A copy, since a live connection asks with the same header again.
-	id, err = m.resolver.Resolve(ctx, header.Clone())
+	id, err = m.resolver.Resolve(ctx, f.header.Clone())
 	if err == nil && id.APIKey == "" && !isLogin(id.Login) {
-		err = errors.New("the resolver returned an identity without a valid login")
+		err = errNoLogin
 	}
 	return id, err
 }
+
+var errNoLogin = errors.New("the resolver returned an identity without a valid login")
 
 // understood makes err one of the two kinds that a lookup can fail with.
 func understood(err error) (kind error) {
@@ -202,7 +279,7 @@ func (m *Middleware) store(f *flight, id Identity, err error) (changing []string
 		}
 		if old := c.find(f.key); old != nil {
 			old.denied = old.denied || isDenial(err)
-			if m.mayBridge(old, err) {
+			if maybeOutage(err) && m.mayBridge(old) {
 				f.entry, f.err = old, nil
 			}
 		}
@@ -211,8 +288,31 @@ func (m *Middleware) store(f *flight, id Identity, err error) (changing []string
 }
 
 // mayBridge reports whether old may be served although DSS did not confirm it.
-func (m *Middleware) mayBridge(old *entry, err error) bool {
-	return m.staleIfError > 0 && isOutage(err) && !old.denied && m.now() < old.asked+int64(m.ttl)+int64(m.staleIfError)
+// The caller holds cache.mu.
+func (m *Middleware) mayBridge(old *entry) bool {
+	return m.isBridge(old, m.now()) && m.dss.outage.countsAsDown()
+}
+
+// isBridge reports whether old may be served if DSS is down.
+func (m *Middleware) isBridge(old *entry, now int64) bool {
+	return m.staleIfError > 0 && !old.denied && now < old.asked+int64(m.ttl)+int64(m.staleIfError)
+}
+
+// bridgeFor returns the old answer under k if it may be served now.
+func (m *Middleware) bridgeFor(k key) *entry {
+	m.cache.mu.Lock()
+	defer m.cache.mu.Unlock()
+	if old := m.cache.find(k); old != nil && m.mayBridge(old) {
+		return old
+	}
+	return nil
+}
+
+// isDenial reports whether DSS itself refused somebody in a failed lookup, be it
+// the visitor or us.
+func isDenial(err error) bool {
+	var reply *dss.Error
+	return errors.As(err, &reply) && reply.Type != "" && reply.StatusCode >= 400 && reply.StatusCode < 500 && reply.StatusCode != http.StatusTooManyRequests
 }
 
 // newEntry makes the answer that f brought. Its time runs from when DSS was
@@ -249,7 +349,7 @@ func (m *Middleware) renew(r *http.Request, e *entry) {
 	}
 	header, k, err := m.selector.pick(r.Header)
 	if err == nil && k == e.key {
-		m.join(k, header, func(now *entry) bool { return now != e }, true)
+		_, _, _ = m.join(k, header, func(now *entry) bool { return now != e }, true)
 	}
 }
 
@@ -279,6 +379,7 @@ func (m *Middleware) forget(k key) {
 // use after the user's groups changed. An answer that DSS was asked for before
 // is not stored any more, and no later request waits for it.
 func (m *Middleware) ForgetUser(login string) {
+	login = strings.Clone(login) // it is kept, and may stand in a server's reused memory
 	c := m.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -32,7 +32,9 @@ func (s *selector) tooLarge() error {
 	return refuse(ErrTooLarge, fmt.Sprintf("the identifying headers have more than Config.MaxHeaderBytes (%d) bytes", s.maxBytes))
 }
 
-// pick returns the headers to send to DSS, in a map of its own, and their key.
+// pick returns a copy of the headers to send to DSS, and its key. It outlives
+// the request, whose strings may not: servers built on fasthttp put the next
+// request's headers into the same memory.
 func (s *selector) pick(h http.Header) (http.Header, key, error) {
 	picked := make(http.Header, len(s.names))
 	size := 0
@@ -59,7 +61,7 @@ func (s *selector) pick(h http.Header) (http.Header, key, error) {
 		if !printable(values[0]) {
 			return nil, key{}, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters or is not UTF-8", name))
 		}
-		picked[name] = []string{values[0]}
+		picked[name] = []string{strings.Clone(values[0])}
 	}
 	// The size that arrived is what is bounded; joining cookies adds to it.
 	k, err := s.key(picked, math.MaxInt)

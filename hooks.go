@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
 )
 
 // Hooks are functions called on lookups and refusals, and never on hits, for
@@ -53,9 +51,9 @@ type Stats struct {
 	Lookups                                uint64 // questions to DSS that ended, by outcome:
 	Identified, Nobody, Unavailable, Stale uint64
 
-	InFlight    int  // lookups that have a place towards DSS now
-	Queued      int  // lookups that wait for one now
-	BreakerOpen bool // DSS counts as down
+	InFlight int  // lookups that have a place towards DSS now
+	Queued   int  // lookups that wait for one now
+	DSSDown  bool // as our own question said last; never with a Config.Resolver
 }
 
 type counters struct{ identified, nobody, unavailable, stale atomic.Uint64 }
@@ -72,8 +70,8 @@ func (m *Middleware) Stats() Stats {
 	s.Unavailable, s.Stale = m.counters.unavailable.Load(), m.counters.stale.Load()
 	s.Lookups = s.Identified + s.Nobody + s.Unavailable + s.Stale
 	s.InFlight, s.Queued = len(m.lanes.all), int(m.lanes.queued.Load())
-	if d, ok := m.resolver.(*dssResolver); ok {
-		s.BreakerOpen = d.breaker.State() != gobreaker.StateClosed
+	if m.dss != nil {
+		s.DSSDown = m.dss.outage.isKnownDown()
 	}
 	return s
 }

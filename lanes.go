@@ -18,24 +18,28 @@ func newLanes(size int) *lanes {
 	return &lanes{all: make(chan struct{}, size), newcomers: make(chan struct{}, size-max(1, size/4))}
 }
 
-// enter waits for a place, for at most maxWait, and returns how to leave it.
-func (l *lanes) enter(ctx context.Context, known bool) (leave func(), err error) {
+// enter waits for a place, for at most maxWait, and returns how to leave it. It
+// first calls before, if given, which may wait as well.
+func (l *lanes) enter(ctx context.Context, known bool, before func(context.Context)) (leave func(), err error) {
 	defer l.queued.Add(-1)
 	if l.queued.Add(1) > maxQueue && !known {
-		return nil, unavailable("too many lookups are waiting for DSS", nil, 0)
+		return nil, noPlace("too many lookups are waiting for DSS")
+	}
+	if before != nil {
+		before(ctx)
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	if !known {
 		if !take(ctx, l.newcomers) {
-			return nil, unavailable("no place towards DSS came free in time", nil, 0)
+			return nil, noPlace("no lookup place became free in time")
 		}
 	}
 	if !take(ctx, l.all) {
 		if !known {
 			<-l.newcomers
 		}
-		return nil, unavailable("no place towards DSS came free in time", nil, 0)
+		return nil, noPlace("no lookup place became free in time")
 	}
 	return func() {
 		<-l.all
@@ -44,6 +48,8 @@ func (l *lanes) enter(ctx context.Context, known bool) (leave func(), err error)
 		}
 	}, nil
 }
+
+func noPlace(why string) error { return &refusal{kind: ErrUnavailable, why: why, unasked: true} }
 
 func take(ctx context.Context, places chan struct{}) bool {
 	select {

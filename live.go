@@ -36,23 +36,21 @@ func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration, still f
 	if err == nil && k != v.entry.key {
 		err = refuse(ErrUnauthenticated, "the request's credentials are no longer those that were authenticated")
 	}
-	if err == nil && !m.start() {
+	if still == nil {
+		still = outageIsWaitedOut
+	}
+	if err == nil && !m.life.run(func() {
+		// The cause if still calls Goexit.
+		why := unavailable("the session check stopped unexpectedly", nil, 0)
+		defer func() { end(why) }()
+		why = m.watch(ctx, v.entry, header, max(every, minEvery), still)
+	}) {
 		err = errClosed
 	}
 	if err != nil {
 		end(err)
 		return ctx, func() {}
 	}
-	if still == nil {
-		still = outageIsWaitedOut
-	}
-	go func() {
-		defer m.running.Done()
-		// What stands where still ends the goroutine: nobody looks any more.
-		why := unavailable("it is not looked after any more who this is", nil, 0)
-		defer func() { end(why) }()
-		why = m.watch(ctx, v.entry, header, max(every, minEvery), still)
-	}()
 	return ctx, func() { end(context.Canceled) }
 }
 
@@ -79,7 +77,7 @@ func (m *Middleware) watch(ctx context.Context, e *entry, header http.Header, ev
 		case <-ctx.Done():
 			timer.Stop()
 			return context.Cause(ctx)
-		case <-m.life.Done():
+		case <-m.life.ctx.Done():
 			timer.Stop()
 			return errClosed
 		case <-timer.C:
@@ -124,14 +122,4 @@ func (m *Middleware) identifySince(ctx context.Context, k key, header http.Heade
 		}
 	}
 	return Identity{}, unavailable("DSS did not confirm who this is", nil, 0)
-}
-
-// start counts one more goroutine that Close waits for.
-func (m *Middleware) start() bool {
-	m.cache.mu.Lock()
-	defer m.cache.mu.Unlock()
-	if !m.cache.closed {
-		m.running.Add(1)
-	}
-	return !m.cache.closed
 }

@@ -40,7 +40,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
@@ -52,6 +51,7 @@ type Middleware struct {
 	selector      selector
 	cache         *cache
 	resolver      Resolver
+	dss           *dssResolver // the same; nil where an application set its own
 	lanes         *lanes
 	client        *dss.Client
 	impersonation Impersonation
@@ -66,15 +66,9 @@ type Middleware struct {
 
 	ttl, refusalTTL, staleIfError, timeout time.Duration
 
-	base    time.Time // of now; read for its monotonic clock only
-	life    context.Context
-	end     context.CancelFunc
-	running sync.WaitGroup // lookups and watchers
+	*clock
+	life *lifetime
 }
-
-// now is the time since the Middleware was made, in nanoseconds. It is
-// monotonic: setting the wall clock moves no expiry.
-func (m *Middleware) now() int64 { return int64(time.Since(m.base)) }
 
 // Handler wraps next so that it is reached by identified visitors only, whose
 // [Identity] it finds by [FromContext]. All others are refused, see
@@ -218,9 +212,9 @@ func (m *Middleware) identifySlowly(r *http.Request, raw key, now int64) (*entry
 
 // ask returns the entry under k if it is fresh, else what a lookup brings.
 func (m *Middleware) ask(ctx context.Context, k key, header http.Header, fresh func(*entry) bool) (*entry, error) {
-	e, f := m.join(k, header, fresh, false)
+	e, f, err := m.join(k, header, fresh, false)
 	if f == nil {
-		return e, nil
+		return e, err
 	}
 	return m.wait(ctx, f)
 }
@@ -233,18 +227,10 @@ var errRemembered = refuse(ErrUnauthenticated, "DSS knew no session for this req
 // call [dss.Client.CloseIdleConnections] for that.
 func (m *Middleware) Close() error {
 	m.cache.close()
-	m.end()
-	ended := make(chan struct{})
-	go func() {
-		m.running.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-time.After(m.timeout + grace):
+	if !m.life.close(m.timeout + grace) {
 		return errors.New("dssauth: Close: a lookup did not end: its Resolver ignores its context")
 	}
+	return nil
 }
 
 // Format keeps everything inside out of logs, whatever the verb.

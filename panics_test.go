@@ -107,7 +107,7 @@ func TestOneVisitorsPanicsOpenNoBreaker(t *testing.T) {
 				require.Equal(t, "503", who(m, browser(fmt.Sprint("eve", i))))
 			}
 			wire.over.Store(true)
-			assert.False(t, m.Stats().BreakerOpen)
+			assert.False(t, m.Stats().DSSDown)
 			assert.Equal(t, "ann", who(m, signedIn(d, "ann")))
 		})
 	}

@@ -4,17 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/dssauth/dssauth/dss"
 )
@@ -31,74 +26,49 @@ type Resolver interface {
 	Resolve(ctx context.Context, identifying http.Header) (Identity, error)
 }
 
-const (
-	// ownTrust is how far back an accepted call vouches for our credentials.
-	ownTrust = time.Second
-	// rejectionTime is how long lookups fail at once after DSS rejected them.
-	rejectionTime = 5 * time.Second
-	// maxRetryAfter bounds what DSS can make us wait.
-	maxRetryAfter = 5 * time.Second
-	// breakerTrips is how many lookups in a row must fail to open the breaker,
-	// breakerPause how long it then stays open.
-	breakerTrips = 5
-	breakerPause = time.Second
-	// probeTime bounds the breaker's probe: DSS is noticed to be back at most
-	// breakerPause + probeTime later.
-	probeTime = 2 * time.Second
-	// detailsTime bounds the second call that Config.UserDetails makes.
-	detailsTime = time.Second
-)
+// detailsTime bounds the second call that Config.UserDetails makes.
+const detailsTime = time.Second
 
-// dssResolver asks DSS, and decides what its answer means.
+// dssResolver asks DSS, and says what its answer means.
 type dssResolver struct {
-	client   *dss.Client
-	patience time.Duration // with one question
-	details  bool
-	log      *slog.Logger
-	now      func() int64
-
-	breaker   *gobreaker.CircuitBreaker[dss.AuthInfo]
-	notBefore atomic.Int64 // Retry-After, as told by DSS
-	accepted  atomic.Int64 // start of the newest call in which DSS accepted our credentials
-	rejected  atomic.Int64 // until when our credentials count as rejected
-	down      atomic.Bool  // as last logged
-	ownCheck  singleflight.Group
-	rejection nag
+	client    *dss.Client
+	outage    *outage
+	patience  time.Duration // with one question
+	details   bool
+	log       *slog.Logger
+	now       func() int64
 	forbidden nag
 }
 
-func newDSSResolver(c Config, now func() int64) *dssResolver {
-	d := &dssResolver{client: c.Client, details: c.UserDetails, log: c.Logger, now: now}
-	// Less than a lookup may take: one that hung when DSS came back, and opened
-	// the breaker by it, must leave time for the breaker's pause.
-	d.patience = c.Timeout / 4 * 3
-	d.accepted.Store(-int64(ownTrust) - 1) // nothing was accepted yet
-	d.breaker = gobreaker.NewCircuitBreaker[dss.AuthInfo](gobreaker.Settings{
-		Name:         "dss",
-		MaxRequests:  1,
-		Timeout:      breakerPause,
-		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerTrips },
-		IsSuccessful: func(err error) bool { return !tripsBreaker(err) },
-	})
-	return d
+func newDSSResolver(c Config, time *clock, life *lifetime) *dssResolver {
+	return &dssResolver{
+		client:   c.Client,
+		outage:   newOutage(c.Client, c.Logger, time, life),
+		patience: c.Timeout / 4 * 3, // what is asked because of a failure takes time, too
+		details:  c.UserDetails,
+		log:      c.Logger,
+		now:      time.now,
+	}
 }
 
+// Resolve returns what went wrong as it is. Only verdict says what that means,
+// once the lookup has given its place back.
 func (d *dssResolver) Resolve(ctx context.Context, identifying http.Header) (Identity, error) {
-	asked := d.now()
-	if asked < d.rejected.Load() {
-		return Identity{}, unavailable("DSS rejects our own credentials", nil, d.rejected.Load()-asked)
-	}
-	info, err := d.throughBreaker(ctx, func() (dss.AuthInfo, error) {
-		ctx, cancel := context.WithTimeout(ctx, d.patience)
-		defer cancel()
-		return d.client.AuthInfoFromBrowserHeaders(ctx, identifying)
-	})
-	d.logBreaker()
+	info, err := d.ask(ctx, identifying)
 	if err == nil {
-		d.vouch(asked)
 		return d.identity(ctx, info)
 	}
-	return Identity{}, d.verdict(ctx, asked, err)
+	var reply *dss.Error
+	if errors.As(err, &reply) && reply.StatusCode == http.StatusForbidden && d.forbidden.due(d.now()) {
+		d.log.Error("dssauth: DSS does not let us ask who a browser is: give the API key, or the run-as user of this webapp, the right to", "error", withoutMessage(err))
+	}
+	return Identity{}, err
+}
+
+func (d *dssResolver) ask(ctx context.Context, identifying http.Header) (dss.AuthInfo, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.patience)
+	defer cancel()
+	return d.client.AuthInfoFromBrowserHeaders(ctx, identifying)
 }
 
 // identity reads DSS's positive answer.
@@ -133,112 +103,46 @@ func (d *dssResolver) addDetails(ctx context.Context, id *Identity) {
 	id.DisplayName, id.Email = user.DisplayName, user.Email
 }
 
-// verdict says what DSS's negative answer means: nobody, or no answer.
-func (d *dssResolver) verdict(ctx context.Context, asked int64, err error) error {
+// verdict says what it means that a lookup of k, begun at asked, ended with err.
+func (d *dssResolver) verdict(ctx context.Context, k key, asked int64, err error) error {
+	if err == nil || errors.Is(err, ErrUnauthenticated) {
+		d.outage.accepts(k, asked)
+		return err
+	}
 	var reply *dss.Error
-	if !errors.As(err, &reply) {
-		var busy *busyError
-		if errors.As(err, &busy) {
-			return unavailable("DSS is not asked now", err, busy.wait)
-		}
-		return unavailable("DSS did not answer", err, 0)
+	if errors.As(err, &reply) && reply.Type != "" {
+		d.outage.hears()
 	}
-	if reply.NotAuthenticated() {
-		return d.nobodyOrOurselves(ctx, asked, err)
-	}
-	if reply.StatusCode == http.StatusTooManyRequests || reply.StatusCode == http.StatusServiceUnavailable {
-		if wait := min(reply.RetryAfter, maxRetryAfter); wait > 0 {
-			d.notBefore.Store(d.now() + int64(wait))
-		}
-	}
-	if reply.StatusCode == http.StatusForbidden && d.forbidden.due(d.now()) {
-		d.log.Error("dssauth: DSS does not let us ask who a browser is: give the API key, or the run-as user of this webapp, the right to", "error", withoutMessage(err))
-	}
-	return unavailable("DSS could not say", err, int64(min(reply.RetryAfter, maxRetryAfter)))
-}
-
-// nobodyOrOurselves resolves DSS's ambiguous 401, which it gives for a browser
-// without a session and for a rejected API key alike. Read as the first, a
-// rotated key would quietly sign everybody out.
-func (d *dssResolver) nobodyOrOurselves(ctx context.Context, asked int64, err error) error {
-	if !d.vouchedSince(asked) {
-		if checkErr := d.checkOurselves(ctx); checkErr != nil || !d.vouchedSince(asked) {
-			return unavailable("DSS refused, and whom it refused is not known", errors.Join(err, checkErr), 0)
-		}
-	}
-	return refuse(ErrUnauthenticated, "DSS knows no session for this request")
-}
-
-// checkOurselves asks DSS for our own auth info, once for all who wonder.
-func (d *dssResolver) checkOurselves(ctx context.Context) error {
-	_, err, _ := d.ownCheck.Do("", func() (_ any, err error) {
-		defer recovered(&err)
-		asked := d.now()
-		info, err := d.client.AuthInfo(ctx)
-		if err == nil && info.IsNobody() {
-			err = errNobodyOurselves
-		}
-		if err == nil {
-			d.vouch(asked)
-			return nil, nil
-		}
-		if err == errNobodyOurselves || isDenial(err) {
-			d.rejected.Store(d.now() + int64(rejectionTime))
-			if d.rejection.due(d.now()) {
-				d.log.Error("dssauth: DSS REJECTS OUR OWN CREDENTIALS, so no visitor can be identified: "+
-					"replace the API key (DKU_API_KEY, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", withoutMessage(err))
-			}
-		}
-		return nil, err
-	})
-	return err
-}
-
-var errNobodyOurselves = errors.New("DSS takes us for nobody")
-
-func (d *dssResolver) vouch(asked int64) {
-	for {
-		last := d.accepted.Load()
-		if asked <= last || d.accepted.CompareAndSwap(last, asked) {
-			return
-		}
-	}
-}
-
-func (d *dssResolver) vouchedSince(asked int64) bool {
-	return d.accepted.Load() >= asked-int64(ownTrust)
-}
-
-// throughBreaker asks DSS unless it is known to be down. Whether it is back is
-// probed by our own auth info, since a visitor's lookup can fail for reasons
-// of its own.
-func (d *dssResolver) throughBreaker(ctx context.Context, ask func() (dss.AuthInfo, error)) (dss.AuthInfo, error) {
-	if wait := d.notBefore.Load() - d.now(); wait > 0 {
-		return dss.AuthInfo{}, &busyError{wait}
-	}
-	if d.breaker.State() == gobreaker.StateHalfOpen {
-		_, err := d.breaker.Execute(func() (dss.AuthInfo, error) {
-			ctx, cancel := context.WithTimeout(ctx, probeTime)
-			defer cancel()
-			return d.client.AuthInfo(ctx)
-		})
-		if tripsBreaker(err) || isBreakerError(err) {
-			return dss.AuthInfo{}, err
-		}
-	}
-	return d.breaker.Execute(ask)
-}
-
-// logBreaker says once when DSS is taken to be down, and once when it is back.
-func (d *dssResolver) logBreaker() {
-	down := d.breaker.State() != gobreaker.StateClosed
 	switch {
-	case d.down.Swap(down) == down:
-	case down:
-		d.log.Error("dssauth: DSS is down: visitors who are not known are refused until it answers")
-	default:
-		d.log.Info("dssauth: DSS is back")
+	case isNotAuthenticated(err):
+		// DSS says so of a browser without a session, and of a rejected API key.
+		// Read as the first, a rotated key would quietly sign everybody out.
+		if unsure := d.outage.vouched(ctx, asked); unsure != nil {
+			return unavailable("DSS refused, and whom it refused is not known", errors.Join(err, unsure), 0)
+		}
+		return refuse(ErrUnauthenticated, "DSS knows no session for this request")
+	case isFailure(err):
+		return unavailable("the lookup failed", err, d.outage.failed(k, asked, retryAfter(reply)))
 	}
+	return unavailable("DSS could not say", err, 0)
+}
+
+// isFailure reports whether a lookup that ended with err had no answer at all:
+// the wire failed, time ran out, or DSS or a proxy is overloaded or broken. A
+// reply that makes no sense is none.
+func isFailure(err error) bool {
+	var reply *dss.Error
+	if errors.As(err, &reply) {
+		return reply.StatusCode >= 500 || reply.StatusCode == http.StatusTooManyRequests
+	}
+	return !errors.Is(err, dss.ErrUnexpectedReply) && !errors.Is(err, context.Canceled) && !errors.Is(err, errNoLogin)
+}
+
+func retryAfter(reply *dss.Error) time.Duration {
+	if reply == nil {
+		return 0
+	}
+	return reply.RetryAfter
 }
 
 // withoutMessage leaves out what DSS wrote: it may quote what it was sent.
@@ -248,54 +152,6 @@ func withoutMessage(err error) string {
 		return strings.TrimSpace(fmt.Sprintf("DSS answered with status %d %s", reply.StatusCode, reply.Type))
 	}
 	return err.Error()
-}
-
-// busyError is DSS's own word that it must not be asked yet.
-type busyError struct{ wait int64 }
-
-func (e *busyError) Error() string {
-	return fmt.Sprintf("DSS asked to be left alone for %s", time.Duration(e.wait).Round(time.Millisecond))
-}
-
-func isBreakerError(err error) bool {
-	return errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests)
-}
-
-// isOutage reports whether err says that DSS is down or overloaded, rather
-// than anything about a visitor or about us.
-func isOutage(err error) bool {
-	var reply *dss.Error
-	var busy *busyError
-	var network net.Error
-	switch {
-	case err == nil || errors.Is(err, context.Canceled):
-		return false
-	case errors.As(err, &reply):
-		return reply.StatusCode >= 500 || reply.StatusCode == http.StatusTooManyRequests
-	case errors.As(err, &busy), isBreakerError(err), errors.Is(err, context.DeadlineExceeded):
-		return true
-	}
-	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
-}
-
-// isDenial reports whether DSS refused somebody, be it the visitor or us.
-func isDenial(err error) bool {
-	var reply *dss.Error
-	return errors.As(err, &reply) && reply.NotAuthenticated()
-}
-
-// tripsBreaker is isOutage without the statuses that one visitor's bytes can
-// cause: else one visitor could lock out all the others.
-func tripsBreaker(err error) bool {
-	var reply *dss.Error
-	if errors.As(err, &reply) {
-		switch reply.StatusCode {
-		case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, http.StatusTooManyRequests:
-			return true
-		}
-		return false
-	}
-	return isOutage(err)
 }
 
 // nag lets one log line of a kind through a minute.

@@ -211,7 +211,7 @@ func TestOurOwnKeyRejectedIsNoOnesSignOut(t *testing.T) {
 				assert.Contains(t, book.with("REJECTS")[0], "level=ERROR")
 				assert.LessOrEqual(t, d.Calls(lookupPath), 12, "it is remembered for 5s")
 				assert.LessOrEqual(t, d.Calls(ownInfoPath), 11)
-				assert.False(t, m.Stats().BreakerOpen, "that is no outage")
+				assert.False(t, m.Stats().DSSDown, "that is no outage")
 
 				pass(10 * time.Second)
 				require.Equal(t, "503", who(m, ann))
@@ -328,10 +328,10 @@ func TestTheBreakerOpensAfterFiveLookupsInARow(t *testing.T) {
 
 				d.Intercept("", -1, fault)
 				for range 5 {
-					require.False(t, m.Stats().BreakerOpen)
+					require.False(t, m.Stats().DSSDown)
 					require.Equal(t, "503", who(m, bob))
 				}
-				require.True(t, m.Stats().BreakerOpen)
+				require.True(t, m.Stats().DSSDown)
 				calls, start := d.Calls(""), time.Now()
 				for range 100 {
 					require.Equal(t, "503", who(m, bob))
@@ -355,7 +355,7 @@ func TestTheBreakerCountsALookupOnce(t *testing.T) {
 			require.Equal(t, "503", who(m, browser("ann")))
 		}
 		assert.Equal(t, 8, d.Calls(lookupPath), "each was tried twice")
-		assert.False(t, m.Stats().BreakerOpen)
+		assert.False(t, m.Stats().DSSDown)
 	})
 }
 
@@ -402,7 +402,7 @@ func TestOneVisitorsErrorsOpenNoBreaker(t *testing.T) {
 					require.NotEqual(t, "ann", who(m, browser(fmt.Sprint("eve", i))))
 				}
 				d.Intercept("", 0, nil)
-				assert.False(t, m.Stats().BreakerOpen)
+				assert.False(t, m.Stats().DSSDown)
 				assert.Equal(t, "ann", who(m, signedIn(d, "ann")))
 			})
 		})
@@ -415,7 +415,7 @@ func TestAnOpenBreakerProbesOnceASecond(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Client: client, MaxLookups: 100})
 		d.Intercept("", -1, dsstest.Respond(502, "<html>"))
 		newcomers(m, 10)
-		require.True(t, m.Stats().BreakerOpen)
+		require.True(t, m.Stats().DSSDown)
 		lookups := d.Calls(lookupPath)
 		require.Zero(t, d.Calls(ownInfoPath))
 
@@ -436,7 +436,7 @@ func TestAnOpenBreakerProbesOnceASecond(t *testing.T) {
 		assert.Equal(t, "ann", who(m, ann), "who probes with success is served")
 		assert.Equal(t, 200*time.Millisecond, time.Since(start))
 		assert.Equal(t, 2, d.Calls(ownInfoPath))
-		assert.False(t, m.Stats().BreakerOpen)
+		assert.False(t, m.Stats().DSSDown)
 	})
 }
 

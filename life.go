@@ -1,0 +1,65 @@
+package dssauth
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// clock tells the time since it was made, in nanoseconds. It is monotonic:
+// setting the wall clock moves no expiry.
+type clock struct{ base time.Time }
+
+func newClock() *clock { return &clock{base: time.Now()} }
+
+func (c *clock) now() int64 { return int64(time.Since(c.base)) }
+
+// lifetime is that of a Middleware: what runs in the background ends with it.
+type lifetime struct {
+	ctx context.Context
+	end context.CancelFunc
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup // guarded by mu where it grows
+}
+
+func newLifetime() *lifetime {
+	l := &lifetime{}
+	l.ctx, l.end = context.WithCancel(context.Background())
+	return l
+}
+
+// run starts work in a goroutine that close waits for, unless it is too late.
+// A panic there, such as of an application's Logger, must not end the process.
+func (l *lifetime) run(work func()) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false
+	}
+	l.running.Go(func() {
+		defer func() { _ = recover() }()
+		work()
+	})
+	return true
+}
+
+// close ends what runs, and reports whether it returned within patience.
+func (l *lifetime) close(patience time.Duration) bool {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.end()
+	ended := make(chan struct{})
+	go func() {
+		l.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return true
+	case <-time.After(patience):
+		return false
+	}
+}
