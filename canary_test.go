@@ -191,7 +191,7 @@ func (s *story) app() http.Handler {
 		s.value("derived context", context.WithValue(ctx, contextKey{}, "x"))
 		id, _ := dssauth.FromContext(ctx)
 		s.value("Identity", id)
-		live, end := s.auth.WhileSignedIn(r, time.Hour, nil)
+		live, end := s.auth.WhileSignedIn(r, time.Hour)
 		s.text("live context", fmt.Sprint(live))
 		end()
 		s.value("live context's cause", context.Cause(live))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -87,10 +88,11 @@ func NewContext(ctx context.Context, id Identity) context.Context {
 // an identity costs one allocation.
 type visit struct {
 	context.Context
-	m        *Middleware   // nil: from NewContext
-	entry    *entry        // nil: from NewContext, or anonymous
-	identity *Identity     // nil: anonymous
-	request  *http.Request // behind a pointer, so that printing a visit does not show it
+	m        *Middleware          // nil: from NewContext
+	entry    *entry               // nil: from NewContext, or anonymous
+	identity *Identity            // nil: anonymous
+	request  *http.Request        // behind a pointer, so that printing a visit does not show it
+	gate     atomic.Pointer[gate] // one that admitted the request; atomic, since handlers may share a request
 }
 
 type (
@@ -118,13 +120,17 @@ func (v *visit) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, v.String(
 
 // attach returns a shallow copy of r that carries what DSS said of its visitor.
 func (m *Middleware) attach(r *http.Request, e *entry) *http.Request {
+	return attachTo(r, m, e, &e.identity).request
+}
+
+func attachTo(r *http.Request, m *Middleware, e *entry, id *Identity) *visit {
 	both := &struct {
 		visit
 		request http.Request
-	}{visit: visit{Context: r.Context(), m: m, entry: e, identity: &e.identity}}
+	}{visit: visit{Context: r.Context(), m: m, entry: e, identity: id}}
 	both.request = *r.WithContext(&both.visit)
 	both.visit.request = &both.request
-	return &both.request
+	return &both.visit
 }
 
 // attachNobody hides whoever was attached before, by another Middleware too:

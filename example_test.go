@@ -282,17 +282,7 @@ func ExampleMiddleware_WhileSignedIn() {
 	}
 	opened, ended := make(chan struct{}), make(chan struct{})
 	stream := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := auth.WhileSignedIn(r, time.Minute, func(id dssauth.Identity, err error) error {
-			switch {
-			case errors.Is(err, dssauth.ErrUnavailable):
-				return nil // waits an outage out
-			case err != nil:
-				return err
-			case !id.InGroup("analysts"):
-				return dssauth.ErrForbidden
-			}
-			return nil
-		})
+		ctx, cancel := auth.WhileSignedIn(r, time.Minute)
 		defer cancel()
 		close(opened)
 		<-ctx.Done() // and send what there is to send

@@ -91,7 +91,7 @@ func TestCancelledConnectionsLeaveNothing(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
 	before := goleak.IgnoreCurrent()
 	for range 1000 {
-		_, cancel := connect(t, m, browser("ann"), time.Hour, nil)
+		_, cancel := connect(t, m, browser("ann"), time.Hour)
 		cancel()
 	}
 	assert.NoError(t, goleak.Find(before), "although the Middleware lives on")
@@ -124,7 +124,7 @@ func TestClose(t *testing.T) {
 				require.Equal(t, "401", who(m, browser("nobody")))
 				dss.does(hangs)
 				waiting := newcomers(m, 10) // some of them in the queue
-				ctx, cancel := m.WhileSignedIn(authenticated, time.Second, nil)
+				ctx, cancel := m.WhileSignedIn(authenticated, time.Second)
 				defer cancel()
 
 				start := time.Now()
@@ -185,7 +185,7 @@ func TestCloseWhileVisitorsCome(t *testing.T) {
 						assert.ErrorIs(t, err, dssauth.ErrUnavailable)
 						continue
 					}
-					_, cancel := m.WhileSignedIn(r, time.Second, nil)
+					_, cancel := m.WhileSignedIn(r, time.Second)
 					cancel()
 				}
 			})

@@ -4,25 +4,37 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
 )
 
-// minEvery bounds how often [Middleware.WhileSignedIn] looks.
-const minEvery = 100 * time.Millisecond
+const (
+	// minEvery bounds how often [Middleware.WhileSignedIn] looks.
+	minEvery = 100 * time.Millisecond
+	// afterFailure is when it looks again if it could not learn anything.
+	afterFailure = time.Second
+)
 
 // WhileSignedIn returns a context for a connection that outlives its request's
-// handling, such as a websocket or server-sent events. It ends when the
-// visitor behind r no longer is who was identified; [context.Cause] then says
-// why, with an error that wraps one of this package's. Call it in a handler,
-// with its request, and call the [context.CancelFunc] when the connection ends.
+// handling, such as a websocket or server-sent events. It ends when a new
+// request with the same credentials would no longer be admitted; [context.Cause]
+// then says why, with an error that wraps one of this package's. Call it in a
+// handler, with its request, and call the [context.CancelFunc] when the
+// connection ends.
 //
-// DSS is asked every so often (at least 100ms), once for all connections with
-// the same credentials. After each answer still is called with the identity,
-// or with the error that stands in its way, and a non-nil result ends the
-// context with that cause. A nil still ends it on [ErrUnauthenticated], and
-// waits an outage out. Another login, and [Middleware.Close], end it in any
-// case.
-func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration, still func(Identity, error) error) (context.Context, context.CancelFunc) {
+// At least every so often (100ms or more; zero means [Config.TTL]) the visitor
+// is identified, once for all connections with the same credentials, must be
+// the same login, and must pass the gates of this Middleware that admitted the
+// request; see [Middleware.Require] for what a gate is given. Where DSS or a
+// gate cannot answer, the next look comes about a second later. The connection
+// outlasts that for every + TTL since DSS was last asked with success, and for
+// [Config.StaleIfError] more while DSS is down; then it ends with
+// [ErrUnavailable]. Where TTL is negative, [Config.Timeout] takes its place.
+//
+// The CancelFunc waits for a gate that is running: a gate must not call it.
+func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (context.Context, context.CancelFunc) {
 	ctx, end := context.WithCancelCause(r.Context())
 	v, ok := m.attached(r.Context())
 	switch {
@@ -36,90 +48,282 @@ func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration, still f
 	if err == nil && k != v.entry.key {
 		err = refuse(ErrUnauthenticated, "the request's credentials are no longer those that were authenticated")
 	}
-	if still == nil {
-		still = outageIsWaitedOut
-	}
-	if err == nil && !m.life.run(func() {
-		// The cause if still calls Goexit.
-		why := unavailable("the session check stopped unexpectedly", nil, 0)
-		defer func() { end(why) }()
-		why = m.watch(ctx, v.entry, header, max(every, minEvery), still)
-	}) {
-		err = errClosed
-	}
 	if err != nil {
 		end(err)
 		return ctx, func() {}
 	}
-	return ctx, func() { end(context.Canceled) }
+	c := &connection{
+		m:      m,
+		ctx:    ctx,
+		key:    k,
+		header: header,
+		owner:  v.entry.identity.owner(),
+		gates:  m.gatesOf(v),
+		every:  m.interval(every),
+		asking: make(chan struct{}, 1),
+	}
+	if len(c.gates) > 0 {
+		c.request = lastingCopy(r)
+	}
+	entry := v.entry
+	if !m.life.run(func() {
+		// The cause if a gate calls Goexit.
+		why := unavailable("the session check stopped unexpectedly", nil, 0)
+		defer func() { end(why) }()
+		why = c.watch(entry)
+	}) {
+		end(errClosed)
+		return ctx, func() {}
+	}
+	return ctx, func() {
+		end(context.Canceled)
+		c.asking <- struct{}{}
+		<-c.asking
+	}
 }
 
-func outageIsWaitedOut(_ Identity, err error) error {
-	if errors.Is(err, ErrUnauthenticated) {
-		return err
+func (m *Middleware) interval(every time.Duration) time.Duration {
+	switch {
+	case every != 0:
+		return max(every, minEvery)
+	case m.ttl > 0:
+		return max(m.ttl, minEvery)
+	}
+	return max(m.timeout, minEvery)
+}
+
+// connection is one that WhileSignedIn watches. It keeps nothing of the request
+// that began it but copies.
+type connection struct {
+	m       *Middleware
+	ctx     context.Context
+	key     key
+	header  http.Header
+	owner   string
+	gates   []*gate
+	request *http.Request // for the gates
+	every   time.Duration
+	asking  chan struct{} // holds a token while gates run
+}
+
+// watch returns why the visitor would no longer be admitted. DSS's last answer
+// is that of e.
+func (c *connection) watch(e *entry) error {
+	next := c.due(e)
+	for {
+		if err := c.sleep(next); err != nil {
+			return err
+		}
+		began := c.m.now()
+		confirmed, err := c.look(e.asked)
+		switch {
+		case c.ctx.Err() != nil:
+			return context.Cause(c.ctx)
+		case err == nil:
+			e = confirmed
+			next = c.due(e)
+		case !errors.Is(err, ErrUnavailable) || errors.Is(err, errClosed):
+			return err
+		case began > e.asked+c.patience():
+			return unavailable("the session could not be confirmed for too long", err, 0)
+		default:
+			next = c.m.now() + untilNextLook(err)
+		}
+	}
+}
+
+// due is when e must be confirmed again. Connections with the same credentials
+// share the answer, and so the moment and the lookup; since the life of answers
+// differs by chance, visitors who came at one moment do not.
+func (c *connection) due(e *entry) int64 {
+	if c.m.ttl <= 0 {
+		return e.asked + int64(c.every)
+	}
+	return e.asked + int64(float64(c.every)*float64(e.expires-e.asked)/float64(c.m.ttl))
+}
+
+// patience is for how long after DSS was last asked with success the connection
+// lasts.
+func (c *connection) patience() int64 {
+	limit := c.every + c.m.ttl
+	if c.m.ttl < 0 {
+		limit = c.every + c.m.timeout
+	}
+	if c.m.dss != nil && c.m.dss.outage.countsAsDown() {
+		limit += c.m.staleIfError
+	}
+	return int64(limit)
+}
+
+// untilNextLook is how long after a failed look the next one comes.
+func untilNextLook(err error) int64 {
+	var r *refusal
+	if errors.As(err, &r) && r.retryAfter > 0 {
+		return int64(r.retryAfter)
+	}
+	return int64(afterFailure)
+}
+
+func (c *connection) sleep(until int64) error {
+	timer := time.NewTimer(time.Duration(until - c.m.now()))
+	defer timer.Stop()
+	select {
+	case <-c.ctx.Done():
+		return context.Cause(c.ctx)
+	case <-c.m.life.ctx.Done():
+		return errClosed
+	case <-timer.C:
+		return nil
+	}
+}
+
+// look returns an answer that DSS was asked for later than since, if it names
+// the same visitor, and the gates admit it.
+func (c *connection) look(since int64) (*entry, error) {
+	e, err := c.identify(since)
+	if err != nil {
+		return nil, err
+	}
+	if e.identity.owner() != c.owner {
+		return nil, refuse(ErrUnauthenticated, "the session belongs to another user now")
+	}
+	if len(c.gates) == 0 {
+		return e, nil
+	}
+	c.asking <- struct{}{}
+	defer func() { <-c.asking }()
+	if c.ctx.Err() != nil { // the handler may have returned meanwhile
+		return nil, context.Cause(c.ctx)
+	}
+	ctx, cancel := context.WithTimeout(within{context.Background(), c.ctx}, c.m.timeout)
+	defer cancel()
+	r := c.m.attach(c.request.WithContext(ctx), e)
+	for _, g := range c.gates {
+		if err := g.asksAgain(r, e.identity); err != nil {
+			return nil, err
+		}
+	}
+	return e, nil
+}
+
+func (c *connection) identify(since int64) (*entry, error) {
+	// Twice, since a lookup may be under way that started earlier. The next one
+	// cannot have, so that what is older then only bridges an outage.
+	for range 2 {
+		e, err := c.m.ask(c.ctx, c.key, c.header, func(e *entry) bool { return e.asked > since })
+		switch {
+		case err != nil:
+			return nil, err
+		case e.asked > since:
+			return e, nil
+		}
+	}
+	return nil, unavailable("DSS did not confirm who this is", nil, 0)
+}
+
+// gate is what [Middleware.Require] was given.
+type gate struct {
+	admit func(*http.Request, Identity) error
+}
+
+// asksAgain asks about a connection. A gate that cannot answer, or panics, says
+// nothing about the visitor.
+func (g *gate) asksAgain(r *http.Request, id Identity) error {
+	var verdict, panicked error
+	func() {
+		defer recovered(&panicked)
+		verdict = g.admit(r, id)
+	}()
+	switch {
+	case panicked != nil:
+		return unavailable("a gate failed", panicked, 0)
+	case verdict != nil:
+		return gateError(verdict)
 	}
 	return nil
 }
 
-// watch returns why e's visitor no longer is who it was.
-func (m *Middleware) watch(ctx context.Context, e *entry, header http.Header, every time.Duration, still func(Identity, error) error) error {
-	// All connections of one visitor look at the same moments, and so share
-	// one lookup; those moments differ between visitors.
-	phase := int64(m.cache.spread(e.key) % uint64(every))
-	next := func() int64 {
-		now := m.now()
-		return now + int64(every) - (now-phase+int64(every))%int64(every)
+// admitted returns r with g remembered in it. The first gate finds a place in
+// what Handler attached; each further one attaches another visit.
+func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request {
+	if v.gate.CompareAndSwap(nil, g) || v.gate.Load() == g {
+		return r
 	}
+	both := attachTo(r, v.m, v.entry, v.identity)
+	both.gate.Store(g)
+	return both.request
+}
+
+// gatesOf returns the gates of m that admitted the request of v, innermost first.
+func (m *Middleware) gatesOf(v *visit) (gates []*gate) {
+	for ok := true; ok; v, ok = v.Context.Value(ownKey{m}).(*visit) {
+		if g := v.gate.Load(); g != nil && !slices.Contains(gates, g) {
+			gates = append(gates, g)
+		}
+	}
+	return gates
+}
+
+// lastingCopy returns a copy of r, without its body and its context's values,
+// that may be read when the handler has returned: servers reuse the memory of a
+// request's strings, and routers the values in its context.
+func lastingCopy(r *http.Request) *http.Request {
+	c := r.Clone(context.Background())
+	c.Method, c.Host = strings.Clone(r.Method), strings.Clone(r.Host)
+	c.Proto = strings.Clone(r.Proto)
+	c.RemoteAddr, c.RequestURI = strings.Clone(r.RemoteAddr), strings.Clone(r.RequestURI)
+	c.Pattern = strings.Clone(r.Pattern)
+	c.Header, c.Trailer = cloned(r.Header), nil
+	c.Form, c.PostForm, c.MultipartForm = cloned(r.Form), cloned(r.PostForm), nil
+	c.TransferEncoding = nil
+	c.Body, c.ContentLength, c.GetBody = http.NoBody, 0, nil
+	c.Response = nil
+	if r.URL != nil {
+		c.URL = clonedURL(r.URL)
+	}
+	for _, name := range pathNames(r.Pattern) {
+		if value := r.PathValue(name); value != "" {
+			c.SetPathValue(strings.Clone(name), strings.Clone(value))
+		}
+	}
+	return c
+}
+
+func cloned[M ~map[string][]string](from M) M {
+	if from == nil {
+		return nil
+	}
+	to := make(M, len(from))
+	for name, values := range from {
+		copies := make([]string, len(values))
+		for i, v := range values {
+			copies[i] = strings.Clone(v)
+		}
+		to[strings.Clone(name)] = copies
+	}
+	return to
+}
+
+func clonedURL(u *url.URL) *url.URL {
+	return &url.URL{
+		Scheme: strings.Clone(u.Scheme), Opaque: strings.Clone(u.Opaque), Host: strings.Clone(u.Host),
+		Path: strings.Clone(u.Path), RawPath: strings.Clone(u.RawPath), OmitHost: u.OmitHost, ForceQuery: u.ForceQuery,
+		RawQuery: strings.Clone(u.RawQuery), Fragment: strings.Clone(u.Fragment), RawFragment: strings.Clone(u.RawFragment),
+	}
+}
+
+// pathNames returns the names of the wildcards in a pattern of net/http, as in
+// "/{id}/{rest...}", or of chi, as in "/{id:[0-9]+}/*".
+func pathNames(pattern string) []string {
+	names := []string{"*"}
 	for {
-		at := next()
-		timer := time.NewTimer(time.Duration(at - m.now()))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return context.Cause(ctx)
-		case <-m.life.ctx.Done():
-			timer.Stop()
-			return errClosed
-		case <-timer.C:
+		_, rest, found := strings.Cut(pattern, "{")
+		name, rest, closed := strings.Cut(rest, "}")
+		if !found || !closed {
+			return names
 		}
-		id, err := m.identifySince(ctx, e.key, header, at)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err == nil && id.owner() != e.identity.owner() {
-			return refuse(ErrUnauthenticated, "the session is another user's by now")
-		}
-		if err := m.stillSays(still, id, err); err != nil {
-			return err
-		}
+		name, _, _ = strings.Cut(name, ":")
+		names = append(names, strings.TrimSuffix(name, "..."))
+		pattern = rest
 	}
-}
-
-// stillSays calls still; a panic there ends the connection, not the process.
-func (m *Middleware) stillSays(still func(Identity, error) error, id Identity, err error) (verdict error) {
-	var panicked error
-	func() {
-		defer recovered(&panicked)
-		verdict = still(id, err)
-	}()
-	if panicked != nil {
-		return unavailable("the function given to WhileSignedIn failed", panicked, 0)
-	}
-	return verdict
-}
-
-// identifySince returns what DSS says, asked at the time given or later.
-func (m *Middleware) identifySince(ctx context.Context, k key, header http.Header, at int64) (Identity, error) {
-	// Twice, since a lookup may be under way that started earlier. The next one
-	// cannot have, so that what is older then only bridges an outage.
-	for range 2 {
-		e, err := m.ask(ctx, k, header, func(e *entry) bool { return e.asked >= at })
-		switch {
-		case err != nil:
-			return Identity{}, err
-		case e.asked >= at:
-			return e.identity, nil
-		}
-	}
-	return Identity{}, unavailable("DSS did not confirm who this is", nil, 0)
 }

@@ -129,10 +129,18 @@ func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handl
 // the question could not be answered, a 503. It is asked on every request, and
 // identifies the visitor itself where this Middleware has not yet. It panics
 // where admit is nil.
+//
+// Admit is asked again about each connection that [Middleware.WhileSignedIn]
+// watches, from another goroutine, until the connection's CancelFunc has
+// returned. It is then given a copy of the request, made when WhileSignedIn was
+// called: with all that came from the wire but the body, with
+// [http.Request.PathValue], and with a context that holds the visitor and none
+// of a router's values. So read path parameters by PathValue, or from the URL.
 func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(http.Handler) http.Handler {
 	if admit == nil {
 		panic("dssauth: Require(nil): give a function that decides, or use Handler to admit every DSS user")
 	}
+	g := &gate{admit}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			v, ok := m.attached(r.Context())
@@ -149,7 +157,7 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 				m.refuse(w, r, gateError(err))
 				return
 			}
-			next.ServeHTTP(w, r)
+			next.ServeHTTP(w, m.admitted(r, v, g))
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,15 +91,16 @@ func TestAPanicInAHookAndInTheLoggerEndsNoProcess(t *testing.T) {
 	})
 }
 
-func TestStillThatEndsItsGoroutineEndsItsConnection(t *testing.T) {
+func TestGateThatEndsItsGoroutineEndsItsConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
-		r, err := m.Authenticate(browser("ann"))
-		require.NoError(t, err)
-		ctx, cancel := m.WhileSignedIn(r, time.Second, func(dssauth.Identity, error) error {
-			runtime.Goexit()
+		var asked atomic.Int64
+		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.Require(func(*http.Request, dssauth.Identity) error {
+			if asked.Add(1) > 1 {
+				runtime.Goexit()
+			}
 			return nil
-		})
+		}))
 		defer cancel()
 		pass(2 * time.Second)
 		require.Error(t, ctx.Err(), "nobody looks after it any more")
@@ -117,7 +119,7 @@ func TestAResolverCannotChangeWhatIsAskedNext(t *testing.T) {
 		})})
 		r, err := m.Authenticate(browser("ann"))
 		require.NoError(t, err)
-		_, cancel := m.WhileSignedIn(r, time.Second, nil)
+		_, cancel := m.WhileSignedIn(r, time.Second)
 		defer cancel()
 		for range 4 {
 			assert.Equal(t, http.Header{"Cookie": {"session=ann"}}, <-asked)

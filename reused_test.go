@@ -118,7 +118,7 @@ func TestReusedMemoryOfAConnection(t *testing.T) {
 		var watched context.Context
 		var visitor *dss.Client
 		serve(m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			watched, _ = m.WhileSignedIn(r.WithContext(context.WithoutCancel(r.Context())), time.Second, nil)
+			watched, _ = m.WhileSignedIn(r.WithContext(context.WithoutCancel(r.Context())), time.Second)
 			var err error
 			visitor, err = dssauth.ClientFromContext(r.Context())
 			require.NoError(t, err)

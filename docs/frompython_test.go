@@ -103,7 +103,7 @@ func Example_longConnection() {
 		log.Fatal(err)
 	}
 	ticks := func(w http.ResponseWriter, r *http.Request) {
-		signedIn, end := auth.WhileSignedIn(r, 5*time.Second, nil)
+		signedIn, end := auth.WhileSignedIn(r, 5*time.Second)
 		defer end()
 		for tick := range 3 {
 			if signedIn.Err() != nil { // signed out meanwhile: context.Cause says why

@@ -149,7 +149,7 @@ var faults = []fault{
 	{"keep a websocket open after sign-out", "live.go",
 		"	if errors.Is(err, ErrUnauthenticated) {\n		return err\n	}\n", "	if errors.Is(err, ErrUnauthenticated) {\n		return nil\n	}\n", "TestAConnectionEndsWithinItsIntervalAfter ."},
 	{"keep a websocket open that nobody looks after", "live.go",
-		"		defer func() { end(why) }()\n		why = m.watch(ctx, v.entry, header, max(every, minEvery), still)\n", "		why = m.watch(ctx, v.entry, header, max(every, minEvery), still)\n		end(why)\n", "TestStillThatEndsItsGoroutineEndsItsConnection ."},
+		"		defer func() { end(why) }()\n		why = m.watch(ctx, v.entry, header, max(every, minEvery), still)\n", "		why = m.watch(ctx, v.entry, header, max(every, minEvery), still)\n		end(why)\n", "TestGateThatEndsItsGoroutineEndsItsConnection ."},
 	{"ask for every open tab", "live.go",
 		"phase := int64(m.cache.spread(e.key) % uint64(every))", "phase := m.now() % int64(every)", "TestAHundredConnectionsOfOneVisitorAreOneLookupAnInterval ."},
 	{"let a hook's panic through", "hooks.go",

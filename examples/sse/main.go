@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"fmt"
 	"log"
 	"net/http"
@@ -20,9 +19,8 @@ var page string
 
 // feed tells visitors the time.
 type feed struct {
-	auth    *dssauth.Middleware
-	every   time.Duration // how often DSS is asked whether the visitor may stay
-	patient bool          // streams outlast an outage of DSS
+	auth  *dssauth.Middleware
+	every time.Duration // how often DSS is asked whether the visitor may stay
 }
 
 func (f *feed) newRouter() http.Handler {
@@ -50,7 +48,7 @@ func sameOrigin(next http.Handler) http.Handler {
 
 func (f *feed) stream(w http.ResponseWriter, r *http.Request) {
 	id, _ := dssauth.FromContext(r.Context())
-	allowed, stop := f.auth.WhileSignedIn(r, f.every, f.still)
+	allowed, stop := f.auth.WhileSignedIn(r, f.every)
 	defer stop()
 
 	w.Header().Set("Content-Type", "text/event-stream")
@@ -75,19 +73,6 @@ func (f *feed) stream(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-}
-
-// still decides whether a stream may go on, given what DSS says by now.
-func (f *feed) still(id dssauth.Identity, err error) error {
-	switch {
-	case f.patient && errors.Is(err, dssauth.ErrUnavailable):
-		return nil
-	case err != nil:
-		return err
-	case !id.InGroup("analysts"):
-		return dssauth.ErrForbidden
-	}
-	return nil
 }
 
 // why says it to the browser.

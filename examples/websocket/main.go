@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"log"
 	"net/http"
 	"time"
@@ -21,9 +20,8 @@ var page string
 
 // chat answers what a visitor says.
 type chat struct {
-	auth    *dssauth.Middleware
-	every   time.Duration // how often DSS is asked whether the visitor may stay
-	patient bool          // connections outlast an outage of DSS
+	auth  *dssauth.Middleware
+	every time.Duration // how often DSS is asked whether the visitor may stay
 }
 
 func (c *chat) newRouter() http.Handler {
@@ -36,7 +34,7 @@ func (c *chat) newRouter() http.Handler {
 
 func (c *chat) talk(w http.ResponseWriter, r *http.Request) {
 	id, _ := dssauth.FromContext(r.Context())
-	allowed, stop := c.auth.WhileSignedIn(r, c.every, c.still)
+	allowed, stop := c.auth.WhileSignedIn(r, c.every)
 	defer stop()
 
 	// Accept refuses other origins: the cookies of a visitor come along
@@ -68,19 +66,6 @@ func (c *chat) talk(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-}
-
-// still decides whether a connection may stay, given what DSS says by now.
-func (c *chat) still(id dssauth.Identity, err error) error {
-	switch {
-	case c.patient && errors.Is(err, dssauth.ErrUnavailable):
-		return nil
-	case err != nil:
-		return err
-	case !id.InGroup("analysts"):
-		return dssauth.ErrForbidden
-	}
-	return nil
 }
 
 // closeCode tells the browser why: 4401, 4403 or 4503, of the codes that are
