@@ -26,7 +26,8 @@ type outage struct {
 	time *clock
 	life *lifetime
 
-	answered atomic.Int64 // when DSS last answered a lookup
+	answered  atomic.Int64 // when DSS last answered a lookup
+	wondering atomic.Int64 // lookups that wait in vouched, without a place
 
 	mu        sync.Mutex
 	question  *question     // the newest
@@ -53,6 +54,9 @@ const (
 	evidenceTime = 3 * time.Second
 	// ownTrust is how far back an accepted call vouches for our credentials.
 	ownTrust = time.Second
+	// maxWondering bounds the lookups that DSS refused and that wait for the
+	// question: a flood of junk brings them quicker than it is answered.
+	maxWondering = 1024
 	// rejectionTime is how long lookups fail at once after DSS rejected them.
 	rejectionTime = 5 * time.Second
 )
@@ -153,6 +157,10 @@ func (o *outage) saysDown(ctx context.Context) bool {
 // vouched returns nil if DSS accepts our own credentials, by a call that began
 // at most ownTrust before asked. If need be it waits for the question.
 func (o *outage) vouched(ctx context.Context, asked int64) error {
+	defer o.wondering.Add(-1)
+	if o.wondering.Add(1) > maxWondering {
+		return errors.New("too many wait to know whether DSS accepts our own credentials")
+	}
 	for range 2 { // one may be under way that began too early
 		o.mu.Lock()
 		if o.accepted >= asked-int64(ownTrust) {

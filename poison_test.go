@@ -463,3 +463,24 @@ func TestPoisonOnSocketsDoesNotAffectOthers(t *testing.T) {
 		})
 	}
 }
+
+// Junk that DSS refuses quickly, while it leaves our own question unanswered,
+// waits for that question without a place. There is a bound to it.
+func TestRefusedLookupsWaitForTheQuestionInBoundedNumber(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client})
+		d.Intercept(ownInfoPath, -1, dsstest.Hang)
+		var answers []<-chan string
+		for i := range 4 {
+			for j := range 1000 {
+				answers = append(answers, asks(m, browser(fmt.Sprint("junk", i, "-", j))))
+			}
+			synctest.Wait()
+		}
+		assert.Equal(t, 4000-1024, count(answers, refused), "the others are told at once")
+		pass(3 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, 1024, count(answers, refused))
+	})
+}
