@@ -47,6 +47,13 @@ func (b *hookBook) hooks() dssauth.Hooks {
 	}
 }
 
+// lookups is how many lookups began and ended.
+func (b *hookBook) lookups() (started, ended int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.started), len(b.ended)
+}
+
 func TestHooksSeeLookupsAndNoHits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book hookBook
