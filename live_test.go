@@ -17,6 +17,7 @@ import (
 
 	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/dsstest"
 )
 
 // scene is a resolver whose answer to everybody changes as the test goes on.
@@ -104,18 +105,20 @@ func TestAnOutageIsWaitedOut(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ann := newScene(dssauth.NewIdentity("ann"))
-				m := newAuth(t, dssauth.Config{Resolver: ann, StaleIfError: test.stale})
-				ctx, cancel := connect(t, m, browser("ann"), time.Second, nil)
+				d, client := newMemory(t)
+				m := newAuth(t, dssauth.Config{Client: client, StaleIfError: test.stale})
+				c := d.SignIn("ann")
+				ctx, cancel := connect(t, m, withCookies(c.Name+"="+c.Value), time.Second, nil)
 				defer cancel()
 				pass(10 * time.Second)
-				ann.changes(dssauth.Identity{}, outage)
+				d.Intercept("", -1, dsstest.Respond(502, "<html>"))
 				pass(time.Hour)
+				require.True(t, m.Stats().DSSDown)
 				require.NoError(t, ctx.Err())
-				ann.changes(dssauth.NewIdentity("ann"), nil)
+				d.Intercept("", 0, nil)
 				pass(10 * time.Second)
 				require.NoError(t, ctx.Err())
-				ann.signsOut()
+				d.SignOut(c)
 				pass(time.Second)
 				synctest.Wait()
 				assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnauthenticated)
@@ -134,16 +137,17 @@ func TestAnAnswerThatBridgesAnOutageDoesNotHideIt(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ann := newScene(dssauth.NewIdentity("ann", "analysts"))
-				m := newAuth(t, dssauth.Config{Resolver: ann, TTL: test.ttl, StaleIfError: time.Hour})
-				ctx, cancel := connect(t, m, browser("ann"), 5*time.Second, mustBeAnalyst)
+				d, client := newMemory(t)
+				m := newAuth(t, dssauth.Config{Client: client, TTL: test.ttl, StaleIfError: time.Hour})
+				ann := signedIn(d, "ann")
+				ctx, cancel := connect(t, m, ann, 5*time.Second, mustBeAnalyst)
 				defer cancel()
-				ann.changes(dssauth.Identity{}, outage)
+				d.Intercept("", -1, dsstest.Respond(502, "<html>"))
 				pass(5 * time.Second)
 				synctest.Wait()
 				assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
-				assert.Equal(t, "ann", who(m, browser("ann")), "requests are bridged all the same")
-				assert.LessOrEqual(t, ann.calls.Load(), int64(5))
+				assert.Equal(t, "ann", who(m, ann), "requests are bridged all the same")
+				assert.LessOrEqual(t, d.Calls(""), 5)
 			})
 		})
 	}
