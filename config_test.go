@@ -74,8 +74,10 @@ func TestWrongSettings(t *testing.T) {
 		{"a RefusalTTL without a unit", dssauth.Config{Resolver: ok, RefusalTTL: 2}, `dssauth: Config.RefusalTTL is 2ns: is a unit missing, as in 10*time.Second?`},
 		{"a RefusalTTL of a day", dssauth.Config{Resolver: ok, RefusalTTL: 24 * time.Hour}, `dssauth: Config.RefusalTTL is 24h0m0s: the most is 1h0m0s, since a user who signs in waits that long`},
 		{"a negative StaleIfError", dssauth.Config{Resolver: ok, StaleIfError: -time.Second}, `dssauth: Config.StaleIfError is -1s: it cannot be negative`},
-		{"a StaleIfError of a week", dssauth.Config{Resolver: ok, StaleIfError: 168 * time.Hour}, `dssauth: Config.StaleIfError is 168h0m0s: the most is 24h0m0s, since a user who lost access keeps it that long in an outage`},
-		{"a StaleIfError of answers that are not kept", dssauth.Config{Resolver: ok, StaleIfError: time.Minute, TTL: -1}, `dssauth: Config.StaleIfError needs remembered answers, but Config.TTL is negative: make one of them zero`},
+		{"a StaleIfError of a week", dssauth.Config{Client: client, StaleIfError: 168 * time.Hour}, `dssauth: Config.StaleIfError is 168h0m0s: the most is 24h0m0s, since a user who lost access keeps it that long in an outage`},
+		{"a StaleIfError beside a resolver", dssauth.Config{Resolver: ok, StaleIfError: time.Minute}, `dssauth: Config.StaleIfError has no effect beside Config.Resolver, of which nobody knows whether it is down: leave it zero, and bridge outages in the Resolver`},
+		{"a StaleIfError beside a resolver and a client", dssauth.Config{Client: client, Resolver: ok, StaleIfError: time.Minute}, `dssauth: Config.StaleIfError has no effect beside Config.Resolver, of which nobody knows whether it is down: leave it zero, and bridge outages in the Resolver`},
+		{"a StaleIfError of answers that are not kept", dssauth.Config{Client: client, StaleIfError: time.Minute, TTL: -1}, `dssauth: Config.StaleIfError needs remembered answers, but Config.TTL is negative: make one of them zero`},
 		{"a negative Timeout", dssauth.Config{Resolver: ok, Timeout: -time.Second}, `dssauth: Config.Timeout is -1s: it cannot be negative`},
 		{"a Timeout of an hour", dssauth.Config{Resolver: ok, Timeout: time.Hour}, `dssauth: Config.Timeout is 1h0m0s: the most is 1m0s, since a request waits that long`},
 		{"a Timeout without a unit", dssauth.Config{Resolver: ok, Timeout: 5}, `dssauth: Config.Timeout is 5ns: is a unit missing, as in 10*time.Second?`},
@@ -100,7 +102,6 @@ func TestWrongSettings(t *testing.T) {
 }
 
 func TestSettingsAtTheirBounds(t *testing.T) {
-	ok := newDoorman()
 	for _, c := range []dssauth.Config{
 		{TTL: time.Millisecond, RefusalTTL: time.Millisecond, Timeout: time.Millisecond, StaleIfError: time.Millisecond},
 		{TTL: time.Hour, RefusalTTL: time.Hour, Timeout: time.Minute, StaleIfError: 24 * time.Hour},
@@ -110,9 +111,18 @@ func TestSettingsAtTheirBounds(t *testing.T) {
 		{Headers: []string{"x-sso", "COOKIE", "X-Dk", "Xdku"}, Cookies: []string{"*"}},
 		{Client: someClient(t), Impersonation: dssauth.ByProxyUser},
 	} {
-		c.Resolver = ok
-		m := newAuth(t, c)
-		assert.Equal(t, "ann", serve(m.Handler(whoami), fromAnn()).Body.String(), "%+v", c)
+		synctest.Test(t, func(t *testing.T) {
+			d, client := newMemory(t)
+			d.AddSession("session", "ann", "ann")
+			switch {
+			case c.StaleIfError > 0: // which is refused beside a Resolver
+				c.Client = client
+			default:
+				c.Resolver = newDoorman()
+			}
+			m := newAuth(t, c)
+			assert.Equal(t, "ann", serve(m.Handler(whoami), fromAnn()).Body.String(), "%+v", c)
+		})
 	}
 }
 

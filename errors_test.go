@@ -226,7 +226,7 @@ func TestOnErrorThatWritesNothingAdmitsNobody(t *testing.T) {
 
 func TestRetryAfterTellsWhatDSSTold(t *testing.T) {
 	fake := dsstest.NewServer(t)
-	for _, tt := range []struct{ told, want string }{{"3", "3"}, {"3600", "5"}, {"", "1"}} {
+	for _, tt := range []struct{ told, want string }{{"3", "3"}, {"3600", "4"}, {"", "1"}} {
 		m := newAuth(t, dssauth.Config{Client: fake.Client()})
 		fake.Intercept("/auth/info-from-browser-headers", 1, dsstest.Respond(429, "", "Retry-After", tt.told))
 		w := serve(m.Handler(unreachable(t)), fromAnn())

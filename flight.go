@@ -65,7 +65,7 @@ func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, re
 	f := &flight{key: k, header: header, older: older, known: e != nil && now < e.expires+int64(knownFor), renews: renews, joined: now, done: make(chan struct{})}
 	if m.dss != nil {
 		f.bridge = e != nil && m.isBridge(e, now)
-		if err := m.dss.outage.refusal(k); err != nil {
+		if err := m.dss.outage.refusal(); err != nil {
 			if f.bridge && m.dss.outage.countsAsDown() {
 				return e, nil, nil
 			}
@@ -77,6 +77,11 @@ func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, re
 	}
 	if older != nil && !older.left {
 		return nil, older, nil
+	}
+	if m.dss != nil {
+		if err := m.dss.outage.paused(k); err != nil {
+			return nil, nil, err
+		}
 	}
 	f.ctx, f.cancel = context.WithTimeout(m.life.ctx, m.timeout+grace)
 	if c.closed || !m.life.run(func() { m.fly(f) }) {
@@ -153,11 +158,15 @@ func (m *Middleware) enter(ctx context.Context, f *flight) (leave func(), err er
 	if m.dss == nil {
 		return m.lanes.enter(ctx, f.known, nil)
 	}
-	leave, err = m.lanes.enter(ctx, f.known, m.dss.outage.settle)
-	if err == nil {
-		if err = m.dss.outage.refusal(f.key); err != nil { // while f waited
-			leave()
-		}
+	if leave, err = m.lanes.enter(ctx, f.known, m.dss.outage.settle); err != nil {
+		return nil, err
+	}
+	// Again: what stands in its way may have come while f waited.
+	if err = m.dss.outage.refusal(); err == nil {
+		err = m.dss.outage.paused(f.key)
+	}
+	if err != nil {
+		leave()
 	}
 	return leave, err
 }
@@ -180,7 +189,7 @@ func (m *Middleware) confirmOutage(f *flight, err error) {
 	// for a DSS that leaves both unanswered.
 	ctx, cancel := context.WithTimeout(f.ctx, m.timeout+grace/2-time.Duration(m.now()-f.joined))
 	defer cancel()
-	m.dss.outage.saysDown(ctx)
+	m.dss.outage.findOut(ctx, max(f.joined, f.asked))
 }
 
 // maybeOutage reports whether a lookup that ended with err may have failed

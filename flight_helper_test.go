@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -185,15 +186,39 @@ func pass(d time.Duration) { <-time.After(d) }
 
 // logBook keeps what is logged.
 type logBook struct {
-	mu    sync.Mutex
-	lines []string
+	mu     sync.Mutex
+	lines  []string
+	waits  string        // part of the line that wait waits for
+	waited chan struct{} // closed when it has come
 }
 
 func (b *logBook) Write(line []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lines = append(b.lines, string(line))
+	if b.waited != nil && strings.Contains(string(line), b.waits) {
+		close(b.waited)
+		b.waited = nil
+	}
 	return len(line), nil
+}
+
+// wait returns once a line with part in it was logged.
+func (b *logBook) wait(t testing.TB, part string) {
+	t.Helper()
+	came := make(chan struct{})
+	b.mu.Lock()
+	if slices.ContainsFunc(b.lines, func(line string) bool { return strings.Contains(line, part) }) {
+		close(came)
+	} else {
+		b.waits, b.waited = part, came
+	}
+	b.mu.Unlock()
+	select {
+	case <-came:
+	case <-time.After(30 * time.Second):
+		require.Fail(t, "never logged: "+part)
+	}
 }
 
 func (b *logBook) logger() *slog.Logger {

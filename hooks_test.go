@@ -47,6 +47,13 @@ func (b *hookBook) hooks() dssauth.Hooks {
 	}
 }
 
+// lookups is how many lookups began and ended.
+func (b *hookBook) lookups() (started, ended int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.started), len(b.ended)
+}
+
 func TestHooksSeeLookupsAndNoHits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book hookBook
@@ -89,21 +96,23 @@ func TestALookupsDurationLeavesOutItsWait(t *testing.T) {
 func TestOutcomes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book hookBook
-		ann := newScene(dssauth.NewIdentity("ann"))
-		m := newAuth(t, dssauth.Config{Resolver: ann, Hooks: book.hooks(), StaleIfError: time.Minute, RefusalTTL: -1})
+		w := newWatched(t)
+		m := newAuth(t, dssauth.Config{Client: w.client, Hooks: book.hooks(), StaleIfError: time.Minute, RefusalTTL: -1})
+		ann := signedIn(w.DSS, "ann")
 		for _, step := range []struct {
-			id   dssauth.Identity
-			err  error
-			want string
+			path  string
+			reply dsstest.Interceptor
+			want  string
 		}{
-			{dssauth.NewIdentity("ann"), nil, "ann"},
-			{dssauth.Identity{}, outage, "ann"},
-			{dssauth.Identity{}, errBroken, "503"},
-			{dssauth.Identity{}, dssauth.ErrUnauthenticated, "401"},
-			{dssauth.Identity{}, outage, "503"},
+			{"", nil, "ann"},
+			{"", badGateway, "ann"},
+			{lookupPath, dsstest.Respond(200, "<html>"), "503"},
+			{lookupPath, dsstest.Respond(401, nobodyReply), "401"},
+			{"", badGateway, "503"},
 		} {
-			ann.changes(step.id, step.err)
-			require.Equal(t, step.want, who(m, browser("ann")))
+			w.behaves("", nil)
+			w.behaves(step.path, step.reply)
+			require.Equal(t, step.want, who(m, ann))
 			synctest.Wait()
 			pass(10 * time.Second)
 		}

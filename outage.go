@@ -31,6 +31,7 @@ type outage struct {
 
 	mu        sync.Mutex
 	question  *question     // the newest
+	again     bool          // it is to be asked again if it times out, which will say nothing
 	accepted  int64         // start of the newest call in which DSS accepted our credentials
 	rejected  int64         // until when our credentials count as rejected
 	down      bool          // as the last question said
@@ -89,25 +90,41 @@ func newOutage(client *dss.Client, log *slog.Logger, time *clock, life *lifetime
 	}
 }
 
-// refusal returns why no lookup of these bytes may start now. While DSS is
-// down it has the question asked again, and nobody waits for it.
-func (o *outage) refusal(k key) error {
+// refusal returns why no lookup may start now, and none that is under way be
+// waited for. While DSS is down it has the question asked again, and nobody
+// waits for that.
+func (o *outage) refusal() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.time.now()
-	switch {
-	case now < o.rejected:
+	if now < o.rejected {
 		return unavailable("DSS rejects our own credentials", nil, o.rejected-now)
-	case o.isDown(now):
+	}
+	if o.down {
 		o.ask(now)
+	}
+	if o.isDown(now) {
 		return errDown
-	case now < o.pauses.until(k):
-		return unavailable("a lookup of these credentials failed a moment ago", nil, o.pauses.until(k)-now)
 	}
 	return nil
 }
 
-var errDown error = &refusal{kind: ErrUnavailable, why: "DSS is down", unasked: true}
+// paused returns why no lookup of these bytes may start now, though others may.
+// Where DSS was down and the evidence for it has ended, a new question decides
+// that first, see settle: an old answer may be due.
+func (o *outage) paused(k key) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if left := o.pauses.until(k) - o.time.now(); left > 0 && !o.down {
+		return unavailable("a lookup of these credentials failed a moment ago", nil, left)
+	}
+	return nil
+}
+
+var (
+	errDown     error = &refusal{kind: ErrUnavailable, why: "DSS is down", unasked: true}
+	errRejected       = errors.New("DSS rejected our own credentials a moment ago")
+)
 
 // isDown reports whether DSS is down by evidence that still counts.
 func (o *outage) isDown(now int64) bool { return o.down && now < o.known+int64(evidenceTime) }
@@ -139,32 +156,41 @@ func (o *outage) settle(ctx context.Context) {
 	q.wait(ctx)
 }
 
-// saysDown reports whether DSS is down, if need be by a question that it waits
-// for. It is for those who have an old answer to bridge an outage with.
-func (o *outage) saysDown(ctx context.Context) bool {
-	o.mu.Lock()
-	now := o.time.now()
-	if o.isDown(now) {
+// findOut waits until it is known whether DSS is down. It is for those who have
+// an old answer to bridge an outage with. A question from before since, when
+// their lookup began, may be older than the outage.
+func (o *outage) findOut(ctx context.Context, since int64) {
+	for {
+		o.mu.Lock()
+		now := o.time.now()
+		if o.isDown(now) {
+			o.mu.Unlock()
+			return
+		}
+		q := o.ask(now)
 		o.mu.Unlock()
-		return true
+		if !q.wait(ctx) || q.asked >= since {
+			return
+		}
 	}
-	q := o.ask(now)
-	o.mu.Unlock()
-	q.wait(ctx)
-	return o.countsAsDown()
 }
 
 // vouched returns nil if DSS accepts our own credentials, by a call that began
-// at most ownTrust before asked. If need be it waits for the question.
+// at most ownTrust before asked, and has not rejected them since. If need be it
+// waits for the question.
 func (o *outage) vouched(ctx context.Context, asked int64) error {
 	defer o.wondering.Add(-1)
 	if o.wondering.Add(1) > maxWondering {
 		return errors.New("too many wait to know whether DSS accepts our own credentials")
 	}
-	for range 2 { // one may be under way that began too early
+	for { // twice at most: one may be under way that began too early
 		o.mu.Lock()
-		if o.accepted >= asked-int64(ownTrust) {
+		rejected, accepted := asked < o.rejected, o.accepted >= asked-int64(ownTrust)
+		if rejected || accepted {
 			o.mu.Unlock()
+			if rejected { // that may be whom the refusal was about
+				return errRejected
+			}
 			return nil
 		}
 		q := o.ask(o.time.now())
@@ -176,12 +202,6 @@ func (o *outage) vouched(ctx context.Context, asked int64) error {
 			return q.err
 		}
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.accepted < asked-int64(ownTrust) {
-		return errors.New("our own credentials could not be checked")
-	}
-	return nil
 }
 
 // wait reports whether q ended before ctx did.
@@ -210,6 +230,14 @@ func (o *outage) ask(now int64) *question {
 	}
 	o.question = q
 	return q
+}
+
+// askSince is ask for lookups that DSS left unanswered. Where the question under
+// way is older than DSS's last answer, its timing out will say nothing.
+func (o *outage) askSince(now int64) {
+	if q := o.ask(now); q.asked < o.answered.Load() {
+		o.again = true
+	}
 }
 
 func (o *outage) run(q *question) {
@@ -244,6 +272,8 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 	o.mu.Lock()
 	now, wasDown := o.time.now(), o.down
 	o.down, o.known = o.meansDown(q, err), now
+	again := o.again && isTimeout(err) && !o.down
+	o.again = false
 	switch {
 	case err == nil:
 		o.accepted = max(o.accepted, q.asked)
@@ -262,6 +292,9 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 		o.goesDown = make(chan struct{})
 	}
 	q.end(err)
+	if again {
+		o.ask(now)
+	}
 	o.mu.Unlock()
 
 	// Logging may call whatever code an application plugged in: not under lock.
@@ -294,11 +327,15 @@ func rejectsUs(err error) bool { return err == errNobodyOurselves || isNotAuthen
 // is down. One that timed out does not while DSS answers lookups: a DSS that is
 // only busy answers it late, too.
 func (o *outage) meansDown(q *question, err error) bool {
-	var network net.Error
-	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout() {
+	if isTimeout(err) {
 		return o.answered.Load() <= q.asked
 	}
 	return isOutage(err)
+}
+
+func isTimeout(err error) bool {
+	var network net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
 }
 
 // isOutage reports whether err is about DSS being down or overloaded, rather
@@ -332,8 +369,8 @@ type vigil struct {
 	timer *time.Timer // nil: the lookup has ended
 }
 
-// beside has the question asked beside a lookup that DSS leaves unanswered,
-// until stop is called.
+// beside has the question asked beside a lookup that DSS leaves unanswered, and
+// again for as long as it does, until stop is called.
 func (o *outage) beside(asked int64) (stop func()) {
 	v := &vigil{o: o, asked: asked}
 	v.mu.Lock()
@@ -358,18 +395,25 @@ func (v *vigil) look() {
 		v.timer.Reset(time.Duration(left))
 		return
 	}
+	v.timer.Reset(silence)
 	v.o.mu.Lock()
 	defer v.o.mu.Unlock()
-	v.o.ask(now)
+	v.o.askSince(now)
 }
 
-// accepts takes down that DSS answered a lookup of k, begun at asked, with 2xx,
-// and so accepted our credentials.
-func (o *outage) accepts(k key, asked int64) {
+// accepts takes down that DSS answered a lookup, begun at asked, with 2xx, and
+// so accepted our credentials.
+func (o *outage) accepts(asked int64) {
 	o.hears()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.accepted = max(o.accepted, asked)
+}
+
+// resume ends what failures of these bytes brought.
+func (o *outage) resume(k key) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.pauses.end(k)
 }
 
@@ -382,7 +426,7 @@ func (o *outage) failed(k key, asked int64, retryAfter time.Duration) (pause int
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.time.now()
-	o.ask(now)
+	o.askSince(now)
 	if asked < o.back { // it belongs to an outage that is over
 		return 0
 	}

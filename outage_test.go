@@ -75,7 +75,7 @@ func TestNoOldAnswerAfterARefusalThatMayHaveMeantTheVisitor(t *testing.T) {
 				synctest.Wait()
 				d.SetDown(true)
 				pass(10 * time.Second)
-				for range 20 { // beyond the breaker's opening
+				for range 20 {
 					assert.Equal(t, "503", who(m, ann))
 					assert.Equal(t, "bob", who(m, bob), "whom DSS did not refuse is bridged")
 					pass(time.Second)
@@ -89,7 +89,7 @@ func TestNoOldAnswerThatWasAskedForBeforeSuchARefusal(t *testing.T) {
 	refused := &dss.Error{StatusCode: 401, Type: "com.dataiku.dip.exceptions.NotAuthenticatedException"}
 	synctest.Test(t, func(t *testing.T) {
 		s := newScript(t)
-		m := newAuth(t, dssauth.Config{Resolver: s, StaleIfError: time.Hour})
+		m := newAuth(t, dssauth.Config{Resolver: s})
 		older := asks(m, browser("ann"))
 		synctest.Wait()
 		m.ForgetUser("bob") // so that the next one asks for itself
@@ -106,6 +106,27 @@ func TestNoOldAnswerThatWasAskedForBeforeSuchARefusal(t *testing.T) {
 		require.Equal(t, 3, s.started(), "its answer is not remembered")
 		s.say(2, dssauth.Identity{}, context.DeadlineExceeded)
 		assert.Equal(t, "503", <-later)
+	})
+}
+
+// The same of DSS itself, where an old answer might bridge what comes then.
+func TestNoOldAnswerOfDSSFromBeforeARefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched(t)
+		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, Timeout: time.Minute})
+		w.behaves(ownInfoPath, dsstest.Respond(200, "<html>")) // whom a refusal means is not known
+		w.behaves(lookupPath, late(3*time.Second, dsstest.Respond(200, `{"authIdentifier":"ann","groups":[]}`)))
+		older := asks(m, browser("ann"))
+		synctest.Wait()
+		m.ForgetUser("bob") // so that the next one asks for itself
+		pass(time.Second)
+		w.behaves(lookupPath, dsstest.Respond(401, nobodyReply))
+		require.Equal(t, "503", who(m, browser("ann")))
+		require.Equal(t, "ann", <-older, "who asked before the refusal")
+		synctest.Wait()
+		assert.Zero(t, m.Stats().Entries, "its answer is not remembered")
+		w.down(t, m, badGateway)
+		assert.Equal(t, "503", who(m, browser("ann")))
 	})
 }
 

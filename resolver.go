@@ -106,7 +106,8 @@ func (d *dssResolver) addDetails(ctx context.Context, id *Identity) {
 // verdict says what it means that a lookup of k, begun at asked, ended with err.
 func (d *dssResolver) verdict(ctx context.Context, k key, asked int64, err error) error {
 	if err == nil || errors.Is(err, ErrUnauthenticated) {
-		d.outage.accepts(k, asked)
+		d.outage.accepts(asked)
+		d.outage.resume(k)
 		return err
 	}
 	var reply *dss.Error
@@ -120,6 +121,7 @@ func (d *dssResolver) verdict(ctx context.Context, k key, asked int64, err error
 		if unsure := d.outage.vouched(ctx, asked); unsure != nil {
 			return unavailable("DSS refused, and whom it refused is not known", errors.Join(err, unsure), 0)
 		}
+		d.outage.resume(k)
 		return refuse(ErrUnauthenticated, "DSS knows no session for this request")
 	case isFailure(err):
 		return unavailable("the lookup failed", err, d.outage.failed(k, asked, retryAfter(reply)))

@@ -87,6 +87,7 @@ func TestWhatDSSsReplyMeans(t *testing.T) {
 				d.Intercept(lookupPath, -1, dsstest.Respond(test.status, test.body))
 				assert.Equal(t, test.want, who(m, browser("ann")))
 
+				pass(time.Second) // the pause of bytes whose lookup failed
 				w := httptest.NewRecorder()
 				m.Optional(sayLogin).ServeHTTP(w, browser("ann"))
 				wantOptional := test.want
@@ -299,7 +300,7 @@ func TestSignOutsEndAccessWithinTTL(t *testing.T) {
 	})
 }
 
-// outages are ways of DSS to be down that the breaker counts.
+// outages are ways of DSS to be down, by our own question as well.
 var outages = map[string]dsstest.Interceptor{
 	"a bad gateway":       dsstest.Respond(502, "<html>"),
 	"service unavailable": dsstest.Respond(503, "<html>"),
@@ -309,52 +310,22 @@ var outages = map[string]dsstest.Interceptor{
 	"no answer":           dsstest.Hang,
 }
 
-func TestTheBreakerOpensAfterFiveLookupsInARow(t *testing.T) {
-	for name, fault := range outages {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				d, client := newMemory(t)
-				var book logBook
-				m := newAuth(t, dssauth.Config{Client: client, Logger: book.logger(), TTL: time.Minute})
-				ann, bob := signedIn(d, "ann"), signedIn(d, "bob")
-				require.Equal(t, "ann", who(m, ann))
-				d.Intercept("", -1, fault)
-				for range 4 {
-					require.Equal(t, "503", who(m, bob))
-				}
-				d.Intercept("", 0, nil)
-				require.Equal(t, "bob", who(m, bob), "four do not open it")
-				m.ForgetUser("bob")
-
-				d.Intercept("", -1, fault)
-				for range 5 {
-					require.False(t, m.Stats().DSSDown)
-					require.Equal(t, "503", who(m, bob))
-				}
-				require.True(t, m.Stats().DSSDown)
-				calls, start := d.Calls(""), time.Now()
-				for range 100 {
-					require.Equal(t, "503", who(m, bob))
-					require.Equal(t, "ann", who(m, ann), "hits are served")
-				}
-				assert.Equal(t, calls, d.Calls(""), "misses are refused at once")
-				assert.Zero(t, time.Since(start))
-				assert.Len(t, book.with("DSS is down"), 1)
-				assert.Empty(t, book.with("DSS is back"))
-			})
-		})
-	}
-}
-
-func TestTheBreakerCountsALookupOnce(t *testing.T) {
+// A lookup that is tried again is one failure: its bytes pause for 1s.
+func TestLookupThatIsTriedTwiceFailsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client})
 		d.Intercept(lookupPath, -1, dsstest.Reset)
-		for range 4 {
-			require.Equal(t, "503", who(m, browser("ann")))
-		}
-		assert.Equal(t, 8, d.Calls(lookupPath), "each was tried twice")
+		require.Equal(t, "503", who(m, browser("ann")))
+		synctest.Wait()
+		assert.Equal(t, 2, d.Calls(lookupPath), "it was tried twice")
+		assert.Equal(t, 1, d.Calls(ownInfoPath))
+		pass(time.Second - 1)
+		require.Equal(t, "503", who(m, browser("ann")))
+		assert.Equal(t, 2, d.Calls(lookupPath))
+		pass(1)
+		require.Equal(t, "503", who(m, browser("ann")))
+		assert.Equal(t, 4, d.Calls(lookupPath))
 		assert.False(t, m.Stats().DSSDown)
 	})
 }
@@ -370,6 +341,7 @@ func TestALookupIsTriedTwiceOnAReset(t *testing.T) {
 		d.Intercept(lookupPath, 2, dsstest.Reset)
 		assert.Equal(t, "503", who(m, ann))
 		m.Forget(ann)
+		pass(time.Second) // the pause of these bytes
 		before := d.Calls(lookupPath)
 		d.Intercept(lookupPath, 1, dsstest.Respond(503, "<html>"))
 		assert.Equal(t, "503", who(m, ann))
@@ -377,7 +349,7 @@ func TestALookupIsTriedTwiceOnAReset(t *testing.T) {
 	})
 }
 
-func TestOneVisitorsErrorsOpenNoBreaker(t *testing.T) {
+func TestOneVisitorsErrorsAreNoOutage(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		reply dsstest.Interceptor
@@ -387,6 +359,11 @@ func TestOneVisitorsErrorsOpenNoBreaker(t *testing.T) {
 		{"403", dsstest.Respond(403, `{"errorType":"x"}`)},
 		{"404", dsstest.Respond(404, `{"errorType":"x"}`)},
 		{"501", dsstest.Respond(501, `<html>`)},
+		{"502", dsstest.Respond(502, `<html>`)},
+		{"503", dsstest.Respond(503, `<html>`, "Retry-After", "3600")},
+		{"504", dsstest.Respond(504, `<html>`)},
+		{"429", dsstest.Respond(429, `<html>`)},
+		{"resets", dsstest.Reset},
 		{"a proxy's 401", dsstest.Respond(401, "<html>")},
 		{"nobody", dsstest.Respond(401, nobodyReply)},
 		{"a redirect", dsstest.Respond(302, "", "Location", "/login")},
@@ -409,46 +386,51 @@ func TestOneVisitorsErrorsOpenNoBreaker(t *testing.T) {
 	}
 }
 
-func TestAnOpenBreakerProbesOnceASecond(t *testing.T) {
+func TestDownDSSIsAskedOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, MaxLookups: 100})
 		d.Intercept("", -1, dsstest.Respond(502, "<html>"))
 		newcomers(m, 10)
 		require.True(t, m.Stats().DSSDown)
+		require.Equal(t, 1, d.Calls(ownInfoPath), "one failed question says so")
 		lookups := d.Calls(lookupPath)
-		require.Zero(t, d.Calls(ownInfoPath))
 
 		pass(time.Second + 1)
-		d.SetDown(false)
 		d.SetLatency(100 * time.Millisecond)
 		answers := newcomers(m, 50)
+		assert.Equal(t, 50, count(answers, refused), "nobody waits for the question")
+		assert.Equal(t, 2, d.Calls(ownInfoPath), "they have it asked again")
 		pass(200 * time.Millisecond)
 		synctest.Wait()
-		assert.Equal(t, 50, count(answers, refused))
-		assert.Equal(t, 1, d.Calls(ownInfoPath), "one of them probes, by our own auth info")
+		assert.Equal(t, 2, d.Calls(ownInfoPath))
 		assert.Equal(t, lookups, d.Calls(lookupPath), "and while it fails nobody is asked about")
 
 		d.Intercept("", 0, nil)
 		pass(time.Second + 1)
 		ann := signedIn(d, "ann")
 		start := time.Now()
-		assert.Equal(t, "ann", who(m, ann), "who probes with success is served")
+		assert.Equal(t, "503", who(m, ann))
+		assert.Zero(t, time.Since(start))
+		pass(100 * time.Millisecond)
+		synctest.Wait()
+		assert.Equal(t, "ann", who(m, ann), "the question was answered")
 		assert.Equal(t, 200*time.Millisecond, time.Since(start))
-		assert.Equal(t, 2, d.Calls(ownInfoPath))
+		assert.Equal(t, 3, d.Calls(ownInfoPath))
 		assert.False(t, m.Stats().DSSDown)
 	})
 }
 
-func TestAProbeThatHangsEndsInTwoSeconds(t *testing.T) {
+func TestQuestionThatHangsEndsInTwoSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, Timeout: time.Minute})
 		d.Intercept("", -1, dsstest.Respond(502, "<html>"))
 		newcomers(m, 5)
+		require.True(t, m.Stats().DSSDown)
 		d.Intercept("", 0, nil)
 		d.Intercept("", -1, dsstest.Hang)
-		pass(time.Second + 1)
+		pass(3 * time.Second) // then a lookup waits for a new question
 		start := time.Now()
 		assert.Equal(t, "503", who(m, browser("ann")))
 		assert.Equal(t, 2*time.Second, time.Since(start))
@@ -469,7 +451,7 @@ func TestServiceIsBackFiveSecondsAfterDSS(t *testing.T) {
 	}
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
-			// At every phase of breaker, pause and probe.
+			// At every phase of pauses and of our own question.
 			for down := 200 * time.Millisecond; down < 12*time.Second; down += 1100 * time.Millisecond {
 				synctest.Test(t, func(t *testing.T) {
 					d, client := newMemory(t)
@@ -487,7 +469,7 @@ func TestServiceIsBackFiveSecondsAfterDSS(t *testing.T) {
 								assert.Equal(t, "503", got)
 							}
 						})
-						for i := range 6 { // enough to open the breaker at once
+						for i := range 6 {
 							visits.Go(func() {
 								if got := who(m, browser(fmt.Sprint("junk", i))); got != "401" || back.Load() == 0 {
 									assert.Equal(t, "503", got)
@@ -509,7 +491,8 @@ func TestServiceIsBackFiveSecondsAfterDSS(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsObeyedUpToFiveSeconds(t *testing.T) {
+// Retry-After is obeyed for the bytes that brought it, and for no others.
+func TestRetryAfterIsObeyedUpToFourSeconds(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		status int
@@ -518,32 +501,36 @@ func TestRetryAfterIsObeyedUpToFiveSeconds(t *testing.T) {
 	}{
 		{"of a 503", 503, "3", 3 * time.Second},
 		{"of a 429", 429, "3", 3 * time.Second},
-		{"at its cap", 503, "5", 5 * time.Second},
-		{"above its cap", 503, "3600", 5 * time.Second},
-		{"far above it", 503, "99999999999999999999999", 5 * time.Second},
-		{"as a date", 503, "Sat, 01 Jan 2000 00:00:04 GMT", 4 * time.Second},
-		{"as a date long past", 503, "Sat, 01 Jan 1990 00:00:00 GMT", 0},
-		{"zero", 503, "0", 0},
-		{"negative", 503, "-3", 0},
-		{"no number", 503, "soon", 0},
-		{"of a 500, which one visitor can cause", 500, "3", 0},
+		{"of a 500", 500, "3", 3 * time.Second},
+		{"at its cap", 503, "4", 4 * time.Second},
+		{"above its cap", 503, "5", 4 * time.Second},
+		{"an hour", 503, "3600", 4 * time.Second},
+		{"far above it", 503, "99999999999999999999999", 4 * time.Second},
+		{"as a date", 503, "Sat, 01 Jan 2000 00:00:03 GMT", 3 * time.Second},
+		{"as a date long past", 503, "Sat, 01 Jan 1990 00:00:00 GMT", time.Second},
+		{"zero", 503, "0", time.Second},
+		{"negative", 503, "-3", time.Second},
+		{"no number", 503, "soon", time.Second},
+		{"of a 403, which is no failure", 403, "3", 0},
+		{"of a redirect", 302, "3", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				d, client := newMemory(t)
 				m := newAuth(t, dssauth.Config{Client: client})
-				ann := signedIn(d, "ann")
+				ann, bob := signedIn(d, "ann"), signedIn(d, "bob")
 				d.Intercept(lookupPath, 1, dsstest.Respond(test.status, "<html>", "Retry-After", test.value))
 				w := httptest.NewRecorder()
-				m.Handler(sayLogin).ServeHTTP(w, browser("bob"))
+				m.Handler(sayLogin).ServeHTTP(w, ann)
 				require.Equal(t, 503, w.Code)
+				assert.Equal(t, "bob", who(m, bob), "others are served")
 				if test.wait > 0 {
 					assert.Equal(t, fmt.Sprint(test.wait.Seconds()), w.Header().Get("Retry-After"), "visitors are told")
 					pass(test.wait - 1)
-					start := time.Now()
+					start, calls := time.Now(), d.Calls("")
 					assert.Equal(t, "503", who(m, ann))
 					assert.Zero(t, time.Since(start))
-					assert.Equal(t, 1, d.Calls(""), "DSS is left alone")
+					assert.Equal(t, calls, d.Calls(""), "DSS is left alone about these bytes")
 					pass(1)
 				}
 				assert.Equal(t, "ann", who(m, ann))
@@ -584,7 +571,7 @@ func TestOldAnswersBridgeOutagesOnly(t *testing.T) {
 				require.Equal(t, "ann", who(m, ann))
 				d.Intercept("", -1, test.fault)
 				pass(10 * time.Second)
-				for range 10 { // beyond the breaker's opening
+				for range 10 {
 					assert.Equal(t, test.want, who(m, ann))
 				}
 				if test.want == "ann" {
