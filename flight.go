@@ -78,7 +78,7 @@ func (m *Middleware) wait(ctx context.Context, f *flight) (*entry, error) {
 	case <-f.done:
 		return f.entry, f.err
 	case <-ctx.Done():
-		return nil, unavailable("the request ended before DSS answered", context.Cause(ctx), 0)
+		return nil, unavailable("the request ended before DSS answered", aForeign(context.Cause(ctx)), 0)
 	case <-f.ctx.Done():
 	}
 	select {
@@ -128,7 +128,7 @@ func (m *Middleware) resolve(ctx context.Context, header http.Header) (id Identi
 	// A copy, since a live connection asks with the same header again.
 	id, err = m.resolver.Resolve(ctx, header.Clone())
 	if err == nil && id.APIKey == "" && !isLogin(id.Login) {
-		err = errors.New("the resolver returned an identity without a valid login")
+		err = ownWords("the resolver returned an identity without a valid login")
 	}
 	return id, err
 }
@@ -149,9 +149,9 @@ func understood(err error) (kind error) {
 	case nobody && outage: // without a cause, which would make it look like a nobody
 		return unavailable("the resolver said nobody and no answer at once", nil, 0)
 	case !nobody && !outage:
-		return unavailable("the resolver failed", err, 0)
+		return unavailable("the resolver failed", aForeign(err), 0)
 	}
-	return err
+	return inOurWords(err)
 }
 
 // isLogin reports whether s can be a user's login. Blank and control
@@ -167,7 +167,7 @@ func (m *Middleware) land(f *flight, id Identity, err error) {
 	// Logging may call whatever code an application plugged in: not under lock.
 	m.warnOfChurn(changing)
 	if errors.Is(err, ErrUnavailable) && m.trouble.due(m.now()) {
-		m.log.Warn("dssauth: a visitor could not be identified (said once a minute)", "error", withoutMessage(err))
+		m.log.Warn("dssauth: a visitor could not be identified (said once a minute)", "error", err.Error())
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -127,7 +126,7 @@ func (d *dssResolver) addDetails(ctx context.Context, id *Identity) {
 		err = errors.New("DSS answered about another user")
 	}
 	if err != nil {
-		d.log.Debug("dssauth: no display name and e-mail address for a visitor", "error", withoutMessage(err))
+		d.log.Debug("dssauth: no display name and e-mail address for a visitor", "error", err.Error())
 		return
 	}
 	id.DisplayName, id.Email = user.DisplayName, user.Email
@@ -152,7 +151,7 @@ func (d *dssResolver) verdict(ctx context.Context, asked int64, err error) error
 		}
 	}
 	if reply.StatusCode == http.StatusForbidden && d.forbidden.due(d.now()) {
-		d.log.Error("dssauth: DSS does not let us ask who a browser is: give the API key, or the run-as user of this webapp, the right to", "error", withoutMessage(err))
+		d.log.Error("dssauth: DSS does not let us ask who a browser is: give the API key, or the run-as user of this webapp, the right to", "error", err.Error())
 	}
 	return unavailable("DSS could not say", err, int64(min(reply.RetryAfter, maxRetryAfter)))
 }
@@ -186,7 +185,7 @@ func (d *dssResolver) checkOurselves(ctx context.Context) error {
 			d.rejected.Store(d.now() + int64(rejectionTime))
 			if d.rejection.due(d.now()) {
 				d.log.Error("dssauth: DSS REJECTS OUR OWN CREDENTIALS, so no visitor can be identified: "+
-					"replace the API key (DKU_API_KEY, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", withoutMessage(err))
+					"replace the API key (DKU_API_KEY, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", err.Error())
 			}
 		}
 		return nil, err
@@ -239,15 +238,6 @@ func (d *dssResolver) logBreaker() {
 	default:
 		d.log.Info("dssauth: DSS is back")
 	}
-}
-
-// withoutMessage leaves out what DSS wrote: it may quote what it was sent.
-func withoutMessage(err error) string {
-	var reply *dss.Error
-	if errors.As(err, &reply) {
-		return strings.TrimSpace(fmt.Sprintf("DSS answered with status %d %s", reply.StatusCode, reply.Type))
-	}
-	return err.Error()
 }
 
 // busyError is DSS's own word that it must not be asked yet.
@@ -309,6 +299,6 @@ func (n *nag) due(now int64) bool {
 // recovered turns a panic of the function that defers it into an error.
 func recovered(err *error) {
 	if p := recover(); p != nil {
-		*err = fmt.Errorf("panic of type %T", p) // its value may quote what it choked on
+		*err = ownWords(fmt.Sprintf("panic of type %T", p)) // its value may quote what it choked on
 	}
 }
