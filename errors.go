@@ -103,8 +103,8 @@ type foreign struct {
 	cause func() error // a function, because fmt prints what is in fields
 }
 
-// aForeign is nil where err is, and err where it is one of ours as it is.
-func aForeign(err error) error {
+// unquoted returns err behind a text of ours; one that is ours, or nil, as it is.
+func unquoted(err error) error {
 	switch err {
 	case nil, context.Canceled, context.DeadlineExceeded:
 		return err
@@ -138,7 +138,7 @@ func inOurWords(err error) error {
 	if _, ok := err.(*refusal); ok || err == ErrUnauthenticated || err == ErrUnavailable {
 		return err
 	}
-	said := &refusal{kind: ErrUnavailable, why: "the resolver says so", cause: aForeign(err)}
+	said := &refusal{kind: ErrUnavailable, why: "the resolver says so", cause: unquoted(err)}
 	if errors.Is(err, ErrUnauthenticated) {
 		said.kind = ErrUnauthenticated
 	}
@@ -321,5 +321,5 @@ func gateError(err error) error {
 	if errors.Is(err, ErrForbidden) {
 		return err
 	}
-	return unavailable("a gate failed", aForeign(err), 0)
+	return unavailable("a gate failed", unquoted(err), 0)
 }

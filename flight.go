@@ -78,7 +78,7 @@ func (m *Middleware) wait(ctx context.Context, f *flight) (*entry, error) {
 	case <-f.done:
 		return f.entry, f.err
 	case <-ctx.Done():
-		return nil, unavailable("the request ended before DSS answered", aForeign(context.Cause(ctx)), 0)
+		return nil, unavailable("the request ended before DSS answered", unquoted(context.Cause(ctx)), 0)
 	case <-f.ctx.Done():
 	}
 	select {
@@ -149,7 +149,7 @@ func understood(err error) (kind error) {
 	case nobody && outage: // without a cause, which would make it look like a nobody
 		return unavailable("the resolver said nobody and no answer at once", nil, 0)
 	case !nobody && !outage:
-		return unavailable("the resolver failed", aForeign(err), 0)
+		return unavailable("the resolver failed", unquoted(err), 0)
 	}
 	return inOurWords(err)
 }

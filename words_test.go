@@ -255,6 +255,20 @@ func TestErrorsOfPluggedInCodeAreFound(t *testing.T) {
 	}
 }
 
+// What a gate forbids, it forbids in its own words.
+func TestAGatesRefusalIsPassedOn(t *testing.T) {
+	forbidden := fmt.Errorf("%w: the terms of use are not accepted", dssauth.ErrForbidden)
+	var hook, page error
+	m := newAuth(t, dssauth.Config{
+		Resolver: newDoorman(),
+		Hooks:    dssauth.Hooks{Refused: func(_ *http.Request, err error) { hook = err }},
+		OnError:  func(w http.ResponseWriter, r *http.Request, err error) { page = err; dssauth.Refuse(w, r, err) },
+	})
+	gate := m.Require(func(*http.Request, dssauth.Identity) error { return forbidden })
+	assert.Equal(t, 403, serve(gate(unreachable(t)), fromAnn()).Code)
+	assert.Equal(t, []error{forbidden, forbidden}, []error{hook, page})
+}
+
 // tooLong is an error of a Middleware that DSS told to wait for 4 seconds.
 func tooLong(t *testing.T) error {
 	fake := dsstest.NewServer(t)

@@ -93,7 +93,7 @@ func newRequest(ctx context.Context, k call) (*http.Request, error) {
 	}
 	req, err := http.NewRequestWithContext(ctx, k.method, "", k.body)
 	if err != nil {
-		return nil, k.errorf("this is no method")
+		return nil, k.errorf("the method is not valid")
 	}
 	return req, nil
 }

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -486,4 +487,32 @@ func TestAKeptConnectionThatEndedIsTriedAgain(t *testing.T) {
 		assert.NoError(t, err)
 		assert.Equal(t, 2, sent)
 	})
+}
+
+// What net/http writes by itself is not in our hands. How to be rid of it stands
+// in SECURITY.md.
+func TestNetHTTPLogsRepliesThatNobodyAskedFor(t *testing.T) {
+	known := make(chan struct{})
+	url, _ := rawDSS(t, func(conn net.Conn) {
+		readRequest(conn)
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(aliceInfo), aliceInfo)
+		<-known
+		io.WriteString(conn, "HTTP/1.1 200 canary\r\n\r\n")
+	})
+	lines := make(lineChannel, 1)
+	writer := log.Writer()
+	t.Cleanup(func() { log.SetOutput(writer) })
+	log.SetOutput(lines)
+	_, err := newClient(t, url).AuthInfo(t.Context())
+	close(known)
+	require.NoError(t, err)
+	assert.Contains(t, <-lines, `Unsolicited response received on idle HTTP channel starting with "HTTP/1.1 200 canary`)
+}
+
+// lineChannel is a writer that passes on what is written.
+type lineChannel chan string
+
+func (c lineChannel) Write(line []byte) (int, error) {
+	c <- string(line)
+	return len(line), nil
 }
