@@ -70,7 +70,7 @@ var quotations = map[string]func(sent string) string{
 	"as it was": quoted,
 	"in escapes": func(sent string) string {
 		var b strings.Builder
-		for _, c := range []rune(sent) {
+		for _, c := range sent {
 			fmt.Fprintf(&b, `\u%04x`, c)
 		}
 		return b.String()
