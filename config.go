@@ -15,7 +15,8 @@ import (
 type Config struct {
 	// Client asks DSS. Its credentials are the application's own.
 	Client *dss.Client
-	// Resolver is asked instead of DSS. Nil asks DSS through Client.
+	// Resolver is asked instead of DSS. Nil asks DSS through Client. The text of
+	// its errors is repeated nowhere, so log there what you want to read.
 	Resolver Resolver
 
 	// Headers are the names of the headers that identify a visitor: they are
@@ -60,7 +61,7 @@ type Config struct {
 	LoginURL func(r *http.Request, back string) string
 	// OnError answers a request that is refused; [StatusCode] gives the
 	// status. Cache-Control, Vary, WWW-Authenticate and Retry-After are set
-	// before. Nil means [Refuse].
+	// before. Nil means [Refuse]. The error says what [Hooks] say of it.
 	OnError func(http.ResponseWriter, *http.Request, error)
 	// Logger gets what an operator must know. Nil means [slog.Default].
 	Logger *slog.Logger

@@ -1,8 +1,10 @@
 package dssauth
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"html/template"
 	"net/http"
 	"strconv"
@@ -86,6 +88,66 @@ func (e *refusal) Unwrap() []error {
 		return []error{e.kind}
 	}
 	return []error{e.kind, e.cause}
+}
+
+// ownWords is an error that says nothing but what stands in this package.
+type ownWords string
+
+func (w ownWords) Error() string { return string(w) }
+
+// foreign is an error of code that is not ours, or not ours alone: of a
+// Resolver, a gate, a context's cause. errors.Is and errors.As find it. Its text,
+// which can quote what that code saw, is in no text of ours, and its own errors
+// are not handed out to be printed.
+type foreign struct {
+	text  string
+	cause func() error // a function, because fmt prints what is in fields
+}
+
+// unquoted returns err behind a text of ours; one that is ours, or nil, as it is.
+func unquoted(err error) error {
+	switch err {
+	case nil, context.Canceled, context.DeadlineExceeded:
+		return err
+	}
+	switch err.(type) {
+	case *refusal, ownWords:
+		return err
+	}
+	text := fmt.Sprintf("an error of type %T", err)
+	var own *refusal
+	var reply *dss.Error
+	var wire *dss.WireError
+	switch {
+	case errors.As(err, &own):
+		text = own.Error()
+	case errors.As(err, &reply):
+		text = reply.Error()
+	case errors.As(err, &wire):
+		text = "dss: " + wire.Error()
+	}
+	return &foreign{text, func() error { return err }}
+}
+
+func (f *foreign) Error() string        { return f.text }
+func (f *foreign) Is(target error) bool { return errors.Is(f.cause(), target) }
+func (f *foreign) As(target any) bool   { return errors.As(f.cause(), target) }
+
+// inOurWords is an error of a Resolver that wraps ErrUnauthenticated or
+// ErrUnavailable, without what it says beside that.
+func inOurWords(err error) error {
+	if _, ok := err.(*refusal); ok || err == ErrUnauthenticated || err == ErrUnavailable {
+		return err
+	}
+	said := &refusal{kind: ErrUnavailable, why: "the resolver says so", cause: unquoted(err)}
+	if errors.Is(err, ErrUnauthenticated) {
+		said.kind = ErrUnauthenticated
+	}
+	var own *refusal
+	if errors.As(err, &own) {
+		said.retryAfter = own.retryAfter
+	}
+	return said
 }
 
 var (
@@ -260,5 +322,5 @@ func gateError(err error) error {
 	if errors.Is(err, ErrForbidden) {
 		return err
 	}
-	return unavailable("a gate failed", err, 0)
+	return unavailable("a gate failed", unquoted(err), 0)
 }

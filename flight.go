@@ -108,7 +108,7 @@ func (m *Middleware) wait(ctx context.Context, f *flight) (*entry, error) {
 			}
 			down = nil
 		case <-ctx.Done():
-			return nil, unavailable("the request ended before DSS answered", context.Cause(ctx), 0)
+			return nil, unavailable("the request ended before DSS answered", unquoted(context.Cause(ctx)), 0)
 		case <-f.ctx.Done():
 			waits = false
 		}
@@ -217,7 +217,7 @@ func (m *Middleware) resolve(ctx context.Context, f *flight) (id Identity, err e
 	return id, err
 }
 
-var errNoLogin = errors.New("the resolver returned an identity without a valid login")
+var errNoLogin error = ownWords("the resolver returned an identity without a valid login")
 
 // understood makes err one of the two kinds that a lookup can fail with.
 func understood(err error) (kind error) {
@@ -235,9 +235,9 @@ func understood(err error) (kind error) {
 	case nobody && outage: // without a cause, which would make it look like a nobody
 		return unavailable("the resolver said nobody and no answer at once", nil, 0)
 	case !nobody && !outage:
-		return unavailable("the resolver failed", err, 0)
+		return unavailable("the resolver failed", unquoted(err), 0)
 	}
-	return err
+	return inOurWords(err)
 }
 
 // isLogin reports whether s can be a user's login. Blank and control
@@ -253,7 +253,7 @@ func (m *Middleware) land(f *flight, id Identity, err error) {
 	// Logging may call whatever code an application plugged in: not under lock.
 	m.warnOfChurn(changing)
 	if errors.Is(err, ErrUnavailable) && m.trouble.due(m.now()) {
-		m.log.Warn("dssauth: a visitor could not be identified (said once a minute)", "error", withoutMessage(err))
+		m.log.Warn("dssauth: a visitor could not be identified (said once a minute)", "error", err.Error())
 	}
 }
 

@@ -10,8 +10,13 @@ import (
 
 // Hooks are functions called on lookups and refusals, and never on hits, for
 // tracing and metrics. Each may be nil. They must be quick and safe for
-// concurrent use; a panic in one is logged and changes nothing. What they are
-// told of a lookup holds no credential and no login.
+// concurrent use; a panic in one is logged and changes nothing.
+//
+// What they are told holds no credential and no login: an error says its kind,
+// DSS's status and class, and words of this package. What DSS, the network, a
+// [Resolver] or a gate said is found by [errors.As] and can quote what it saw:
+// do not log it. Only an error with which a gate forbids something, by wrapping
+// [ErrForbidden], is passed on as the gate made it.
 type Hooks struct {
 	// LookupStart runs before DSS is asked. It may return a context for the
 	// lookup, with a span for example; nil keeps ctx. No request's context is

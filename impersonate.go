@@ -128,7 +128,7 @@ func (s *ticketSlot) get(ctx context.Context, rejected string, fetch func() (str
 	}
 	b := s.box.Load()
 	if !take(ctx, b.turn) {
-		return "", unavailable("the call ended before a ticket came", context.Cause(ctx), 0)
+		return "", unavailable("the call ended before a ticket came", unquoted(context.Cause(ctx)), 0)
 	}
 	defer func() { <-b.turn }()
 	if b.kept != nil && b.kept() != rejected {

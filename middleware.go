@@ -125,8 +125,9 @@ func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handl
 }
 
 // Require returns a gate that admits the visitors for whom admit returns nil.
-// An error that wraps [ErrForbidden] refuses the visitor; any other means that
-// the question could not be answered, a 503. It is asked on every request, and
+// An error that wraps [ErrForbidden] refuses the visitor, and goes to hooks and
+// [Config.OnError] as it is; any other means that the question could not be
+// answered, a 503, and its text is not repeated. It is asked on every request, and
 // identifies the visitor itself where this Middleware has not yet. It panics
 // where admit is nil.
 //

@@ -302,14 +302,14 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 	case rejectsUs(err):
 		if o.rejection.due(now) {
 			o.log.Error("dssauth: DSS REJECTS OUR OWN CREDENTIALS, so no visitor can be identified: "+
-				"replace the API key (DKU_API_KEY, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", withoutMessage(err))
+				"replace the API key (DKU_API_KEY, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", err.Error())
 		}
 	case down && !wasDown:
-		o.log.Error("dssauth: DSS is down: visitors who are not known are refused until it answers", "error", withoutMessage(err))
+		o.log.Error("dssauth: DSS is down: visitors who are not known are refused until it answers", "error", err.Error())
 	case wasDown && err == nil:
 		o.log.Info("dssauth: DSS is back")
 	case wasDown && !down:
-		o.log.Warn("dssauth: DSS answers again, but not as it should", "error", withoutMessage(err))
+		o.log.Warn("dssauth: DSS answers again, but not as it should", "error", err.Error())
 	}
 }
 

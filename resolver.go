@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +59,7 @@ func (d *dssResolver) Resolve(ctx context.Context, identifying http.Header) (Ide
 	}
 	var reply *dss.Error
 	if errors.As(err, &reply) && reply.StatusCode == http.StatusForbidden && d.forbidden.due(d.now()) {
-		d.log.Error("dssauth: DSS does not let us ask who a browser is: give the API key, or the run-as user of this webapp, the right to", "error", withoutMessage(err))
+		d.log.Error("dssauth: DSS does not let us ask who a browser is: give the API key, or the run-as user of this webapp, the right to", "error", err.Error())
 	}
 	return Identity{}, err
 }
@@ -97,7 +96,7 @@ func (d *dssResolver) addDetails(ctx context.Context, id *Identity) {
 		err = errors.New("DSS answered about another user")
 	}
 	if err != nil {
-		d.log.Debug("dssauth: no display name and e-mail address for a visitor", "error", withoutMessage(err))
+		d.log.Debug("dssauth: no display name and e-mail address for a visitor", "error", err.Error())
 		return
 	}
 	id.DisplayName, id.Email = user.DisplayName, user.Email
@@ -147,15 +146,6 @@ func retryAfter(reply *dss.Error) time.Duration {
 	return reply.RetryAfter
 }
 
-// withoutMessage leaves out what DSS wrote: it may quote what it was sent.
-func withoutMessage(err error) string {
-	var reply *dss.Error
-	if errors.As(err, &reply) {
-		return strings.TrimSpace(fmt.Sprintf("DSS answered with status %d %s", reply.StatusCode, reply.Type))
-	}
-	return err.Error()
-}
-
 // nag lets one log line of a kind through a minute.
 type nag struct{ next atomic.Int64 }
 
@@ -167,6 +157,6 @@ func (n *nag) due(now int64) bool {
 // recovered turns a panic of the function that defers it into an error.
 func recovered(err *error) {
 	if p := recover(); p != nil {
-		*err = fmt.Errorf("panic of type %T", p) // its value may quote what it choked on
+		*err = ownWords(fmt.Sprintf("panic of type %T", p)) // its value may quote what it choked on
 	}
 }

@@ -225,11 +225,11 @@ func TestUser(t *testing.T) {
 	assert.Equal(t, "bob", u.Login)
 
 	for login, want := range map[string]string{
-		"":         `login "" is empty or blank`,
-		" ":        `login " " is empty or blank`,
-		"bob\n":    `login "bob\n" has control characters`,
-		" bob":     `login " bob" has spaces at its ends`,
-		"b\xffb":   `login "b\xffb" is not valid UTF-8`,
+		"":         `the login is empty or blank`,
+		" ":        `the login is empty or blank`,
+		"bob\n":    `the login has control characters`,
+		" bob":     `the login has spaces at its ends`,
+		"b\xffb":   `the login is not valid UTF-8`,
 		"..":       `its path is refused: dot segments are not allowed`,
 		"../users": `its path is refused: dot segments are not allowed`,
 		`..\x`:     `its path is refused: dot segments are not allowed`,

@@ -87,7 +87,6 @@ func browserCall(path string, h http.Header) (call, error) {
 	if err != nil {
 		return call{}, k.errorf("%w", err)
 	}
-	k.hidden = credentialsIn(headers)
 	return k, nil
 }
 
@@ -115,16 +114,4 @@ func headerDictionary(h http.Header) (map[string]string, error) {
 		dictionary[name] = value
 	}
 	return dictionary, nil
-}
-
-// credentialsIn returns what must not be shown of a browser's headers.
-func credentialsIn(headers map[string]string) []string {
-	// All of them: which ones identify a visitor is up to the caller.
-	hidden := slices.Collect(maps.Values(headers))
-	for pair := range strings.SplitSeq(headers["Cookie"], ";") {
-		_, value, _ := strings.Cut(pair, "=")
-		hidden = append(hidden, strings.TrimSpace(value))
-	}
-	_, token, _ := strings.Cut(headers["Authorization"], " ")
-	return append(hidden, token)
 }

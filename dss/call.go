@@ -10,7 +10,6 @@ import (
 	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -36,7 +35,6 @@ type call struct {
 	stream bool      // takes as long as it takes
 	to     io.Writer // gets the reply of a stream
 	limit  int64     // bytes of the reply; 0: it is of no interest
-	hidden []string  // parts of the body that a reply may repeat, and no error may show
 }
 
 // errorf is fmt.Errorf with the call before it.
@@ -64,35 +62,52 @@ func (c *Client) call(ctx context.Context, k call) ([]byte, error) {
 	}
 	ctx, cancel := c.deadline(ctx, k.stream)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, k.method, "", k.body)
+	req, err := newRequest(ctx, k)
 	if err != nil {
-		return nil, k.errorf("%w", err)
+		return nil, err
 	}
 	req.URL = u
 	if k.contentType != "" {
 		req.Header.Set("Content-Type", k.contentType)
 	}
 
-	reply, used, err := c.sendTwice(req, k.read)
+	reply, err := c.sendTwice(req, k.read)
 	if err != nil {
-		return nil, k.errorf("%w", cleanError{err})
+		return nil, k.errorf("%w", err)
 	}
 	defer reply.Body.Close()
 	if reply.StatusCode < 200 || reply.StatusCode > 299 {
 		var body []byte
-		if reply.StatusCode >= 200 { // else it is the connection, and has no end
+		// Of a switch of protocols it is the connection, and has no end.
+		if reply.StatusCode >= 200 && !isRedirect(reply.StatusCode) {
 			body, _ = io.ReadAll(io.LimitReader(reply.Body, maxErrorBytes))
 		}
-		return nil, newError(reply, body, func(text string) string { return redactAll(used.redact(text), k.hidden) })
+		return nil, newError(reply, body)
 	}
-	return k.receive(reply.Body)
+	return k.receive(ctx, reply.Body)
 }
 
-func (k call) receive(body io.ReadCloser) ([]byte, error) {
+func newRequest(ctx context.Context, k call) (*http.Request, error) {
+	if ctx == nil {
+		return nil, k.errorf("the context is nil")
+	}
+	req, err := http.NewRequestWithContext(ctx, k.method, "", k.body)
+	if err != nil {
+		return nil, k.errorf("the method is not valid")
+	}
+	return req, nil
+}
+
+func (k call) receive(ctx context.Context, body io.ReadCloser) ([]byte, error) {
 	switch {
 	case k.to != nil:
-		if _, err := io.Copy(k.to, body); err != nil {
-			return nil, k.errorf("passing on the reply: %w", cleanError{err})
+		to := &givenWriter{Writer: k.to}
+		_, err := io.Copy(to, body)
+		switch {
+		case to.err != nil:
+			return nil, k.errorf("passing on the reply: %w", quietly("the io.Writer failed", to.err))
+		case err != nil:
+			return nil, k.errorf("passing on the reply: %w", newWireError(ctx, err))
 		}
 		return nil, nil
 	case k.limit == 0:
@@ -101,7 +116,7 @@ func (k call) receive(body io.ReadCloser) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(body, k.limit+1))
 	if err != nil {
-		return nil, k.errorf("reading the reply: %w", cleanError{err})
+		return nil, k.errorf("reading the reply: %w", newWireError(ctx, err))
 	}
 	if int64(len(data)) > k.limit {
 		return nil, k.unexpected(fmt.Errorf("the body is longer than %d MiB", k.limit>>20))
@@ -127,9 +142,10 @@ func (c *Client) deadline(ctx context.Context, stream bool) (context.Context, co
 // sendTwice sends a read once more if DSS dropped the connection before it
 // answered. net/http does so on its own where a connection was kept for long,
 // and then it is not done again.
-func (c *Client) sendTwice(req *http.Request, read bool) (*http.Response, *credentials, error) {
+func (c *Client) sendTwice(req *http.Request, read bool) (*http.Response, error) {
 	if !read {
-		return c.roundTrip(req)
+		reply, _, err := c.roundTrip(req)
+		return reply, err
 	}
 	var connections atomic.Int32
 	var answered atomic.Bool
@@ -140,32 +156,43 @@ func (c *Client) sendTwice(req *http.Request, read bool) (*http.Response, *crede
 	reply, used, err := c.roundTrip(traced)
 	// Without credentials nothing was sent: it is their source that failed.
 	if err == nil || used == nil || !isReset(err) || answered.Load() || connections.Load() > 1 {
-		return reply, used, err
+		return reply, err
 	}
 	body, ok := rewound(req)
 	if !ok {
-		return reply, used, err
+		return reply, err
 	}
 	req.Body = body
-	return c.roundTrip(req)
+	reply, _, err = c.roundTrip(req)
+	return reply, err
 }
 
 func isReset(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	var wire *WireError
+	return errors.As(err, &wire) && (wire.Kind == kindReset || wire.Kind == kindClosed)
 }
 
-// cleanError shows an error of the network as one short line: some quote what
-// the server sent.
-type cleanError struct{ err error }
+// givenWriter keeps the error of a writer of the caller's apart from those of
+// the reply that is written to it.
+type givenWriter struct {
+	io.Writer
+	err error
+}
 
-func (e cleanError) Error() string { return clean(e.err.Error(), 300) }
-func (e cleanError) Unwrap() error { return e.err }
+func (w *givenWriter) Write(p []byte) (n int, err error) {
+	n, err = w.Writer.Write(p)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	w.err = err
+	return n, err
+}
 
 // jsonBody returns v as the body of a call.
 func jsonBody(v any) (io.Reader, error) {
 	data, err := encode(v)
 	if err != nil {
-		return nil, err
+		return nil, quietly(fmt.Sprintf("%T cannot be written as JSON", v), err)
 	}
 	return bytes.NewReader(data), nil
 }

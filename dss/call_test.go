@@ -106,7 +106,7 @@ func TestACallThatIsCancelledSendsNothingMore(t *testing.T) {
 	assert.LessOrEqual(t, sent, 1, "a cancelled read is not tried again")
 	//lint:ignore SA1012 what a caller may get wrong
 	_, err = c.AuthInfo(nil)
-	assert.EqualError(t, err, "dss: GET /auth/info: net/http: nil Context")
+	assert.EqualError(t, err, "dss: GET /auth/info: the context is nil")
 }
 
 // A raw DSS answers each connection's first request with bytes, and closes it.
@@ -322,14 +322,14 @@ func (e *endless) Read(p []byte) (int, error) {
 func (*endless) Close() error { return nil }
 
 func TestAnEndlessReplyIsReadUpToItsBound(t *testing.T) {
-	for status, limit := range map[int]int64{200: 1 << 20, 401: 64 << 10, 502: 64 << 10, 302: 64 << 10} {
+	for status, limit := range map[int]int64{200: 1 << 20, 401: 1 << 20, 502: 1 << 20, 302: 0} {
 		body := &endless{}
 		c := fakeClient(t, func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: status, Body: body}, nil
 		})
 		_, err := c.AuthInfo(t.Context())
 		require.Error(t, err)
-		assert.LessOrEqual(t, body.read, 2*limit, "bytes read of a %d", status)
+		assert.LessOrEqual(t, body.read, limit+limit/8, "bytes read of a %d", status)
 	}
 }
 
@@ -407,8 +407,7 @@ func TestATransportThatIsWrong(t *testing.T) {
 	_, err = fakeClient(t, func(*http.Request) (*http.Response, error) {
 		return nil, errors.New("it said \"a\r\nlevel=ERROR\"" + strings.Repeat("x", 1000))
 	}).AuthInfo(t.Context())
-	assert.Contains(t, err.Error(), `dss: GET /auth/info: it said "a level=ERROR"xxx`)
-	assert.Less(t, len(err.Error()), 400)
+	assert.EqualError(t, err, "dss: GET /auth/info: no reply that can be understood")
 }
 
 func TestConnectionsAreReused(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 )
 
 const (
@@ -65,15 +64,6 @@ func (a caller) current(ctx context.Context) (*credentials, error) {
 	return nil, errors.New("no credentials")
 }
 
-// redact cuts the credentials out of text that DSS sent.
-func (c *credentials) redact(text string) string {
-	secret := c.secret()
-	return strings.NewReplacer(
-		secret, "[redacted]",
-		base64.StdEncoding.EncodeToString([]byte(secret+":")), "[redacted]",
-	).Replace(text)
-}
-
 // As returns a copy of the client that acts as the user login, by an
 // administrator's rights to do so: DSS refuses the calls of others. A webapp
 // that acts as its visitor better uses [Client.WithTicketSource].
@@ -87,7 +77,7 @@ func (c *Client) As(login string) (*Client, error) {
 		return nil, fmt.Errorf("dss: As: %w", err)
 	}
 	if err := checkName(login); err != nil {
-		return nil, fmt.Errorf("dss: As: login %q %w", clip(login, 100), err)
+		return nil, fmt.Errorf("dss: As: the login %w", err)
 	}
 	return c.acting(caller{kind: own.kind + " acting as a user", fixed: &credentials{
 		set: func(h http.Header) {

@@ -22,19 +22,19 @@ import (
 func TestAsRefuses(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	for login, want := range map[string]string{
-		"":              `dss: As: login "" is empty or blank`,
-		" ":             `dss: As: login " " is empty or blank`,
-		"\t\n":          `dss: As: login "\t\n" is empty or blank`,
-		" bob":          `dss: As: login " bob" has spaces at its ends`,
-		"bob ":          `dss: As: login "bob " has spaces at its ends`,
-		"bob\u00a0":     `dss: As: login "bob\u00a0" has spaces at its ends`,
-		"bob\n":         `dss: As: login "bob\n" has control characters`,
-		"bob\r\nX-A: b": `dss: As: login "bob\r\nX-A: b" has control characters`,
-		"bob\x00":       `dss: As: login "bob\x00" has control characters`,
-		"bob\x7f":       `dss: As: login "bob\x7f" has control characters`,
-		"bo\u0085b":     `dss: As: login "bo\u0085b" has control characters`,
-		"bo\xffb":       `dss: As: login "bo\xffb" is not valid UTF-8`,
-		"bo\ufffdb":     `dss: As: login "bo�b" has the character U+FFFD`,
+		"":              `dss: As: the login is empty or blank`,
+		" ":             `dss: As: the login is empty or blank`,
+		"\t\n":          `dss: As: the login is empty or blank`,
+		" bob":          `dss: As: the login has spaces at its ends`,
+		"bob ":          `dss: As: the login has spaces at its ends`,
+		"bob\u00a0":     `dss: As: the login has spaces at its ends`,
+		"bob\n":         `dss: As: the login has control characters`,
+		"bob\r\nX-A: b": `dss: As: the login has control characters`,
+		"bob\x00":       `dss: As: the login has control characters`,
+		"bob\x7f":       `dss: As: the login has control characters`,
+		"bo\u0085b":     `dss: As: the login has control characters`,
+		"bo\xffb":       `dss: As: the login is not valid UTF-8`,
+		"bo\ufffdb":     `dss: As: the login has the character U+FFFD`,
 	} {
 		c, err := server.client(t).As(login)
 		assert.EqualError(t, err, want)
@@ -182,7 +182,7 @@ func TestARejectedTicketIsReplacedOnce(t *testing.T) {
 				var e *dss.Error
 				require.ErrorAs(t, err, &e)
 				assert.True(t, e.NotAuthenticated())
-				assert.Equal(t, "Unknown API Key", e.Message, "the whole reply is passed on")
+				assert.Equal(t, "Unknown API Key", e.Message(), "the whole reply is passed on")
 				return
 			}
 			assert.NoError(t, err)

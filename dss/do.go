@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"reflect"
@@ -25,7 +26,10 @@ import (
 // once more when DSS drops the connection before it answers; other methods never
 // are.
 //
-// A reply outside 2xx is an [*Error], of which an [io.Writer] gets nothing.
+// A reply outside 2xx is an [*Error], of which an [io.Writer] gets nothing. Errors
+// name the method and the path without its query, and quote nothing else: not in,
+// not the reply, and not what a reader, a writer or a type of the caller's said,
+// which [errors.Is] and [errors.As] find.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
 	k := call{method: method, path: path}
 	k.read = method == http.MethodGet || method == http.MethodHead
@@ -58,11 +62,21 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 		return err
 	}
 	if err := json.Unmarshal(reply, out); err != nil {
-		var wrongType *json.UnmarshalTypeError
-		if errors.As(err, &wrongType) {
-			return k.unexpected(err)
-		}
-		return k.unexpected(errors.New("the body is not JSON"))
+		return k.unexpected(quietly(misfit(err, out), err))
 	}
 	return nil
+}
+
+// misfit says why a body cannot be decoded into out, without a part of the body:
+// encoding/json quotes numbers, and methods of out's types quote what they like.
+func misfit(err error, out any) string {
+	var syntax *json.SyntaxError
+	var wrongType *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return "the body is not JSON"
+	case errors.As(err, &wrongType):
+		return fmt.Sprintf("what ends at byte %d of the body does not fit %v", wrongType.Offset, wrongType.Type)
+	}
+	return fmt.Sprintf("the body does not fit %T", out)
 }

@@ -27,8 +27,18 @@
 // A reply outside 2xx is an [*Error]. So is a redirect: none is followed,
 // because Go sends custom headers, and with them the credentials, to wherever it
 // is redirected. A 2xx reply that is not what was asked for, such as a proxy's
-// login page, is an error that wraps [ErrUnexpectedReply]. Everything else
-// comes from the network or the context.
+// login page, is an error that wraps [ErrUnexpectedReply]. Where no reply came
+// that can be read, because of the network, TLS, the other end or the call's
+// context, the error wraps a [*WireError]. Everything else is about the call
+// itself, and nothing was sent.
+//
+// What DSS or net/http says can quote what was sent. So an error names the
+// method and the path, the status, the class that DSS names, and the kind of
+// failure, and repeats nothing else: no word of a reply, no value that cannot be
+// decoded, no login, no place that a redirect leads to. It can be logged.
+// [Error.Message] returns DSS's words to programs that ask for them; [errors.Is]
+// and [errors.As] find the cause of a WireError. Log neither. What a ticket
+// source of the caller's says is repeated, as one line.
 //
 // Replies are bounded, and calls end after 30 seconds where neither their
 // context nor Config.HTTPClient says how long they may take. Reads are tried
@@ -36,8 +46,8 @@
 //
 // # Credentials in print
 //
-// Nothing here prints a credential: clients, settings and secrets show what
-// they are and not what they hold, also with %#v and in slog. A [Config] is a
+// Nothing here prints a credential: clients, settings, secrets and errors show
+// what they are and not what they hold, also with %#v and in slog. A [Config] is a
 // plain struct and redacts itself, but fmt does not ask it to where it sits in
 // an unexported field of another struct. Keep the client, not the Config.
 package dss

@@ -61,12 +61,6 @@ func (d *document) section(name string) []member {
 	return members
 }
 
-// hiding keeps a credential that is put into the document out of errors.
-func (d *document) hiding(credential string) *document {
-	d.hidden = append(d.hidden, credential)
-	return d
-}
-
 func (d *document) put(name string, value json.RawMessage) { d.members = put(d.members, name, value) }
 
 // set sets a member of an object in the document, if the fields are sound.

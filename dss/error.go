@@ -1,9 +1,9 @@
 package dss
 
 import (
-	"fmt"
+	"bytes"
+	"encoding/json"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +15,9 @@ import (
 // It says nothing about whose fault it is. In particular [Error.NotAuthenticated]
 // is true when DSS does not know the browser it was asked about, and also when
 // it does not accept this client's own credentials.
+//
+// However it is printed, it shows its fields and words of this package, and
+// nothing else of the reply: see [Error.Message].
 type Error struct {
 	// StatusCode is the HTTP status. Any 3xx is an Error, as no redirect is
 	// followed.
@@ -22,31 +25,46 @@ type Error struct {
 
 	// Type is DSS's errorType, as in
 	// com.dataiku.dip.exceptions.NotAuthenticatedException. It is empty where
-	// the reply was not DSS's JSON, such as a proxy's page.
+	// the reply was not DSS's JSON, such as a proxy's page, and where that names
+	// what cannot be a class: more than 200 bytes, or others than letters,
+	// digits, dots, underscores and dollar signs.
 	Type string
-
-	// Message is DSS's detailedMessage, or else its message; of a reply that is
-	// not DSS's JSON, a short excerpt. It is one line, and this client's
-	// credentials are cut out of it.
-	Message string
 
 	// RetryAfter is how long DSS asks to be left alone, at most an hour; zero
 	// where it does not ask.
 	RetryAfter time.Duration
+
+	leads string        // where a redirect leads, in words of ours
+	said  func() string // a function, because fmt prints what is in fields
 }
 
-// Error tells status, type and message.
+// Error tells status and type, and of a redirect that it is not followed.
 func (e *Error) Error() string {
 	text := "dss: " + strconv.Itoa(e.StatusCode)
-	if e.Type != "" {
+	if isClass(e.Type) {
 		text += " " + e.Type
 	} else if status := http.StatusText(e.StatusCode); status != "" {
 		text += " " + status
 	}
-	if e.Message != "" {
-		text += ": " + e.Message
+	if isRedirect(e.StatusCode) {
+		text += ": redirects are not followed" + e.leads
 	}
 	return text
+}
+
+// Message returns what DSS said in words: its detailedMessage, or else its
+// message; of a reply that is not DSS's JSON, a short excerpt; of a redirect,
+// scheme and host of where it leads. It is one line of at most 1,000 bytes and
+// an ellipsis, and empty where there are no words.
+//
+// It can quote what was sent, credentials, cookies and logins included, as they
+// were or decoded, quoted or cut. Never log it. Show it to nobody but the caller
+// whose credentials were sent.
+func (e *Error) Message() string {
+	if e.said == nil {
+		return ""
+	}
+	return e.said()
 }
 
 const notAuthenticated = "com.dataiku.dip.exceptions.NotAuthenticatedException"
@@ -58,46 +76,71 @@ func (e *Error) NotAuthenticated() bool {
 }
 
 const (
-	maxErrorBytes   = 64 << 10
+	// maxErrorBytes is as much as of other replies. An error can quote, more than
+	// once and with each byte escaped, the headers that it is about: were it cut,
+	// a visitor with long cookies would change what it means.
+	maxErrorBytes   = maxReplyBytes
 	maxMessageBytes = 1000
 	maxExcerptBytes = 200
+	maxClassBytes   = 200
 )
 
-// newError makes an Error of a reply and the start of its body. It asks redact
-// to cut out what must not be shown.
-func newError(reply *http.Response, body []byte, redact func(string) string) *Error {
+// isClass reports whether s looks like the name of a class. What does not may
+// be anything, such as a part of what was sent.
+func isClass(s string) bool {
+	return s != "" && len(s) <= maxClassBytes && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < '0' || '9' < r) && (r < 'A' || 'Z' < r) && (r < 'a' || 'z' < r) && r != '_' && r != '.' && r != '$'
+	})
+}
+
+func isRedirect(status int) bool { return status >= 300 && status < 400 }
+
+// newError makes an Error of a reply and the start of its body. Nothing is cut
+// out of the body before it is understood: a visitor's cookie may be a part of
+// what an error is called.
+func newError(reply *http.Response, body []byte) *Error {
 	e := &Error{
 		StatusCode: reply.StatusCode,
 		RetryAfter: retryAfter(reply.Header.Get("Retry-After"), time.Now()),
 	}
-	if reply.StatusCode >= 300 && reply.StatusCode < 400 {
-		e.Message = redirectMessage(reply)
-		return e
+	var words string
+	if isRedirect(reply.StatusCode) {
+		e.leads, words = redirect(reply)
+	} else if kind, message, ok := parseErrorBody(body); ok {
+		words = clean(message, maxMessageBytes)
+		if isClass(kind) {
+			e.Type = kind
+		}
+	} else {
+		words = clean(string(body), maxExcerptBytes)
 	}
-	kind, message, ok := parseErrorBody(body)
-	if !ok {
-		e.Message = clean(redact(string(body)), maxExcerptBytes)
-		return e
-	}
-	e.Type = clean(redact(kind), maxExcerptBytes)
-	e.Message = clean(redact(message), maxMessageBytes)
+	e.said = func() string { return words }
 	return e
 }
 
 // parseErrorBody reads {"errorType", "message", "detailedMessage"}. It is as
-// strict as for any other reply: a type decides who is taken for signed out.
+// strict with the type as for any other reply: it decides who is taken for
+// signed out. The messages may be anything: they can quote a visitor's bytes,
+// which must not decide whether the type is read.
 func parseErrorBody(body []byte) (kind, message string, ok bool) {
-	members, err := parseObject(body)
+	// What is not UTF-8 becomes U+FFFD, which no type may have.
+	members, err := parseObject(bytes.ToValidUTF8(body, []byte("\uFFFD")))
 	if err != nil {
 		return "", "", false
 	}
-	var detailed string
-	r := newReader(members, "errorType", "message", "detailedMessage")
+	r := newReader(members, "errorType")
 	r.text("errorType", &kind)
-	r.text("message", &message)
-	r.text("detailedMessage", &detailed)
 	if r.err != nil {
 		return "", "", false
+	}
+	var detailed string
+	for _, m := range members {
+		switch m.name {
+		case "message":
+			_ = json.Unmarshal(m.value, &message)
+		case "detailedMessage":
+			_ = json.Unmarshal(m.value, &detailed)
+		}
 	}
 	if detailed != "" {
 		message = detailed
@@ -105,14 +148,23 @@ func parseErrorBody(body []byte) (kind, message string, ok bool) {
 	return kind, message, true
 }
 
-// redirectMessage names where DSS redirects to without path and query: they may
-// hold tokens of a sign-in.
-func redirectMessage(reply *http.Response) string {
-	target, err := url.Parse(reply.Header.Get("Location"))
-	if err != nil || target.Host == "" || !utf8.ValidString(target.Host) {
-		return "redirects are not followed"
+// redirect returns where a reply redirects to: in words of ours, and as scheme
+// and host. Path and query may hold tokens of a sign-in, and the host is no word
+// of ours either.
+func redirect(reply *http.Response) (leads, words string) {
+	asked := reply.Request.URL
+	target, err := asked.Parse(reply.Header.Get("Location"))
+	if err != nil || reply.Header.Get("Location") == "" || target.Host == "" || !utf8.ValidString(target.Host) {
+		return "", ""
 	}
-	return clean(fmt.Sprintf("redirects are not followed, and this one goes to %s://%s", target.Scheme, target.Host), maxExcerptBytes)
+	words = clean(target.Scheme+"://"+target.Host, maxExcerptBytes)
+	switch {
+	case !strings.EqualFold(target.Hostname(), asked.Hostname()):
+		return ", and this one leads to another host", words
+	case asked.Scheme == "http" && strings.EqualFold(target.Scheme, "https"):
+		return ", and this one leads to https on the same host", words
+	}
+	return ", and this one leads elsewhere on the same host", words
 }
 
 const maxRetryAfter = time.Hour

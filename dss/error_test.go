@@ -13,85 +13,115 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
+// A row's text is what the error says, its message what DSS said.
 func TestErrorReplies(t *testing.T) {
 	const kind = "com.dataiku.dip.exceptions.NotAuthenticatedException"
+	const unauthorized = "dss: 401 Unauthorized"
+	long := func(n int) string { return "x." + strings.Repeat("a", n-2) }
+	escaped := strings.Repeat(`\u0022`, 16<<10) // as many bytes of a visitor's as there can be
 	page := "<html>" + strings.Repeat("x", 500)
 	for name, row := range map[string]struct {
 		status           int
 		body             string
-		want             dss.Error
+		kind             string
+		message          string
 		text             string
 		notAuthenticated bool
 	}{
-		"DSS does not know us": {401, rejection,
-			dss.Error{StatusCode: 401, Type: kind, Message: "Unknown API Key"}, "dss: 401 " + kind + ": Unknown API Key", true},
-		"the detailed message wins": {404, `{"errorType": "x.NotFoundException", "message": "m", "detailedMessage": "d"}`,
-			dss.Error{StatusCode: 404, Type: "x.NotFoundException", Message: "d"}, "dss: 404 x.NotFoundException: d", false},
-		"an empty detailed message does not": {404, `{"errorType": "x.NotFoundException", "message": "m", "detailedMessage": ""}`,
-			dss.Error{StatusCode: 404, Type: "x.NotFoundException", Message: "m"}, "dss: 404 x.NotFoundException: m", false},
-		"nor does null": {404, `{"errorType": "x.NotFoundException", "message": "m", "detailedMessage": null}`,
-			dss.Error{StatusCode: 404, Type: "x.NotFoundException", Message: "m"}, "dss: 404 x.NotFoundException: m", false},
-		"the same type with another status": {403, rejection,
-			dss.Error{StatusCode: 403, Type: kind, Message: "Unknown API Key"}, "dss: 403 " + kind + ": Unknown API Key", false},
+		"DSS does not know us":               {401, rejection, kind, "Unknown API Key", "dss: 401 " + kind, true},
+		"the detailed message wins":          {404, `{"errorType": "x.NotFoundException", "message": "m", "detailedMessage": "d"}`, "x.NotFoundException", "d", "dss: 404 x.NotFoundException", false},
+		"an empty detailed message does not": {404, `{"errorType": "x.NotFoundException", "message": "m", "detailedMessage": ""}`, "x.NotFoundException", "m", "dss: 404 x.NotFoundException", false},
+		"nor does null":                      {404, `{"errorType": "x.NotFoundException", "message": "m", "detailedMessage": null}`, "x.NotFoundException", "m", "dss: 404 x.NotFoundException", false},
+		"the same type with another status":  {403, rejection, kind, "Unknown API Key", "dss: 403 " + kind, false},
 		"another type": {401, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException", "message": "no"}`,
-			dss.Error{StatusCode: 401, Type: "com.dataiku.dip.exceptions.UnauthorizedException", Message: "no"},
-			"dss: 401 com.dataiku.dip.exceptions.UnauthorizedException: no", false},
-		"a page": {502, "<html>Bad\r\n\tGateway</html>",
-			dss.Error{StatusCode: 502, Message: "<html>Bad Gateway</html>"}, "dss: 502 Bad Gateway: <html>Bad Gateway</html>", false},
-		"a long page": {502, page,
-			dss.Error{StatusCode: 502, Message: page[:200] + "…"}, "dss: 502 Bad Gateway: " + page[:200] + "…", false},
-		"a sign-in page": {401, "<html>NotAuthenticatedException",
-			dss.Error{StatusCode: 401, Message: "<html>NotAuthenticatedException"}, "dss: 401 Unauthorized: <html>NotAuthenticatedException", false},
-		"nothing": {503, "",
-			dss.Error{StatusCode: 503}, "dss: 503 Service Unavailable", false},
-		"an unknown status": {599, "",
-			dss.Error{StatusCode: 599}, "dss: 599", false},
-		"JSON that is no object": {401, `["` + kind + `"]`,
-			dss.Error{StatusCode: 401, Message: `["` + kind + `"]`}, `dss: 401 Unauthorized: ["` + kind + `"]`, false},
-		"the type in another case": {401, `{"ErrorType": "` + kind + `"}`,
-			dss.Error{StatusCode: 401, Message: `{"ErrorType": "` + kind + `"}`}, `dss: 401 Unauthorized: {"ErrorType": "` + kind + `"}`, false},
-		"the type twice": {401, `{"errorType": "a", "errorType": "` + kind + `"}`,
-			dss.Error{StatusCode: 401, Message: `{"errorType": "a", "errorType": "` + kind + `"}`},
-			`dss: 401 Unauthorized: {"errorType": "a", "errorType": "` + kind + `"}`, false},
-		"a page after the object": {401, `{"errorType": "` + kind + `"}<html>`,
-			dss.Error{StatusCode: 401, Message: `{"errorType": "` + kind + `"}<html>`}, `dss: 401 Unauthorized: {"errorType": "` + kind + `"}<html>`, false},
-		"an object longer than 64 KiB": {401, `{"errorType": "` + kind + `", "x": "` + strings.Repeat(" ", 64<<10) + `"}`,
-			dss.Error{StatusCode: 401, Message: `{"errorType": "` + kind + `", "x": " …`}, `dss: 401 Unauthorized: {"errorType": "` + kind + `", "x": " …`, false},
-		"a message with line ends": {400, `{"errorType": "x.E", "message": "a\r\nlevel=ERROR\u0000\u2028 b"}`,
-			dss.Error{StatusCode: 400, Type: "x.E", Message: "a level=ERROR b"}, "dss: 400 x.E: a level=ERROR b", false},
-		"our own key in a message": {401, `{"errorType": "x.E", "message": "no key ` + testKey + ` here"}`,
-			dss.Error{StatusCode: 401, Type: "x.E", Message: "no key [redacted] here"}, "dss: 401 x.E: no key [redacted] here", false},
-		"our own credentials in a page": {400, `<pre>Authorization: Basic ZGt1YXBzLWtleS1vZi10aGUtdGVzdHM6</pre>`,
-			dss.Error{StatusCode: 400, Message: "<pre>Authorization: Basic [redacted]</pre>"}, "dss: 400 Bad Request: <pre>Authorization: Basic [redacted]</pre>", false},
-		"the browser's cookie in a page": {400, `<pre>Cookie: session=canary-cookie</pre>`,
-			dss.Error{StatusCode: 400, Message: "<pre>Cookie: session=[redacted]</pre>"}, "dss: 400 Bad Request: <pre>Cookie: session=[redacted]</pre>", false},
-		"the browser's key in a page": {400, `<pre>key canary-token</pre>`,
-			dss.Error{StatusCode: 400, Message: "<pre>key [redacted]</pre>"}, "dss: 400 Bad Request: <pre>key [redacted]</pre>", false},
+			"com.dataiku.dip.exceptions.UnauthorizedException", "no", "dss: 401 com.dataiku.dip.exceptions.UnauthorizedException", false},
+		"a page":                       {502, "<html>Bad\r\n\tGateway</html>", "", "<html>Bad Gateway</html>", "dss: 502 Bad Gateway", false},
+		"a long page":                  {502, page, "", page[:200] + "…", "dss: 502 Bad Gateway", false},
+		"a sign-in page":               {401, "<html>NotAuthenticatedException", "", "<html>NotAuthenticatedException", unauthorized, false},
+		"nothing":                      {503, "", "", "", "dss: 503 Service Unavailable", false},
+		"an unknown status":            {599, "", "", "", "dss: 599", false},
+		"JSON that is no object":       {401, `["` + kind + `"]`, "", `["` + kind + `"]`, unauthorized, false},
+		"the type in another case":     {401, `{"ErrorType": "` + kind + `"}`, "", `{"ErrorType": "` + kind + `"}`, unauthorized, false},
+		"the type twice":               {401, `{"errorType": "a", "errorType": "` + kind + `"}`, "", `{"errorType": "a", "errorType": "` + kind + `"}`, unauthorized, false},
+		"a page after the object":      {401, `{"errorType": "` + kind + `"}<html>`, "", `{"errorType": "` + kind + `"}<html>`, unauthorized, false},
+		"an object longer than 1 MiB":  {401, `{"errorType": "` + kind + `", "x": "` + strings.Repeat(" ", 1<<20) + `"}`, "", `{"errorType": "` + kind + `", "x": " …`, unauthorized, false},
+		"a message with line ends":     {400, `{"errorType": "x.E", "message": "a\r\nlevel=ERROR\u0000\u2028 b"}`, "x.E", "a level=ERROR b", "dss: 400 x.E", false},
+		"a type of 200 bytes":          {400, `{"errorType": "` + long(200) + `"}`, long(200), "", "dss: 400 " + long(200), false},
+		"a type of 201 bytes":          {400, `{"errorType": "` + long(201) + `"}`, "", "", "dss: 400 Bad Request", false},
+		"a type of an inner class":     {400, `{"errorType": "x.Outer_1$Inner"}`, "x.Outer_1$Inner", "", "dss: 400 x.Outer_1$Inner", false},
+		"a type that is a sentence":    {400, `{"errorType": "no key k"}`, "", "", "dss: 400 Bad Request", false},
+		"a type that is a cookie":      {400, `{"errorType": "session=abc"}`, "", "", "dss: 400 Bad Request", false},
+		"a type with a line end":       {400, `{"errorType": "x.E\n"}`, "", "", "dss: 400 Bad Request", false},
+		"a type in other letters":      {400, `{"errorType": "x.É"}`, "", "", "dss: 400 Bad Request", false},
+		"a type that is empty":         {401, `{"errorType": ""}`, "", "", unauthorized, false},
+		"a message that is no text":    {401, `{"errorType": "` + kind + `", "message": {"a": 1}, "detailedMessage": 7}`, kind, "", "dss: 401 " + kind, true},
+		"a message in another case":    {401, `{"errorType": "` + kind + `", "Message": "m"}`, kind, "", "dss: 401 " + kind, true},
+		"it quotes half a character":   {401, `{"errorType": "` + kind + `", "message": "no \ud800 here"}`, kind, "no \ufffd here", "dss: 401 " + kind, true},
+		"it quotes a cookie cut short": {401, `{"errorType": "` + kind + `", "message": "no ` + "\xc3" + `"}`, kind, "no \ufffd", "dss: 401 " + kind, true},
+		"half a character in the type": {401, `{"errorType": "` + kind + "\xc3" + `"}`, "", `{"errorType": "` + kind + `"}`, unauthorized, false},
+		"it quotes all that was sent, escaped, three times": {401,
+			`{"message": "` + escaped + escaped + `", "detailedMessage": "` + escaped + `", "errorType": "` + kind + `"}`, kind, strings.Repeat(`"`, 1000) + "…", "dss: 401 " + kind, true},
+		"our own key in a message":       {401, `{"errorType": "x.E", "message": "no key ` + testKey + ` here"}`, "x.E", "no key " + testKey + " here", "dss: 401 x.E", false},
+		"the browser's cookie in a page": {400, `<pre>Cookie: session=canary-cookie</pre>`, "", "<pre>Cookie: session=canary-cookie</pre>", "dss: 400 Bad Request", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newRecorder(t, replying(row.status, row.body)).client(t)
 			_, err := c.AuthInfoFromBrowserHeaders(t.Context(), http.Header{"Cookie": {"a=b; session=canary-cookie"}, "Authorization": {"Bearer canary-token"}})
 			var e *dss.Error
 			require.ErrorAs(t, err, &e)
-			assert.Equal(t, row.want, *e)
+			assert.Equal(t, row.status, e.StatusCode)
+			assert.Equal(t, row.kind, e.Type)
+			assert.Equal(t, row.message, e.Message())
 			assert.EqualError(t, err, row.text)
 			assert.Equal(t, row.notAuthenticated, e.NotAuthenticated())
 		})
 	}
 }
 
+func TestAnErrorMadeByHand(t *testing.T) {
+	e := &dss.Error{StatusCode: 400, Type: "no key canary"}
+	assert.Empty(t, e.Message())
+	assert.EqualError(t, e, "dss: 400 Bad Request")
+}
+
+// What a visitor, or the application's own key, has in common with a word of
+// DSS's reply is no reason to read the reply otherwise.
+func TestWhatWasSentDoesNotChangeWhatIsUnderstood(t *testing.T) {
+	const kind = "com.dataiku.dip.exceptions.NotAuthenticatedException"
+	server := newRecorder(t, replying(http.StatusUnauthorized, rejection))
+	for _, key := range []string{testKey, "k", "e", ".", "Exception", "dataiku", kind} {
+		for _, cookie := range []string{"a=1", "theme=dataiku", "x=Exception", "e=.", "a=" + kind, "errorType", `"errorType"`, "x={}", rejection} {
+			c, err := dss.New(dss.Config{URL: server.URL, APIKey: key})
+			require.NoError(t, err)
+			_, err = c.AuthInfoFromBrowserHeaders(t.Context(), http.Header{"Cookie": {cookie}, "Authorization": {"Bearer " + kind}})
+			c.CloseIdleConnections()
+			var e *dss.Error
+			require.ErrorAs(t, err, &e)
+			assert.True(t, e.NotAuthenticated(), "key %q, cookie %q", key, cookie)
+			assert.EqualError(t, err, "dss: 401 "+kind)
+			assert.Equal(t, "Unknown API Key", e.Message())
+		}
+	}
+}
+
 func TestNoRedirectIsFollowed(t *testing.T) {
 	elsewhere := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	for _, status := range []int{300, 301, 302, 303, 304, 305, 307, 308, 399} {
-		for name, location := range map[string]string{
-			"another host":   elsewhere.URL + "/sign-in?token=canary",
-			"the same host":  "/dip/publicapi/auth/other?token=canary",
-			"no host at all": "", "what is no URL": "http://[canary", "with user info": "https://me:canary@127.0.0.1/",
+		for name, row := range map[string]struct{ location, leads, message string }{
+			"another host":                  {"https://sso.example/sign-in?token=canary", ", and this one leads to another host", "https://sso.example"},
+			"another host, of what we sent": {"https://canary.example/", ", and this one leads to another host", "https://canary.example"},
+			"another port":                  {elsewhere.URL + "/sign-in?token=canary", ", and this one leads elsewhere on the same host", elsewhere.URL},
+			"the same host":                 {"/dip/publicapi/auth/other?token=canary", ", and this one leads elsewhere on the same host", "the server"},
+			"https":                         {"https://127.0.0.1/canary", ", and this one leads to https on the same host", "https://127.0.0.1"},
+			"no host at all":                {"", "", ""},
+			"what is no URL":                {"http://[canary", "", ""},
+			"what has no host":              {"canary:x", "", ""},
+			"with user info":                {"https://me:canary@127.0.0.1/", ", and this one leads to https on the same host", "https://127.0.0.1"},
 		} {
 			t.Run(http.StatusText(status)+" "+name, func(t *testing.T) {
 				server := newRecorder(t, func(w http.ResponseWriter, _ *http.Request) {
-					if location != "" {
-						w.Header().Set("Location", location)
+					if row.location != "" {
+						w.Header().Set("Location", row.location)
 					}
 					w.WriteHeader(status)
 				})
@@ -104,8 +134,9 @@ func TestNoRedirectIsFollowed(t *testing.T) {
 					var e *dss.Error
 					require.ErrorAs(t, err, &e, call)
 					assert.Equal(t, status, e.StatusCode)
-					assert.Contains(t, err.Error(), "redirects are not followed")
+					assert.True(t, strings.HasSuffix(err.Error(), ": redirects are not followed"+row.leads), "%v", err)
 					assert.NotContains(t, err.Error(), "canary")
+					assert.Equal(t, strings.ReplaceAll(row.message, "the server", server.URL), e.Message())
 				}
 				assert.Len(t, server.requests(), 3, "each call is sent once")
 				assert.Empty(t, elsewhere.requests(), "the redirect's target")

@@ -2,7 +2,9 @@ package dss_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -38,6 +40,13 @@ func FuzzErrorReply(f *testing.F) {
 		require.LessOrEqual(t, len(err.Error()), 1000)
 		require.True(t, utf8.ValidString(err.Error()))
 		require.False(t, strings.ContainsFunc(err.Error(), unicode.IsControl), "%q", err)
+		named := fmt.Sprintf("dss: %d %s", status, cmp.Or(e.Type, http.StatusText(status)))
+		text, leads, _ := strings.Cut(err.Error(), ": redirects are not followed")
+		require.Equal(t, strings.TrimSpace(named), text)
+		require.Contains(t, []string{"", ", and this one leads to another host", ", and this one leads elsewhere on the same host", ", and this one leads to https on the same host"}, leads)
+		require.Regexp(t, `^[A-Za-z0-9_.$]{0,200}$`, e.Type)
+		require.False(t, strings.ContainsFunc(e.Message(), unicode.IsControl), "%q", e.Message())
+		require.LessOrEqual(t, len(e.Message()), 1000+len("…"))
 		require.GreaterOrEqual(t, e.RetryAfter, time.Duration(0))
 		require.LessOrEqual(t, e.RetryAfter, time.Hour)
 		if e.NotAuthenticated() {

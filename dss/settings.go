@@ -27,7 +27,6 @@ type Settings struct {
 // was put into it.
 type document struct {
 	members []member
-	hidden  []string // credentials put into it, which DSS's errors may repeat
 	err     error
 }
 
@@ -113,7 +112,7 @@ func (s *Settings) Save(ctx context.Context) error {
 	if d.err != nil {
 		return d.err
 	}
-	k := call{method: http.MethodPut, path: "/current-user", contentType: typeJSON, hidden: d.hidden}
+	k := call{method: http.MethodPut, path: "/current-user", contentType: typeJSON}
 	k.body = bytes.NewReader(joinObject(d.members))
 	_, err := s.client.call(ctx, k)
 	return err
@@ -144,7 +143,7 @@ func (s *Settings) RemoveProperty(name string) {
 
 // AddSecret adds a secret of the user, or replaces those of the same name.
 func (s *Settings) AddSecret(name, value string) {
-	d := s.doc().hiding(value)
+	d := s.doc()
 	if !d.check(field{"AddSecret: name", name}, field{"AddSecret: value", value}) {
 		return
 	}
@@ -167,7 +166,7 @@ func (s *Settings) RemoveSecret(name string) {
 // connection.
 func (s *Settings) SetBasicConnectionCredential(connection, user, password string) {
 	const setter = "SetBasicConnectionCredential: "
-	s.doc().hiding(password).set(memberCredentials, connection, basicCredential(user, password),
+	s.doc().set(memberCredentials, connection, basicCredential(user, password),
 		field{setter + "connection", connection}, field{setter + "user", user}, field{setter + "password", password})
 }
 
@@ -181,7 +180,7 @@ func (s *Settings) RemoveConnectionCredential(connection string) {
 // parameter param of a preset of a plugin's parameter set.
 func (s *Settings) SetBasicPluginCredential(plugin, paramSet, preset, param, user, password string) {
 	const setter = "SetBasicPluginCredential: "
-	s.doc().hiding(password).set(memberCredentials, pluginKey(plugin, paramSet, preset, param), basicCredential(user, password),
+	s.doc().set(memberCredentials, pluginKey(plugin, paramSet, preset, param), basicCredential(user, password),
 		append(pluginFields(setter, plugin, paramSet, preset, param), field{setter + "user", user}, field{setter + "password", password})...)
 }
 
@@ -189,7 +188,7 @@ func (s *Settings) SetBasicPluginCredential(plugin, paramSet, preset, param, use
 // param of a preset of a plugin's parameter set.
 func (s *Settings) SetOAuth2PluginCredential(plugin, paramSet, preset, param, refreshToken string) {
 	const setter = "SetOAuth2PluginCredential: "
-	s.doc().hiding(refreshToken).set(memberCredentials, pluginKey(plugin, paramSet, preset, param), struct {
+	s.doc().set(memberCredentials, pluginKey(plugin, paramSet, preset, param), struct {
 		Type         string `json:"type"`
 		RefreshToken string `json:"refreshToken"`
 	}{"OAUTH_REFRESH_TOKEN", refreshToken},

@@ -246,7 +246,7 @@ func TestSaveFails(t *testing.T) {
 	s.SetBasicConnectionCredential("pg", "user", "canary-two")
 	s.SetBasicPluginCredential("a", "b", "c", "d", "user", "canary-three")
 	s.SetOAuth2PluginCredential("a", "b", "c", "e", "canary-four")
-	assert.EqualError(t, s.Save(t.Context()), "dss: 400 x.E: no secret [redacted], [redacted], [redacted], [redacted]")
+	assert.EqualError(t, s.Save(t.Context()), "dss: 400 x.E", "DSS quotes all of them")
 }
 
 func TestUpdateOwnSettings(t *testing.T) {

@@ -80,17 +80,3 @@ func clip(s string, limit int) string {
 	}
 	return s[:limit] + "…"
 }
-
-// minHiddenBytes is how long a part must be to be cut out of text: shorter ones
-// are in every sentence.
-const minHiddenBytes = 6
-
-// redactAll cuts parts out of text that DSS sent.
-func redactAll(text string, parts []string) string {
-	for _, part := range parts {
-		if len(part) >= minHiddenBytes {
-			text = strings.ReplaceAll(text, part, "[redacted]")
-		}
-	}
-	return text
-}

@@ -71,11 +71,17 @@ func (s *ticketSource) run(f *ticketFlight) {
 		err = checkTicket(ticket)
 	}
 	if err != nil {
-		f.err = fmt.Errorf("ticket source: %w", err)
+		f.err = fmt.Errorf("ticket source: %w", oneLine{err})
 		return
 	}
 	f.got, f.err = ticketCredentials(ticket), nil
 }
+
+// oneLine shows the application's own error as one short line.
+type oneLine struct{ err error }
+
+func (e oneLine) Error() string { return clean(e.err.Error(), 300) }
+func (e oneLine) Unwrap() error { return e.err }
 
 // forget drops a ticket that DSS rejected, unless it was replaced meanwhile.
 func (s *ticketSource) forget(rejected *credentials) {

@@ -98,10 +98,10 @@ func TestTLS(t *testing.T) {
 		cfg   dss.Config
 		want  string // "" for a call that succeeds
 	}{
-		"an authority that nobody knows": {issue(t, &other, forThisMachine), dss.Config{}, "certificate signed by unknown authority"},
-		"an authority that is another":   {issue(t, &other, forThisMachine), dss.Config{RootCAs: trusted.pool()}, "certificate signed by unknown authority"},
-		"expired":                        {issue(t, &trusted, expired), dss.Config{RootCAs: trusted.pool()}, "certificate has expired"},
-		"for another name":               {issue(t, &trusted, forAnother), dss.Config{RootCAs: trusted.pool()}, "cannot validate certificate for 127.0.0.1"},
+		"an authority that nobody knows": {issue(t, &other, forThisMachine), dss.Config{}, "TLS: the certificate is of an unknown authority"},
+		"an authority that is another":   {issue(t, &other, forThisMachine), dss.Config{RootCAs: trusted.pool()}, "TLS: the certificate is of an unknown authority"},
+		"expired":                        {issue(t, &trusted, expired), dss.Config{RootCAs: trusted.pool()}, "TLS: the certificate has expired"},
+		"for another name":               {issue(t, &trusted, forAnother), dss.Config{RootCAs: trusted.pool()}, "TLS: the certificate is for another name"},
 		"as it should be":                {issue(t, &trusted, forThisMachine), dss.Config{RootCAs: trusted.pool()}, ""},
 		"unknown, and not checked":       {issue(t, &other, forAnother), dss.Config{InsecureSkipVerify: true}, ""},
 	} {
@@ -154,11 +154,11 @@ func TestTLSInsideDSS(t *testing.T) {
 		given string
 		want  string
 	}{
-		"another one than given":             {issue(t, nil, forThisMachine), other.pem(), "certificate signed by unknown authority"},
-		"of another authority than given":    {signed, other.pem(), "certificate signed by unknown authority"},
-		"of the authority, for another name": {signedForAnother, trusted.pem(), "cannot validate certificate for 127.0.0.1"},
-		"the one given, but it is expired":   {outdated, outdated.pem(), "certificate has expired"},
-		"none given":                         {signed, "", "certificate signed by unknown authority"},
+		"another one than given":             {issue(t, nil, forThisMachine), other.pem(), "TLS: the certificate is of an unknown authority"},
+		"of another authority than given":    {signed, other.pem(), "TLS: the certificate is of an unknown authority"},
+		"of the authority, for another name": {signedForAnother, trusted.pem(), "TLS: the certificate is for another name"},
+		"the one given, but it is expired":   {outdated, outdated.pem(), "TLS: the certificate has expired"},
+		"none given":                         {signed, "", "TLS: the certificate is of an unknown authority"},
 		"of the authority":                   {signed, trusted.pem(), ""},
 		"the one given, whatever its name":   {itself, itself.pem(), ""},
 		"the one given, without any name":    {itselfNameless, itselfNameless.pem(), ""},

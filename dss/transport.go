@@ -19,7 +19,8 @@ import (
 // Authorization, Cookie and X-DKU headers, in any spelling, and Connection are
 // removed from the request, and Host is set to that of DSS; the credentials are
 // set last. Replies are as DSS sent them: not bounded, and without an error for
-// their status. The time they take is up to the request's context.
+// their status. The time they take is up to the request's context. Errors, those
+// of reading a reply included, are what [WireError] says of them.
 func (c *Client) Transport() http.RoundTripper { return transport{c} }
 
 type transport struct{ client *Client }
@@ -85,7 +86,8 @@ func checkTarget(base, u *url.URL) error {
 		return errors.New("the request's URL is not a plain one")
 	}
 	if !strings.EqualFold(u.Scheme, base.Scheme) || authority(u) != authority(base) {
-		return fmt.Errorf("a request to %q is refused: this client calls %s only", clip(u.Scheme+"://"+u.Host, 100), base)
+		// Not where it leads: a library may have it from a redirect.
+		return fmt.Errorf("a request to another place is refused: this client calls %s only", base)
 	}
 	escaped := u.EscapedPath()
 	if !strings.HasPrefix(escaped+"/", base.EscapedPath()+"/") {
@@ -109,7 +111,10 @@ func authority(u *url.URL) string {
 // send is the last step before the wire.
 func (c *Client) send(req *http.Request, body io.ReadCloser, as *credentials) (*http.Response, error) {
 	out := req.Clone(req.Context())
-	out.Body = body
+	sent := &sentBody{ReadCloser: body}
+	if out.Body = body; body != nil && body != http.NoBody && req.GetBody == nil {
+		out.Body = sent // others are in memory, which net/http must see to send them in one packet
+	}
 	out.Host = ""
 	out.Trailer = nil // it could hold X-DKU headers, set once the body is sent
 	out.Header = withoutCredentials(req.Header)
@@ -124,13 +129,21 @@ func (c *Client) send(req *http.Request, body io.ReadCloser, as *credentials) (*
 
 	reply, err := c.dss.wire.RoundTrip(out)
 	if err != nil {
-		return nil, err
+		if sent.failed.Load() && req.Context().Err() == nil {
+			return nil, &WireError{Kind: kindRequestBody, cause: func() error { return err }}
+		}
+		return nil, newWireError(req.Context(), err)
 	}
 	if reply == nil {
 		return nil, errors.New("Config.HTTPClient: its Transport returned neither a reply nor an error")
 	}
 	if reply.Body == nil {
 		reply.Body = http.NoBody
+	}
+	// A connection that was switched to another protocol is the caller's, to
+	// write to as well.
+	if reply.Body != http.NoBody && reply.StatusCode != http.StatusSwitchingProtocols {
+		reply.Body = wireBody{reply.Body, req.Context()}
 	}
 	// Not out, from which whoever logs it, or sends it again, would have the
 	// credentials.
@@ -223,9 +236,11 @@ func closeBody(req *http.Request) {
 	}
 }
 
+const maxDiscardedBytes = 64 << 10
+
 // discard reads a little of what is left, so that the connection can be used
 // again, and closes it.
 func discard(body io.ReadCloser) {
-	io.Copy(io.Discard, io.LimitReader(body, maxErrorBytes))
+	io.Copy(io.Discard, io.LimitReader(body, maxDiscardedBytes))
 	body.Close()
 }

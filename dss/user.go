@@ -28,7 +28,7 @@ type User struct {
 func (c *Client) User(ctx context.Context, login string) (User, error) {
 	k := call{method: http.MethodGet, path: "/users/" + url.PathEscape(login), name: "/users/{login}", read: true, limit: maxReplyBytes}
 	if err := checkName(login); err != nil {
-		return User{}, k.errorf("login %q %w", clip(login, 100), err)
+		return User{}, k.errorf("the login %w", err)
 	}
 	body, err := c.call(ctx, k)
 	if err != nil {

@@ -1,12 +1,14 @@
 package dss
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -30,6 +32,7 @@ func newWire(cfg Config, base *url.URL, o origin) *http.Transport {
 		IdleConnTimeout:        idleTimeout,
 		MaxIdleConnsPerHost:    idleConnections,
 		MaxResponseHeaderBytes: maxReplyHeaderSize,
+		OnProxyConnectResponse: tunnel,
 		Protocols:              new(http.Protocols),
 		TLSClientConfig: &tls.Config{
 			MinVersion:         tls.VersionTLS12,
@@ -56,6 +59,19 @@ func proxyForHTTPS(req *http.Request) (*url.URL, error) {
 	}
 	return http.ProxyFromEnvironment(req)
 }
+
+// tunnel refuses what net/http would refuse in the words of the proxy.
+func tunnel(_ context.Context, _ *url.URL, _ *http.Request, reply *http.Response) error {
+	if reply.StatusCode != http.StatusOK {
+		return tunnelError(reply.StatusCode)
+	}
+	return nil
+}
+
+// tunnelError is the status with which a proxy refused to connect us to DSS.
+type tunnelError int
+
+func (e tunnelError) Error() string { return kindNoTunnel + strconv.Itoa(int(e)) }
 
 // pin makes config trust the given certificates and nothing else: a server that
 // shows one of them itself, whatever name it is for, as DSS's internal one is

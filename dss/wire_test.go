@@ -235,5 +235,5 @@ func asPythonError(t *testing.T, err error) string {
 	if kind == "" {
 		kind = "Unknown error"
 	}
-	return "DataikuException: " + kind + ": " + e.Message
+	return "DataikuException: " + kind + ": " + e.Message()
 }

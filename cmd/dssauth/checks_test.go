@@ -110,8 +110,8 @@ func TestEchoedCookies(t *testing.T) {
 		shows  string
 	}{
 		"in the message of an error": {500, `{"errorType": "a.b.CookieException", "message": "COOKIE"}`, "DSS failed: the answer is 500 Internal Server Error, CookieException"},
-		"in the type of an error":    {500, `{"errorType": "VALUE", "message": "COOKIE"}`, "DSS failed: the answer is 500"},
-		"in a class of an error":     {500, `{"errorType": "a.VALUEException", "message": "COOKIE"}`, "DSS failed: the answer is 500 Internal Server Error The reason"},
+		"in the type of an error":    {500, `{"errorType": "VALUE", "message": "COOKIE"}`, "DSS failed: the answer is 500 Internal Server Error The reason"},
+		"in a class of an error":     {500, `{"errorType": "a.VALUEException", "message": "COOKIE"}`, "DSS failed: the answer is 500 Internal Server Error, [hidden]Exception The reason"},
 		"in a page":                  {403, "<html>COOKIE</html>", "it is not from DSS"},
 		"as the login":               {200, `{"authIdentifier": "VALUE", "authSource": "USER_FROM_UI", "groups": []}`, `the user "[hidden]"`},
 		"within the login":           {200, `{"authIdentifier": "user VALUE", "authSource": "USER_FROM_UI", "groups": []}`, `the user "user [hidden]"`},
@@ -242,7 +242,7 @@ func TestAdministrator(t *testing.T) {
 		"we are none":                            {true, nil, exitWell, `ok administrator's rights: we do not have them, which matters only if Config.Impersonation asks for it DSS does not let us act as "ann"`},
 		"we are none, and should be":             {true, []string{"-impersonation", "proxy-user"}, exitProblem, "problem administrator's rights: we do not have them"},
 		"a user is named":                        {false, []string{"-user", "bob"}, exitWell, `DSS lets us act as "bob"`},
-		"a user is named who cannot be":          {false, []string{"-user", " "}, exitProblem, `problem administrator's rights: dss: As: login " " is empty or blank Correct -user.`},
+		"a user is named who cannot be":          {false, []string{"-user", " "}, exitProblem, `problem administrator's rights: dss: As: the login is empty or blank Correct -user.`},
 		"a user is named whom DSS does not know": {false, []string{"-user", "zoe"}, exitProblem, `problem administrator's rights: DSS knows no user "zoe"`},
 	} {
 		t.Run(name, func(t *testing.T) {

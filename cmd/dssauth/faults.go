@@ -50,11 +50,13 @@ func explainReply(e *dss.Error) fault {
 	}
 	switch status := e.StatusCode; {
 	case status >= 300 && status <= 399:
-		// The message is of our own client's making: scheme and host at most.
-		return fault{fmt.Sprintf("%s: %s", said, e.Message),
+		// Not the host that it leads to, which can be made of what was sent. An
+		// error of our own client's says whether it is another one.
+		return fault{"the answer is " + strings.TrimPrefix(e.Error(), "dss: "),
 			"Redirects would take our credentials elsewhere. Use the address that DSS really has: https in place of http, the name it is known by, " +
-				"its path. A redirect to a sign-in page means that a proxy wants this application's calls to sign in: let /dip/publicapi pass. " + urlFix}
-	case status == http.StatusBadRequest && strings.Contains(e.Message, "HTTPS"):
+				"its path. A redirect to a sign-in page means that a proxy wants this application's calls to sign in: let /dip/publicapi pass. " +
+				"To see where it leads, run “curl -sI” with the URL of DSS and /dip/publicapi/auth/info after it. " + urlFix}
+	case status == http.StatusBadRequest && strings.Contains(e.Message(), "HTTPS"):
 		return fault{said + ", since this port speaks https", "Write https in place of http. " + urlFix}
 	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusProxyAuthRequired:
 		return fault{said + ", and it is not from DSS",
@@ -140,7 +142,11 @@ func explainNetwork(err error) fault {
 		return fault{"the connection was cut before the answer was there",
 			"A proxy, a firewall or another service is at this address, or DSS has just stopped. Look whether https is meant. " + urlFix}
 	}
-	return fault{"no answer could be read",
+	what := "no answer could be read"
+	if wire := (*dss.WireError)(nil); errors.As(err, &wire) {
+		what += ": " + wire.Kind
+	}
+	return fault{what,
 		"What is at this address does not speak HTTP, or a proxy (HTTPS_PROXY in the environment) refused to connect. " + urlFix}
 }
 

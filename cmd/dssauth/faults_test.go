@@ -89,13 +89,14 @@ func TestCredentialsAreRejected(t *testing.T) {
 
 // What is in the place of DSS's answer to who we are.
 func TestNoAnswer(t *testing.T) {
-	const nothing = "https://sso.example"
 	for name, row := range map[string]struct {
 		answer dsstest.Interceptor
 		what   string
 		fix    string
 	}{
-		"a redirect":               {dsstest.Respond(302, "", "Location", nothing+"/login?token=canary-token"), "302 Found: redirects are not followed, and this one goes to " + nothing, "https in place of http"},
+		"a redirect":               {dsstest.Respond(302, "", "Location", "https://canary-token.example/login?token=canary-token"), "302 Found: redirects are not followed, and this one leads to another host", "curl -sI"},
+		"a redirect to https":      {dsstest.Respond(302, "", "Location", "https://127.0.0.1/canary-token"), "302 Found: redirects are not followed, and this one leads to https on the same host", "https in place of http"},
+		"a redirect to elsewhere":  {dsstest.Respond(307, "", "Location", "/canary-token"), "307 Temporary Redirect: redirects are not followed, and this one leads elsewhere on the same host", "let /dip/publicapi pass"},
 		"a sign-in page":           {dsstest.Respond(200, "<html>canary-token</html>"), "what answered with success is not DSS", "a proxy's sign-in page"},
 		"JSON of something else":   {dsstest.Respond(200, `{"status": "canary-token"}`), "what answered with success is not DSS", "another server"},
 		"a proxy's 401":            {dsstest.Respond(401, "<html>canary-token</html>"), "401 Unauthorized, and it is not from DSS", "let its calls to /dip/publicapi pass"},
@@ -105,7 +106,7 @@ func TestNoAnswer(t *testing.T) {
 		"too many calls":           {dsstest.Respond(429, ""), "429 Too Many Requests", "limits how often it is asked"},
 		"DSS that is starting":     {dsstest.Respond(502, "<html>canary-token</html>"), "502 Bad Gateway, and it is from a proxy", "starting, stopped or overloaded"},
 		"an error inside of DSS":   {dsstest.Respond(500, `{"errorType": "java.lang.NullPointerException", "message": "canary-token"}`), "DSS failed: the answer is 500 Internal Server Error, NullPointerException", "backend.log"},
-		"an error of a false type": {dsstest.Respond(500, `{"errorType": "canary-token", "message": "canary-token"}`), "DSS failed: the answer is 500 Internal Server Error", "backend.log"},
+		"an error of a false type": {dsstest.Respond(500, `{"errorType": "canary-token", "message": "canary-token"}`), "500 Internal Server Error, and it is not from DSS", "another server"},
 		"no answer":                {dsstest.Hang, "there was no answer in time", "a longer -timeout tells which"},
 		"a cut connection":         {dsstest.Reset, "the connection was cut", "another service is at this address"},
 		"half an answer":           {dsstest.CutShort, "the connection was cut", "another service is at this address"},
@@ -152,8 +153,9 @@ func TestNoConnection(t *testing.T) {
 		"a server wanting ours":      {clientCertificate, "ended the handshake", "Certificates of dss.Config"},
 		"http where https is meant":  {plainToTLS, "this port speaks https", "Write https in place of http"},
 		"https where http is meant":  {tlsToPlain, "the port does not speak https", "Write http in place of https"},
-		"a server that echoes":       {echo, "no answer could be read", "does not speak HTTP"},
+		"a server that echoes":       {echo, "no answer could be read: no reply that can be understood", "does not speak HTTP"},
 		"a proxy that does not work": {noProxy, "the proxy cannot be reached", "HTTPS_PROXY"},
+		"a proxy that refuses":       {refusingProxy, "no answer could be read: no reply that can be understood", "HTTPS_PROXY"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
@@ -245,6 +247,20 @@ func echo(s *scene) dss.Config {
 
 func noProxy(s *scene) dss.Config {
 	at, err := url.Parse(refused(s).URL)
+	require.NoError(s, err)
+	return dss.Config{URL: "https://dss.example", HTTPClient: &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(at)}}}
+}
+
+func refusingProxy(s *scene) dss.Config {
+	s.secret("canary-token")
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+			io.WriteString(conn, "HTTP/1.1 407 canary-token\r\n\r\n")
+			conn.Close()
+		}
+	}))
+	s.Cleanup(proxy.Close)
+	at, err := url.Parse(proxy.URL)
 	require.NoError(s, err)
 	return dss.Config{URL: "https://dss.example", HTTPClient: &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(at)}}}
 }
