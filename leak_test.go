@@ -59,7 +59,7 @@ func TestNothingIsLeftAfterClose(t *testing.T) {
 	visits.Wait()
 	var cancels []context.CancelFunc
 	for range 20 {
-		_, cancel := connect(t, m, signedIn(fake.DSS, "ann"), 200*time.Millisecond, nil)
+		_, cancel := connect(t, m, signedIn(fake.DSS, "ann"), 200*time.Millisecond)
 		cancels = append(cancels, cancel)
 	}
 	for _, cancel := range cancels[:10] {
