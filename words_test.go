@@ -221,7 +221,7 @@ func TestDSSsWordsAreThereForWhoAsks(t *testing.T) {
 	var reply *dss.Error
 	require.ErrorAs(t, err, &reply)
 	assert.Equal(t, "no c4n4ry", reply.Message())
-	assert.EqualError(t, err, "dssauth: visitor cannot be identified now: DSS could not say: dss: 500 x.E")
+	assert.EqualError(t, err, "dssauth: visitor cannot be identified now: the lookup failed: dss: 500 x.E")
 }
 
 // A program finds its own errors in ours.
@@ -236,7 +236,7 @@ func TestErrorsOfPluggedInCodeAreFound(t *testing.T) {
 		"a nobody":                 {fmt.Errorf("%w: %w", dssauth.ErrUnauthenticated, own), "the resolver says so: an error of type *fmt.wrapErrors"},
 		"an answer of DSS":         {fmt.Errorf("asking: %w: %w", &dss.Error{StatusCode: 502}, own), "the resolver failed: dss: 502 Bad Gateway"},
 		"a fault of the wire":      {fmt.Errorf("asking: %w: %w", &dss.WireError{Kind: "no reply in time"}, own), "the resolver failed: dss: no reply in time"},
-		"one of ours, a long wait": {fmt.Errorf("%w: %w", tooLong(t), own), "the resolver says so: dssauth: visitor cannot be identified now: DSS could not say: dss: 429 Too Many Requests"},
+		"one of ours, a long wait": {fmt.Errorf("%w: %w", tooLong(t), own), "the resolver says so: dssauth: visitor cannot be identified now: the lookup failed: dss: 429 Too Many Requests"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newAuth(t, dssauth.Config{Resolver: resolveFunc(func(context.Context, http.Header) (dssauth.Identity, error) {
