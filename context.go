@@ -12,7 +12,7 @@ import (
 )
 
 // Identity is who DSS said a visitor is. It is a value: what a handler
-// changes in its copy stays its own. The zero Identity is nobody.
+// changes in its copy stays its own. The zero Identity is an anonymous visitor.
 type Identity struct {
 	// Login is the DSS user's login. It is empty for an API key without a
 	// user, which only Config.AllowAPIKeys admits.
@@ -29,7 +29,8 @@ type Identity struct {
 	// where DSS did not give them. Never decide about rights by them.
 	DisplayName, Email string
 	// AsOf is when DSS was asked. It is older than Config.TTL only while
-	// Config.StaleIfError bridges an outage.
+	// Config.StaleIfError bridges an outage. It has no monotonic clock reading,
+	// so that [time.Since] counts the time that the machine was suspended.
 	AsOf time.Time
 
 	groups []string
@@ -37,7 +38,7 @@ type Identity struct {
 
 // NewIdentity returns the identity of a user, for a [Resolver] and for tests.
 func NewIdentity(login string, groups ...string) Identity {
-	return Identity{Login: login, AsOf: time.Now(), groups: slices.Clone(groups)}
+	return Identity{Login: login, AsOf: time.Now().Round(0), groups: slices.Clone(groups)}
 }
 
 // Groups returns a copy of the names of the visitor's groups in DSS, in DSS's
@@ -76,18 +77,28 @@ func FromContext(ctx context.Context) (Identity, bool) {
 
 // NewContext returns a copy of ctx with id as the visitor, for tests of
 // handlers. The gates of every Middleware trust it, so never call it with
-// anything that came from a request.
+// anything that came from a request. An id without an API key's id, and without
+// a login that DSS can have (the zero Identity, for one), makes the visitor
+// anonymous: FromContext reports false, and gates refuse with
+// [ErrUnauthenticated].
 func NewContext(ctx context.Context, id Identity) context.Context {
+	if !id.isSomebody() {
+		return &visit{Context: ctx}
+	}
 	id.groups = slices.Clone(id.groups)
+	id.AsOf = id.AsOf.Round(0)
 	return &visit{Context: ctx, identity: &id}
 }
+
+// isSomebody reports whether id is that of a user, or of an API key.
+func (id *Identity) isSomebody() bool { return id.APIKey != "" || isLogin(id.Login) }
 
 // visit is a request's context with its visitor's identity attached. The
 // request that carries it lies in the same piece of memory, so that attaching
 // an identity costs one allocation.
 type visit struct {
 	context.Context
-	m        *Middleware   // nil: from NewContext
+	m        *Middleware   // nil: from NewContext, which gates trust in either case
 	entry    *entry        // nil: from NewContext, or anonymous
 	identity *Identity     // nil: anonymous
 	request  *http.Request // behind a pointer, so that printing a visit does not show it
@@ -125,6 +136,27 @@ func (m *Middleware) attach(r *http.Request, e *entry) *http.Request {
 	both.request = *r.WithContext(&both.visit)
 	both.visit.request = &both.request
 	return &both.request
+}
+
+// attachTo is attach to r itself. It replaces what attachTo attached before.
+func (m *Middleware) attachTo(r *http.Request, e *entry) {
+	ctx := r.Context()
+	if v, ok := ctx.(*visit); ok && v.m == m {
+		ctx = v.Context
+	}
+	*r = *r.WithContext(&visit{Context: ctx, m: m, entry: e, identity: &e.identity, request: r})
+}
+
+// handBack gives to r what handlers put into inner, our copy of it. net/http
+// removes the temporary files of an upload by its own request, and what logs and
+// traces in front finds the route there.
+func handBack(r, inner *http.Request) {
+	if inner.MultipartForm != r.MultipartForm {
+		r.MultipartForm = inner.MultipartForm
+	}
+	if inner.Pattern != r.Pattern {
+		r.Pattern = inner.Pattern
+	}
 }
 
 // attachNobody hides whoever was attached before, by another Middleware too:

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,9 +33,10 @@ type flight struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when entry and err are set
 
-	asked int64 // when DSS was asked
-	entry *entry
-	err   error
+	asked  int64        // when DSS was asked
+	number atomic.Int64 // which lookup it is, counted when DSS is asked; before that the last of all
+	entry  *entry
+	err    error
 
 	// Guarded by cache.mu.
 	older     *flight // of the same key, still under way but not to be joined
@@ -44,8 +47,9 @@ type flight struct {
 // join returns the entry under k if it is fresh enough, else the flight that
 // will tell. A new one is started from [context.Background]: many requests
 // share it, the first one's cancellation must not fail the others, and routers
-// recycle a request's context once the handler returns.
-func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, renews bool) (*entry, *flight) {
+// recycle a request's context once the handler returns. The flight is one that
+// asks DSS after so many lookups, unless two are under way that have asked.
+func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, renews bool, after int64) (*entry, *flight) {
 	c := m.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,10 +59,11 @@ func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, re
 		return e, nil
 	}
 	older := c.flights[k]
-	if older != nil && !older.left {
+	if older != nil && !older.left && (older.number.Load() > after || older.isSecond()) {
 		return nil, older
 	}
 	f := &flight{key: k, header: header, older: older, known: e != nil && m.now() < e.expires+int64(knownFor), renews: renews, done: make(chan struct{})}
+	f.number.Store(math.MaxInt64)
 	f.ctx, f.cancel = context.WithTimeout(m.life, m.timeout+grace)
 	if c.closed {
 		f.err = errClosed
@@ -71,6 +76,14 @@ func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, re
 	go m.fly(f)
 	return nil, f
 }
+
+// anyLookup as join's last argument takes any lookup under way.
+const anyLookup = -1
+
+// isSecond reports whether an older lookup for the same bytes could be joined as
+// well. There are never three, however many page loads ask anew. The caller
+// holds cache.mu.
+func (f *flight) isSecond() bool { return f.older != nil && !f.older.left }
 
 // wait waits for f, but not longer than ctx.
 func (m *Middleware) wait(ctx context.Context, f *flight) (*entry, error) {
@@ -108,7 +121,8 @@ func (m *Middleware) fly(f *flight) {
 	defer func() { done(err) }()
 	defer func() { m.land(f, id, err) }()
 	f.asked = m.now()
-	asOf := time.Now()
+	f.number.Store(m.asked.Add(1))
+	asOf := time.Now().Round(0)
 	ctx, done = m.lookupStarted(ctx, f)
 	id, err = m.resolve(ctx, f.header)
 	id.AsOf = asOf
@@ -127,7 +141,7 @@ func (m *Middleware) resolve(ctx context.Context, header http.Header) (id Identi
 	defer recovered(&err)
 	// A copy, since a live connection asks with the same header again.
 	id, err = m.resolver.Resolve(ctx, header.Clone())
-	if err == nil && id.APIKey == "" && !isLogin(id.Login) {
+	if err == nil && !id.isSomebody() {
 		err = errors.New("the resolver returned an identity without a valid login")
 	}
 	return id, err
@@ -181,6 +195,7 @@ func (m *Middleware) store(f *flight, id Identity, err error) (changing []string
 	switch {
 	case err == nil:
 		f.entry = m.newEntry(f, id)
+		f.outdate()
 		if !f.forgotten { // even where the answer itself is not kept
 			c.refusals.Remove(f.key)
 		}
@@ -249,7 +264,7 @@ func (m *Middleware) renew(r *http.Request, e *entry) {
 	}
 	header, k, err := m.selector.pick(r.Header)
 	if err == nil && k == e.key {
-		m.join(k, header, func(now *entry) bool { return now != e }, true)
+		m.join(k, header, func(now *entry) bool { return now != e }, true, anyLookup)
 	}
 }
 
@@ -284,7 +299,9 @@ func (m *Middleware) ForgetUser(login string) {
 	defer c.mu.Unlock()
 	c.dropUser(login)
 	for _, f := range c.flights {
-		f.left = true // whom it is about is not known yet
+		for ; f != nil; f = f.older {
+			f.left = true // whom it is about is not known yet
+		}
 	}
 	now := m.now()
 	if len(c.forgotten) >= c.purgeAt {
@@ -294,11 +311,11 @@ func (m *Middleware) ForgetUser(login string) {
 	c.forgotten[login] = now
 }
 
-// outdate keeps the older lookups of f's key from being stored: DSS was asked
-// for them before it refused. The caller holds cache.mu.
+// outdate keeps the older lookups of f's key from being stored and joined: f
+// brought a newer answer. The caller holds cache.mu.
 func (f *flight) outdate() {
 	for older := f.older; older != nil; older = older.older {
-		older.forgotten = true
+		older.forgotten, older.left = true, true
 	}
 }
 

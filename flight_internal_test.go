@@ -118,7 +118,7 @@ func TestAnAnswerThatComesLongAfterTheDeadlineIsNone(t *testing.T) {
 		require.NoError(t, err)
 		header, k, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
 		require.NoError(t, err)
-		_, f := m.join(k, header, func(*entry) bool { return false }, false)
+		_, f := m.join(k, header, func(*entry) bool { return false }, false, anyLookup)
 		<-time.After(2 * time.Hour)
 		synctest.Wait()
 		// As somebody who came at the moment that it landed.
