@@ -145,14 +145,18 @@ func (c *cache) addAlias(raw key, e *entry, now int64) {
 	c.insertNode(e.alias)
 }
 
-// put stores e in place of an older answer to the same bytes.
-// The caller holds mu.
+// put stores e in place of an older answer to the same bytes. An answer that is
+// too large to be remembered ends the older one all the same. The caller holds
+// mu.
 func (c *cache) put(e *entry) {
 	if old := c.find(e.key); old != nil {
 		if old.asked > e.asked {
 			return
 		}
 		c.order.Remove(old)
+	}
+	if !e.identity.fits() {
+		return
 	}
 	e.entry = e
 	owner := e.identity.owner()
@@ -241,6 +245,21 @@ func (c *cache) removeNode(n *node) {
 			return
 		}
 	}
+}
+
+// maxAnswerBytes bounds the text of an answer that is remembered. See
+// [Config.MaxEntries].
+const maxAnswerBytes = 64 << 10
+
+// fits reports whether id is within maxAnswerBytes.
+func (id *Identity) fits() bool {
+	size := len(id.Login) + len(id.Profile) + len(id.Source) + len(id.APIKey) + len(id.DisplayName) + len(id.Email)
+	for _, group := range id.groups {
+		if size += 16 + len(group); size > maxAnswerBytes { // 16 for where the text is
+			return false
+		}
+	}
+	return size <= maxAnswerBytes
 }
 
 // owner is whose entries are counted together.

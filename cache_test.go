@@ -3,6 +3,8 @@ package dssauth
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -178,6 +180,56 @@ func TestAnswerEndsRefusal(t *testing.T) {
 	c.putLocked(answer(numbered(1), "ann", 0))
 	assert.False(t, c.refusals.Contains(numbered(1)))
 	assert.True(t, c.refusals.Contains(numbered(2)))
+}
+
+// ofSize is DSS's answer of so many bytes in one group.
+func ofSize(k key, bytes int, asked time.Duration) *entry {
+	e := answer(k, "ann", asked)
+	e.identity.groups = []string{strings.Repeat("g", bytes-len("ann")-16)}
+	return e
+}
+
+func TestAnswersAreRememberedUpToASize(t *testing.T) {
+	c := newCache(10, 5)
+	c.putLocked(ofSize(numbered(1), maxAnswerBytes-1, 0))
+	c.putLocked(ofSize(numbered(2), maxAnswerBytes, 0))
+	c.putLocked(ofSize(numbered(3), maxAnswerBytes+1, 0))
+	assert.NotNil(t, c.find(numbered(1)), "below the bound")
+	assert.NotNil(t, c.find(numbered(2)), "at the bound")
+	assert.Nil(t, c.find(numbered(3)), "above the bound")
+	assert.Zero(t, c.evictions)
+	sound(t, c, 10)
+
+	long := strings.Repeat("x", maxAnswerBytes)
+	for name, id := range map[string]Identity{
+		"the login":           {Login: long},
+		"the profile":         {Login: "ann", Profile: long},
+		"the source":          {Login: "ann", Source: long},
+		"the key's id":        {APIKey: long + "x"},
+		"the display name":    {Login: "ann", DisplayName: long},
+		"the e-mail address":  {Login: "ann", Email: long},
+		"all of them":         {Login: "ann", Profile: long[:maxAnswerBytes/2], DisplayName: long[:maxAnswerBytes/2]},
+		"many groups":         NewIdentity("ann", slices.Repeat([]string{"g"}, maxAnswerBytes/17)...),
+		"many without a name": NewIdentity("ann", make([]string, maxAnswerBytes/16)...),
+	} {
+		e := answer(numbered(4), "", 0)
+		e.identity = id
+		c.putLocked(e)
+		assert.Equal(t, name == "the login", c.find(numbered(4)) != nil, name)
+	}
+}
+
+func TestAnAnswerTooLargeToRememberEndsTheOlderOne(t *testing.T) {
+	c := newCache(10, 5)
+	old := c.putLocked(ofSize(numbered(1), 100, time.Second))
+	c.addAlias(numbered(100), old, 0)
+	c.putLocked(ofSize(numbered(1), maxAnswerBytes+1, 0))
+	assert.Same(t, old, c.find(numbered(1)), "one that was asked for before does not")
+	c.putLocked(ofSize(numbered(1), maxAnswerBytes+1, 2*time.Second))
+	assert.Nil(t, c.find(numbered(1)))
+	assert.Nil(t, c.find(numbered(100)))
+	assert.Zero(t, c.order.Len())
+	sound(t, c, 10)
 }
 
 func TestRefusalsAreBoundedAndApart(t *testing.T) {

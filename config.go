@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
@@ -74,7 +75,10 @@ type Config struct {
 	// reserved for visitors known lately. A request waits at most 1s for its
 	// turn. Zero means 32; the least is 2.
 	MaxLookups int
-	// MaxEntries bounds the answers remembered. Zero means 10,000.
+	// MaxEntries bounds the answers remembered. Zero means 10,000. An answer with
+	// more than 64 KiB of groups and other text is not remembered: its visitor
+	// gets in, but each of the visitor's requests asks DSS. (1,000 groups with
+	// names of 48 bytes are 64 KiB: a name counts 16 bytes more than its length.)
 	MaxEntries int
 	// MaxEntriesPerUser bounds the answers remembered for one user, who has
 	// one per browser and API key. Zero means 8.
@@ -111,6 +115,7 @@ func New(c Config) (*Middleware, error) {
 	}
 	m := &Middleware{
 		selector:      s,
+		vary:          slices.Clip(slices.Clone(s.names)),
 		cache:         newCache(c.MaxEntries, c.MaxEntriesPerUser),
 		resolver:      c.Resolver,
 		lanes:         newLanes(c.MaxLookups),

@@ -13,7 +13,7 @@ import (
 )
 
 // Identity is who DSS said a visitor is. It is a value: what a handler
-// changes in its copy stays its own. The zero Identity is nobody.
+// changes in its copy stays its own. The zero Identity is an anonymous visitor.
 type Identity struct {
 	// Login is the DSS user's login. It is empty for an API key without a
 	// user, which only Config.AllowAPIKeys admits.
@@ -30,7 +30,8 @@ type Identity struct {
 	// where DSS did not give them. Never decide about rights by them.
 	DisplayName, Email string
 	// AsOf is when DSS was asked. It is older than Config.TTL only while
-	// Config.StaleIfError bridges an outage.
+	// Config.StaleIfError bridges an outage. It has no monotonic clock reading,
+	// so that [time.Since] counts the time that the machine was suspended.
 	AsOf time.Time
 
 	groups []string
@@ -38,7 +39,7 @@ type Identity struct {
 
 // NewIdentity returns the identity of a user, for a [Resolver] and for tests.
 func NewIdentity(login string, groups ...string) Identity {
-	return Identity{Login: login, AsOf: time.Now(), groups: slices.Clone(groups)}
+	return Identity{Login: login, AsOf: time.Now().Round(0), groups: slices.Clone(groups)}
 }
 
 // Groups returns a copy of the names of the visitor's groups in DSS, in DSS's
@@ -69,30 +70,39 @@ func (id Identity) MarshalJSON() ([]byte, error) {
 // anonymous visitor behind [Middleware.Optional].
 func FromContext(ctx context.Context) (Identity, bool) {
 	v, ok := ctx.Value(visitKey{}).(*visit)
-	if !ok || v.identity == nil {
+	if !ok || v.entry == nil {
 		return Identity{}, false
 	}
-	return *v.identity, true
+	return v.entry.identity, true
 }
 
 // NewContext returns a copy of ctx with id as the visitor, for tests of
 // handlers. The gates of every Middleware trust it, so never call it with
-// anything that came from a request.
+// anything that came from a request. An id without an API key's id, and without
+// a login that DSS can have (the zero Identity, for one), makes the visitor
+// anonymous: FromContext reports false, and gates refuse with
+// [ErrUnauthenticated].
 func NewContext(ctx context.Context, id Identity) context.Context {
+	if !id.isSomebody() {
+		return &visit{Context: ctx}
+	}
 	id.groups = slices.Clone(id.groups)
-	return &visit{Context: ctx, identity: &id}
+	id.AsOf = id.AsOf.Round(0)
+	return &visit{Context: ctx, entry: &entry{identity: id}}
 }
+
+// isSomebody reports whether id is that of a user, or of an API key.
+func (id *Identity) isSomebody() bool { return id.APIKey != "" || isLogin(id.Login) }
 
 // visit is a request's context with its visitor's identity attached. The
 // request that carries it lies in the same piece of memory, so that attaching
 // an identity costs one allocation.
 type visit struct {
 	context.Context
-	m        *Middleware          // nil: from NewContext
-	entry    *entry               // nil: from NewContext, or anonymous
-	identity *Identity            // nil: anonymous
-	request  *http.Request        // behind a pointer, so that printing a visit does not show it
-	gate     atomic.Pointer[gate] // one that admitted the request; atomic, since handlers may share a request
+	m       *Middleware          // nil: from NewContext, which all gates trust
+	entry   *entry               // nil: anonymous
+	request *http.Request        // behind a pointer, so that printing a visit does not show it
+	gate    atomic.Pointer[gate] // one that admitted the request; atomic, since handlers may share a request
 }
 
 type (
@@ -120,17 +130,38 @@ func (v *visit) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, v.String(
 
 // attach returns a shallow copy of r that carries what DSS said of its visitor.
 func (m *Middleware) attach(r *http.Request, e *entry) *http.Request {
-	return attachTo(r, m, e, &e.identity).request
+	return newVisit(r, m, e).request
 }
 
-func attachTo(r *http.Request, m *Middleware, e *entry, id *Identity) *visit {
+func newVisit(r *http.Request, m *Middleware, e *entry) *visit {
 	both := &struct {
 		visit
 		request http.Request
-	}{visit: visit{Context: r.Context(), m: m, entry: e, identity: id}}
+	}{visit: visit{Context: r.Context(), m: m, entry: e}}
 	both.request = *r.WithContext(&both.visit)
 	both.visit.request = &both.request
 	return &both.visit
+}
+
+// attachTo is attach to r itself. It replaces what attachTo attached before.
+func (m *Middleware) attachTo(r *http.Request, e *entry) {
+	ctx := r.Context()
+	if v, ok := ctx.(*visit); ok && v.m == m {
+		ctx = v.Context
+	}
+	*r = *r.WithContext(&visit{Context: ctx, m: m, entry: e, request: r})
+}
+
+// handBack gives to r what handlers put into inner, our copy of it. net/http
+// removes the temporary files of an upload by its own request, and what logs and
+// traces in front finds the route there.
+func handBack(r, inner *http.Request) {
+	if inner.MultipartForm != r.MultipartForm {
+		r.MultipartForm = inner.MultipartForm
+	}
+	if inner.Pattern != r.Pattern {
+		r.Pattern = inner.Pattern
+	}
 }
 
 // attachNobody hides whoever was attached before, by another Middleware too:
@@ -145,7 +176,7 @@ func (m *Middleware) attachNobody(r *http.Request) *http.Request {
 // attached returns the visit that this Middleware, or NewContext, attached.
 func (m *Middleware) attached(ctx context.Context) (*visit, bool) {
 	v, ok := ctx.Value(ownKey{m}).(*visit)
-	return v, ok && v.identity != nil
+	return v, ok && v.entry != nil
 }
 
 var errNoVisitor = errors.New("dssauth: no visitor in this context: wrap the handler with Middleware.Handler, and pass it the request's context")

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -43,6 +44,72 @@ func TestNewContext(t *testing.T) {
 	assert.Equal(t, "bob", got.Login, "the innermost visitor counts")
 	got, _ = dssauth.FromContext(ctx)
 	assert.Equal(t, "ann", got.Login)
+}
+
+// Anonymous is who has neither a login nor an API key's id, whatever else there
+// is, and whoever has a login that no Resolver may return.
+func TestNewContextOfNobodyIsAnonymous(t *testing.T) {
+	known := newDoorman()
+	m := newAuth(t, dssauth.Config{Resolver: known})
+	withGroups := dssauth.NewIdentity("", "analysts")
+	withGroups.Profile, withGroups.Source, withGroups.DisplayName = "ADMIN", "USER_FROM_UI", "Ann"
+	for name, id := range map[string]dssauth.Identity{
+		"the zero identity":              {},
+		"no login, but groups":           withGroups,
+		"a blank login":                  dssauth.NewIdentity(" ", "analysts"),
+		"a login with spaces at its end": dssauth.NewIdentity("ann ", "analysts"),
+		"a login with a line end":        dssauth.NewIdentity("ann\n", "analysts"),
+		"a login that is not UTF-8":      dssauth.NewIdentity("ann\xff", "analysts"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, outer := range []context.Context{t.Context(), dssauth.NewContext(t.Context(), dssauth.NewIdentity("ann", "analysts"))} {
+				ctx := dssauth.NewContext(outer, id)
+				got, ok := dssauth.FromContext(ctx)
+				assert.False(t, ok)
+				assert.Zero(t, got)
+				_, err := dssauth.ClientFromContext(ctx)
+				assert.Error(t, err)
+				_, err = dssauth.SecretsFromContext(ctx)
+				assert.Error(t, err)
+
+				for _, r := range []*http.Request{request("GET", "/"), fromAnn()} {
+					r = r.WithContext(ctx)
+					assert.Equal(t, "nobody", serve(whoami, r).Body.String())
+					assert.Equal(t, 401, serve(m.RequireGroup("analysts")(unreachable(t)), r).Code)
+					assert.Equal(t, 401, serve(m.Require(func(*http.Request, dssauth.Identity) error { return nil })(unreachable(t)), r).Code)
+					ended, cancel := m.WhileSignedIn(r, time.Second)
+					assert.Error(t, ended.Err())
+					cancel()
+				}
+			}
+			assert.Zero(t, known.calls(), "gates trust NewContext")
+		})
+	}
+
+	r := fromAnn()
+	r = r.WithContext(dssauth.NewContext(r.Context(), dssauth.Identity{}))
+	assert.Equal(t, "ann", serve(m.Handler(whoami), r).Body.String(), "Handler asks for itself")
+	key := dssauth.Identity{APIKey: "key-id"}
+	assert.Equal(t, "an API key", serve(whoami, r.WithContext(dssauth.NewContext(t.Context(), key))).Body.String())
+}
+
+// time.Since counts by the monotonic clock where there is one, and that stops
+// while the machine is suspended. Not in a bubble, whose times have none.
+func TestAsOfIsByTheWallClockAlone(t *testing.T) {
+	require.Contains(t, time.Now().String(), " m=")
+	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
+	given := dssauth.NewIdentity("ann")
+	given.AsOf = time.Now()
+	fromNewContext, _ := dssauth.FromContext(dssauth.NewContext(t.Context(), given))
+	for name, id := range map[string]dssauth.Identity{
+		"of a visitor":   identity(t, m, fromAnn()),
+		"of NewIdentity": dssauth.NewIdentity("ann"),
+		"of NewContext":  fromNewContext,
+	} {
+		assert.NotContains(t, id.AsOf.String(), " m=", name)
+		assert.WithinDuration(t, time.Now(), id.AsOf, time.Minute, name)
+	}
+	assert.True(t, given.AsOf.Equal(fromNewContext.AsOf))
 }
 
 type contextKey struct{}

@@ -152,6 +152,7 @@ func inOurWords(err error) error {
 
 var (
 	errNoCredentials = refuse(ErrUnauthenticated, "the request has no credentials")
+	errAnonymous     = refuse(ErrUnauthenticated, "NewContext said that the visitor is anonymous")
 	errClosed        = refuse(ErrUnavailable, "this Middleware is closed")
 	errAPIKey        = refuse(ErrForbidden, "the caller is an API key without a user: set Config.AllowAPIKeys to admit it")
 )
@@ -172,9 +173,7 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (m *Middleware) refusalHeaders(h http.Header, err error) {
-	for _, name := range m.selector.names {
-		h.Add("Vary", name)
-	}
+	addVary(h, m.vary)
 	setRefusalHeaders(h, err)
 }
 

@@ -194,8 +194,8 @@ func TestRefusalsTellCachesWhatTheyDependOn(t *testing.T) {
 	}
 	w := serve(h, fromAnn())
 	assert.Equal(t, 200, w.Code)
-	assert.Empty(t, w.Header().Values("Vary"), "headers on an answer that was not refused")
-	assert.Empty(t, w.Header().Values("Cache-Control"), "headers on an answer that was not refused")
+	assert.Equal(t, []string{"Cookie", "Authorization", "X-Sso"}, w.Header().Values("Vary"), "an admitted one depends on the same")
+	assert.Equal(t, []string{"private"}, w.Header().Values("Cache-Control"), "no-store is for refusals")
 }
 
 func TestOnErrorFindsTheHeadersSet(t *testing.T) {

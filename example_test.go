@@ -1,6 +1,7 @@
 package dssauth_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,8 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
 	"time"
 
@@ -131,6 +134,54 @@ func ExampleMiddleware_Handler() {
 	// / 503
 }
 
+// A reverse proxy adds the headers of its upstream to those that Handler has set.
+// Two lines let the upstream's Cache-Control win, and keep "private" where the
+// upstream sends none. The second one also holds after a 103 (Early Hints) of the
+// upstream, which makes ReverseProxy remove all headers set before, our Vary
+// included.
+func ExampleMiddleware_Handler_reverseProxy() {
+	fake, client, stop := fakeDSS()
+	defer stop()
+	auth, err := dssauth.New(dssauth.Config{Client: client})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer auth.Close()
+	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/logo.svg" {
+			w.Header().Set("Cache-Control", "public, max-age=3600")
+		}
+	}))
+	defer upstream.Close()
+	target, err := url.Parse(upstream.URL)
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ModifyResponse: func(reply *http.Response) error {
+			reply.Header.Set("Cache-Control", cmp.Or(reply.Header.Get("Cache-Control"), "private"))
+			return nil
+		},
+	}
+	h := auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Del("Cache-Control")
+		proxy.ServeHTTP(w, r)
+	}))
+
+	ann := fake.SignIn("ann")
+	for _, path := range []string{"/logo.svg", "/report"} {
+		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", path, nil)
+		r.AddCookie(ann)
+		h.ServeHTTP(w, r)
+		fmt.Println(path, w.Header()["Cache-Control"], w.Header()["Vary"])
+	}
+	// Output:
+	// /logo.svg [public, max-age=3600] [Cookie Authorization]
+	// /report [private] [Cookie Authorization]
+}
+
 func ExampleMiddleware_Optional() {
 	fake, client, stop := fakeDSS()
 	defer stop()
@@ -198,7 +249,8 @@ func ExampleMiddleware_Require() {
 }
 
 // Frameworks whose handlers are no http.Handler call Authenticate in a
-// middleware of their own.
+// middleware of their own. It has the response, and so sets what keeps shared
+// caches from giving one visitor's page to another.
 func ExampleMiddleware_Authenticate() {
 	fake, client, stop := fakeDSS()
 	defer stop()
@@ -209,12 +261,13 @@ func ExampleMiddleware_Authenticate() {
 	defer auth.Close()
 
 	handle := func(w http.ResponseWriter, r *http.Request) {
-		identified, err := auth.Authenticate(r)
-		if err != nil {
+		if _, err := auth.Authenticate(r); err != nil {
 			dssauth.Refuse(w, r, err)
 			return
 		}
-		hello(w, identified)
+		w.Header().Set("Cache-Control", "private")
+		w.Header().Add("Vary", "Cookie, Authorization")
+		hello(w, r)
 	}
 	open(http.HandlerFunc(handle), "/", fake.SignIn("ann"))
 	open(http.HandlerFunc(handle), "/")

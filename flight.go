@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
@@ -36,9 +38,10 @@ type flight struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when entry and err are set
 
-	asked int64 // when DSS was asked
-	entry *entry
-	err   error
+	asked  int64        // when DSS was asked
+	number atomic.Int64 // which lookup it is, counted when DSS is asked; before that the last of all
+	entry  *entry
+	err    error
 
 	// Guarded by cache.mu.
 	older     *flight // of the same key, still under way but not to be joined
@@ -50,8 +53,9 @@ type flight struct {
 // may bridge that, else the flight that will tell. It fails where no lookup may
 // start now. A new one is started from [context.Background]: many requests
 // share it, the first one's cancellation must not fail the others, and routers
-// recycle a request's context once the handler returns.
-func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, renews bool) (*entry, *flight, error) {
+// recycle a request's context once the handler returns. The flight is one that
+// asks DSS after so many lookups, unless two are under way that have asked.
+func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, renews bool, after int64) (*entry, *flight, error) {
 	c := m.cache
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,7 +79,7 @@ func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, re
 			older.left = true
 		}
 	}
-	if older != nil && !older.left {
+	if older != nil && !older.left && (older.number.Load() > after || older.isSecond()) {
 		return nil, older, nil
 	}
 	if m.dss != nil {
@@ -83,6 +87,7 @@ func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, re
 			return nil, nil, err
 		}
 	}
+	f.number.Store(math.MaxInt64)
 	f.ctx, f.cancel = context.WithTimeout(m.life.ctx, m.timeout+grace)
 	if c.closed || !m.life.run(func() { m.fly(f) }) {
 		f.cancel()
@@ -91,6 +96,14 @@ func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, re
 	c.flights[k] = f
 	return nil, f, nil
 }
+
+// anyLookup as join's last argument takes any lookup under way.
+const anyLookup = -1
+
+// isSecond reports whether an older lookup for the same bytes could be joined as
+// well. There are never three, however many page loads ask anew. The caller
+// holds cache.mu.
+func (f *flight) isSecond() bool { return f.older != nil && !f.older.left }
 
 // wait waits for f, but not longer than ctx.
 func (m *Middleware) wait(ctx context.Context, f *flight) (*entry, error) {
@@ -141,7 +154,8 @@ func (m *Middleware) fly(f *flight) {
 	defer func() { done(err) }()
 	defer func() { m.land(f, id, err) }()
 	f.asked = m.now()
-	asOf := time.Now()
+	f.number.Store(m.asked.Add(1))
+	asOf := time.Now().Round(0)
 	ctx, done = m.lookupStarted(ctx, f)
 	id, err = m.resolve(ctx, f)
 	left() // before anything waits for our own question
@@ -211,7 +225,7 @@ func (m *Middleware) resolve(ctx context.Context, f *flight) (id Identity, err e
 	defer recovered(&err)
 	// A copy, since a live connection asks with the same header again.
 	id, err = m.resolver.Resolve(ctx, f.header.Clone())
-	if err == nil && id.APIKey == "" && !isLogin(id.Login) {
+	if err == nil && !id.isSomebody() {
 		err = errNoLogin
 	}
 	return id, err
@@ -267,6 +281,7 @@ func (m *Middleware) store(f *flight, id Identity, err error) (changing []string
 	switch {
 	case err == nil:
 		f.entry = m.newEntry(f, id)
+		f.outdate()
 		if !f.forgotten { // even where the answer itself is not kept
 			c.refusals.Remove(f.key)
 		}
@@ -358,7 +373,7 @@ func (m *Middleware) renew(r *http.Request, e *entry) {
 	}
 	header, k, err := m.selector.pick(r.Header)
 	if err == nil && k == e.key {
-		_, _, _ = m.join(k, header, func(now *entry) bool { return now != e }, true)
+		_, _, _ = m.join(k, header, func(now *entry) bool { return now != e }, true, anyLookup)
 	}
 }
 
@@ -394,7 +409,9 @@ func (m *Middleware) ForgetUser(login string) {
 	defer c.mu.Unlock()
 	c.dropUser(login)
 	for _, f := range c.flights {
-		f.left = true // whom it is about is not known yet
+		for ; f != nil; f = f.older {
+			f.left = true // whom it is about is not known yet
+		}
 	}
 	now := m.now()
 	if len(c.forgotten) >= c.purgeAt {
@@ -404,11 +421,11 @@ func (m *Middleware) ForgetUser(login string) {
 	c.forgotten[login] = now
 }
 
-// outdate keeps the older lookups of f's key from being stored: DSS was asked
-// for them before it refused. The caller holds cache.mu.
+// outdate keeps the older lookups of f's key from being stored and joined: f
+// brought a newer answer. The caller holds cache.mu.
 func (f *flight) outdate() {
 	for older := f.older; older != nil; older = older.older {
-		older.forgotten = true
+		older.forgotten, older.left = true, true
 	}
 }
 

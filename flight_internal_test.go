@@ -82,6 +82,28 @@ func TestForgottenLoginsAreNotKeptForEver(t *testing.T) {
 	})
 }
 
+func TestAttachingAgainReplaces(t *testing.T) {
+	m, _ := newCounted(t)
+	other, _ := newCounted(t)
+	r, err := http.NewRequestWithContext(t.Context(), "GET", "/", nil)
+	require.NoError(t, err)
+	r.Header.Set("Cookie", "session=ann")
+	for range 3 {
+		for range 3 {
+			_, err = m.Authenticate(r)
+			require.NoError(t, err)
+		}
+		assert.Equal(t, t.Context(), r.Context().(*visit).Context, "a second visit around the first one")
+		assert.Same(t, r, r.Context().(*visit).request)
+		r = r.WithContext(t.Context())
+	}
+	_, err = other.Authenticate(r)
+	require.NoError(t, err)
+	_, err = m.Authenticate(r)
+	require.NoError(t, err)
+	assert.Equal(t, other, r.Context().(*visit).Context.(*visit).m, "what another Middleware attached stays")
+}
+
 func TestNothingOfALookupIsLeftOnceItHasLanded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _ := newCounted(t)
@@ -118,7 +140,7 @@ func TestAnAnswerThatComesLongAfterTheDeadlineIsNone(t *testing.T) {
 		require.NoError(t, err)
 		header, k, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
 		require.NoError(t, err)
-		_, f, _ := m.join(k, header, func(*entry) bool { return false }, false)
+		_, f, _ := m.join(k, header, func(*entry) bool { return false }, false, anyLookup)
 		<-time.After(2 * time.Hour)
 		synctest.Wait()
 		// As somebody who came at the moment that it landed.

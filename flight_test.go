@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -215,6 +216,162 @@ func TestARememberedRefusalAnswersNoNavigation(t *testing.T) {
 		assert.Equal(t, "ann", who(m, browser("ann")))
 		assert.Zero(t, m.Stats().Refusals)
 	})
+}
+
+// Somebody signs in while a lookup of before is under way, and keeps the same
+// cookie. The page that opens then must know.
+func TestAPageLoadAsksAnewBesideALookupOfBefore(t *testing.T) {
+	nobody := answer{err: dssauth.ErrUnauthenticated}
+	for _, test := range []struct {
+		name   string
+		before answer
+		order  []int
+		early  string
+	}{
+		{"which says nobody, first", nobody, []int{0, 1}, "401"},
+		{"which says nobody, last", nobody, []int{1, 0}, "401"},
+		{"which knows another user, first", answer{id: dssauth.NewIdentity("bob")}, []int{0, 1}, "bob"},
+		{"which knows another user, last", answer{id: dssauth.NewIdentity("bob")}, []int{1, 0}, "bob"},
+		{"which fails, first", answer{err: errBroken}, []int{0, 1}, "503"},
+		{"which fails, last", answer{err: errBroken}, []int{1, 0}, "503"},
+	} {
+		for _, ttl := range []time.Duration{10 * time.Second, -1} {
+			t.Run(fmt.Sprint(test.name, ", TTL ", ttl), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					dss := newScript(t)
+					m := newAuth(t, dssauth.Config{Resolver: dss, TTL: ttl})
+					early := asks(m, browser("ann"))
+					synctest.Wait()
+					pass(1)
+					load := asks(m, navigation("ann"))
+					synctest.Wait()
+					require.Equal(t, 2, dss.started(), "the page load waits for the lookup of before")
+					says := []answer{test.before, {id: dssauth.NewIdentity("ann")}}
+					for _, n := range test.order {
+						dss.say(n, says[n].id, says[n].err)
+					}
+					assert.Equal(t, test.early, <-early)
+					assert.Equal(t, "ann", <-load)
+					assert.Zero(t, m.Stats().Refusals, "what was learnt last is remembered")
+					if ttl > 0 {
+						assert.Equal(t, "ann", who(m, browser("ann")), "what was learnt last is remembered")
+						assert.Equal(t, 2, dss.started())
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestAPageLoadJoinsALookupThatHasNotAskedYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dss := newScript(t)
+		m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: 2})
+		asks(m, browser("eve")) // has the only place for newcomers
+		synctest.Wait()
+		script := asks(m, browser("ann"))
+		synctest.Wait()
+		load := asks(m, navigation("ann"))
+		synctest.Wait()
+		dss.say(0, dssauth.NewIdentity("eve"), nil)
+		require.Equal(t, 2, dss.started(), "one for both of ann's requests")
+		dss.say(1, dssauth.Identity{}, dssauth.ErrUnauthenticated)
+		assert.Equal(t, "401", <-script)
+		assert.Equal(t, "401", <-load)
+	})
+}
+
+// More page loads than one may come during a sign-in, and all of them must know.
+func TestPageLoadsAtOnceShareTheirLookups(t *testing.T) {
+	const loads = 1000
+	for _, test := range []struct {
+		name    string
+		says    []answer // the first lookup's is that of a script before the page loads
+		want    string
+		lookups int
+	}{
+		{"the first that asked anew knows them", []answer{{id: dssauth.NewIdentity("ann")}, {id: dssauth.NewIdentity("ann")}}, "ann", 2},
+		{"who came after it had asked ask once more", []answer{{err: dssauth.ErrUnauthenticated}, {err: dssauth.ErrUnauthenticated}, {id: dssauth.NewIdentity("ann")}}, "ann", 3},
+		{"an outage is an outage for all", []answer{{err: errBroken}, {err: errBroken}}, "503", 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dss := newScript(t)
+				m := newAuth(t, dssauth.Config{Resolver: dss})
+				script := asks(m, browser("ann"))
+				synctest.Wait()
+				first := asks(m, navigation("ann"))
+				synctest.Wait()
+				var all []<-chan string
+				for range loads {
+					all = append(all, asks(m, navigation("ann")))
+				}
+				synctest.Wait()
+				for n, a := range test.says {
+					require.Greater(t, dss.started(), n)
+					dss.say(n, a.id, a.err)
+				}
+				assert.Equal(t, test.lookups, dss.started())
+				<-script
+				<-first
+				for _, load := range all {
+					assert.Equal(t, test.want, <-load)
+				}
+			})
+		})
+	}
+}
+
+func TestNobodyJoinsALookupOlderThanOneThatHasLanded(t *testing.T) {
+	for _, newer := range []answer{{id: dssauth.NewIdentity("ann")}, {err: dssauth.ErrUnauthenticated}} {
+		synctest.Test(t, func(t *testing.T) {
+			dss := newScript(t)
+			m := newAuth(t, dssauth.Config{Resolver: dss, TTL: -1, RefusalTTL: -1})
+			asks(m, browser("ann"))
+			synctest.Wait()
+			asks(m, navigation("ann"))
+			synctest.Wait()
+			require.Equal(t, 2, dss.started())
+			dss.say(1, newer.id, newer.err)
+			late := asks(m, browser("ann"))
+			synctest.Wait()
+			require.Equal(t, 3, dss.started())
+			dss.say(2, dssauth.NewIdentity("ann"), nil)
+			assert.Equal(t, "ann", <-late)
+		})
+	}
+}
+
+func TestForgettingReachesBothLookupsOfAPageLoad(t *testing.T) {
+	for name, forget := range map[string]func(*dssauth.Middleware){
+		"Forget":     func(m *dssauth.Middleware) { m.Forget(browser("ann")) },
+		"ForgetUser": func(m *dssauth.Middleware) { m.ForgetUser("ann") },
+	} {
+		for _, first := range []int{0, 1} {
+			t.Run(fmt.Sprint(name, ", lookup ", first, " lands first"), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					dss := newScript(t)
+					m := newAuth(t, dssauth.Config{Resolver: dss})
+					asks(m, browser("ann"))
+					synctest.Wait()
+					asks(m, navigation("ann"))
+					synctest.Wait()
+					pass(1)
+					forget(m)
+					pass(1)
+					dss.say(first, dssauth.Identity{}, errBroken)
+					late := asks(m, browser("ann"))
+					synctest.Wait()
+					require.Equal(t, 3, dss.started(), "it waits for a lookup of before")
+					dss.say(1-first, dssauth.NewIdentity("ann", "before"), nil)
+					assert.Zero(t, m.Stats().Entries)
+					dss.say(2, dssauth.NewIdentity("ann", "after"), nil)
+					assert.Equal(t, "ann", <-late)
+					assert.Equal(t, []string{"after"}, identity(t, m, browser("ann")).Groups())
+				})
+			})
+		}
+	}
 }
 
 func TestRefusalsEvictNobody(t *testing.T) {
@@ -724,6 +881,68 @@ func TestOneUsersJunkBesideAValidCookieIsBounded(t *testing.T) {
 		}
 		assert.Equal(t, before, dss.calls.Load(), "it evicted nobody else")
 	})
+}
+
+// crowd is so many groups with names of some 30 bytes.
+func crowd(n int) []string {
+	groups := make([]string, n)
+	for i := range groups {
+		groups[i] = fmt.Sprintf("group-%024d", i)
+	}
+	return groups
+}
+
+func TestAVisitorWithVeryManyGroupsGetsIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		groups := crowd(1000)
+		dss := resolver(func(context.Context, string) (dssauth.Identity, error) {
+			return dssauth.NewIdentity("ann", groups...), nil
+		})
+		m := newAuth(t, dssauth.Config{Resolver: dss})
+		for range 3 {
+			require.Equal(t, "ann", who(m, browser("ann")))
+		}
+		require.EqualValues(t, 1, dss.calls.Load(), "a thousand groups are remembered")
+
+		pass(time.Minute)
+		groups = crowd(100_000)
+		for range 3 {
+			w := serve(m.RequireGroup(groups[99_999])(whoami), browser("ann"))
+			assert.Equal(t, "ann", w.Body.String())
+			assert.Equal(t, 403, serve(m.RequireGroup("others")(unreachable(t)), browser("ann")).Code)
+		}
+		assert.EqualValues(t, 7, dss.calls.Load(), "more are asked for again and again")
+		assert.Zero(t, m.Stats().Entries)
+
+		dss.does(slowly(time.Second, byCookie))
+		var all sync.WaitGroup
+		for range 1000 {
+			all.Go(func() { assert.Equal(t, "ann", who(m, browser("ann"))) })
+		}
+		all.Wait()
+		assert.EqualValues(t, 8, dss.calls.Load(), "and by many requests at once")
+	})
+}
+
+func TestLargeAnswersKeepNoMemory(t *testing.T) {
+	const visitors = 100
+	dss := resolver(func(_ context.Context, cookie string) (dssauth.Identity, error) {
+		return dssauth.NewIdentity(strings.TrimPrefix(cookie, "session="), strings.Repeat("g", 1<<20)), nil
+	})
+	m := newAuth(t, dssauth.Config{Resolver: dss, TTL: time.Hour})
+	heap := func() int64 {
+		var s runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&s)
+		return int64(s.HeapAlloc)
+	}
+	before := heap()
+	for i := range visitors {
+		require.Equal(t, fmt.Sprint("user", i), who(m, browser(fmt.Sprint("user", i))))
+	}
+	kept := heap() - before
+	assert.Less(t, kept, int64(visitors*64<<10), "bytes, of answers of 1 MiB each")
+	runtime.KeepAlive(m)
 }
 
 func TestAnAnswerEndsARefusalThoughItIsNotKept(t *testing.T) {

@@ -23,7 +23,7 @@ func ClientFromContext(ctx context.Context) (*dss.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	login := v.identity.Login
+	login := v.entry.identity.Login
 	switch v.m.impersonation {
 	case ByProxyUser:
 		return v.m.client.As(login)
@@ -61,7 +61,7 @@ func SecretsFromContext(ctx context.Context) ([]dss.Secret, error) {
 	if err != nil {
 		return nil, unavailable("DSS gave no secrets", err, 0)
 	}
-	if info.Login() != v.identity.Login {
+	if info.Login() != v.entry.identity.Login {
 		v.m.forget(v.entry.key)
 		return nil, refuse(ErrUnauthenticated, "the session is another user's by now")
 	}
@@ -73,11 +73,11 @@ func SecretsFromContext(ctx context.Context) ([]dss.Secret, error) {
 func credentialsOf(ctx context.Context) (*visit, http.Header, error) {
 	v, ok := ctx.Value(visitKey{}).(*visit)
 	switch {
-	case !ok || v.identity == nil:
+	case !ok || v.entry == nil:
 		return nil, nil, errNoVisitor
-	case v.m == nil || v.entry == nil:
+	case v.m == nil:
 		return nil, nil, errors.New("dssauth: this identity comes from NewContext, and DSS knows nothing of it: test with dsstest and a Middleware instead")
-	case v.identity.Login == "":
+	case v.entry.identity.Login == "":
 		return nil, nil, refuse(ErrForbidden, "an API key without a user cannot be impersonated")
 	}
 	header, k, err := v.m.selector.pick(v.request.Header)

@@ -41,7 +41,7 @@ func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (contex
 	case !ok:
 		end(errNoVisitor)
 		return ctx, func() {}
-	case v.entry == nil: // from NewContext: DSS knows nothing of it
+	case v.m == nil: // from NewContext: DSS knows nothing of it
 		return ctx, func() { end(context.Canceled) }
 	}
 	header, k, err := m.selector.pick(v.request.Header)
@@ -249,7 +249,7 @@ func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request 
 	if v.gate.CompareAndSwap(nil, g) || v.gate.Load() == g {
 		return r
 	}
-	both := attachTo(r, v.m, v.entry, v.identity)
+	both := newVisit(r, v.m, v.entry)
 	both.gate.Store(g)
 	return both.request
 }

@@ -40,6 +40,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
@@ -49,6 +50,7 @@ import (
 // safe for concurrent use. Make it with [New], once per DSS instance.
 type Middleware struct {
 	selector      selector
+	vary          []string // the names of the identifying headers; shared by all responses
 	cache         *cache
 	resolver      Resolver
 	dss           *dssResolver // the same; nil where an application set its own
@@ -63,6 +65,7 @@ type Middleware struct {
 	counters      counters
 	churn         churn // guarded by cache.mu
 	trouble       nag
+	asked         atomic.Int64 // how many lookups have asked DSS
 
 	ttl, refusalTTL, staleIfError, timeout time.Duration
 
@@ -73,6 +76,14 @@ type Middleware struct {
 // Handler wraps next so that it is reached by identified visitors only, whose
 // [Identity] it finds by [FromContext]. All others are refused, see
 // [Config.OnError].
+//
+// Before next runs, the response gets "Cache-Control: private" and a Vary with
+// the names of the identifying headers, so that no shared cache gives one
+// visitor's page to another. Headers that next sets replace these. Headers that
+// a middleware in front has set stay, with two exceptions: a Cache-Control with
+// "public" or "s-maxage" becomes "private", and Vary gets the missing names.
+// [net/http/httputil.ReverseProxy] adds headers instead of setting them: the
+// example shows how the Cache-Control of its upstream wins.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e, err := m.identify(r)
@@ -80,26 +91,36 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 			m.refuse(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, m.attach(r, e))
+		m.forOneVisitor(w.Header())
+		admitted := m.attach(r, e)
+		defer handBack(r, admitted)
+		next.ServeHTTP(w, admitted)
 	})
 }
 
 // Optional wraps next so that anonymous visitors reach it too, without an
 // identity. That is for visitors of whom DSS said that they are nobody, or who
 // sent no credentials: where DSS could not say, the request is refused.
+//
+// The response to an identified visitor gets the headers that [Middleware.Handler]
+// sets, the response to an anonymous one gets Vary only.
 func (m *Middleware) Optional(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e, err := m.identify(r)
+		admitted := r
 		switch {
 		case err == nil:
-			r = m.attach(r, e)
+			m.forOneVisitor(w.Header())
+			admitted = m.attach(r, e)
 		case StatusCode(err) == http.StatusUnauthorized: // and no outage that such an error caused
-			r = m.attachNobody(r)
+			addVary(w.Header(), m.vary)
+			admitted = m.attachNobody(r)
 		default:
 			m.refuse(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r)
+		defer handBack(r, admitted)
+		next.ServeHTTP(w, admitted)
 	})
 }
 
@@ -145,34 +166,115 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			v, ok := m.attached(r.Context())
+			admitted := r
 			if !ok {
+				if v != nil && v.m == nil {
+					m.refuse(w, r, errAnonymous)
+					return
+				}
 				e, err := m.identify(r)
 				if err != nil {
 					m.refuse(w, r, err)
 					return
 				}
-				r = m.attach(r, e)
-				v, _ = m.attached(r.Context())
+				admitted = m.attach(r, e)
+				v, _ = m.attached(admitted.Context())
+				defer handBack(r, admitted)
 			}
-			if err := admit(r, *v.identity); err != nil {
-				m.refuse(w, r, gateError(err))
+			if err := admit(admitted, v.entry.identity); err != nil {
+				m.refuse(w, admitted, gateError(err))
 				return
 			}
-			next.ServeHTTP(w, m.admitted(r, v, g))
+			if !ok {
+				m.forOneVisitor(w.Header())
+			}
+			inner := m.admitted(admitted, v, g)
+			if inner != admitted {
+				defer handBack(admitted, inner)
+			}
+			next.ServeHTTP(w, inner)
 		})
 	}
 }
 
-// Authenticate returns r with its visitor's identity attached, for frameworks
-// whose middleware is not made of [http.Handler]. On an error, which wraps one
-// of this package's, it returns nil, and r must not be handled: answer it with
+// Authenticate attaches the visitor's identity to r itself, and returns r, for
+// frameworks whose middleware is not made of [http.Handler]. Call it once, before
+// anything else holds r or its context: r is changed without a lock. A second
+// call replaces what the first one attached. On an error, which wraps one of this
+// package's, it returns nil, and r carries no identity any more: answer it with
 // [Refuse].
+//
+// Authenticate sees no response. Where a shared cache may be in front, set the
+// headers that [Middleware.Handler] sets, as the example does.
 func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
 	e, err := m.identify(r)
 	if err != nil {
+		if hidden := m.attachNobody(r); hidden != r {
+			*r = *hidden
+		}
 		return nil, err
 	}
-	return m.attach(r, e), nil
+	m.attachTo(r, e)
+	return r, nil
+}
+
+// private is the Cache-Control of what is for one visitor. All responses share
+// it, so that setting it allocates nothing. Its capacity is its length: whoever
+// appends to it gets a copy.
+var private = []string{"private"}
+
+// forOneVisitor marks a response as meant for its visitor alone.
+func (m *Middleware) forOneVisitor(h http.Header) {
+	if given := h["Cache-Control"]; len(given) == 0 || isForSharedCaches(given) {
+		h["Cache-Control"] = private
+	}
+	addVary(h, m.vary)
+}
+
+// isForSharedCaches reports whether a Cache-Control makes caches keep a response
+// that are shared by many.
+func isForSharedCaches(cacheControl []string) bool {
+	for _, line := range cacheControl {
+		for directive := range strings.SplitSeq(line, ",") {
+			name, _, _ := strings.Cut(directive, "=")
+			if name = trim(name); strings.EqualFold(name, "public") || strings.EqualFold(name, "s-maxage") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// addVary adds to h's Vary those names that it does not have. It changes
+// neither the list that stands there nor names: other responses may share them.
+func addVary(h http.Header, names []string) {
+	given := h["Vary"]
+	if len(given) == 0 {
+		h["Vary"] = names
+		return
+	}
+	if &given[0] == &names[0] {
+		return
+	}
+	vary := slices.Clip(given)
+	for _, name := range names {
+		if !hasElement(given, name) {
+			vary = append(vary, name)
+		}
+	}
+	h["Vary"] = vary
+}
+
+// hasElement reports whether a Vary names a header, or all by an asterisk.
+func hasElement(vary []string, name string) bool {
+	for _, line := range vary {
+		for element := range strings.SplitSeq(line, ",") {
+			if element = trim(element); element == "*" || strings.EqualFold(element, name) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // identify returns DSS's answer to who sent r: from the cache at once, or from
@@ -201,6 +303,7 @@ func (m *Middleware) identify(r *http.Request) (*entry, error) {
 // identifySlowly is for requests whose raw headers are not known: it looks at
 // the single cookies and, where that does not help, asks DSS.
 func (m *Middleware) identifySlowly(r *http.Request, raw key, now int64) (*entry, error) {
+	arrival := m.asked.Load()
 	header, k, err := m.selector.pick(r.Header)
 	if err != nil {
 		return nil, err
@@ -212,20 +315,39 @@ func (m *Middleware) identifySlowly(r *http.Request, raw key, now int64) (*entry
 		m.cache.addAlias(raw, e, now)
 		return e, nil
 	}
-	// Who navigates may come straight from signing in.
-	if end, ok := m.cache.refusals.Get(k); ok && now < end && !isNavigation(r) {
+	fresh := func(e *entry) bool { return now < e.expires }
+	if isNavigation(r) { // which may follow a sign-in
+		return m.askAnew(r.Context(), k, header, fresh, arrival)
+	}
+	if end, ok := m.cache.refusals.Get(k); ok && now < end {
 		return nil, errRemembered
 	}
-	return m.ask(r.Context(), k, header, func(e *entry) bool { return now < e.expires })
+	return m.ask(r.Context(), k, header, fresh)
 }
 
 // ask returns the entry under k if it is fresh, else what a lookup brings.
 func (m *Middleware) ask(ctx context.Context, k key, header http.Header, fresh func(*entry) bool) (*entry, error) {
-	e, f, err := m.join(k, header, fresh, false)
+	e, f, err := m.join(k, header, fresh, false, anyLookup)
 	if f == nil {
 		return e, err
 	}
 	return m.wait(ctx, f)
+}
+
+// askAnew is ask, but believes "not signed in" only where DSS was asked after
+// the given number of lookups.
+func (m *Middleware) askAnew(ctx context.Context, k key, header http.Header, fresh func(*entry) bool, after int64) (*entry, error) {
+	for {
+		e, f, err := m.join(k, header, fresh, false, after)
+		if f == nil {
+			return e, err
+		}
+		// Each turn waits for another one of the few lookups of before.
+		e, err = m.wait(ctx, f)
+		if !errors.Is(err, ErrUnauthenticated) || f.number.Load() > after {
+			return e, err
+		}
+	}
 }
 
 var errRemembered = refuse(ErrUnauthenticated, "DSS knew no session for this request a moment ago")

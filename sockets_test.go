@@ -207,6 +207,31 @@ func TestAPIKeysShareNothing(t *testing.T) {
 	assert.Equal(t, "401", who(one, browser("junk")), "another's rejection")
 }
 
+func TestAThousandPageLoadsOfANewVisitorAreTwoCallsOfDSS(t *testing.T) {
+	const loads = 1000
+	fake := dsstest.NewServer(t)
+	fake.AddUser(dsstest.User{Login: "ann"})
+	m := newAuth(t, dssauth.Config{Client: fake.Client(), Timeout: time.Minute})
+	cookie := fake.SignIn("ann")
+	var coming sync.WaitGroup
+	coming.Add(loads)
+	fake.Intercept(lookupPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		coming.Wait() // each call holds until all are on their way
+		next.ServeHTTP(w, r)
+	})
+	var visits sync.WaitGroup
+	for range loads {
+		visits.Go(func() {
+			r := navigation("")
+			r.Header.Set("Cookie", cookie.Name+"="+cookie.Value)
+			coming.Done()
+			assert.Equal(t, "ann", who(m, r))
+		})
+	}
+	visits.Wait()
+	assert.LessOrEqual(t, fake.Calls(lookupPath), 2)
+}
+
 func TestTenThousandMissesOfOneKeyAreOneCallOfDSS(t *testing.T) {
 	const visitors = 10_000
 	fake := dsstest.NewServer(t)

@@ -66,6 +66,7 @@ func newProxy(dssURL *url.URL) http.Handler {
 			reply.Header.Del("Set-Cookie")
 			reply.Header.Del("WWW-Authenticate")
 			reply.Header.Set("Content-Security-Policy", "sandbox")
+			reply.Header.Del("Cache-Control") // the Middleware has said private
 			return nil
 		},
 		ErrorHandler: fail,

@@ -94,7 +94,7 @@ func TestDSSIsNotCalled(t *testing.T) {
 
 func TestProxyKeepsWhatDSSSaysToBrowsers(t *testing.T) {
 	app, dss := newApp(t, dssauth.ByTicket)
-	dss.Intercept("/projects/", 1, dsstest.Respond(http.StatusOK, "<script>", "Set-Cookie", "a=b", "WWW-Authenticate", "Basic"))
+	dss.Intercept("/projects/", 1, dsstest.Respond(http.StatusOK, "<script>", "Set-Cookie", "a=b", "WWW-Authenticate", "Basic", "Cache-Control", "public"))
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, app+"/dip/publicapi/projects/", nil)
 	require.NoError(t, err)
 	r.AddCookie(dss.SignIn("ann"))
@@ -105,6 +105,7 @@ func TestProxyKeepsWhatDSSSaysToBrowsers(t *testing.T) {
 	assert.Empty(t, resp.Header.Get("Set-Cookie"))
 	assert.Empty(t, resp.Header.Get("WWW-Authenticate"))
 	assert.Equal(t, "sandbox", resp.Header.Get("Content-Security-Policy"))
+	assert.Equal(t, []string{"private"}, resp.Header.Values("Cache-Control"))
 }
 
 func newApp(t *testing.T, way dssauth.Impersonation) (string, *dsstest.Server) {

@@ -17,7 +17,8 @@ import (
 )
 
 // Run puts requests to what newRouter returns, over a socket and with a fake
-// DSS behind it. Refusals must be those of net/http, to the byte.
+// DSS behind it. Refusals must be those of net/http, to the byte, and no shared
+// cache may keep what is for one visitor.
 func Run(t *testing.T, newRouter func(*dssauth.Middleware) http.Handler) {
 	dss := dsstest.NewServer(t)
 	cookies := map[string]*http.Cookie{}
@@ -67,6 +68,8 @@ func Run(t *testing.T, newRouter func(*dssauth.Middleware) http.Handler) {
 			assert.Equal(t, tt.status, got.status)
 			if tt.status == http.StatusOK {
 				assert.Equal(t, tt.body, got.body)
+				assert.Equal(t, []string{"private"}, got.header.Values("Cache-Control"))
+				assert.Equal(t, []string{"Cookie", "Authorization"}, got.header.Values("Vary"))
 				return
 			}
 			want := get(t, plain+tt.path, cookies[tt.login], tt.accept)
@@ -93,6 +96,7 @@ func serve(t *testing.T, h http.Handler) string {
 
 type answer struct {
 	status int
+	header http.Header
 	body   string // without spaces at its ends
 	dump   string // all of it but the date
 }
@@ -115,5 +119,5 @@ func get(t *testing.T, url string, cookie *http.Cookie, accept string) answer {
 	require.NoError(t, err)
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	return answer{resp.StatusCode, strings.TrimSpace(string(body)), string(dump)}
+	return answer{resp.StatusCode, resp.Header, strings.TrimSpace(string(body)), string(dump)}
 }
