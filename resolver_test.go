@@ -424,7 +424,7 @@ func TestQuestionThatHangsEndsInTwoSeconds(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, Timeout: time.Minute})
 		d.Intercept("", -1, dsstest.Respond(502, "<html>"))
-		newcomers(m, 5)
+		newcomers(m, 1) // of two, the second may ask again
 		require.True(t, m.Stats().DSSDown)
 		d.Intercept("", 0, nil)
 		d.Intercept("", -1, dsstest.Hang)
