@@ -45,6 +45,7 @@ func TestFiguresAreLogged(t *testing.T) {
 	}
 	assert.Equal(t, []string{
 		"TestRandomVisitorsAreNeverTakenForOthers", "TestAFloodOfJunkCostsPeopleAtWorkNothing", "TestOutagesOfAnyLength", "TestNothingIsLeftAfterClose", "TestNothingPrintsACanary",
+		"TestKeptConnectionsMixNoVisitors",
 	}, logged)
 	script, err := os.ReadFile("../.ci/run")
 	require.NoError(t, err)

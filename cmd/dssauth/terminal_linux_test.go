@@ -132,7 +132,7 @@ func (d *desk) ends(cmd *exec.Cmd) {
 // as it was, and only what is typed from now on.
 func (d *desk) leavesNothing(before unix.Termios) {
 	d.Helper()
-	assert.Equal(d, before, d.modes(), "the modes of the terminal")
+	require.Equal(d, before, d.modes(), "the modes of the terminal")
 	d.types("the next command\n")
 	line, err := bufio.NewReader(d.terminal).ReadString('\n')
 	require.NoError(d, err)
@@ -180,7 +180,7 @@ const (
 
 func marked(text string) string { return pasteBegins + text + pasteEnds }
 
-func TestNothingOfAPasteIsLeftForTheShell(t *testing.T) {
+func TestPasteLeavesNothingForTheShell(t *testing.T) {
 	signal := func(s os.Signal) func(*desk, *exec.Cmd) {
 		return func(d *desk, cmd *exec.Cmd) { require.NoError(d, cmd.Process.Signal(s)) }
 	}
@@ -261,7 +261,7 @@ func TestNothingOfAPasteIsLeftForTheShell(t *testing.T) {
 	}
 }
 
-func TestNothingIsLeftWhereNobodyWasAsked(t *testing.T) {
+func TestEarlyExitLeavesNothingForTheShell(t *testing.T) {
 	t.Run("the settings are wrong, and a paste came before", func(t *testing.T) {
 		p, d := newPatient(t), newDesk(t)
 		before := d.modes()
@@ -311,7 +311,7 @@ func TestNothingIsLeftWhereNobodyWasAsked(t *testing.T) {
 }
 
 // A shell is what executes the rest of a paste, so one has its chance here.
-func TestAShellExecutesNothingOfAPaste(t *testing.T) {
+func TestShellExecutesNothingOfAPaste(t *testing.T) {
 	p, d := newPatient(t), newDesk(t)
 	shell := exec.CommandContext(t.Context(), "sh", "-i")
 	shell.Dir = t.TempDir()
@@ -345,7 +345,7 @@ func TestAShellExecutesNothingOfAPaste(t *testing.T) {
 	assert.NotContains(t, d.shown(), "canary")
 }
 
-func TestATerminalIsNoCookieFile(t *testing.T) {
+func TestTerminalIsNotACookieFile(t *testing.T) {
 	p, d := newPatient(t), newDesk(t)
 	cmd := p.doctor(d, "", "-cookie-file", d.terminal.Name())
 	_ = cmd.Run()

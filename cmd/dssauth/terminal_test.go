@@ -56,7 +56,7 @@ func TestTyping(t *testing.T) {
 	}
 }
 
-func TestWhatCameBeforeTheQuestionIsNoAnswer(t *testing.T) {
+func TestInputBeforeTheQuestionIsDropped(t *testing.T) {
 	for name, row := range map[string]struct{ before, after, text string }{
 		"a line":                       {"old\r", "new\r", "new"},
 		"a line without its end":       {"old", "new\r", "new"},
@@ -79,7 +79,7 @@ func TestWhatCameBeforeTheQuestionIsNoAnswer(t *testing.T) {
 	}
 }
 
-func TestAPasteWithoutEndIsKeptUpToItsBound(t *testing.T) {
+func TestEndlessPasteIsBounded(t *testing.T) {
 	for _, more := range []int{0, 1, maxPaste} {
 		var typed typing
 		typed.takeAll(strings.Repeat("x", maxPaste+more))

@@ -16,26 +16,26 @@ func TestIsName(t *testing.T) {
 		want  bool
 		texts []string
 	}{
-		"base64 is none": {false, []string{
+		"base64 is not a name": {false, []string{
 			"c2VjcmV0LXZhbHVl", "dGhpcyBpcyBhIHNlY3JldA", "QWxhZGRpbjpvcGVuIHNlc2FtZQ", "U2Vzc2lvbiBvZiBhbm4", "YW5uOmh1bnRlcjI",
 		}},
-		"hexadecimal is none":            {false, []string{"5ebe2294ecd0e0f08eab7690d2a6ee69", "5ebe2294ecd0e0", "550e8400-e29b-41d4-a716-446655440000"}},
-		"a token of DSS is none":         {false, []string{"dkuaps-6kGSFT9zXqVwN2LbR4", "dku-a8Kq2ZxP0vTn"}},
-		"a web token is none":            {false, []string{"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ", "eyJhbGciOiJub25lIn0"}},
-		"a long word is none":            {false, []string{strings.Repeat("session", 4), "a" + strings.Repeat("_session", 6)}},
-		"a number is none":               {false, []string{"1234", "4929123412341234", "_1", "id_49291234123"}},
-		"what no token holds is none":    {false, []string{"", "a b", "a=", "a:b", "sessi\u00f6n", "a\n", "a/b", "a+b", "session\x00", "a%20b", "\"a\""}},
-		"short names of any letters are": {true, []string{"a", "zz", "_x7", "q9Zk", "lb-01"}},
+		"hexadecimal is not a name":           {false, []string{"5ebe2294ecd0e0f08eab7690d2a6ee69", "5ebe2294ecd0e0", "550e8400-e29b-41d4-a716-446655440000"}},
+		"a token of DSS is not":               {false, []string{"dkuaps-6kGSFT9zXqVwN2LbR4", "dku-a8Kq2ZxP0vTn"}},
+		"a web token is not":                  {false, []string{"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbm4ifQ", "eyJhbGciOiJub25lIn0"}},
+		"a long word is not":                  {false, []string{strings.Repeat("session", 4), "a" + strings.Repeat("_session", 6)}},
+		"a number is not":                     {false, []string{"1234", "4929123412341234", "_1", "id_49291234123"}},
+		"a text with other characters is not": {false, []string{"", "a b", "a=", "a:b", "sessi\u00f6n", "a\n", "a/b", "a+b", "session\x00", "a%20b", "\"a\""}},
+		"short names of any letters are":      {true, []string{"a", "zz", "_x7", "q9Zk", "lb-01"}},
 		"names of sessions are": {true, []string{
 			"session", "JSESSIONID", "PHPSESSID", "connect.sid", "ASP.NET_SessionId", ".AspNetCore.Cookies", "sessionid", "laravel_session", "rememberMe",
 			"__Host-session", "__Secure-next-auth.session-token.0", "_oauth2_proxy", "oauth2_proxy_0", "mod_auth_openidc_session", "MRHSession",
 			"AWSELBAuthSessionCookie-0", "KEYCLOAK_IDENTITY", "AUTH_SESSION_ID", "SimpleSAMLAuthToken", "iPlanetDirectoryPro", "SMSESSION", "ObSSOCookie",
 			"CF_Authorization", "MYSAPSSO2", "kubeflow-auth-state", "jupyterhub-session-id", "username-localhost-8888",
 		}},
-		"names of DSS are":        {true, []string{"dss_access_token_http_11200", "dss_access_token_https_443", "dss_refresh_token", "dss_session_Q6IX6EM5", "dss_session_zQkWvJxG"}},
-		"names of load balancers": {true, []string{"AWSALB", "AWSALBTGCORS", "ARRAffinitySameSite", "BIGipServerpool", "__cf_bm", "cf_clearance", "affinity", "zz_trace"}},
-		"names of analytics are":  {true, []string{"_ga", "_gcl_au", "_hjSessionUser_123456", "OptanonAlertBoxClosed", "visid_incap_1234567"}},
-		"names of headers are":    {true, []string{"Cookie", "Authorization", "X-Sso-Session", "X-Forwarded-Email", "X-Goog-Iap-Jwt-Assertion", "X-Amzn-Oidc-Accesstoken"}},
+		"names of DSS are":            {true, []string{"dss_access_token_http_11200", "dss_access_token_https_443", "dss_refresh_token", "dss_session_Q6IX6EM5", "dss_session_zQkWvJxG"}},
+		"names of load balancers are": {true, []string{"AWSALB", "AWSALBTGCORS", "ARRAffinitySameSite", "BIGipServerpool", "__cf_bm", "cf_clearance", "affinity", "zz_trace"}},
+		"names of analytics are":      {true, []string{"_ga", "_gcl_au", "_hjSessionUser_123456", "OptanonAlertBoxClosed", "visid_incap_1234567"}},
+		"names of headers are":        {true, []string{"Cookie", "Authorization", "X-Sso-Session", "X-Forwarded-Email", "X-Goog-Iap-Jwt-Assertion", "X-Amzn-Oidc-Accesstoken"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, text := range row.texts {
