@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+
+	"github.com/dssauth/dssauth/internal/shown"
 )
 
 // churn finds out which cookies change from request to request where one
@@ -13,7 +15,7 @@ import (
 type churn struct {
 	seed   maphash.Seed
 	login  string
-	seen   map[string]uint64 // cookie → hash of its value
+	seen   map[string]uint64 // cookie → hash of its values
 	warned bool
 }
 
@@ -28,7 +30,8 @@ func (c *churn) watch(login string, header http.Header, limit, held int) (changi
 	}
 	values := make(map[string]uint64)
 	for pair := range pairs(header["Cookie"]) {
-		values[cookieName(pair)] = maphash.String(c.seed, pair)
+		// Cookies of one name, and all whose names are not shown, are seen as one.
+		values[shownName(pair)] += maphash.String(c.seed, pair)
 	}
 	if c.seen == nil {
 		c.login, c.seen = login, values
@@ -42,6 +45,15 @@ func (c *churn) watch(login string, header http.Header, limit, held int) (changi
 	slices.Sort(changing)
 	c.warned, c.seen = true, nil
 	return changing
+}
+
+// shownName is what the log calls a cookie.
+func shownName(cookie string) string {
+	name, ok := shown.CookieName(cookie)
+	if !ok {
+		return "(name not shown)"
+	}
+	return name
 }
 
 func (m *Middleware) warnOfChurn(changing []string) {

@@ -66,6 +66,11 @@ func TestWrongSettings(t *testing.T) {
 		{"cookies without Cookie", dssauth.Config{Resolver: ok, Headers: []string{"Authorization"}, Cookies: []string{"a"}}, `dssauth: Config.Cookies is set, but Config.Headers leaves Cookie out: add "Cookie" to it`},
 		{"a cookie without a name", dssauth.Config{Resolver: ok, Cookies: []string{""}}, `dssauth: Config.Cookies: "" is no cookie name: name cookies as in "session" or "dss_*"`},
 		{"a cookie with its value, which is not quoted", dssauth.Config{Resolver: ok, Cookies: []string{"session=c4n4ry"}}, `dssauth: Config.Cookies: "session=…" is no cookie name: name cookies as in "session" or "dss_*"`},
+		{"a cookie's bare value, which is not quoted", dssauth.Config{Resolver: ok, Cookies: []string{"dGhlLWM0bjRyeQ=="}}, `dssauth: Config.Cookies: "…" is no cookie name: name cookies as in "session" or "dss_*"`},
+		{"a broken pattern that is a value, which is not quoted", dssauth.Config{Resolver: ok, Cookies: []string{"dGhlLWM0bjRyeQ["}}, `dssauth: Config.Cookies: "…" is no valid pattern: use * for any characters, as in "dss_*"`},
+		{"a header's bare value, which is not quoted", dssauth.Config{Resolver: ok, Headers: []string{"Bearer dGhlLWM0bjRyeQ"}}, `dssauth: Config.Headers: "…" is no header name: name headers as in "X-Sso-Session"`},
+		{"a header's bare value twice, which is not quoted", dssauth.Config{Resolver: ok, Headers: []string{"dGhlLWM0bjRyeQ", "dGhlLWM0bjRyeQ"}}, `dssauth: Config.Headers: "…" appears twice`},
+		{"a DSS header with its value behind it, which is not quoted", dssauth.Config{Resolver: ok, Headers: []string{"X-DKU-APITicket-dGhlLWM0bjRyeQ"}}, `dssauth: Config.Headers: "…" is never taken from a browser: DSS could read it as an order to act as somebody else; leave it out`},
 		{"cookies in one string", dssauth.Config{Resolver: ok, Cookies: []string{"a, b"}}, `dssauth: Config.Cookies: "a, b" is no cookie name: name cookies as in "session" or "dss_*"`},
 		{"a broken pattern", dssauth.Config{Resolver: ok, Cookies: []string{"a["}}, `dssauth: Config.Cookies: "a[" is no valid pattern: use * for any characters, as in "dss_*"`},
 

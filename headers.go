@@ -7,9 +7,10 @@ import (
 	"net/http"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/dssauth/dssauth/internal/shown"
 )
 
 // selector decides which bytes of a request identify its visitor. What it
@@ -96,10 +97,10 @@ func newCookieRule(only []string) (cookieRule, error) {
 	}
 	for _, p := range only {
 		if p == "" || strings.ContainsAny(p, "=;, \t") {
-			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %s is no cookie name: name cookies as in \"session\" or \"dss_*\"", quoteName(p))
+			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %s is no cookie name: name cookies as in \"session\" or \"dss_*\"", shown.Quote(p))
 		}
 		if _, err := path.Match(p, ""); err != nil {
-			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %q is no valid pattern: use * for any characters, as in \"dss_*\"", p)
+			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %s is no valid pattern: use * for any characters, as in \"dss_*\"", shown.Quote(p))
 		}
 	}
 	return makeCookieRule(true, only), nil
@@ -207,7 +208,7 @@ func newSelector(headers, cookies []string, maxBytes int) (selector, error) {
 			return selector{}, err
 		}
 		if slices.Contains(names, name) {
-			return selector{}, fmt.Errorf("dssauth: Config.Headers: %q appears twice", h)
+			return selector{}, fmt.Errorf("dssauth: Config.Headers: %s appears twice", shown.Quote(h))
 		}
 		names = append(names, name)
 	}
@@ -235,9 +236,9 @@ var neverForwarded = []string{
 func forwardable(given, name string) error {
 	switch dashed := strings.ReplaceAll(strings.ToUpper(name), "_", "-"); {
 	case !isToken(given):
-		return fmt.Errorf("dssauth: Config.Headers: %s is no header name: name headers as in \"X-Sso-Session\"", quoteName(given))
+		return fmt.Errorf("dssauth: Config.Headers: %s is no header name: name headers as in \"X-Sso-Session\"", shown.Quote(given))
 	case strings.HasPrefix(dashed, "X-DKU-"):
-		return fmt.Errorf("dssauth: Config.Headers: %q is never taken from a browser: DSS could read it as an order to act as somebody else; leave it out", given)
+		return fmt.Errorf("dssauth: Config.Headers: %s is never taken from a browser: DSS could read it as an order to act as somebody else; leave it out", shown.Quote(given))
 	case slices.Contains(neverForwarded, name):
 		return fmt.Errorf("dssauth: Config.Headers: %q says nothing about a visitor: leave it out", given)
 	}
@@ -253,13 +254,4 @@ func isToken(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// quoteName quotes what should be a name, without what may be its value: who
-// copies a cookie or a header from a browser copies a credential.
-func quoteName(s string) string {
-	if i := strings.IndexAny(s, "=:"); i >= 0 && i+1 < len(s) {
-		s = s[:i+1] + "…"
-	}
-	return strconv.Quote(s)
 }

@@ -16,7 +16,7 @@ import (
 // Each row of these pages names tests, and they exist.
 func TestRowsNameTestsThatExist(t *testing.T) {
 	for page, sections := range map[string][]string{
-		"reliability.md": {"Figures", "Identity", "Fails closed", "Overload", "Bounds", "DSS misbehaves", "Hostile browsers", "Configuration", "Life"},
+		"reliability.md": {"Figures", "Identity", "Fails closed", "Overload", "Bounds", "DSS misbehaves", "Hostile browsers", "Configuration", "Life", "The doctor"},
 		"../SECURITY.md": {"Promises", "Threat model"},
 	} {
 		t.Run(filepath.Base(page), func(t *testing.T) {
@@ -45,6 +45,7 @@ func TestFiguresAreLogged(t *testing.T) {
 	}
 	assert.Equal(t, []string{
 		"TestRandomVisitorsAreNeverTakenForOthers", "TestAFloodOfJunkCostsPeopleAtWorkNothing", "TestOutagesOfAnyLength", "TestNothingIsLeftAfterClose", "TestNothingPrintsACanary",
+		"TestKeptConnectionsMixNoVisitors",
 	}, logged)
 	script, err := os.ReadFile("../.ci/run")
 	require.NoError(t, err)

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/dssauth/dssauth/internal/shown"
 )
 
 // TicketFromBrowserHeaders returns a ticket with which a client acts as the user
@@ -105,11 +107,11 @@ func headerDictionary(h http.Header) (map[string]string, error) {
 			continue
 		}
 		if len(values) > 1 && name != "Cookie" {
-			return nil, fmt.Errorf("header %q has %d values; DSS takes one", clip(name, 100), len(values))
+			return nil, fmt.Errorf("header %s has %d values; DSS takes one", shown.Quote(name), len(values))
 		}
 		value := strings.Join(values, "; ")
 		if !utf8.ValidString(name) || !utf8.ValidString(value) {
-			return nil, fmt.Errorf("header %q is not valid UTF-8, which JSON cannot carry", clip(name, 100))
+			return nil, fmt.Errorf("header %s is not valid UTF-8, which JSON cannot carry", shown.Quote(name))
 		}
 		dictionary[name] = value
 	}

@@ -53,7 +53,8 @@ func TestWhatOfABrowserIsRefused(t *testing.T) {
 		"two spellings of a header":   {http.Header{"Authorization": {"canary1"}, "authorization": {"canary2"}}, `header "Authorization" has 2 values; DSS takes one`},
 		"a cookie of other bytes":     {http.Header{"Cookie": {"canary=\xff"}}, `header "Cookie" is not valid UTF-8, which JSON cannot carry`},
 		"a header of other bytes":     {http.Header{"Authorization": {"canary \xc3"}}, `header "Authorization" is not valid UTF-8, which JSON cannot carry`},
-		"a header name of such bytes": {http.Header{"X-\xff": {"canary"}}, `header "X-\xff" is not valid UTF-8, which JSON cannot carry`},
+		"a value for a header's name": {http.Header{"Bearer-Zm9vY2FuYXJ5YmFy": {"1", "2"}}, `header "…" has 2 values; DSS takes one`},
+		"a header name of such bytes": {http.Header{"X-\xff": {"canary"}}, `header "…" is not valid UTF-8, which JSON cannot carry`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newRecorder(t, replying(http.StatusOK, aliceInfo))

@@ -129,7 +129,7 @@ func try(f fault) error {
 	if err := os.WriteFile(overlay, list, 0o600); err != nil {
 		return err
 	}
-	if out, err := exec.Command("go", "build", "-overlay", overlay, "./"+filepath.Dir(f.file)).CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", os.DevNull, "-overlay", overlay, "./"+filepath.Dir(f.file)).CombinedOutput(); err != nil {
 		return fmt.Errorf("it does not compile:\n%s", out)
 	}
 	out, err := command(f.killer, overlay).CombinedOutput()

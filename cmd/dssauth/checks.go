@@ -103,9 +103,9 @@ func isNobody(info dss.AuthInfo, err error) bool {
 }
 
 // pasted gets the Cookie header of a browser.
-func (d *doctor) pasted() bool {
+func (d *doctor) pasted(ctx context.Context) bool {
 	const check = "cookies"
-	c, ok, err := d.pastes.next("Paste the Cookie header that a signed-in browser sends to DSS (see -help).")
+	c, ok, err := d.pastes.next(ctx, "Paste the Cookie header that a signed-in browser sends to DSS (see -help).")
 	switch {
 	case err != nil:
 		d.report.problem(check, err.Error(), "It takes “Cookie: a=b; c=d”, the value alone, all headers of a request, or “Copy as cURL”.")
@@ -123,6 +123,9 @@ func (d *doctor) pasted() bool {
 func (d *doctor) hide(c cookies) {
 	for _, pair := range c.pairs() {
 		d.report.hide(pair, valueOf(pair))
+		if name := nameOf(pair); name == nameless || name == unshown {
+			d.report.hide(strings.TrimRight(pair, "="))
+		}
 	}
 }
 
@@ -203,13 +206,17 @@ func (d *doctor) identifying(ctx context.Context, c cookies, login string) strin
 	if names == nil {
 		return "no single one is enough, so find out which ones of " + list(c.names()) + " are"
 	}
-	return "[]string{" + list(names) + "}"
+	named := without(names, []string{nameless, unshown})
+	if len(named) == 0 {
+		return "it is one that has no name, or a name that may be a value, and is not shown"
+	}
+	return "[]string{" + list(named) + "}"
 }
 
 // changing finds out which cookies are others in another request.
 func (d *doctor) changing(ctx context.Context) {
 	const check = "changing cookies"
-	again, ok, err := d.pastes.next("Load the page again, and paste the Cookie header of the new request.")
+	again, ok, err := d.pastes.next(ctx, "Load the page again, and paste the Cookie header of the new request.")
 	switch {
 	case err != nil:
 		d.report.problem(check, "the second paste: "+err.Error(), "Paste the same thing as the first time.")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -329,4 +330,40 @@ func TestNamelessCookies(t *testing.T) {
 	r := s.run("Cookie: " + s.cookie() + "; " + value + "; =" + value)
 	s.shows(r, "ok cookies: sent to DSS are", `"(without a name)"`)
 	assert.Equal(t, exitWell, r.code)
+}
+
+// In base64 a bare value ends with what parts names from values.
+func TestValuesAreNotShownAsNames(t *testing.T) {
+	const secret, other, third = "YW5uOmNhbmFyeQ", "c2Vzc2lvbmNhbmFyeQ", "sessioncanary"
+	t.Run("among those that are sent, and change", func(t *testing.T) {
+		s := newScene(t)
+		s.secret(secret, other, third)
+		session := s.cookie()
+		name, _, _ := strings.Cut(session, "=")
+		r := s.run(session + "; " + secret + "==; " + other + "=; _ga=1\n\n" + session + "; " + secret + "==; " + third + "=; " + other + "=x; _ga=1\n")
+		s.shows(r, `ok cookies: sent to DSS are "`+name+`", "(name not shown)"`, `identify nobody: "_ga".`)
+		s.shows(r, `problem changing cookies: "(name not shown)"`, `that identify a visitor: []string{"`+name+`"}.`)
+	})
+	t.Run("where one identifies the visitor", func(t *testing.T) {
+		s := newScene(t)
+		s.secret(secret)
+		s.fake.AddSession(secret, "=", "ann")
+		r := s.run(secret + "==; theme=1\n\n" + secret + "==; theme=2\n")
+		s.shows(r, `problem changing cookies: "theme"`, "that identify a visitor: it is one that has no name, or a name that may be a value, and is not shown.")
+	})
+	t.Run("where DSS repeats it", func(t *testing.T) {
+		s := newScene(t)
+		s.secret(secret)
+		s.fake.Intercept(browserInfo, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+			body, err := io.ReadAll(r.Body)
+			require.NoError(t, err)
+			login := ""
+			if bytes.Contains(body, []byte(secret)) {
+				login = secret
+			}
+			dsstest.Respond(200, `{"authIdentifier": "`+login+`", "authSource": "USER_FROM_UI", "groups": ["`+login+`"]}`)(w, r, next)
+		})
+		r := s.run(secret+"==", "-impersonation", "none")
+		s.shows(r, `those of the user "[hidden]"`, `Groups: "[hidden]".`)
+	})
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -14,9 +15,10 @@ import (
 type doctor struct {
 	connect func() (*dss.Client, error)
 	env     func(string) string
-	pastes  *input
-	mode    string // of impersonation, see -help
-	user    string // of -user, or ""
+	pastes  source
+	person  *os.File // the terminal to ask, or nil
+	mode    string   // of impersonation, see -help
+	user    string   // of -user, or ""
 	timeout time.Duration
 	report  *report
 
@@ -29,7 +31,8 @@ type doctor struct {
 
 // run prints what it finds, and returns the exit code.
 func (d *doctor) run(ctx context.Context, out io.Writer) int {
-	d.report = &report{out: out}
+	// Once it is interrupted, each call that is left fails, which tells nothing.
+	d.report = &report{out: out, muted: func() bool { return ctx.Err() != nil }}
 	d.examine(ctx)
 	if d.client != nil {
 		d.client.CloseIdleConnections()
@@ -45,7 +48,7 @@ func (d *doctor) examine(ctx context.Context) {
 		d.report.skipped("everything else", "it depends on what is a problem above")
 		return
 	}
-	known := d.pasted() && d.selection(ctx) && d.resolves(ctx)
+	known := d.pasted(ctx) && d.selection(ctx) && d.resolves(ctx)
 	if !known {
 		d.report.skipped("acting as the visitor", "it takes the cookies of somebody who is signed in")
 		d.administrator(ctx)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,33 +11,32 @@ import (
 	"strings"
 )
 
-const (
-	// maxPaste bounds what is read of a browser's request.
-	maxPaste = 1 << 20
-	// terminalLine is how many characters of a line a terminal passes on
-	// before it drops the rest without a word.
-	terminalLine = 4095
-)
+// maxPaste bounds what is read of a browser's request.
+const maxPaste = 1 << 20
 
 var (
 	errPasteLong = errors.New("the paste is too long: the Cookie header alone is enough")
-	errLineCut   = errors.New("the terminal has cut a line after 4,095 characters: use -cookie-file, see -help")
+	errTerminal  = errors.New("this is a terminal: leave it out, or use -")
 )
 
-// input is where Cookie headers come from: a person, or a file.
+// source is where Cookie headers come from.
+type source interface {
+	// next returns the next paste, false where there is none.
+	next(ctx context.Context, prompt string) (c cookies, ok bool, err error)
+}
+
+// input is a file, or whatever else is no terminal.
 type input struct {
 	lines   *bufio.Reader
 	prompts io.Writer
-	typed   bool
 }
 
 // asked returns an input of pastes that end with an empty line each.
 func asked(from io.Reader, prompts io.Writer) *input {
-	return &input{lines: bufio.NewReader(io.LimitReader(from, 4*maxPaste)), prompts: prompts, typed: prompts != io.Discard}
+	return &input{lines: bufio.NewReader(io.LimitReader(from, 4*maxPaste)), prompts: prompts}
 }
 
-// next returns the next paste, false where there is none.
-func (in *input) next(prompt string) (c cookies, ok bool, err error) {
+func (in *input) next(_ context.Context, prompt string) (c cookies, ok bool, err error) {
 	fmt.Fprintf(in.prompts, "\n%s\nEnd with an empty line; an empty line alone skips this.\n> ", prompt)
 	text, err := in.readPaste()
 	fmt.Fprintln(in.prompts)
@@ -51,9 +51,6 @@ func (in *input) readPaste() (string, error) {
 	var text strings.Builder
 	for {
 		line, err := in.lines.ReadString('\n')
-		if in.typed && len(strings.TrimSuffix(line, "\n")) == terminalLine {
-			return "", errLineCut
-		}
 		if text.Len()+len(line) > maxPaste {
 			return "", errPasteLong
 		}
@@ -84,6 +81,9 @@ func readCookieFile(name string, stdin io.Reader) (string, error) {
 			return "", err
 		}
 		defer file.Close()
+		if isTerminal(file) {
+			return "", errTerminal // it would show what is pasted
+		}
 		from = file
 	}
 	text, err := io.ReadAll(io.LimitReader(from, 2*maxPaste))

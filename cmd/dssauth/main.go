@@ -18,7 +18,8 @@
 //
 // The last three take the Cookie header of a signed-in browser: it is asked
 // for, or read from a file. No credential is ever printed, and of cookies no
-// more than their names.
+// more than their names. At a terminal a paste is not shown, and nothing of
+// it is left for the shell, however the command ends.
 //
 // Nothing is changed in DSS. Its audit log shows the calls, which read only.
 package main
@@ -46,16 +47,17 @@ it. Each line of the result is one check: ok, problem or skipped.
 For checks of a visitor it asks for the Cookie header that a signed-in browser
 sends to DSS: in the browser's developer tools, under Network, select a request
 and copy its Cookie header, or use "Copy as cURL". A second one, of the same
-page loaded again, shows which cookies change. No credential is printed, but
-your terminal shows what you paste, and may cut lines of more than 4,095
-characters. Neither happens with -cookie-file, as in
+page loaded again, shows which cookies change. Paste, then press Enter. What you
+paste is not shown, no credential is printed, and nothing of a paste is left for
+your shell. It can come from a file or another command as well:
 
   pbpaste | dssauth doctor -cookie-file -
 
 Flags:
 
   -cookie-file file
-        read the Cookie header from a file, - being standard input. It may hold
+        read the Cookie header from a file, - being standard input. A terminal
+        is asked as without this flag. A file may hold
         a second one, of another request of the same browser, after an empty
         line. An empty file skips these checks
   -impersonation mode
@@ -68,13 +70,15 @@ Flags:
   -timeout duration
         how long to wait for each answer of DSS (default 10s)
 
-Exits with 0 when all is well, 1 on a problem, 2 when called wrongly.
+Exits with 0 when all is well, 1 on a problem, 2 when called wrongly, 130 when
+interrupted.
 `
 
 const (
-	exitWell    = 0
-	exitProblem = 1
-	exitUsage   = 2
+	exitWell        = 0
+	exitProblem     = 1
+	exitUsage       = 2
+	exitInterrupted = 130 // as shells have it
 )
 
 func main() {
@@ -96,7 +100,21 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		fmt.Fprintf(stderr, "dssauth: %v: see dssauth -help\n", err)
 		return exitUsage
 	}
-	return d.run(ctx, stdout)
+	if d.person != nil {
+		t, interruptible, ok := openTerminal(ctx, d.person, stderr)
+		if !ok {
+			fmt.Fprintln(stderr, "dssauth: this terminal cannot be kept from showing a paste: use -cookie-file with a file")
+			return exitUsage
+		}
+		defer t.close()
+		ctx, d.pastes = interruptible, t
+	}
+	code := d.run(ctx, stdout)
+	if ctx.Err() != nil {
+		fmt.Fprintln(stderr, "dssauth: interrupted")
+		return exitInterrupted
+	}
+	return code
 }
 
 // parseArgs returns a doctor that knows what to do, but has not begun.
@@ -127,18 +145,22 @@ func parseArgs(args []string, stdin io.Reader, prompts io.Writer) (*doctor, erro
 	case *timeout <= 0:
 		return nil, fmt.Errorf("-timeout %s: it must be positive, as 10s is", *timeout)
 	}
-	in := asked(stdin, prompts)
+	d := &doctor{
+		connect: dss.FromEnv, env: os.Getenv, pastes: asked(stdin, prompts),
+		mode: *impersonation, user: *user, timeout: *timeout,
+	}
+	if (*file == "" || *file == "-") && isTerminal(stdin) {
+		d.person, _ = stdin.(*os.File)
+		return d, nil
+	}
 	if *file != "" {
 		text, err := readCookieFile(*file, stdin)
 		if err != nil {
 			return nil, fmt.Errorf("-cookie-file: %w", err)
 		}
-		in = asked(strings.NewReader(text), io.Discard)
+		d.pastes = asked(strings.NewReader(text), io.Discard)
 	}
-	return &doctor{
-		connect: dss.FromEnv, env: os.Getenv, pastes: in,
-		mode: *impersonation, user: *user, timeout: *timeout,
-	}, nil
+	return d, nil
 }
 
 func isMode(s string) bool {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"strings"
+
+	"github.com/dssauth/dssauth/internal/shown"
 )
 
 // Errors about a paste say what is wrong with it without a word of it.
@@ -47,13 +49,22 @@ func (c cookies) named(name string) []string {
 	return slices.DeleteFunc(c.pairs(), func(pair string) bool { return nameOf(pair) != name })
 }
 
-// nameOf never returns a value: a cookie without a name is its bare value.
+// What stands for the names of cookies that have none, or none that is shown.
+const (
+	nameless = "(without a name)"
+	unshown  = "(name not shown)"
+)
+
+// nameOf is what a cookie is called in the report, and never a value. Cookies
+// whose names are not shown are one to the doctor.
 func nameOf(pair string) string {
-	name, _, found := strings.Cut(pair, "=")
-	if name = trim(name); !found || name == "" {
-		return "(without a name)"
+	if name, ok := shown.CookieName(pair); ok {
+		return name
 	}
-	return name
+	if name, _, found := strings.Cut(pair, "="); !found || trim(name) == "" {
+		return nameless
+	}
+	return unshown
 }
 
 func valueOf(pair string) string {

@@ -10,6 +10,7 @@ import (
 // report is what the doctor prints. Nothing else prints what DSS said.
 type report struct {
 	out      io.Writer
+	muted    func() bool
 	secrets  []string
 	problems int
 }
@@ -41,6 +42,9 @@ func (r *report) problem(check, text string, fix ...string) {
 func (r *report) skipped(check, why string) { r.print("skipped", check, why, nil) }
 
 func (r *report) print(status, check, text string, paragraphs []string) {
+	if r.muted() {
+		return
+	}
 	show := strings.NewReplacer(r.secrets...).Replace
 	fmt.Fprintf(r.out, "%-8s %s: %s\n", status, check, show(text))
 	for _, p := range paragraphs {

@@ -20,6 +20,12 @@ import (
 // DSS behind it. Refusals must be those of net/http, to the byte, and no shared
 // cache may keep what is for one visitor.
 func Run(t *testing.T, newRouter func(*dssauth.Middleware) http.Handler) {
+	RunServer(t, func(t *testing.T, auth *dssauth.Middleware) string { return serve(t, newRouter(auth)) })
+}
+
+// RunServer is Run for a router that brings a server of its own. newServer
+// returns its URL.
+func RunServer(t *testing.T, newServer func(*testing.T, *dssauth.Middleware) string) {
 	dss := dsstest.NewServer(t)
 	cookies := map[string]*http.Cookie{}
 	for _, u := range dsstest.DemoUsers() {
@@ -30,7 +36,7 @@ func Run(t *testing.T, newRouter func(*dssauth.Middleware) http.Handler) {
 	auth, err := dssauth.New(dssauth.Config{Client: dss.Client(), TTL: -1, RefusalTTL: -1})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
-	router := serve(t, newRouter(auth))
+	router := newServer(t, auth)
 	plain := serve(t, plainRouter(auth))
 
 	for _, tt := range []struct {
@@ -64,8 +70,13 @@ func Run(t *testing.T, newRouter func(*dssauth.Middleware) http.Handler) {
 		t.Run(tt.name, func(t *testing.T) {
 			dss.SetDown(tt.down)
 			defer dss.SetDown(false)
+			asked := dss.Calls("/auth/info-from-browser-headers")
 			got := get(t, router+tt.path, cookies[tt.login], tt.accept)
 			assert.Equal(t, tt.status, got.status)
+			if !tt.down && tt.login != "" {
+				// Each gate that does not find the identity would ask once more.
+				assert.Equal(t, asked+1, dss.Calls("/auth/info-from-browser-headers"), "the context is lost between two gates")
+			}
 			if tt.status == http.StatusOK {
 				assert.Equal(t, tt.body, got.body)
 				assert.Equal(t, []string{"private"}, got.header.Values("Cache-Control"))

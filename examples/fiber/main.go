@@ -1,0 +1,132 @@
+// Fiber gates routes by DSS group with Fiber.
+//
+// Fiber is built on fasthttp, and not on net/http: its requests are converted.
+// There are two ways, and both are shown:
+//
+//   - Fiber's own routes and handlers (newApp), with middleware made of
+//     [dssauth.Middleware.Authenticate] and of gates
+//   - a whole net/http handler with its gates (newWholeApp), in one line
+//
+// Do not use adaptor.HTTPMiddleware: what a middleware puts into a request's
+// context does not get to Fiber's handlers, nor to the next gate.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v3"
+	"github.com/gofiber/fiber/v3/middleware/adaptor"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+)
+
+func newApp(auth *dssauth.Middleware) *fiber.App {
+	app := fiber.New(config)
+	app.Use(signedIn(auth)) // signed-in DSS users only, on every route
+	app.Get("/me", me)
+	app.Get("/report", gate(auth.RequireGroup("analysts")), report)
+	admin := app.Group("/admin", gate(auth.RequireGroup("administrators")))
+	admin.Get("/users/:login", user)
+	return app
+}
+
+var config = fiber.Config{
+	// Also the bound of a request's headers, where 4 KiB are the default: the
+	// cookies of one host name can be larger.
+	ReadBufferSize: 64 << 10,
+	ReadTimeout:    10 * time.Second,
+	IdleTimeout:    time.Minute,
+}
+
+// signedIn admits signed-in DSS users only.
+func signedIn(auth *dssauth.Middleware) fiber.Handler {
+	return func(c fiber.Ctx) error {
+		r, err := adaptor.ConvertRequest(c, true)
+		if err != nil {
+			return fiber.ErrBadRequest
+		}
+		// Not the context of fasthttp, which is recycled for another request.
+		r, err = auth.Authenticate(r.WithContext(c.Context()))
+		if err != nil {
+			return adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header()["Vary"] = slices.Clone(identifying)
+				dssauth.Refuse(w, r, err)
+			})(c)
+		}
+		// Authenticate attaches the identity to the converted request, of which
+		// Fiber knows nothing: its handlers find it only in the context that is
+		// handed on here.
+		c.SetContext(r.Context())
+		err = c.Next()
+		private(c)
+		return err
+	}
+}
+
+// identifying are the headers that identify a visitor, see Config.Headers.
+var identifying = []string{fiber.HeaderCookie, fiber.HeaderAuthorization}
+
+// private keeps what is for one visitor out of caches that others share, unless
+// the handler says otherwise. A refusal says "no-store".
+func private(c fiber.Ctx) {
+	switch said := c.GetRespHeader(fiber.HeaderCacheControl); {
+	case strings.Contains(said, "no-store"):
+		return
+	case said == "":
+		c.Set(fiber.HeaderCacheControl, "private")
+	}
+	c.Vary(identifying...)
+}
+
+// gate makes a Fiber middleware of one for net/http.
+func gate(middleware func(http.Handler) http.Handler) fiber.Handler {
+	return func(c fiber.Ctx) error {
+		var admitted context.Context
+		gated := middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			admitted = r.Context()
+			clear(w.Header()) // what is admitted, signedIn and the handler answer
+		}))
+		err := adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			gated.ServeHTTP(w, r.WithContext(c.Context())) // the identity is in Fiber's
+		})(c)
+		if err != nil || admitted == nil {
+			return err // refused: the answer is written
+		}
+		c.SetContext(admitted)
+		return c.Next()
+	}
+}
+
+func me(c fiber.Ctx) error {
+	id, _ := dssauth.FromContext(c.Context())
+	return c.JSON(id)
+}
+
+func report(c fiber.Ctx) error {
+	id, _ := dssauth.FromContext(c.Context())
+	return c.SendString(fmt.Sprintf("the report, for %s\n", id.Login))
+}
+
+func user(c fiber.Ctx) error {
+	id, _ := dssauth.FromContext(c.Context())
+	return c.SendString(fmt.Sprintf("user %s, shown to %s\n", c.Params("login"), id.Login))
+}
+
+func main() {
+	client, err := dss.FromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	auth, err := dssauth.New(dssauth.Config{Client: client})
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(newApp(auth).Listen("127.0.0.1:8080"))
+}

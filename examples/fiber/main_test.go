@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/gofiber/fiber/v3"
+	"github.com/gofiber/fiber/v3/middleware/adaptor"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dsstest"
+	"github.com/dssauth/dssauth/examples/internal/routertest"
+)
+
+func TestRouter(t *testing.T) { routertest.RunServer(t, server(newApp)) }
+
+func TestWholeHandler(t *testing.T) { routertest.RunServer(t, server(newWholeApp)) }
+
+// server has an app listen, on fasthttp, and returns its URL.
+func server(newApp func(*dssauth.Middleware) *fiber.App) func(*testing.T, *dssauth.Middleware) string {
+	return func(t *testing.T, auth *dssauth.Middleware) string {
+		app := newApp(auth)
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		ended := make(chan error, 1)
+		go func() { ended <- app.Listener(listener, fiber.ListenConfig{DisableStartupMessage: true}) }()
+		t.Cleanup(func() {
+			assert.NoError(t, app.Shutdown())
+			assert.NoError(t, <-ended)
+		})
+		return "http://" + listener.Addr().String()
+	}
+}
+
+// visit puts one request of ann to an app whose routes are made by add.
+func visit(t *testing.T, cookie string, add func(*fiber.App, *dssauth.Middleware)) *http.Response {
+	fake := dsstest.NewServer(t)
+	fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"analysts"}})
+	auth, err := dssauth.New(dssauth.Config{Client: fake.Client()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	url := server(func(auth *dssauth.Middleware) *fiber.App {
+		app := fiber.New(config)
+		add(app, auth)
+		return app
+	})(t, auth)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/visit", nil)
+	require.NoError(t, err)
+	session := fake.SignIn("ann")
+	r.Header.Set("Cookie", session.Name+"="+session.Value+cookie)
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = resp.Body.Close() })
+	return resp
+}
+
+type key struct{}
+
+func TestContextIsHandedOn(t *testing.T) {
+	for name, gated := range map[string]func(*dssauth.Middleware) []any{
+		"by Authenticate":            func(a *dssauth.Middleware) []any { return []any{signedIn(a)} },
+		"by a gate":                  func(a *dssauth.Middleware) []any { return []any{gate(a.Handler)} },
+		"by Authenticate and a gate": func(a *dssauth.Middleware) []any { return []any{signedIn(a), gate(a.RequireGroup("analysts"))} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var before any
+			var login string
+			resp := visit(t, "", func(app *fiber.App, auth *dssauth.Middleware) {
+				app.Use(func(c fiber.Ctx) error {
+					c.SetContext(context.WithValue(c.Context(), key{}, "from before"))
+					return c.Next()
+				})
+				app.Use(gated(auth)...)
+				app.Get("/visit", func(c fiber.Ctx) error {
+					id, _ := dssauth.FromContext(c.Context())
+					before, login = c.Context().Value(key{}), id.Login
+					return nil
+				})
+			})
+			assert.Equal(t, http.StatusOK, resp.StatusCode)
+			assert.Equal(t, "from before", before)
+			assert.Equal(t, "ann", login)
+		})
+	}
+}
+
+// What the package comment warns of. Where this fails, the warning can go.
+func TestHTTPMiddlewareLosesTheContext(t *testing.T) {
+	found := true
+	resp := visit(t, "", func(app *fiber.App, auth *dssauth.Middleware) {
+		app.Use(adaptor.HTTPMiddleware(auth.Handler))
+		app.Get("/visit", func(c fiber.Ctx) error {
+			_, found = dssauth.FromContext(c.Context())
+			return nil
+		})
+	})
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+	assert.False(t, found)
+}
+
+func TestAnswersAreForOneVisitor(t *testing.T) {
+	for name, row := range map[string]struct{ said, want string }{
+		"a handler that says nothing":      {"", "private"},
+		"a handler that says it is public": {"public, max-age=60", "public, max-age=60"},
+		"a handler that says no-store":     {"no-store", "no-store"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp := visit(t, "", func(app *fiber.App, auth *dssauth.Middleware) {
+				app.Use(signedIn(auth))
+				app.Get("/visit", func(c fiber.Ctx) error {
+					if row.said != "" {
+						c.Set("Cache-Control", row.said)
+					}
+					c.Vary("Accept")
+					return c.SendString("hello")
+				})
+			})
+			assert.Equal(t, []string{row.want}, resp.Header["Cache-Control"])
+			vary := []string{"Accept, Cookie, Authorization"}
+			if row.said == "no-store" {
+				vary = []string{"Accept"}
+			}
+			assert.Equal(t, vary, resp.Header["Vary"])
+		})
+	}
+}
+
+func TestLargeCookiesAreTaken(t *testing.T) {
+	resp := visit(t, "; other="+strings.Repeat("x", 12<<10), func(app *fiber.App, auth *dssauth.Middleware) {
+		app.Get("/visit", signedIn(auth), me)
+	})
+	assert.Equal(t, http.StatusOK, resp.StatusCode)
+}
