@@ -7,6 +7,8 @@ import (
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/dssauth/dssauth/internal/keyhash"
 )
 
 // cache remembers DSS's answers for seconds. Hits walk a chain of atomic
@@ -16,7 +18,7 @@ import (
 // is what makes reading it without a lock this simple.
 type cache struct {
 	buckets []atomic.Pointer[node]
-	placing multiplyShift
+	placing keyhash.MultiplyShift
 
 	mu         sync.Mutex                       // guards the rest, and writing to buckets
 	order      *simplelru.LRU[*entry, struct{}] // least recently used first
@@ -66,7 +68,7 @@ func newCache(maxEntries, maxPerUser int) *cache {
 	}
 	c := &cache{
 		buckets:    make([]atomic.Pointer[node], size),
-		placing:    newMultiplyShift(),
+		placing:    keyhash.NewMultiplyShift(),
 		maxPerUser: maxPerUser,
 		maxEntries: maxEntries,
 		byUser:     make(map[string]*entry),
@@ -81,7 +83,7 @@ func newCache(maxEntries, maxPerUser int) *cache {
 
 // spread is a second hash, for placing keys: where raw bits of a key decided a
 // place, observing it would tell something about the key's secret.
-func (c *cache) spread(k key) uint64 { return c.placing.of(k[0], k[1], 0) }
+func (c *cache) spread(k key) uint64 { return c.placing.Of(k[0], k[1], 0) }
 
 func (c *cache) bucket(k key) *atomic.Pointer[node] {
 	return &c.buckets[c.spread(k)&uint64(len(c.buckets)-1)]

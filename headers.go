@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/dssauth/dssauth/internal/keyhash"
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
@@ -21,7 +22,7 @@ type selector struct {
 	names    []string // canonical header names, in the order they are keyed
 	cookies  cookieRule
 	maxBytes int
-	keyer    keyer
+	hash     keyhash.Hash
 }
 
 // raw returns the key of h's identifying headers exactly as they arrived.
@@ -224,7 +225,7 @@ func newSelector(headers, cookies []string, maxBytes int) (selector, error) {
 	if err != nil {
 		return selector{}, err
 	}
-	return selector{names: names, cookies: rule, maxBytes: maxBytes, keyer: newKeyer(maxBytes, len(names))}, nil
+	return selector{names: names, cookies: rule, maxBytes: maxBytes, hash: newKeyHash(maxBytes, len(names))}, nil
 }
 
 // neverForwarded are about the connection or the message, not the visitor.

@@ -44,6 +44,25 @@ func (s Sample) Spread() string {
 	return fmt.Sprintf("%.2f [%.2f–%.2f]", s.Median(), s.Quantile(0.25), s.Quantile(0.75))
 }
 
+// Interval returns a range in which the true median lies at least with the given
+// confidence, whatever the distribution: between two of the values, as far in as
+// the sign test allows. With too few values for that it is infinite.
+func (s Sample) Interval(confidence float64) (low, high float64) {
+	n, out := len(s), 0
+	// The chance that fewer than out+1 of n values lie below the median, or as
+	// many above it.
+	term := math.Pow(0.5, float64(n))
+	for outside := 2 * term; outside <= 1-confidence; outside += 2 * term {
+		out++
+		term *= float64(n-out+1) / float64(out)
+	}
+	if out == 0 {
+		return math.Inf(-1), math.Inf(1)
+	}
+	sorted := slices.Sorted(slices.Values(s))
+	return sorted[out-1], sorted[n-out]
+}
+
 // Target is a figure to reach, and what was reached.
 type Target struct {
 	Number  int // in README.md
