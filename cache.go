@@ -1,7 +1,6 @@
 package dssauth
 
 import (
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,8 +10,8 @@ import (
 	"github.com/dssauth/dssauth/internal/keyhash"
 )
 
-// cache remembers DSS's answers for seconds. Hits walk a chain of atomic
-// pointers and take no lock; everything that changes the cache does.
+// cache remembers DSS's answers for seconds. Finding one walks a chain of atomic
+// pointers, at any time. The cache has no lock: its owner serialises all else.
 //
 // The table has a fixed size, since the number of entries has a bound: that
 // is what makes reading it without a lock this simple.
@@ -20,15 +19,10 @@ type cache struct {
 	buckets []atomic.Pointer[node]
 	placing keyhash.MultiplyShift
 
-	mu         sync.Mutex                       // guards the rest, and writing to buckets
 	order      *simplelru.LRU[*entry, struct{}] // least recently used first
 	byUser     map[string]*entry                // the newest entry of each user; more behind entry.sibling
 	maxPerUser int
 	maxEntries int
-	flights    map[key]*flight  // lookups under way; older ones behind flight.older
-	forgotten  map[string]int64 // login → when ForgetUser was called
-	purgeAt    int              // size at which forgotten is purged
-	closed     bool
 	evictions  uint64
 
 	refusals *lru.Cache[key, int64] // key → when it expires; apart, so that junk evicts nobody
@@ -39,17 +33,17 @@ type cache struct {
 type entry struct {
 	node                  // under the key of the bytes sent to DSS
 	first    node         // the first alias: beside what a hit reads, not elsewhere in memory
-	expires  int64        // all times are monotonic, see Middleware.now
+	expires  int64        // all times are monotonic, see clock
 	renew    int64        // from here on a hit starts a refresh
 	renewing atomic.Bool  // one refresh per entry, whatever comes of it
 	apiKey   bool         // an API key without a user
-	denied   bool         // DSS refused since, and may have meant this visitor; guarded by mu
+	denied   bool         // DSS refused since, and may have meant this visitor; guarded by the owner
 	touched  atomic.Int64 // when it was last hit, to a second
-	moved    int64        // touched, when it last moved to the front of the order; guarded by mu
+	moved    int64        // touched, when it last moved to the front of the order; guarded by the owner
 	asked    int64        // when DSS was asked
-	alias    *node        // under the key of raw headers that were filtered; guarded by mu
+	alias    *node        // under the key of raw headers that were filtered; guarded by the owner
 	aliased  atomic.Int64 // when alias last changed
-	sibling  *entry       // next one of the same user; guarded by mu
+	sibling  *entry       // next one of the same user; guarded by the owner
 	ticket   ticketSlot
 	identity Identity
 }
@@ -72,8 +66,6 @@ func newCache(maxEntries, maxPerUser int) *cache {
 		maxPerUser: maxPerUser,
 		maxEntries: maxEntries,
 		byUser:     make(map[string]*entry),
-		flights:    make(map[key]*flight),
-		forgotten:  make(map[string]int64),
 	}
 	// Neither constructor fails for a positive size.
 	c.order, _ = simplelru.NewLRU[*entry, struct{}](maxEntries, func(e *entry, _ struct{}) { c.unlink(e) })
@@ -109,7 +101,7 @@ func (e *entry) touch(now int64) {
 
 // spare gives the entries that are next to be evicted a second chance where
 // they were hit since they came to the front of the order. So no hit has to
-// move them, or needs a lock. The caller holds mu.
+// move them, or needs a lock.
 func (c *cache) spare() {
 	for range maxSpared {
 		e, _, ok := c.order.GetOldest()
@@ -124,16 +116,8 @@ func (c *cache) spare() {
 // maxSpared bounds how many entries one that is stored can let pass by.
 const maxSpared = 8
 
-// addAlias lets the next request with the same raw headers find e without a
-// look at its cookies. Where raw headers change all the time, at most one
-// alias a second is made.
-func (c *cache) addAlias(raw key, e *entry, now int64) {
-	last := e.aliased.Load()
-	if raw == e.key || now-last < int64(time.Second) || !e.aliased.CompareAndSwap(last, now) {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// addAlias lets e be found under raw as well, in place of its last alias.
+func (c *cache) addAlias(raw key, e *entry) {
 	if !c.order.Contains(e) {
 		return
 	}
@@ -148,8 +132,7 @@ func (c *cache) addAlias(raw key, e *entry, now int64) {
 }
 
 // put stores e in place of an older answer to the same bytes. An answer that is
-// too large to be remembered ends the older one all the same. The caller holds
-// mu.
+// too large to be remembered ends the older one all the same.
 func (c *cache) put(e *entry) {
 	if old := c.find(e.key); old != nil {
 		if old.asked > e.asked {
@@ -190,7 +173,7 @@ func (c *cache) makeRoom(owner string) {
 }
 
 // held returns how many unexpired answers the owner holds besides the one
-// under k. The caller holds mu.
+// under k.
 func (c *cache) held(owner string, k key, now int64) (count int) {
 	for e := c.byUser[owner]; e != nil; e = e.sibling {
 		if now < e.expires && e.key != k {
@@ -201,14 +184,21 @@ func (c *cache) held(owner string, k key, now int64) (count int) {
 }
 
 // drop removes the entry under k if DSS was asked for it before asked.
-// The caller holds mu.
 func (c *cache) drop(k key, asked int64) {
 	if e := c.find(k); e != nil && e.asked <= asked {
 		c.order.Remove(e)
 	}
 }
 
-// dropUser removes all of a user's entries. The caller holds mu.
+// forget removes what is remembered under k, "not signed in" included.
+func (c *cache) forget(k key) {
+	if e := c.find(k); e != nil {
+		c.order.Remove(e)
+	}
+	c.refusals.Remove(k)
+}
+
+// dropUser removes all of a user's entries.
 func (c *cache) dropUser(login string) {
 	for e := c.byUser[login]; e != nil; e = c.byUser[login] {
 		c.order.Remove(e)
@@ -249,34 +239,8 @@ func (c *cache) removeNode(n *node) {
 	}
 }
 
-// maxAnswerBytes bounds the text of an answer that is remembered. See
-// [Config.MaxEntries].
-const maxAnswerBytes = 64 << 10
-
-// fits reports whether id is within maxAnswerBytes.
-func (id *Identity) fits() bool {
-	size := len(id.Login) + len(id.Profile) + len(id.Source) + len(id.APIKey) + len(id.DisplayName) + len(id.Email)
-	for _, group := range id.groups {
-		if size += 16 + len(group); size > maxAnswerBytes { // 16 for where the text is
-			return false
-		}
-	}
-	return size <= maxAnswerBytes
-}
-
-// owner is whose entries are counted together.
-func (id *Identity) owner() string {
-	if id.Login == "" {
-		return "\x00" + id.APIKey // no login has control characters
-	}
-	return id.Login
-}
-
-// close empties the cache and lets no lookup start or store any more.
-func (c *cache) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
+// purge removes everything.
+func (c *cache) purge() {
 	c.order.Purge()
 	c.refusals.Purge()
 }

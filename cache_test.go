@@ -30,18 +30,31 @@ func answer(k key, login string, asked time.Duration) *entry {
 	return e
 }
 
-func (c *cache) putLocked(e *entry) *entry {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// owned is a cache with an owner, who serialises writing to it.
+type owned struct {
+	*cache
+	by *answers
+}
+
+func newOwned(maxEntries, maxPerUser int) owned {
+	c := newCache(maxEntries, maxPerUser)
+	return owned{c, &answers{cache: c}}
+}
+
+func (c owned) addAlias(raw key, e *entry, now int64) { c.by.addAlias(raw, e, now) }
+
+func (c owned) putLocked(e *entry) *entry {
+	c.by.mu.Lock()
+	defer c.by.mu.Unlock()
 	c.put(e)
 	return e
 }
 
 // sound checks that table, order and index tell the same.
-func sound(t testing.TB, c *cache, maxEntries int) {
+func sound(t testing.TB, c owned, maxEntries int) {
 	t.Helper()
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.by.mu.Lock()
+	defer c.by.mu.Unlock()
 	require.LessOrEqual(t, c.order.Len(), maxEntries)
 
 	inTable := map[*entry]int{}
@@ -76,7 +89,7 @@ func sound(t testing.TB, c *cache, maxEntries int) {
 }
 
 func TestCacheHoldsSoManyAnswers(t *testing.T) {
-	c := newCache(10, 5)
+	c := newOwned(10, 5)
 	for i := range 9 {
 		c.putLocked(answer(numbered(i), fmt.Sprint("user", i), 0))
 	}
@@ -95,7 +108,7 @@ func TestCacheHoldsSoManyAnswers(t *testing.T) {
 }
 
 func TestCacheKeepsWhatIsUsed(t *testing.T) {
-	c := newCache(3, 5)
+	c := newOwned(3, 5)
 	a := c.putLocked(answer(numbered(1), "ann", 0))
 	c.putLocked(answer(numbered(2), "bob", 0))
 	c.putLocked(answer(numbered(3), "cat", 0))
@@ -107,7 +120,7 @@ func TestCacheKeepsWhatIsUsed(t *testing.T) {
 }
 
 func TestReadingDoesNotReorderMoreOftenThanOnceASecond(t *testing.T) {
-	c := newCache(2, 5)
+	c := newOwned(2, 5)
 	a := c.putLocked(answer(numbered(1), "ann", 0))
 	c.putLocked(answer(numbered(2), "bob", 0))
 	a.touch(int64(time.Second))
@@ -117,7 +130,7 @@ func TestReadingDoesNotReorderMoreOftenThanOnceASecond(t *testing.T) {
 }
 
 func TestUserEvictsOnlyOwnAnswers(t *testing.T) {
-	c := newCache(100, 3)
+	c := newOwned(100, 3)
 	c.putLocked(answer(numbered(0), "bob", 0))
 	first := c.putLocked(answer(numbered(1), "ann", 1*time.Second))
 	c.putLocked(answer(numbered(2), "ann", 2*time.Second))
@@ -134,7 +147,7 @@ func TestUserEvictsOnlyOwnAnswers(t *testing.T) {
 }
 
 func TestAnswersOfOneMomentAreEvictedInOrder(t *testing.T) {
-	c := newCache(100, 3)
+	c := newOwned(100, 3)
 	for i := range 4 {
 		c.putLocked(answer(numbered(i), "ann", 0))
 	}
@@ -143,21 +156,21 @@ func TestAnswersOfOneMomentAreEvictedInOrder(t *testing.T) {
 }
 
 func TestAPIKeyIsNoUser(t *testing.T) {
-	c := newCache(100, 1)
+	c := newOwned(100, 1)
 	e := answer(numbered(1), "", 0)
 	e.identity.APIKey = "ann"
 	c.putLocked(e)
 	c.putLocked(answer(numbered(2), "ann", 0))
 	assert.NotNil(t, c.find(numbered(1)), "the user ann evicted the API key ann")
-	c.mu.Lock()
+	c.by.mu.Lock()
 	c.dropUser("ann")
-	c.mu.Unlock()
+	c.by.mu.Unlock()
 	assert.NotNil(t, c.find(numbered(1)), "the user ann and the API key ann were confused")
 	sound(t, c, 100)
 }
 
 func TestNewerAnswerReplacesOlder(t *testing.T) {
-	c := newCache(10, 1)
+	c := newOwned(10, 1)
 	old := c.putLocked(answer(numbered(1), "ann", 0))
 	c.addAlias(numbered(100), old, 0)
 	fresh := c.putLocked(answer(numbered(1), "bob", time.Second))
@@ -174,7 +187,7 @@ func TestNewerAnswerReplacesOlder(t *testing.T) {
 }
 
 func TestAnswerEndsRefusal(t *testing.T) {
-	c := newCache(10, 5)
+	c := newOwned(10, 5)
 	c.refusals.Add(numbered(1), int64(time.Minute))
 	c.refusals.Add(numbered(2), int64(time.Minute))
 	c.putLocked(answer(numbered(1), "ann", 0))
@@ -190,7 +203,7 @@ func ofSize(k key, bytes int, asked time.Duration) *entry {
 }
 
 func TestAnswersAreRememberedUpToASize(t *testing.T) {
-	c := newCache(10, 5)
+	c := newOwned(10, 5)
 	c.putLocked(ofSize(numbered(1), maxAnswerBytes-1, 0))
 	c.putLocked(ofSize(numbered(2), maxAnswerBytes, 0))
 	c.putLocked(ofSize(numbered(3), maxAnswerBytes+1, 0))
@@ -220,7 +233,7 @@ func TestAnswersAreRememberedUpToASize(t *testing.T) {
 }
 
 func TestAnAnswerTooLargeToRememberEndsTheOlderOne(t *testing.T) {
-	c := newCache(10, 5)
+	c := newOwned(10, 5)
 	old := c.putLocked(ofSize(numbered(1), 100, time.Second))
 	c.addAlias(numbered(100), old, 0)
 	c.putLocked(ofSize(numbered(1), maxAnswerBytes+1, 0))
@@ -233,7 +246,7 @@ func TestAnAnswerTooLargeToRememberEndsTheOlderOne(t *testing.T) {
 }
 
 func TestRefusalsAreBoundedAndApart(t *testing.T) {
-	c := newCache(10, 5)
+	c := newOwned(10, 5)
 	for i := range 10 {
 		c.putLocked(answer(numbered(i), fmt.Sprint("user", i), 0))
 	}
@@ -245,22 +258,22 @@ func TestRefusalsAreBoundedAndApart(t *testing.T) {
 }
 
 func TestDroppedIsOnlyWhatWasAskedForBefore(t *testing.T) {
-	c := newCache(10, 5)
+	c := newOwned(10, 5)
 	c.putLocked(answer(numbered(1), "ann", 2*time.Second))
-	c.mu.Lock()
+	c.by.mu.Lock()
 	c.drop(numbered(1), int64(time.Second))
-	c.mu.Unlock()
+	c.by.mu.Unlock()
 	assert.NotNil(t, c.find(numbered(1)), "a newer answer was dropped")
-	c.mu.Lock()
+	c.by.mu.Lock()
 	c.drop(numbered(1), int64(3*time.Second))
 	c.drop(numbered(2), int64(3*time.Second)) // not there
-	c.mu.Unlock()
+	c.by.mu.Unlock()
 	assert.Nil(t, c.find(numbered(1)))
 	sound(t, c, 10)
 }
 
 func TestAlias(t *testing.T) {
-	c := newCache(10, 5)
+	c := newOwned(10, 5)
 	e := c.putLocked(answer(numbered(1), "ann", 0))
 	second := int64(time.Second)
 
@@ -280,9 +293,9 @@ func TestAlias(t *testing.T) {
 	assert.Nil(t, c.find(numbered(100)), "an answer with two aliases: they would pile up")
 	sound(t, c, 10)
 
-	c.mu.Lock()
+	c.by.mu.Lock()
 	c.drop(numbered(1), second)
-	c.mu.Unlock()
+	c.by.mu.Unlock()
 	assert.Nil(t, c.find(numbered(101)), "the alias outlived its answer")
 	sound(t, c, 10)
 
@@ -295,21 +308,21 @@ func TestRemovalFromAUsersAnswers(t *testing.T) {
 	for count := 1; count <= 4; count++ {
 		for removed := range count {
 			t.Run(fmt.Sprintf("number %d of %d", removed+1, count), func(t *testing.T) {
-				c := newCache(10, 5)
+				c := newOwned(10, 5)
 				for i := range count {
 					c.putLocked(answer(numbered(i), "ann", 0))
 				}
-				c.mu.Lock()
+				c.by.mu.Lock()
 				c.drop(numbered(removed), 0)
-				c.mu.Unlock()
+				c.by.mu.Unlock()
 				for i := range count {
 					assert.Equal(t, i != removed, c.find(numbered(i)) != nil, "answer %d", i)
 				}
 				sound(t, c, 10)
 
-				c.mu.Lock()
+				c.by.mu.Lock()
 				c.dropUser("ann")
-				c.mu.Unlock()
+				c.by.mu.Unlock()
 				assert.Zero(t, c.order.Len())
 				assert.Empty(t, c.byUser)
 				sound(t, c, 10)
@@ -319,11 +332,11 @@ func TestRemovalFromAUsersAnswers(t *testing.T) {
 }
 
 func TestClosedCacheIsEmpty(t *testing.T) {
-	c := newCache(10, 5)
+	c := newOwned(10, 5)
 	e := c.putLocked(answer(numbered(1), "ann", 0))
 	c.addAlias(numbered(100), e, 0)
 	c.refusals.Add(numbered(2), int64(time.Minute))
-	c.close()
+	c.purge()
 	assert.Nil(t, c.find(numbered(1)))
 	assert.Nil(t, c.find(numbered(100)))
 	assert.Empty(t, c.byUser)
@@ -357,7 +370,7 @@ func TestPlacesTellNothingAboutKeys(t *testing.T) {
 
 func TestCacheStaysSoundWhateverHappens(t *testing.T) {
 	const maxEntries, users, keys = 20, 6, 40
-	c := newCache(maxEntries, 4)
+	c := newOwned(maxEntries, 4)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -365,13 +378,13 @@ func TestCacheStaysSoundWhateverHappens(t *testing.T) {
 		k := numbered(r.IntN(keys))
 		switch at := now * int64(time.Second) / 10; r.IntN(10) {
 		case 0:
-			c.mu.Lock()
+			c.by.mu.Lock()
 			c.drop(k, at)
-			c.mu.Unlock()
+			c.by.mu.Unlock()
 		case 1:
-			c.mu.Lock()
+			c.by.mu.Lock()
 			c.dropUser(fmt.Sprint("user", r.IntN(users)))
-			c.mu.Unlock()
+			c.by.mu.Unlock()
 		case 2, 3, 4:
 			if e := c.find(k); e != nil {
 				c.addAlias(numbered(1000+r.IntN(keys)*keys+r.IntN(keys)), e, at)
@@ -394,7 +407,7 @@ func TestCacheStaysSoundWhateverHappens(t *testing.T) {
 // a reader finds is an answer to the key that it looked for.
 func TestReadersWalkWhileAnswersComeAndGo(t *testing.T) {
 	const keys, rounds = 64, 3000
-	c := newCache(32, 8)
+	c := newOwned(32, 8)
 	login := func(n int) string { return fmt.Sprint("user", n%10) }
 	var writers, readers sync.WaitGroup
 	var done atomic.Bool
@@ -406,9 +419,9 @@ func TestReadersWalkWhileAnswersComeAndGo(t *testing.T) {
 				e := c.putLocked(answer(numbered(n), login(n), time.Duration(i)*time.Second))
 				c.addAlias(numbered(1000+n), e, int64(i)*int64(time.Second))
 				if i%3 == 0 {
-					c.mu.Lock()
+					c.by.mu.Lock()
 					c.drop(numbered(rand.IntN(keys)), int64(time.Hour))
-					c.mu.Unlock()
+					c.by.mu.Unlock()
 				}
 			}
 		})

@@ -4,7 +4,6 @@ import (
 	"hash/maphash"
 	"net/http"
 	"slices"
-	"strings"
 
 	"github.com/dssauth/dssauth/internal/shown"
 )
@@ -54,11 +53,4 @@ func shownName(cookie string) string {
 		return "(name not shown)"
 	}
 	return name
-}
-
-func (m *Middleware) warnOfChurn(changing []string) {
-	if len(changing) > 0 {
-		m.log.Warn("dssauth: one user holds as many answers as Config.MaxEntriesPerUser allows: a cookie seems to change from request to request, "+
-			"so that each asks DSS; name the cookies that identify a visitor in Config.Cookies", "changing", strings.Join(changing, " "))
-	}
 }

@@ -43,8 +43,8 @@ func TestSettingTheClockMovesNoExpiry(t *testing.T) {
 					return dss.calls.Load()
 				}
 				require.EqualValues(t, 1, visit())
-				m.life.running.Wait() // the lookup still reads base
-				setWallClock(t, &m.clock.base, moved)
+				m.answers.life.running.Wait() // the lookup still reads base
+				setWallClock(t, &m.answers.clock.base, moved)
 				if name == "ends" {
 					for start := time.Now(); visit() == 1; {
 						require.Less(t, time.Since(start), 10*time.Second, "it does not end")
@@ -82,5 +82,5 @@ func TestNothingElseReadsAClock(t *testing.T) {
 		})
 	}
 	slices.Sort(found)
-	assert.Equal(t, []string{"context.go Now", "flight.go Now", "life.go Now"}, found, "Identity.AsOf twice, and clock.base")
+	assert.Equal(t, []string{"identity.go Now", "life.go Now", "lookup.go Now"}, found, "Identity.AsOf twice, and clock.base")
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
@@ -102,44 +101,6 @@ const (
 	// must be those of an administrator.
 	ByProxyUser
 )
-
-// New returns a Middleware, or an error that names the setting that is wrong.
-func New(c Config) (*Middleware, error) {
-	if err := c.check(); err != nil {
-		return nil, err
-	}
-	c.setDefaults()
-	s, err := newSelector(c.Headers, c.Cookies, c.MaxHeaderBytes)
-	if err != nil {
-		return nil, err
-	}
-	m := &Middleware{
-		selector:      s,
-		vary:          slices.Clip(slices.Clone(s.names)),
-		cache:         newCache(c.MaxEntries, c.MaxEntriesPerUser),
-		resolver:      c.Resolver,
-		lanes:         newLanes(c.MaxLookups),
-		client:        c.Client,
-		impersonation: c.Impersonation,
-		allowAPIKeys:  c.AllowAPIKeys,
-		loginURL:      c.LoginURL,
-		onError:       c.OnError,
-		hooks:         c.Hooks,
-		log:           c.Logger,
-		churn:         newChurn(),
-		ttl:           c.TTL,
-		refusalTTL:    c.RefusalTTL,
-		staleIfError:  c.StaleIfError,
-		timeout:       c.Timeout,
-		clock:         newClock(),
-		life:          newLifetime(),
-	}
-	if m.resolver == nil {
-		m.dss = newDSSResolver(c, m.clock, m.life)
-		m.resolver = m.dss
-	}
-	return m, nil
-}
 
 const (
 	maxTTL        = time.Hour

@@ -2,441 +2,51 @@ package dssauth
 
 import (
 	"context"
-	"errors"
 	"maps"
-	"math"
-	"math/rand/v2"
-	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
-
-	"github.com/dssauth/dssauth/dss"
 )
 
-const (
-	// maxWait is how long a lookup waits for its turn towards DSS.
-	maxWait = time.Second
-	// maxQueue is how many lookups may wait for their turn.
-	maxQueue = 1024
-	// knownFor is how long after its end an identity keeps its reserved lane.
-	knownFor = time.Hour
-	// grace is how long waiters outlast a lookup that ignores its deadline.
-	grace = time.Second
-)
-
-// flight is one lookup under way, for all requests with the same bytes.
+// flight is a lookup under way, for all requests with the same bytes.
 type flight struct {
-	key    key
-	header http.Header // what DSS gets
-	known  bool        // has, or recently had, an identity: may use the reserved lane
-	renews bool        // nobody waits: an entry is refreshed ahead of its end
-	joined int64       // when the first request came
-	bridge bool        // there is an old answer, which may serve if DSS is down
-	ctx    context.Context
+	lookup
+	ctx    context.Context // as long as anybody waits
 	cancel context.CancelFunc
 	done   chan struct{} // closed when entry and err are set
-
-	asked  int64        // when DSS was asked
-	number atomic.Int64 // which lookup it is, counted when DSS is asked; before that the last of all
 	entry  *entry
 	err    error
 
-	// Guarded by cache.mu.
 	older     *flight // of the same key, still under way but not to be joined
 	forgotten bool    // Forget was called: not to be stored
 	left      bool    // not to be joined any more
 }
 
-// join returns the entry under k if it is fresh enough, or if DSS is down and it
-// may bridge that, else the flight that will tell. It fails where no lookup may
-// start now. A new one is started from [context.Background]: many requests
-// share it, the first one's cancellation must not fail the others, and routers
-// recycle a request's context once the handler returns. The flight is one that
-// asks DSS after so many lookups, unless two are under way that have asked.
-func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, renews bool, after int64) (*entry, *flight, error) {
-	c := m.cache
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	// Again, now that no flight can land: one may have since the first look.
-	e := c.find(k)
-	if e != nil && fresh(e) {
-		return e, nil, nil
-	}
-	now := m.now()
-	older := c.flights[k]
-	f := &flight{key: k, header: header, older: older, known: e != nil && now < e.expires+int64(knownFor), renews: renews, joined: now, done: make(chan struct{})}
-	if m.dss != nil {
-		f.bridge = e != nil && m.isBridge(e, now)
-		if err := m.dss.outage.refusal(); err != nil {
-			if f.bridge && m.dss.outage.countsAsDown() {
-				return e, nil, nil
-			}
-			return nil, nil, err
-		}
-		if older != nil && m.dss.outage.isBack(older.joined) {
-			older.left = true
-		}
-	}
-	if older != nil && !older.left && (older.number.Load() > after || older.isSecond()) {
-		return nil, older, nil
-	}
-	if m.dss != nil {
-		if err := m.dss.outage.paused(k); err != nil {
-			return nil, nil, err
-		}
-	}
-	f.number.Store(math.MaxInt64)
-	f.ctx, f.cancel = context.WithTimeout(m.life.ctx, m.timeout+grace)
-	if c.closed || !m.life.run(func() { m.fly(f) }) {
-		f.cancel()
-		return nil, nil, errClosed
-	}
-	c.flights[k] = f
-	return nil, f, nil
+// flights is the ledger of lookups under way, and of what must not come out of
+// them. It has no lock: its owner serialises all calls.
+type flights struct {
+	byKey     map[key]*flight  // the newest of each key; older ones behind flight.older
+	forgotten map[string]int64 // login → when ForgetUser was called
+	purgeAt   int              // size at which forgotten is purged
+	lasts     int64            // how long a lookup can last: for so long forgetting is remembered
 }
 
-// anyLookup as join's last argument takes any lookup under way.
-const anyLookup = -1
-
-// isSecond reports whether an older lookup for the same bytes could be joined as
-// well. There are never three, however many page loads ask anew. The caller
-// holds cache.mu.
-func (f *flight) isSecond() bool { return f.older != nil && !f.older.left }
-
-// wait waits for f, but not longer than ctx.
-func (m *Middleware) wait(ctx context.Context, f *flight) (*entry, error) {
-	var down <-chan struct{}
-	if f.bridge {
-		down = m.dss.outage.whenDown()
-	}
-	for waits := true; waits; {
-		select {
-		case <-f.done:
-			return f.entry, f.err
-		case <-down:
-			if e := m.bridgeFor(f.key); e != nil {
-				return e, nil
-			}
-			down = nil
-		case <-ctx.Done():
-			return nil, unavailable("the request ended before DSS answered", unquoted(context.Cause(ctx)), 0)
-		case <-f.ctx.Done():
-			waits = false
-		}
-	}
-	select {
-	case <-f.done: // cancel runs after done
-		return f.entry, f.err
-	default:
-		return nil, unavailable("the lookup ignored its deadline", f.ctx.Err(), 0)
-	}
+func newFlights(lasts int64) flights {
+	return flights{byKey: make(map[key]*flight), forgotten: make(map[string]int64), lasts: lasts}
 }
 
-// fly runs f to its end, whatever its waiters do.
-func (m *Middleware) fly(f *flight) {
-	defer f.cancel()
-	defer func() { _ = recover() }() // of a Logger, which must not end the process
-	ctx, cancel := context.WithTimeout(f.ctx, m.timeout)
-	defer cancel()
-	leave, err := m.enter(ctx, f)
-	if err != nil {
-		m.confirmOutage(f, err)
-		m.land(f, Identity{}, err)
-		return
-	}
-	left := sync.OnceFunc(leave)
-	defer left()
-	// The result if a Resolver or a hook calls Goexit.
-	id, err := Identity{}, unavailable("the lookup ended without an answer", nil, 0)
-	done := func(error) {}
-	defer func() { done(err) }()
-	defer func() { m.land(f, id, err) }()
-	f.asked = m.now()
-	f.number.Store(m.asked.Add(1))
-	asOf := time.Now().Round(0)
-	ctx, done = m.lookupStarted(ctx, f)
-	id, err = m.resolve(ctx, f)
-	left() // before anything waits for our own question
-	err = m.verdict(ctx, f, err)
-	m.confirmOutage(f, err)
-	id.AsOf = asOf
-	if err == nil && m.late(f) { // nobody may be waiting, or somebody who came long after DSS was asked
-		err = unavailable("the lookup ignored its deadline", nil, 0)
-	}
+// add makes f the newest lookup of its key.
+func (l *flights) add(f *flight) {
+	f.older = l.byKey[f.key]
+	l.byKey[f.key] = f
 }
 
-// enter waits for f's place towards DSS, and returns how to leave it.
-func (m *Middleware) enter(ctx context.Context, f *flight) (leave func(), err error) {
-	if m.dss == nil {
-		return m.lanes.enter(ctx, f.known, nil)
-	}
-	if leave, err = m.lanes.enter(ctx, f.known, m.dss.outage.settle); err != nil {
-		return nil, err
-	}
-	// Again: what stands in its way may have come while f waited.
-	if err = m.dss.outage.refusal(); err == nil {
-		err = m.dss.outage.paused(f.key)
-	}
-	if err != nil {
-		leave()
-	}
-	return leave, err
-}
-
-// verdict says what f's answer means.
-func (m *Middleware) verdict(ctx context.Context, f *flight, err error) error {
-	if m.dss == nil {
-		return understood(err)
-	}
-	return understood(m.dss.verdict(ctx, f.key, f.asked, err))
-}
-
-// confirmOutage waits until it is known whether DSS is down, where f has an old
-// answer to bridge that with, and err is no answer about the visitor.
-func (m *Middleware) confirmOutage(f *flight, err error) {
-	if !f.bridge || !maybeOutage(err) {
-		return
-	}
-	// Later than the lookup could end, so that with a Timeout of 3s there is time
-	// for a DSS that leaves both unanswered.
-	ctx, cancel := context.WithTimeout(f.ctx, m.timeout+grace/2-time.Duration(m.now()-f.joined))
-	defer cancel()
-	m.dss.outage.findOut(ctx, max(f.joined, f.asked))
-}
-
-// maybeOutage reports whether a lookup that ended with err may have failed
-// because DSS is down.
-func maybeOutage(err error) bool {
-	var r *refusal
-	return errors.As(err, &r) && r.kind == ErrUnavailable && (r.unasked || r.cause != nil && isFailure(r.cause))
-}
-
-// late reports whether f ended later than any waiter waits.
-func (m *Middleware) late(f *flight) bool { return m.now()-f.asked > int64(m.timeout+grace) }
-
-// resolve calls the Resolver and distrusts it: a panic, an error of an unknown
-// kind and an identity that names nobody are all no answer.
-func (m *Middleware) resolve(ctx context.Context, f *flight) (id Identity, err error) {
-	if m.dss != nil {
-		defer m.dss.outage.beside(f.asked)()
-	}
-	defer recovered(&err)
-	// A copy, since a live connection asks with the same header again.
-	id, err = m.resolver.Resolve(ctx, f.header.Clone())
-	if err == nil && !id.isSomebody() {
-		err = errNoLogin
-	}
-	return id, err
-}
-
-var errNoLogin error = ownWords("the resolver returned an identity without a valid login")
-
-// understood makes err one of the two kinds that a lookup can fail with.
-func understood(err error) (kind error) {
-	if err == nil {
-		return nil
-	}
-	defer func() {
-		if recover() != nil { // a nil pointer in an error's own methods
-			kind = unavailable("the resolver's error cannot be read", nil, 0)
-		}
-	}()
-	_ = err.Error() // now, and not where a panic ends the process
-	nobody, outage := errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrUnavailable)
-	switch {
-	case nobody && outage: // without a cause, which would make it look like a nobody
-		return unavailable("the resolver said nobody and no answer at once", nil, 0)
-	case !nobody && !outage:
-		return unavailable("the resolver failed", unquoted(err), 0)
-	}
-	return inOurWords(err)
-}
-
-// isLogin reports whether s can be a user's login. Blank and control
-// characters would slip through a comparison or a log line somewhere.
-func isLogin(s string) bool {
-	return s != "" && strings.TrimSpace(s) == s && printable(s)
-}
-
-// land judges what f brought, stores it and releases the waiters.
-func (m *Middleware) land(f *flight, id Identity, err error) {
-	changing := m.store(f, id, err)
-	close(f.done)
-	// Logging may call whatever code an application plugged in: not under lock.
-	m.warnOfChurn(changing)
-	if errors.Is(err, ErrUnavailable) && m.trouble.due(m.now()) {
-		m.log.Warn("dssauth: a visitor could not be identified (said once a minute)", "error", err.Error())
-	}
-}
-
-func (m *Middleware) store(f *flight, id Identity, err error) (changing []string) {
-	c, now := m.cache, m.now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.removeFlight(f)
-	// Forgetting is remembered for as long as a lookup can last, no longer.
-	keep := !f.forgotten && !m.late(f) && !c.closed
-	switch {
-	case err == nil:
-		f.entry = m.newEntry(f, id)
-		f.outdate()
-		if !f.forgotten { // even where the answer itself is not kept
-			c.refusals.Remove(f.key)
-		}
-		if at, was := c.forgotten[id.Login]; keep && m.ttl > 0 && !(was && f.asked <= at) {
-			changing = m.churn.watch(id.owner(), f.header, c.maxPerUser, c.held(id.owner(), f.key, now))
-			c.put(f.entry)
-		}
-	case errors.Is(err, ErrUnauthenticated):
-		f.err = err
-		c.drop(f.key, f.asked)
-		f.outdate()
-		if keep && m.refusalTTL > 0 && c.find(f.key) == nil {
-			c.refusals.Add(f.key, f.asked+int64(m.refusalTTL))
-		}
-	default:
-		f.err = err
-		if isDenial(err) {
-			f.outdate()
-		}
-		if old := c.find(f.key); old != nil {
-			old.denied = old.denied || isDenial(err)
-			if maybeOutage(err) && m.mayBridge(old) {
-				f.entry, f.err = old, nil
-			}
-		}
-	}
-	return changing
-}
-
-// mayBridge reports whether old may be served although DSS did not confirm it.
-// The caller holds cache.mu.
-func (m *Middleware) mayBridge(old *entry) bool {
-	return m.isBridge(old, m.now()) && m.dss.outage.countsAsDown()
-}
-
-// isBridge reports whether old may be served if DSS is down.
-func (m *Middleware) isBridge(old *entry, now int64) bool {
-	return m.staleIfError > 0 && !old.denied && now < old.asked+int64(m.ttl)+int64(m.staleIfError)
-}
-
-// bridgeFor returns the old answer under k if it may be served now.
-func (m *Middleware) bridgeFor(k key) *entry {
-	m.cache.mu.Lock()
-	defer m.cache.mu.Unlock()
-	if old := m.cache.find(k); old != nil && m.mayBridge(old) {
-		return old
-	}
-	return nil
-}
-
-// isDenial reports whether DSS itself refused somebody in a failed lookup, be it
-// the visitor or us.
-func isDenial(err error) bool {
-	var reply *dss.Error
-	return errors.As(err, &reply) && reply.Type != "" && reply.StatusCode >= 400 && reply.StatusCode < 500 && reply.StatusCode != http.StatusTooManyRequests
-}
-
-// newEntry makes the answer that f brought. Its time runs from when DSS was
-// asked: what changed in DSS after that is not in it.
-func (m *Middleware) newEntry(f *flight, id Identity) *entry {
-	// Downwards, so that answers of one moment do not all end in another.
-	life := int64(float64(m.ttl) * (1 - jitter*rand.Float64()))
-	e := &entry{
-		node:     node{key: f.key},
-		expires:  f.asked + life,
-		renew:    f.asked + int64(float64(life)*renewAt),
-		asked:    f.asked,
-		apiKey:   id.APIKey != "",
-		identity: id,
-	}
-	if e.apiKey {
-		e.identity.Login, e.identity.groups = "", nil
-	}
-	e.entry = e
-	e.touched.Store(f.asked)
-	e.aliased.Store(-int64(time.Hour))
-	return e
-}
-
-const (
-	jitter  = 0.1 // of an entry's life
-	renewAt = 0.7 // of an entry's life: then a hit starts a refresh
-)
-
-// renew asks about e's visitor again before e ends.
-func (m *Middleware) renew(r *http.Request, e *entry) {
-	if !e.renewing.CompareAndSwap(false, true) {
-		return
-	}
-	header, k, err := m.selector.pick(r.Header)
-	if err == nil && k == e.key {
-		_, _, _ = m.join(k, header, func(now *entry) bool { return now != e }, true, anyLookup)
-	}
-}
-
-// Forget makes the next request with r's credentials ask DSS again, for use
-// after a sign-out. A lookup under way is not stored. It revokes nothing: who
-// is still signed in to DSS is let in again.
-func (m *Middleware) Forget(r *http.Request) {
-	if _, k, err := m.selector.pick(r.Header); err == nil {
-		m.forget(k)
-	}
-}
-
-func (m *Middleware) forget(k key) {
-	c := m.cache
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for f := c.flights[k]; f != nil; f = f.older {
-		f.forgotten, f.left = true, true
-	}
-	if e := c.find(k); e != nil {
-		c.order.Remove(e)
-	}
-	c.refusals.Remove(k)
-}
-
-// ForgetUser makes DSS be asked again about every visitor of this login, for
-// use after the user's groups changed. An answer that DSS was asked for before
-// is not stored any more, and no later request waits for it.
-func (m *Middleware) ForgetUser(login string) {
-	login = strings.Clone(login) // it is kept, and may stand in a server's reused memory
-	c := m.cache
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.dropUser(login)
-	for _, f := range c.flights {
-		for ; f != nil; f = f.older {
-			f.left = true // whom it is about is not known yet
-		}
-	}
-	now := m.now()
-	if len(c.forgotten) >= c.purgeAt {
-		maps.DeleteFunc(c.forgotten, func(_ string, at int64) bool { return at < now-int64(m.timeout+2*grace) })
-		c.purgeAt = 2*len(c.forgotten) + 64
-	}
-	c.forgotten[login] = now
-}
-
-// outdate keeps the older lookups of f's key from being stored and joined: f
-// brought a newer answer. The caller holds cache.mu.
-func (f *flight) outdate() {
-	for older := f.older; older != nil; older = older.older {
-		older.forgotten, older.left = true, true
-	}
-}
-
-// removeFlight ends f's place among the lookups under way.
-func (c *cache) removeFlight(f *flight) {
-	newest := c.flights[f.key]
+// remove ends f's place in the ledger.
+func (l *flights) remove(f *flight) {
+	newest := l.byKey[f.key]
 	if newest == f {
 		if f.older == nil {
-			delete(c.flights, f.key)
+			delete(l.byKey, f.key)
 		} else {
-			c.flights[f.key] = f.older
+			l.byKey[f.key] = f.older
 		}
 		return
 	}
@@ -445,4 +55,44 @@ func (c *cache) removeFlight(f *flight) {
 			g.older = f.older
 		}
 	}
+}
+
+// isSecond reports whether an older lookup for the same bytes could be joined as
+// well. There are never three, however many page loads ask anew.
+func (f *flight) isSecond() bool { return f.older != nil && !f.older.left }
+
+// outdate keeps the older lookups of f's key from being stored and joined: f
+// brought a newer answer.
+func (f *flight) outdate() {
+	for older := f.older; older != nil; older = older.older {
+		older.forgotten, older.left = true, true
+	}
+}
+
+// forget keeps the lookups of k from being stored and joined.
+func (l *flights) forget(k key) {
+	for f := l.byKey[k]; f != nil; f = f.older {
+		f.forgotten, f.left = true, true
+	}
+}
+
+// forgetUser keeps answers about login from being stored that were asked for
+// until now.
+func (l *flights) forgetUser(login string, now int64) {
+	for _, f := range l.byKey {
+		for ; f != nil; f = f.older {
+			f.left = true // whom it is about is not known yet
+		}
+	}
+	if len(l.forgotten) >= l.purgeAt {
+		maps.DeleteFunc(l.forgotten, func(_ string, at int64) bool { return at < now-l.lasts })
+		l.purgeAt = 2*len(l.forgotten) + 64
+	}
+	l.forgotten[strings.Clone(login)] = now // a server may reuse its memory
+}
+
+// wasForgotten reports whether login was forgotten since DSS was asked.
+func (l *flights) wasForgotten(login string, asked int64) bool {
+	at, was := l.forgotten[login]
+	return was && asked <= at
 }

@@ -33,13 +33,13 @@ func newCounted(t *testing.T) (*Middleware, *countingResolver) {
 func TestALookupThatLandedSinceTheFirstLookIsFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, dss := newCounted(t)
-		header, k, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
+		c, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
 		require.NoError(t, err)
-		fresh := func(e *entry) bool { return m.now() < e.expires }
-		landed, err := m.ask(t.Context(), k, header, fresh)
+		fresh := func(e *entry) bool { return m.answers.now() < e.expires }
+		landed, err := m.answers.ask(t.Context(), c, fresh)
 		require.NoError(t, err)
 		// As if the first look had been before that.
-		again, err := m.ask(t.Context(), k, header, fresh)
+		again, err := m.answers.ask(t.Context(), c, fresh)
 		require.NoError(t, err)
 		assert.Same(t, landed, again)
 		assert.EqualValues(t, 1, dss.calls.Load())
@@ -56,7 +56,9 @@ func TestARenewalOfAnAnswerThatWasReplacedSinceIsNone(t *testing.T) {
 		_, err = m.identify(r)
 		require.NoError(t, err)
 		require.EqualValues(t, 2, dss.calls.Load())
-		m.renew(r, old)
+		c, err := m.selector.pick(r.Header)
+		require.NoError(t, err)
+		m.answers.refresh(c, old)
 		synctest.Wait()
 		assert.EqualValues(t, 2, dss.calls.Load())
 	})
@@ -66,7 +68,7 @@ func TestTheWallClockEndsNoAnswer(t *testing.T) {
 	m, _ := newCounted(t)
 	// Go measures by the monotonic clock where the earlier time has it. All
 	// times that are kept are differences to this one.
-	assert.Contains(t, m.base.String(), " m=")
+	assert.Contains(t, m.answers.base.String(), " m=")
 }
 
 func TestForgottenLoginsAreNotKeptForEver(t *testing.T) {
@@ -77,8 +79,8 @@ func TestForgottenLoginsAreNotKeptForEver(t *testing.T) {
 			<-time.After(100 * time.Millisecond)
 		}
 		// 70 in the 7s that a lookup can last, and as many again between purges.
-		assert.Less(t, len(m.cache.forgotten), 300)
-		assert.GreaterOrEqual(t, len(m.cache.forgotten), 60, "as long as a lookup can last, they are")
+		assert.Less(t, len(m.answers.flights.forgotten), 300)
+		assert.GreaterOrEqual(t, len(m.answers.flights.forgotten), 60, "as long as a lookup can last, they are")
 	})
 }
 
@@ -112,13 +114,13 @@ func TestNothingOfALookupIsLeftOnceItHasLanded(t *testing.T) {
 			_, err := m.identify(r)
 			require.NoError(t, err)
 		}
-		assert.Empty(t, m.cache.flights)
-		assert.Len(t, m.cache.byUser, 1)
-		assert.Equal(t, m.cache.maxPerUser, m.cache.order.Len())
+		assert.Empty(t, m.answers.flights.byKey)
+		assert.Len(t, m.answers.cache.byUser, 1)
+		assert.Equal(t, m.answers.cache.maxPerUser, m.answers.cache.order.Len())
 		m.ForgetUser("ann")
-		assert.Empty(t, m.cache.byUser)
-		for i := range m.cache.buckets {
-			require.Nil(t, m.cache.buckets[i].Load())
+		assert.Empty(t, m.answers.cache.byUser)
+		for i := range m.answers.cache.buckets {
+			require.Nil(t, m.answers.cache.buckets[i].Load())
 		}
 	})
 }
@@ -138,13 +140,13 @@ func TestAnAnswerThatComesLongAfterTheDeadlineIsNone(t *testing.T) {
 			LookupEnd: func(_ context.Context, l Lookup) { outcome = l.Outcome },
 		}})
 		require.NoError(t, err)
-		header, k, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
+		c, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
 		require.NoError(t, err)
-		_, f, _ := m.join(k, header, func(*entry) bool { return false }, false, anyLookup)
+		_, f, _ := m.answers.join(c, func(*entry) bool { return false }, false, anyLookup)
 		<-time.After(2 * time.Hour)
 		synctest.Wait()
 		// As somebody who came at the moment that it landed.
-		e, err := m.wait(t.Context(), f)
+		e, err := m.answers.wait(t.Context(), f)
 		assert.Nil(t, e)
 		require.ErrorIs(t, err, ErrUnavailable)
 		assert.Equal(t, Unavailable, outcome)

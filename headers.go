@@ -25,6 +25,12 @@ type selector struct {
 	hash     keyhash.Hash
 }
 
+// credentials are what is sent to DSS about a visitor, and its key.
+type credentials struct {
+	key    key
+	header http.Header
+}
+
 // raw returns the key of h's identifying headers exactly as they arrived.
 // Equal raw headers yield equal picks, so an answer found under the raw key
 // needs no look at the single cookies.
@@ -37,7 +43,7 @@ func (s *selector) tooLarge() error {
 // pick returns a copy of the headers to send to DSS, and its key. It outlives
 // the request, whose strings may not: servers built on fasthttp put the next
 // request's headers into the same memory.
-func (s *selector) pick(h http.Header) (http.Header, key, error) {
+func (s *selector) pick(h http.Header) (credentials, error) {
 	picked := make(http.Header, len(s.names))
 	size := 0
 	for _, name := range s.names {
@@ -49,7 +55,7 @@ func (s *selector) pick(h http.Header) (http.Header, key, error) {
 			size += len(v)
 		}
 		if size > s.maxBytes {
-			return nil, key{}, s.tooLarge()
+			return credentials{}, s.tooLarge()
 		}
 		if name == "Cookie" {
 			if kept := s.cookies.filter(values); kept != "" {
@@ -58,20 +64,24 @@ func (s *selector) pick(h http.Header) (http.Header, key, error) {
 			continue
 		}
 		if len(values) > 1 {
-			return nil, key{}, refuse(ErrMalformed, fmt.Sprintf("%d %s headers where one is allowed", len(values), name))
+			return credentials{}, refuse(ErrMalformed, fmt.Sprintf("%d %s headers where one is allowed", len(values), name))
 		}
 		if !printable(values[0]) {
-			return nil, key{}, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters or is not UTF-8", name))
+			return credentials{}, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters or is not UTF-8", name))
 		}
 		picked[name] = []string{strings.Clone(values[0])}
 	}
 	// The size that arrived is what is bounded; joining cookies adds to it.
 	k, err := s.key(picked, math.MaxInt)
 	if err != nil {
-		return nil, key{}, err
+		return credentials{}, err
 	}
-	return picked, k, nil
+	return credentials{k, picked}, nil
 }
+
+// redirectCookie marks a browser that was just sent to sign in. It says nothing
+// about the visitor.
+const redirectCookie = "dssauth_redirected"
 
 // cookieRule says which cookies identify a visitor.
 type cookieRule struct {

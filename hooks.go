@@ -3,7 +3,9 @@ package dssauth
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -63,54 +65,55 @@ type Stats struct {
 
 type counters struct{ identified, nobody, unavailable, stale atomic.Uint64 }
 
-// Stats returns the numbers of now. Hits are not counted: counting them would
-// cost more than finding them.
-func (m *Middleware) Stats() Stats {
-	c := m.cache
-	c.mu.Lock()
-	s := Stats{Entries: c.order.Len(), Evictions: c.evictions}
-	c.mu.Unlock()
-	s.Refusals = c.refusals.Len()
-	s.Identified, s.Nobody = m.counters.identified.Load(), m.counters.nobody.Load()
-	s.Unavailable, s.Stale = m.counters.unavailable.Load(), m.counters.stale.Load()
+// addTo sets what s says about lookups.
+func (c *counters) addTo(s *Stats) {
+	s.Identified, s.Nobody = c.identified.Load(), c.nobody.Load()
+	s.Unavailable, s.Stale = c.unavailable.Load(), c.stale.Load()
 	s.Lookups = s.Identified + s.Nobody + s.Unavailable + s.Stale
-	s.InFlight, s.Queued = len(m.lanes.all), int(m.lanes.queued.Load())
-	if m.dss != nil {
-		s.DSSDown = m.dss.outage.isKnownDown()
-	}
-	return s
 }
 
-// lookupStarted calls the hook, and returns the lookup's context and what to
-// call at its end. A context from the hook keeps the deadline.
-func (m *Middleware) lookupStarted(ctx context.Context, f *flight) (context.Context, func(err error)) {
-	if m.hooks.LookupStart != nil {
-		m.guard("LookupStart", func() {
-			if own := m.hooks.LookupStart(ctx, f.renews); own != nil {
+// observer tells hooks, the log and the counters.
+type observer struct {
+	hooks    Hooks
+	log      *slog.Logger
+	counters counters
+	troubled nag
+}
+
+// lookupStarts calls the hook, and returns the lookup's context and what to call
+// at its end, with its error and whether an answer is served all the same. A
+// context from the hook keeps the deadline.
+func (o *observer) lookupStarts(ctx context.Context, renews bool, c *clock) (hooked context.Context, ended func(err error, served bool)) {
+	if o.hooks.LookupStart != nil {
+		o.guard("LookupStart", func() {
+			if own := o.hooks.LookupStart(ctx, renews); own != nil {
 				ctx = within{own, ctx}
 			}
 		})
 	}
-	start := m.now()
-	return ctx, func(err error) {
-		l := Lookup{Duration: time.Duration(m.now() - start), Renewal: f.renews, Err: err}
-		switch {
-		case err == nil:
-			l.Outcome = Identified
-			m.counters.identified.Add(1)
-		case errors.Is(err, ErrUnauthenticated):
-			l.Outcome = Nobody
-			m.counters.nobody.Add(1)
-		case f.err == nil:
-			l.Outcome = Stale
-			m.counters.stale.Add(1)
-		default:
-			l.Outcome = Unavailable
-			m.counters.unavailable.Add(1)
-		}
-		if m.hooks.LookupEnd != nil {
-			m.guard("LookupEnd", func() { m.hooks.LookupEnd(ctx, l) })
-		}
+	start := c.now()
+	return ctx, func(err error, served bool) {
+		o.lookupEnds(ctx, Lookup{Duration: time.Duration(c.now() - start), Renewal: renews, Err: err}, served)
+	}
+}
+
+func (o *observer) lookupEnds(ctx context.Context, l Lookup, served bool) {
+	switch {
+	case l.Err == nil:
+		l.Outcome = Identified
+		o.counters.identified.Add(1)
+	case errors.Is(l.Err, ErrUnauthenticated):
+		l.Outcome = Nobody
+		o.counters.nobody.Add(1)
+	case served:
+		l.Outcome = Stale
+		o.counters.stale.Add(1)
+	default:
+		l.Outcome = Unavailable
+		o.counters.unavailable.Add(1)
+	}
+	if o.hooks.LookupEnd != nil {
+		o.guard("LookupEnd", func() { o.hooks.LookupEnd(ctx, l) })
 	}
 }
 
@@ -124,19 +127,43 @@ func (c within) Deadline() (time.Time, bool) { return c.end.Deadline() }
 func (c within) Done() <-chan struct{}       { return c.end.Done() }
 func (c within) Err() error                  { return c.end.Err() }
 
-func (m *Middleware) hookRefused(r *http.Request, err error) {
-	if m.hooks.Refused != nil {
-		m.guard("Refused", func() { m.hooks.Refused(r, err) })
+func (o *observer) refused(r *http.Request, err error) {
+	if o.hooks.Refused != nil {
+		o.guard("Refused", func() { o.hooks.Refused(r, err) })
 	}
 }
 
-func (m *Middleware) guard(hook string, call func()) {
+// guard calls a hook, whose panic changes nothing.
+func (o *observer) guard(hook string, call func()) {
 	var err error
 	func() {
 		defer recovered(&err)
 		call()
 	}()
 	if err != nil {
-		m.log.Error("dssauth: a hook panicked", "hook", hook, "error", err)
+		o.log.Error("dssauth: a hook panicked", "hook", hook, "error", err)
 	}
+}
+
+// trouble says now and then that DSS could not say who a visitor is.
+func (o *observer) trouble(err error, now int64) {
+	if errors.Is(err, ErrUnavailable) && o.troubled.due(now) {
+		o.log.Warn("dssauth: a visitor could not be identified (said once a minute)", "error", err.Error())
+	}
+}
+
+// churn names the cookies that change from request to request, if any.
+func (o *observer) churn(changing []string) {
+	if len(changing) > 0 {
+		o.log.Warn("dssauth: one user holds as many answers as Config.MaxEntriesPerUser allows: a cookie seems to change from request to request, "+
+			"so that each asks DSS; name the cookies that identify a visitor in Config.Cookies", "changing", strings.Join(changing, " "))
+	}
+}
+
+// nag lets one log line of a kind through a minute.
+type nag struct{ next atomic.Int64 }
+
+func (n *nag) due(now int64) bool {
+	next := n.next.Load()
+	return now >= next && n.next.CompareAndSwap(next, now+int64(time.Minute))
 }

@@ -30,7 +30,7 @@ func ClientFromContext(ctx context.Context) (*dss.Client, error) {
 	case ByTicket:
 		last := ""
 		return v.m.client.WithTicketSource(func(ctx context.Context) (ticket string, err error) {
-			ctx, cancel := context.WithTimeout(ctx, v.m.timeout)
+			ctx, cancel := context.WithTimeout(ctx, v.m.answers.timeout)
 			defer cancel()
 			// Asked for a second one, the first was rejected.
 			ticket, err = v.entry.ticket.get(ctx, last, func() (string, error) { return v.m.fetchTicket(ctx, v.entry, header) })
@@ -55,14 +55,14 @@ func SecretsFromContext(ctx context.Context) ([]dss.Secret, error) {
 	if v.m.client == nil {
 		return nil, errors.New("dssauth: no secrets: set Config.Client")
 	}
-	ctx, cancel := context.WithTimeout(ctx, v.m.timeout)
+	ctx, cancel := context.WithTimeout(ctx, v.m.answers.timeout)
 	defer cancel()
 	info, err := v.m.client.AuthInfoFromBrowserHeaders(ctx, header, dss.WithSecrets())
 	if err != nil {
 		return nil, unavailable("DSS gave no secrets", err, 0)
 	}
 	if info.Login() != v.entry.identity.Login {
-		v.m.forget(v.entry.key)
+		v.m.answers.forget(v.entry.key)
 		return nil, refuse(ErrUnauthenticated, "the session is another user's by now")
 	}
 	return info.Secrets, nil
@@ -80,14 +80,14 @@ func credentialsOf(ctx context.Context) (*visit, http.Header, error) {
 	case v.entry.identity.Login == "":
 		return nil, nil, refuse(ErrForbidden, "an API key without a user cannot be impersonated")
 	}
-	header, k, err := v.m.selector.pick(v.request.Header)
+	c, err := v.m.selector.pick(v.request.Header)
 	if err != nil {
 		return nil, nil, err
 	}
-	if k != v.entry.key {
+	if c.key != v.entry.key {
 		return nil, nil, refuse(ErrUnauthenticated, "the request's credentials are no longer those that were authenticated: do not change them between the Middleware and the handler")
 	}
-	return v, header, nil
+	return v, c.header, nil
 }
 
 // fetchTicket gets a ticket for the browser that sent header, and makes sure
@@ -106,7 +106,7 @@ func (m *Middleware) fetchTicket(ctx context.Context, e *entry, header http.Head
 		return "", fmt.Errorf("dssauth: the visitor's ticket cannot be checked: %w", err)
 	}
 	if info.Login() != e.identity.Login {
-		m.forget(e.key)
+		m.answers.forget(e.key)
 		return "", refuse(ErrUnauthenticated, "the session is another user's by now")
 	}
 	return ticket, nil

@@ -45,12 +45,22 @@ func (l *lifetime) run(work func()) bool {
 	return true
 }
 
-// close ends what runs, and reports whether it returned within patience.
-func (l *lifetime) close(patience time.Duration) bool {
+func (l *lifetime) isClosed() bool {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed
+}
+
+// close ends what runs, and keeps anything else from starting.
+func (l *lifetime) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.closed = true
-	l.mu.Unlock()
 	l.end()
+}
+
+// wait reports whether what ran returned within patience.
+func (l *lifetime) wait(patience time.Duration) bool {
 	ended := make(chan struct{})
 	go func() {
 		l.running.Wait()

@@ -44,8 +44,8 @@ func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (contex
 	case v.m == nil: // from NewContext: DSS knows nothing of it
 		return ctx, func() { end(context.Canceled) }
 	}
-	header, k, err := m.selector.pick(v.request.Header)
-	if err == nil && k != v.entry.key {
+	credentials, err := m.selector.pick(v.request.Header)
+	if err == nil && credentials.key != v.entry.key {
 		err = refuse(ErrUnauthenticated, "the request's credentials are no longer those that were authenticated")
 	}
 	if err != nil {
@@ -53,20 +53,20 @@ func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (contex
 		return ctx, func() {}
 	}
 	c := &connection{
-		m:      m,
-		ctx:    ctx,
-		key:    k,
-		header: header,
-		owner:  v.entry.identity.owner(),
-		gates:  m.gatesOf(v),
-		every:  m.interval(every),
-		asking: make(chan struct{}, 1),
+		m:           m,
+		answers:     m.answers,
+		credentials: credentials,
+		ctx:         ctx,
+		owner:       v.entry.identity.owner(),
+		gates:       m.gatesOf(v),
+		every:       m.answers.interval(every),
+		asking:      make(chan struct{}, 1),
 	}
 	if len(c.gates) > 0 {
 		c.request = lastingCopy(r)
 	}
 	entry := v.entry
-	if !m.life.run(func() {
+	if !m.answers.life.run(func() {
 		// The cause if a gate calls Goexit.
 		why := unavailable("the session check stopped unexpectedly", nil, 0)
 		defer func() { end(why) }()
@@ -82,26 +82,26 @@ func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (contex
 	}
 }
 
-func (m *Middleware) interval(every time.Duration) time.Duration {
+func (a *answers) interval(every time.Duration) time.Duration {
 	switch {
 	case every != 0:
 		return max(every, minEvery)
-	case m.ttl > 0:
-		return max(m.ttl, minEvery)
+	case a.keep.ttl > 0:
+		return max(a.keep.ttl, minEvery)
 	}
-	return max(m.timeout, minEvery)
+	return max(a.timeout, minEvery)
 }
 
 // connection is one that WhileSignedIn watches. It keeps nothing of the request
 // that began it but copies.
 type connection struct {
-	m       *Middleware
+	m *Middleware
+	*answers
+	credentials
 	ctx     context.Context
-	key     key
-	header  http.Header
 	owner   string
 	gates   []*gate
-	request *http.Request // for the gates
+	request *http.Request // for the gates, with the visitor
 	every   time.Duration
 	asking  chan struct{} // holds a token while gates run
 }
@@ -114,7 +114,7 @@ func (c *connection) watch(e *entry) error {
 		if err := c.sleep(next); err != nil {
 			return err
 		}
-		began := c.m.now()
+		began := c.now()
 		confirmed, err := c.look(e.asked)
 		switch {
 		case c.ctx.Err() != nil:
@@ -127,7 +127,7 @@ func (c *connection) watch(e *entry) error {
 		case began > e.asked+c.patience():
 			return unavailable("the session could not be confirmed for too long", err, 0)
 		default:
-			next = c.m.now() + untilNextLook(err)
+			next = c.now() + untilNextLook(err)
 		}
 	}
 }
@@ -136,21 +136,21 @@ func (c *connection) watch(e *entry) error {
 // share the answer, and so the moment and the lookup; since the life of answers
 // differs by chance, visitors who came at one moment do not.
 func (c *connection) due(e *entry) int64 {
-	if c.m.ttl <= 0 {
+	if c.keep.ttl <= 0 {
 		return e.asked + int64(c.every)
 	}
-	return e.asked + int64(float64(c.every)*float64(e.expires-e.asked)/float64(c.m.ttl))
+	return e.asked + int64(float64(c.every)*float64(e.expires-e.asked)/float64(c.keep.ttl))
 }
 
 // patience is for how long after DSS was last asked with success the connection
 // lasts.
 func (c *connection) patience() int64 {
-	limit := c.every + c.m.ttl
-	if c.m.ttl < 0 {
-		limit = c.every + c.m.timeout
+	limit := c.every + c.keep.ttl
+	if c.keep.ttl < 0 {
+		limit = c.every + c.timeout
 	}
-	if c.m.dss != nil && c.m.dss.outage.countsAsDown() {
-		limit += c.m.staleIfError
+	if c.down() {
+		limit += c.keep.staleIfError
 	}
 	return int64(limit)
 }
@@ -165,12 +165,12 @@ func untilNextLook(err error) int64 {
 }
 
 func (c *connection) sleep(until int64) error {
-	timer := time.NewTimer(time.Duration(until - c.m.now()))
+	timer := time.NewTimer(time.Duration(until - c.now()))
 	defer timer.Stop()
 	select {
 	case <-c.ctx.Done():
 		return context.Cause(c.ctx)
-	case <-c.m.life.ctx.Done():
+	case <-c.life.ctx.Done():
 		return errClosed
 	case <-timer.C:
 		return nil
@@ -195,7 +195,7 @@ func (c *connection) look(since int64) (*entry, error) {
 	if c.ctx.Err() != nil { // the handler may have returned meanwhile
 		return nil, context.Cause(c.ctx)
 	}
-	ctx, cancel := context.WithTimeout(within{context.Background(), c.ctx}, c.m.timeout)
+	ctx, cancel := context.WithTimeout(within{context.Background(), c.ctx}, c.timeout)
 	defer cancel()
 	r := c.m.attach(c.request.WithContext(ctx), e)
 	for _, g := range c.gates {
@@ -210,7 +210,7 @@ func (c *connection) identify(since int64) (*entry, error) {
 	// Twice, since a lookup may be under way that started earlier. The next one
 	// cannot have, so that what is older then only bridges an outage.
 	for range 2 {
-		e, err := c.m.ask(c.ctx, c.key, c.header, func(e *entry) bool { return e.asked > since })
+		e, err := c.answers.ask(c.ctx, c.credentials, func(e *entry) bool { return e.asked > since })
 		switch {
 		case err != nil:
 			return nil, err
@@ -219,39 +219,6 @@ func (c *connection) identify(since int64) (*entry, error) {
 		}
 	}
 	return nil, unavailable("DSS did not confirm who this is", nil, 0)
-}
-
-// gate is what [Middleware.Require] was given.
-type gate struct {
-	admit func(*http.Request, Identity) error
-}
-
-// asksAgain asks about a connection. A gate that cannot answer, or panics, says
-// nothing about the visitor.
-func (g *gate) asksAgain(r *http.Request, id Identity) error {
-	var verdict, panicked error
-	func() {
-		defer recovered(&panicked)
-		verdict = g.admit(r, id)
-	}()
-	switch {
-	case panicked != nil:
-		return unavailable("a gate failed", panicked, 0)
-	case verdict != nil:
-		return gateError(verdict)
-	}
-	return nil
-}
-
-// admitted returns r with g remembered in it. The first gate finds a place in
-// what Handler attached; each further one attaches another visit.
-func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request {
-	if v.gate.CompareAndSwap(nil, g) || v.gate.Load() == g {
-		return r
-	}
-	both := newVisit(r, v.m, v.entry)
-	both.gate.Store(g)
-	return both.request
 }
 
 // gatesOf returns the gates of m that admitted the request of v, innermost first.

@@ -32,16 +32,12 @@
 package dssauth
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/dssauth/dssauth/dss"
 )
@@ -49,28 +45,45 @@ import (
 // Middleware identifies the visitors of the handlers that it wraps. It is
 // safe for concurrent use. Make it with [New], once per DSS instance.
 type Middleware struct {
-	selector      selector
-	vary          []string // the names of the identifying headers; shared by all responses
-	cache         *cache
-	resolver      Resolver
-	dss           *dssResolver // the same; nil where an application set its own
-	lanes         *lanes
+	selector
+	answers *answers
+	refuser
+	allowAPIKeys  bool
 	client        *dss.Client
 	impersonation Impersonation
-	allowAPIKeys  bool
-	loginURL      func(r *http.Request, back string) string
-	onError       func(http.ResponseWriter, *http.Request, error)
-	hooks         Hooks
-	log           *slog.Logger
-	counters      counters
-	churn         churn // guarded by cache.mu
-	trouble       nag
-	asked         atomic.Int64 // how many lookups have asked DSS
+}
 
-	ttl, refusalTTL, staleIfError, timeout time.Duration
-
-	*clock
-	life *lifetime
+// New returns a Middleware, or an error that names the setting that is wrong.
+func New(c Config) (*Middleware, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	c.setDefaults()
+	s, err := newSelector(c.Headers, c.Cookies, c.MaxHeaderBytes)
+	if err != nil {
+		return nil, err
+	}
+	told := &observer{hooks: c.Hooks, log: c.Logger}
+	a := &answers{
+		asker:   asker{clock: newClock(), resolver: c.Resolver, places: newPlaces(c.MaxLookups), told: told, timeout: c.Timeout},
+		cache:   newCache(c.MaxEntries, c.MaxEntriesPerUser),
+		flights: newFlights(int64(c.Timeout + 2*grace)),
+		churn:   newChurn(),
+		keep:    policy{c.TTL, c.RefusalTTL, c.StaleIfError},
+		life:    newLifetime(),
+	}
+	if a.resolver == nil {
+		a.dss = newDSSResolver(c.Client, c.UserDetails, c.Timeout, c.Logger, a.clock, a.life)
+		a.resolver = a.dss
+	}
+	return &Middleware{
+		selector:      s,
+		answers:       a,
+		refuser:       refuser{vary: slices.Clip(slices.Clone(s.names)), loginURL: c.LoginURL, onError: c.OnError, told: told},
+		allowAPIKeys:  c.AllowAPIKeys,
+		client:        c.Client,
+		impersonation: c.Impersonation,
+	}, nil
 }
 
 // Handler wraps next so that it is reached by identified visitors only, whose
@@ -91,7 +104,7 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 			m.refuse(w, r, err)
 			return
 		}
-		m.forOneVisitor(w.Header())
+		forOneVisitor(w.Header(), m.vary)
 		admitted := m.attach(r, e)
 		defer handBack(r, admitted)
 		next.ServeHTTP(w, admitted)
@@ -110,7 +123,7 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 		admitted := r
 		switch {
 		case err == nil:
-			m.forOneVisitor(w.Header())
+			forOneVisitor(w.Header(), m.vary)
 			admitted = m.attach(r, e)
 		case StatusCode(err) == http.StatusUnauthorized: // and no outage that such an error caused
 			addVary(w.Header(), m.vary)
@@ -186,7 +199,7 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 				return
 			}
 			if !ok {
-				m.forOneVisitor(w.Header())
+				forOneVisitor(w.Header(), m.vary)
 			}
 			inner := m.admitted(admitted, v, g)
 			if inner != admitted {
@@ -195,6 +208,39 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 			next.ServeHTTP(w, inner)
 		})
 	}
+}
+
+// gate is what [Middleware.Require] was given.
+type gate struct {
+	admit func(*http.Request, Identity) error
+}
+
+// asksAgain asks about a connection. A gate that cannot answer, or panics, says
+// nothing about the visitor.
+func (g *gate) asksAgain(r *http.Request, id Identity) error {
+	var verdict, panicked error
+	func() {
+		defer recovered(&panicked)
+		verdict = g.admit(r, id)
+	}()
+	switch {
+	case panicked != nil:
+		return unavailable("a gate failed", panicked, 0)
+	case verdict != nil:
+		return gateError(verdict)
+	}
+	return nil
+}
+
+// admitted returns r with g remembered in it. The first gate finds a place in
+// what Handler attached; each further one attaches another visit.
+func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request {
+	if v.gate.CompareAndSwap(nil, g) || v.gate.Load() == g {
+		return r
+	}
+	both := newVisit(r, v.m, v.entry)
+	both.gate.Store(g)
+	return both.request
 }
 
 // Authenticate attaches the visitor's identity to r itself, and returns r, for
@@ -218,147 +264,62 @@ func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
 	return r, nil
 }
 
-// private is the Cache-Control of what is for one visitor. All responses share
-// it, so that setting it allocates nothing. Its capacity is its length: whoever
-// appends to it gets a copy.
-var private = []string{"private"}
-
-// forOneVisitor marks a response as meant for its visitor alone.
-func (m *Middleware) forOneVisitor(h http.Header) {
-	if given := h["Cache-Control"]; len(given) == 0 || isForSharedCaches(given) {
-		h["Cache-Control"] = private
-	}
-	addVary(h, m.vary)
-}
-
-// isForSharedCaches reports whether a Cache-Control makes caches keep a response
-// that are shared by many.
-func isForSharedCaches(cacheControl []string) bool {
-	for _, line := range cacheControl {
-		for directive := range strings.SplitSeq(line, ",") {
-			name, _, _ := strings.Cut(directive, "=")
-			if name = trim(name); strings.EqualFold(name, "public") || strings.EqualFold(name, "s-maxage") {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// addVary adds to h's Vary those names that it does not have. It changes
-// neither the list that stands there nor names: other responses may share them.
-func addVary(h http.Header, names []string) {
-	given := h["Vary"]
-	if len(given) == 0 {
-		h["Vary"] = names
-		return
-	}
-	if &given[0] == &names[0] {
-		return
-	}
-	vary := slices.Clip(given)
-	for _, name := range names {
-		if !hasElement(given, name) {
-			vary = append(vary, name)
-		}
-	}
-	h["Vary"] = vary
-}
-
-// hasElement reports whether a Vary names a header, or all by an asterisk.
-func hasElement(vary []string, name string) bool {
-	for _, line := range vary {
-		for element := range strings.SplitSeq(line, ",") {
-			if element = trim(element); element == "*" || strings.EqualFold(element, name) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// identify returns DSS's answer to who sent r: from the cache at once, or from
+// identify returns DSS's answer to who sent r: from memory at once, or else from
 // DSS. It is the whole way of a request.
 func (m *Middleware) identify(r *http.Request) (*entry, error) {
 	raw, err := m.selector.raw(r.Header)
 	if err != nil {
 		return nil, err
 	}
-	now := m.now()
-	e := m.cache.find(raw)
-	if e == nil || now >= e.expires {
-		if e, err = m.identifySlowly(r, raw, now); err != nil {
+	e, due := m.answers.known(raw)
+	if e == nil || due {
+		if e, err = m.ask(r, raw, e); err != nil {
 			return nil, err
 		}
-	} else if now >= e.renew {
-		m.renew(r, e)
 	}
-	e.touch(now)
 	if e.apiKey && !m.allowAPIKeys {
 		return nil, errAPIKey
 	}
 	return e, nil
 }
 
-// identifySlowly is for requests whose raw headers are not known: it looks at
-// the single cookies and, where that does not help, asks DSS.
-func (m *Middleware) identifySlowly(r *http.Request, raw key, now int64) (*entry, error) {
-	arrival := m.asked.Load()
-	header, k, err := m.selector.pick(r.Header)
-	if err != nil {
+// ask is for raw headers that are not known, and for an answer to be refreshed.
+func (m *Middleware) ask(r *http.Request, raw key, known *entry) (*entry, error) {
+	c, err := m.selector.pick(r.Header)
+	switch {
+	case err != nil:
 		return nil, err
+	case known != nil:
+		m.answers.refresh(c, known)
+		return known, nil
 	}
-	if e := m.cache.find(k); e != nil && now < e.expires {
-		if now >= e.renew {
-			m.renew(r, e)
-		}
-		m.cache.addAlias(raw, e, now)
-		return e, nil
-	}
-	fresh := func(e *entry) bool { return now < e.expires }
-	if isNavigation(r) { // which may follow a sign-in
-		return m.askAnew(r.Context(), k, header, fresh, arrival)
-	}
-	if end, ok := m.cache.refusals.Get(k); ok && now < end {
-		return nil, errRemembered
-	}
-	return m.ask(r.Context(), k, header, fresh)
+	return m.answers.who(r.Context(), raw, c, isNavigation(r))
 }
 
-// ask returns the entry under k if it is fresh, else what a lookup brings.
-func (m *Middleware) ask(ctx context.Context, k key, header http.Header, fresh func(*entry) bool) (*entry, error) {
-	e, f, err := m.join(k, header, fresh, false, anyLookup)
-	if f == nil {
-		return e, err
-	}
-	return m.wait(ctx, f)
-}
-
-// askAnew is ask, but believes "not signed in" only where DSS was asked after
-// the given number of lookups.
-func (m *Middleware) askAnew(ctx context.Context, k key, header http.Header, fresh func(*entry) bool, after int64) (*entry, error) {
-	for {
-		e, f, err := m.join(k, header, fresh, false, after)
-		if f == nil {
-			return e, err
-		}
-		// Each turn waits for another one of the few lookups of before.
-		e, err = m.wait(ctx, f)
-		if !errors.Is(err, ErrUnauthenticated) || f.number.Load() > after {
-			return e, err
-		}
+// Forget makes the next request with r's credentials ask DSS again, for use
+// after a sign-out. A lookup under way is not stored. It revokes nothing: who
+// is still signed in to DSS is let in again.
+func (m *Middleware) Forget(r *http.Request) {
+	if c, err := m.selector.pick(r.Header); err == nil {
+		m.answers.forget(c.key)
 	}
 }
 
-var errRemembered = refuse(ErrUnauthenticated, "DSS knew no session for this request a moment ago")
+// ForgetUser makes DSS be asked again about every visitor of this login, for
+// use after the user's groups changed. An answer that DSS was asked for before
+// is not stored any more, and no later request waits for it.
+func (m *Middleware) ForgetUser(login string) { m.answers.forgetUser(login) }
+
+// Stats returns the numbers of now. Hits are not counted: counting them would
+// cost more than finding them.
+func (m *Middleware) Stats() Stats { return m.answers.stats() }
 
 // Close ends lookups under way and everything that [Middleware.WhileSignedIn]
 // watches, and waits for them. Requests are refused afterwards. The error is
 // that of a [Resolver] that does not return. Close does not close the Client:
 // call [dss.Client.CloseIdleConnections] for that.
 func (m *Middleware) Close() error {
-	m.cache.close()
-	if !m.life.close(m.timeout + grace) {
+	if !m.answers.close() {
 		return errors.New("dssauth: Close: a lookup did not end: its Resolver ignores its context")
 	}
 	return nil

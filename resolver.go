@@ -3,11 +3,9 @@ package dssauth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
@@ -39,14 +37,14 @@ type dssResolver struct {
 	forbidden nag
 }
 
-func newDSSResolver(c Config, time *clock, life *lifetime) *dssResolver {
+func newDSSResolver(client *dss.Client, details bool, timeout time.Duration, log *slog.Logger, c *clock, life *lifetime) *dssResolver {
 	return &dssResolver{
-		client:   c.Client,
-		outage:   newOutage(c.Client, c.Logger, time, life),
-		patience: c.Timeout / 4 * 3, // what is asked because of a failure takes time, too
-		details:  c.UserDetails,
-		log:      c.Logger,
-		now:      time.now,
+		client:   client,
+		outage:   newOutage(client, log, c, life),
+		patience: timeout / 4 * 3, // what is asked because of a failure takes time, too
+		details:  details,
+		log:      log,
+		now:      c.now,
 	}
 }
 
@@ -139,24 +137,16 @@ func isFailure(err error) bool {
 	return !errors.Is(err, dss.ErrUnexpectedReply) && !errors.Is(err, context.Canceled) && !errors.Is(err, errNoLogin)
 }
 
+// maybeOutage reports whether a lookup that ended with err may have failed
+// because DSS is down.
+func maybeOutage(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.kind == ErrUnavailable && (r.unasked || r.cause != nil && isFailure(r.cause))
+}
+
 func retryAfter(reply *dss.Error) time.Duration {
 	if reply == nil {
 		return 0
 	}
 	return reply.RetryAfter
-}
-
-// nag lets one log line of a kind through a minute.
-type nag struct{ next atomic.Int64 }
-
-func (n *nag) due(now int64) bool {
-	next := n.next.Load()
-	return now >= next && n.next.CompareAndSwap(next, now+int64(time.Minute))
-}
-
-// recovered turns a panic of the function that defers it into an error.
-func recovered(err *error) {
-	if p := recover(); p != nil {
-		*err = ownWords(fmt.Sprintf("panic of type %T", p)) // its value may quote what it choked on
-	}
 }

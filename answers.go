@@ -1,0 +1,353 @@
+package dssauth
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+// answers says who sent some bytes: from memory, or by a lookup that all
+// requests with the same bytes share.
+type answers struct {
+	asker
+	cache   *cache
+	flights flights
+	churn   churn
+	mu      sync.Mutex // guards flights, churn, and writing to cache
+	keep    policy
+	life    *lifetime
+}
+
+// policy is how long answers are kept.
+type policy struct {
+	ttl, refusalTTL, staleIfError time.Duration
+}
+
+const (
+	jitter  = 0.1 // of an answer's life
+	renewAt = 0.7 // of an answer's life: then a hit starts a refresh
+)
+
+// known returns the answer to bytes that were seen before, or nil. It reports
+// whether the caller must refresh it: one caller, once.
+func (a *answers) known(raw key) (e *entry, due bool) {
+	now := a.now()
+	e = a.cache.find(raw)
+	if e == nil || now >= e.expires {
+		return nil, false
+	}
+	e.touch(now)
+	return e, now >= e.renew && e.renewing.CompareAndSwap(false, true)
+}
+
+// who returns who sent c, whose headers had the key raw before cookies were
+// picked: from memory if it can, else by a lookup. With anew, "not signed in" is
+// believed only of a lookup that began since: who loads a page may have signed in.
+func (a *answers) who(ctx context.Context, raw key, c credentials, anew bool) (*entry, error) {
+	arrival, now := a.count.Load(), a.now()
+	if e, due := a.known(c.key); e != nil {
+		if due {
+			a.refresh(c, e)
+		}
+		a.addAlias(raw, e, now)
+		return e, nil
+	}
+	fresh := func(e *entry) bool { return now < e.expires }
+	if !anew {
+		if end, ok := a.cache.refusals.Get(c.key); ok && now < end {
+			return nil, errRemembered
+		}
+		return a.ask(ctx, c, fresh)
+	}
+	for {
+		e, f, err := a.join(c, fresh, false, arrival)
+		if f == nil {
+			return e, err
+		}
+		// Each turn waits for another one of the few lookups of before.
+		e, err = a.wait(ctx, f)
+		if !errors.Is(err, ErrUnauthenticated) || f.number.Load() > arrival {
+			return e, err
+		}
+	}
+}
+
+var errRemembered = refuse(ErrUnauthenticated, "DSS knew no session for this request a moment ago")
+
+// ask returns the answer to c if it is fresh, else what a lookup brings.
+func (a *answers) ask(ctx context.Context, c credentials, fresh func(*entry) bool) (*entry, error) {
+	e, f, err := a.join(c, fresh, false, anyLookup)
+	if f == nil {
+		return e, err
+	}
+	return a.wait(ctx, f)
+}
+
+// refresh asks about e's visitor again before e ends. Nobody waits for it.
+func (a *answers) refresh(c credentials, e *entry) {
+	if c.key == e.key {
+		_, _, _ = a.join(c, func(now *entry) bool { return now != e }, true, anyLookup)
+	}
+}
+
+// anyLookup as join's last argument takes any lookup under way.
+const anyLookup = -1
+
+// join returns the answer to c if it is fresh enough, or if DSS is down and it
+// may bridge that, else the flight that will tell. It fails where no lookup may
+// start now. A new one is started from [context.Background]: many requests
+// share it, the first one's cancellation must not fail the others, and routers
+// recycle a request's context once the handler returns. The flight is one that
+// asks DSS after so many lookups, unless two are under way that have asked.
+func (a *answers) join(c credentials, fresh func(*entry) bool, renews bool, after int64) (*entry, *flight, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	// Again, now that no flight can land: one may have since the first look.
+	e := a.cache.find(c.key)
+	if e != nil && fresh(e) {
+		return e, nil, nil
+	}
+	now := a.now()
+	bridge := e != nil && a.isBridge(e, now)
+	if err := a.refusal(); err != nil {
+		if bridge && a.down() {
+			return e, nil, nil
+		}
+		return nil, nil, err
+	}
+	older := a.flights.byKey[c.key]
+	if older != nil && a.outdated(&older.lookup) {
+		older.left = true
+	}
+	if older != nil && !older.left && (older.number.Load() > after || older.isSecond()) {
+		return nil, older, nil
+	}
+	if err := a.paused(c.key); err != nil {
+		return nil, nil, err
+	}
+	f := &flight{
+		lookup: lookup{credentials: c, known: e != nil && now < e.expires+int64(knownFor), renews: renews, bridge: bridge, began: now},
+		done:   make(chan struct{}),
+	}
+	f.number.Store(math.MaxInt64)
+	f.ctx, f.cancel = context.WithTimeout(a.life.ctx, a.timeout+grace)
+	if !a.life.run(func() { a.fly(f) }) {
+		f.cancel()
+		return nil, nil, errClosed
+	}
+	a.flights.add(f)
+	return nil, f, nil
+}
+
+// wait waits for f, but not longer than ctx.
+func (a *answers) wait(ctx context.Context, f *flight) (*entry, error) {
+	var down <-chan struct{}
+	if f.bridge {
+		down = a.dss.outage.whenDown()
+	}
+	for waits := true; waits; {
+		select {
+		case <-f.done:
+			return f.entry, f.err
+		case <-down:
+			if e := a.bridge(f.key); e != nil {
+				return e, nil
+			}
+			down = nil
+		case <-ctx.Done():
+			return nil, unavailable("the request ended before DSS answered", unquoted(context.Cause(ctx)), 0)
+		case <-f.ctx.Done():
+			waits = false
+		}
+	}
+	select {
+	case <-f.done: // cancel runs after done
+		return f.entry, f.err
+	default:
+		return nil, unavailable("the lookup ignored its deadline", f.ctx.Err(), 0)
+	}
+}
+
+// fly runs f to its end, whatever its waiters do.
+func (a *answers) fly(f *flight) {
+	// The answer if plugged-in code panics, or calls Goexit.
+	id, err := Identity{}, unavailable("the lookup ended without an answer", nil, 0)
+	defer func() {
+		_ = recover()
+		if f.leave != nil {
+			f.leave()
+		}
+		defer f.cancel()
+		if f.ended != nil {
+			defer func() { f.ended(err, f.err == nil) }()
+		}
+		a.land(f, id, err)
+	}()
+	id, err = a.asker.ask(f.ctx, &f.lookup)
+}
+
+// land keeps what f brought, and releases the waiters.
+func (a *answers) land(f *flight, id Identity, err error) {
+	a.mu.Lock()
+	a.flights.remove(f)
+	var changing []string
+	switch {
+	case err == nil:
+		changing = a.identified(f, id)
+	case errors.Is(err, ErrUnauthenticated):
+		a.anonymous(f, err)
+	default:
+		a.failed(f, err)
+	}
+	close(f.done)
+	a.mu.Unlock()
+	// Logging may call whatever code an application plugged in: not under lock.
+	a.told.churn(changing)
+	a.told.trouble(err, a.now())
+}
+
+// keeps reports whether f's answer may be kept. Forgetting is remembered for as
+// long as a lookup can last, no longer.
+func (a *answers) keeps(f *flight) bool {
+	return !f.forgotten && !a.late(&f.lookup) && !a.life.isClosed()
+}
+
+func (a *answers) identified(f *flight, id Identity) (changing []string) {
+	f.entry = a.newEntry(f, id)
+	f.outdate()
+	if !f.forgotten { // even where the answer itself is not kept
+		a.cache.refusals.Remove(f.key)
+	}
+	if a.keeps(f) && a.keep.ttl > 0 && !a.flights.wasForgotten(id.Login, f.asked) {
+		changing = a.churn.watch(id.owner(), f.header, a.cache.maxPerUser, a.cache.held(id.owner(), f.key, a.now()))
+		a.cache.put(f.entry)
+	}
+	return changing
+}
+
+func (a *answers) anonymous(f *flight, err error) {
+	f.err = err
+	f.outdate()
+	a.cache.drop(f.key, f.asked)
+	if a.keeps(f) && a.keep.refusalTTL > 0 && a.cache.find(f.key) == nil {
+		a.cache.refusals.Add(f.key, f.asked+int64(a.keep.refusalTTL))
+	}
+}
+
+func (a *answers) failed(f *flight, err error) {
+	f.err = err
+	denied := isDenial(err)
+	if denied {
+		f.outdate()
+	}
+	if old := a.cache.find(f.key); old != nil {
+		old.denied = old.denied || denied
+		if maybeOutage(err) && a.mayBridge(old) {
+			f.entry, f.err = old, nil
+		}
+	}
+}
+
+// isDenial reports whether DSS itself refused somebody in a failed lookup, be it
+// the visitor or us.
+func isDenial(err error) bool {
+	var reply *dss.Error
+	return errors.As(err, &reply) && reply.Type != "" && reply.StatusCode >= 400 && reply.StatusCode < 500 && reply.StatusCode != http.StatusTooManyRequests
+}
+
+// newEntry makes the answer that f brought. Its time runs from when DSS was
+// asked: what changed in DSS after that is not in it.
+func (a *answers) newEntry(f *flight, id Identity) *entry {
+	// Downwards, so that answers of one moment do not all end in another.
+	life := int64(float64(a.keep.ttl) * (1 - jitter*rand.Float64()))
+	e := &entry{
+		node:     node{key: f.key},
+		expires:  f.asked + life,
+		renew:    f.asked + int64(float64(life)*renewAt),
+		asked:    f.asked,
+		apiKey:   id.APIKey != "",
+		identity: id,
+	}
+	if e.apiKey {
+		e.identity.Login, e.identity.groups = "", nil
+	}
+	e.entry = e
+	e.touched.Store(f.asked)
+	e.aliased.Store(-int64(time.Hour))
+	return e
+}
+
+// mayBridge reports whether old may be served although DSS did not confirm it.
+// The caller holds mu.
+func (a *answers) mayBridge(old *entry) bool { return a.isBridge(old, a.now()) && a.down() }
+
+// isBridge reports whether old may be served if DSS is down.
+func (a *answers) isBridge(old *entry, now int64) bool {
+	return a.keep.staleIfError > 0 && !old.denied && now < old.asked+int64(a.keep.ttl)+int64(a.keep.staleIfError)
+}
+
+// bridge returns the old answer under k if it may be served now.
+func (a *answers) bridge(k key) *entry {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if old := a.cache.find(k); old != nil && a.mayBridge(old) {
+		return old
+	}
+	return nil
+}
+
+// addAlias lets the next request with the same raw headers find e without a look
+// at its cookies. Where raw headers change all the time, at most one alias a
+// second is made.
+func (a *answers) addAlias(raw key, e *entry, now int64) {
+	last := e.aliased.Load()
+	if raw == e.key || now-last < int64(time.Second) || !e.aliased.CompareAndSwap(last, now) {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cache.addAlias(raw, e)
+}
+
+// forget makes the next request with these bytes ask DSS again.
+func (a *answers) forget(k key) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.flights.forget(k)
+	a.cache.forget(k)
+}
+
+// forgetUser makes the next request of each visitor of this login ask DSS again.
+func (a *answers) forgetUser(login string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cache.dropUser(login)
+	a.flights.forgetUser(login, a.now())
+}
+
+// close forgets everything, and ends and waits for what is under way. It reports
+// whether that returned in time.
+func (a *answers) close() bool {
+	a.mu.Lock()
+	a.life.close()
+	a.cache.purge()
+	a.mu.Unlock()
+	return a.life.wait(a.timeout + grace)
+}
+
+func (a *answers) stats() (s Stats) {
+	a.told.counters.addTo(&s)
+	a.mu.Lock()
+	s.Entries, s.Evictions = a.cache.order.Len(), a.cache.evictions
+	a.mu.Unlock()
+	s.Refusals = a.cache.refusals.Len()
+	s.InFlight, s.Queued = len(a.places.all), int(a.places.queued.Load())
+	s.DSSDown = a.dss != nil && a.dss.outage.isKnownDown()
+	return s
+}

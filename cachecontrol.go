@@ -1,0 +1,67 @@
+package dssauth
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// private is the Cache-Control of what is for one visitor. All responses share
+// it, so that setting it allocates nothing. Its capacity is its length: whoever
+// appends to it gets a copy.
+var private = []string{"private"}
+
+// forOneVisitor marks a response as meant for the visitor alone whom these
+// headers identify.
+func forOneVisitor(h http.Header, names []string) {
+	if given := h["Cache-Control"]; len(given) == 0 || isForSharedCaches(given) {
+		h["Cache-Control"] = private
+	}
+	addVary(h, names)
+}
+
+// isForSharedCaches reports whether a Cache-Control makes caches keep a response
+// that are shared by many.
+func isForSharedCaches(cacheControl []string) bool {
+	for _, line := range cacheControl {
+		for directive := range strings.SplitSeq(line, ",") {
+			name, _, _ := strings.Cut(directive, "=")
+			if name = trim(name); strings.EqualFold(name, "public") || strings.EqualFold(name, "s-maxage") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// addVary adds to h's Vary those names that it does not have. It changes
+// neither the list that stands there nor names: other responses may share them.
+func addVary(h http.Header, names []string) {
+	given := h["Vary"]
+	if len(given) == 0 {
+		h["Vary"] = names
+		return
+	}
+	if &given[0] == &names[0] {
+		return
+	}
+	vary := slices.Clip(given)
+	for _, name := range names {
+		if !hasElement(given, name) {
+			vary = append(vary, name)
+		}
+	}
+	h["Vary"] = vary
+}
+
+// hasElement reports whether a Vary names a header, or all by an asterisk.
+func hasElement(vary []string, name string) bool {
+	for _, line := range vary {
+		for element := range strings.SplitSeq(line, ",") {
+			if element = trim(element); element == "*" || strings.EqualFold(element, name) {
+				return true
+			}
+		}
+	}
+	return false
+}

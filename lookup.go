@@ -1,0 +1,165 @@
+package dssauth
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// knownFor is how long after its end an identity keeps its reserved places.
+	knownFor = time.Hour
+	// grace is how long waiters outlast a lookup that ignores its deadline.
+	grace = time.Second
+)
+
+// asker asks who sent some bytes, one lookup at a time for each.
+type asker struct {
+	*clock
+	resolver Resolver
+	dss      *dssResolver // the same; nil where an application set its own
+	places   *places
+	told     *observer
+	timeout  time.Duration
+	count    atomic.Int64 // lookups that have asked
+}
+
+// lookup is one question: who sent these bytes?
+type lookup struct {
+	credentials
+	known  bool  // they have, or recently had, an identity: it may use the reserved places
+	renews bool  // nobody waits: an answer is refreshed ahead of its end
+	bridge bool  // there is an old answer, which may serve if DSS is down
+	began  int64 // when the first request came
+
+	leave  func()            // gives its place back, if it has one; may be called twice
+	ended  func(error, bool) // tells the hooks
+	asked  int64             // when DSS was asked
+	number atomic.Int64      // which lookup it is, counted when DSS is asked; before that the last of all
+}
+
+// ask answers l, in one line from a place towards DSS to the verdict. A panic
+// and Goexit of plugged-in code are for its caller.
+func (a *asker) ask(life context.Context, l *lookup) (id Identity, err error) {
+	ctx, cancel := context.WithTimeout(life, a.timeout)
+	defer cancel()
+	if err = a.enter(ctx, l); err != nil {
+		a.findOutage(life, l, err)
+		return Identity{}, err
+	}
+	l.asked = a.now()
+	l.number.Store(a.count.Add(1))
+	asOf := time.Now().Round(0)
+	ctx, l.ended = a.told.lookupStarts(ctx, l.renews, a.clock)
+	id, err = a.resolve(ctx, l)
+	l.leave() // before anything waits for our own question
+	err = a.verdict(ctx, l, err)
+	a.findOutage(life, l, err)
+	id.AsOf = asOf
+	if err == nil && a.late(l) { // nobody may be waiting, or somebody who came long after DSS was asked
+		err = unavailable("the lookup ignored its deadline", nil, 0)
+	}
+	return id, err
+}
+
+// enter waits for l's place towards DSS.
+func (a *asker) enter(ctx context.Context, l *lookup) (err error) {
+	if a.dss == nil {
+		l.leave, err = a.places.enter(ctx, l.known, nil)
+		return err
+	}
+	if l.leave, err = a.places.enter(ctx, l.known, a.dss.outage.settle); err != nil {
+		return err
+	}
+	// Again: what stands in its way may have come while l waited.
+	if err = a.dss.outage.refusal(); err == nil {
+		err = a.dss.outage.paused(l.key)
+	}
+	if err != nil {
+		l.leave()
+	}
+	return err
+}
+
+// resolve calls the Resolver and distrusts it: a panic, and an identity that
+// names nobody, are no answer.
+func (a *asker) resolve(ctx context.Context, l *lookup) (id Identity, err error) {
+	if a.dss != nil {
+		defer a.dss.outage.beside(l.asked)()
+	}
+	defer recovered(&err)
+	// A copy, since a live connection asks with the same header again.
+	id, err = a.resolver.Resolve(ctx, l.header.Clone())
+	if err == nil && !id.isSomebody() {
+		err = errNoLogin
+	}
+	return id, err
+}
+
+// verdict says what l's answer means.
+func (a *asker) verdict(ctx context.Context, l *lookup, err error) error {
+	if a.dss == nil {
+		return understood(err)
+	}
+	return understood(a.dss.verdict(ctx, l.key, l.asked, err))
+}
+
+// findOutage waits until it is known whether DSS is down, where l has an old
+// answer to bridge that with, and err is no answer about the visitor.
+func (a *asker) findOutage(life context.Context, l *lookup, err error) {
+	if !l.bridge || !maybeOutage(err) {
+		return
+	}
+	// Later than the lookup could end, so that with a Timeout of 3s there is time
+	// for a DSS that leaves both unanswered.
+	ctx, cancel := context.WithTimeout(life, a.timeout+grace/2-time.Duration(a.now()-l.began))
+	defer cancel()
+	a.dss.outage.findOut(ctx, max(l.began, l.asked))
+}
+
+// late reports whether l ended later than any waiter waits.
+func (a *asker) late(l *lookup) bool { return a.now()-l.asked > int64(a.timeout+grace) }
+
+// refusal returns why no lookup may start now.
+func (a *asker) refusal() error {
+	if a.dss == nil {
+		return nil
+	}
+	return a.dss.outage.refusal()
+}
+
+// paused returns why no lookup of these bytes may start now.
+func (a *asker) paused(k key) error {
+	if a.dss == nil {
+		return nil
+	}
+	return a.dss.outage.paused(k)
+}
+
+// outdated reports whether l began before an outage of DSS that is over.
+func (a *asker) outdated(l *lookup) bool { return a.dss != nil && a.dss.outage.isBack(l.began) }
+
+// down reports whether DSS is down.
+func (a *asker) down() bool { return a.dss != nil && a.dss.outage.countsAsDown() }
+
+// understood makes err one of the two kinds that a lookup can fail with.
+func understood(err error) (kind error) {
+	if err == nil {
+		return nil
+	}
+	defer func() {
+		if recover() != nil { // a nil pointer in an error's own methods
+			kind = unavailable("the resolver's error cannot be read", nil, 0)
+		}
+	}()
+	_ = err.Error() // now, and not where a panic ends the process
+	anonymous, outage := errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrUnavailable)
+	switch {
+	case anonymous && outage: // without a cause, which would make it look anonymous
+		return unavailable("the resolver said nobody and no answer at once", nil, 0)
+	case !anonymous && !outage:
+		return unavailable("the resolver failed", unquoted(err), 0)
+	}
+	return inOurWords(err)
+}
