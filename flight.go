@@ -34,7 +34,7 @@ type flight struct {
 	done   chan struct{} // closed when entry and err are set
 
 	asked  int64        // when DSS was asked
-	number atomic.Int64 // which lookup it is, counted when DSS is asked; before that the last of all
+	number atomic.Int64 // its place in the order in which lookups ask DSS; the last until it asks
 	entry  *entry
 	err    error
 
@@ -47,8 +47,9 @@ type flight struct {
 // join returns the entry under k if it is fresh enough, else the flight that
 // will tell. A new one is started from [context.Background]: many requests
 // share it, the first one's cancellation must not fail the others, and routers
-// recycle a request's context once the handler returns. The flight is one that
-// asks DSS after so many lookups, unless two are under way that have asked.
+// recycle a request's context once the handler returns. A lookup whose number is
+// not above after is not joined, but another one started beside it; only where
+// two are under way already, one of these has to do.
 func (m *Middleware) join(k key, header http.Header, fresh func(*entry) bool, renews bool, after int64) (*entry, *flight) {
 	c := m.cache
 	c.mu.Lock()

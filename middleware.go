@@ -131,8 +131,9 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 }
 
 // RequireGroup returns a gate that admits members of at least one of the
-// groups, by exact name. It identifies the visitor itself where this
-// Middleware has not yet. It panics where no group is given, or a blank one.
+// groups, by exact name. It identifies the visitor itself, as Handler does,
+// where this Middleware has not yet. It panics where no group is given, or a
+// blank one.
 func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handler {
 	if len(anyOf) == 0 {
 		panic("dssauth: RequireGroup without a group: name at least one, or use Handler to admit every DSS user")
@@ -154,8 +155,8 @@ func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handl
 // Require returns a gate that admits the visitors for whom admit returns nil.
 // An error that wraps [ErrForbidden] refuses the visitor; any other means that
 // the question could not be answered, a 503. It is asked on every request, and
-// identifies the visitor itself where this Middleware has not yet. It panics
-// where admit is nil.
+// identifies the visitor itself, as Handler does, where this Middleware has not
+// yet. It panics where admit is nil.
 func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(http.Handler) http.Handler {
 	if admit == nil {
 		panic("dssauth: Require(nil): give a function that decides, or use Handler to admit every DSS user")
@@ -327,19 +328,20 @@ func (m *Middleware) ask(ctx context.Context, k key, header http.Header, fresh f
 	return m.wait(ctx, f)
 }
 
-// askAnew is ask, but believes "not signed in" only where DSS was asked after
-// the given number of lookups.
+// askAnew is ask for a page load that came when so many lookups had asked DSS. It
+// starts a lookup of its own rather than join one of these, and believes none of
+// them that nobody is signed in.
 func (m *Middleware) askAnew(ctx context.Context, k key, header http.Header, fresh func(*entry) bool, after int64) (*entry, error) {
 	for {
 		e, f := m.join(k, header, fresh, false, after)
 		if f == nil {
 			return e, nil
 		}
-		// Each turn waits for another one of the few lookups of before.
 		e, err := m.wait(ctx, f)
 		if !errors.Is(err, ErrUnauthenticated) || f.number.Load() > after {
 			return e, err
 		}
+		// A lookup of before was the second one, and has landed: there is an end.
 	}
 }
 
