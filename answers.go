@@ -103,8 +103,9 @@ const anyLookup = -1
 // may bridge that, else the flight that will tell. It fails where no lookup may
 // start now. A new one is started from [context.Background]: many requests
 // share it, the first one's cancellation must not fail the others, and routers
-// recycle a request's context once the handler returns. The flight is one that
-// asks DSS after so many lookups, unless two are under way that have asked.
+// recycle a request's context once the handler returns. A lookup whose number is
+// not above after is not joined, but another one started beside it; only where
+// two are under way already, one of these has to do.
 func (a *answers) join(c credentials, fresh func(*entry) bool, renews bool, after int64) (*entry, *flight, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

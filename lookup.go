@@ -36,7 +36,7 @@ type lookup struct {
 	leave  func()            // gives its place back, if it has one; may be called twice
 	ended  func(error, bool) // tells the hooks
 	asked  int64             // when DSS was asked
-	number atomic.Int64      // which lookup it is, counted when DSS is asked; before that the last of all
+	number atomic.Int64      // its place in the order in which lookups ask DSS; the last until it asks
 }
 
 // ask answers l, in one line from a place towards DSS to the verdict. A panic

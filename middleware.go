@@ -138,8 +138,9 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 }
 
 // RequireGroup returns a gate that admits members of at least one of the
-// groups, by exact name. It identifies the visitor itself where this
-// Middleware has not yet. It panics where no group is given, or a blank one.
+// groups, by exact name. It identifies the visitor itself, as Handler does,
+// where this Middleware has not yet. It panics where no group is given, or a
+// blank one.
 func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handler {
 	if len(anyOf) == 0 {
 		panic("dssauth: RequireGroup without a group: name at least one, or use Handler to admit every DSS user")
@@ -162,8 +163,8 @@ func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handl
 // An error that wraps [ErrForbidden] refuses the visitor, and goes to hooks and
 // [Config.OnError] as it is; any other means that the question could not be
 // answered, a 503, and its text is not repeated. It is asked on every request, and
-// identifies the visitor itself where this Middleware has not yet. It panics
-// where admit is nil.
+// identifies the visitor itself, as Handler does, where this Middleware has not
+// yet. It panics where admit is nil.
 //
 // Admit is asked again about each connection that [Middleware.WhileSignedIn]
 // watches, from another goroutine, until the connection's CancelFunc has
