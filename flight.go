@@ -124,7 +124,6 @@ func (m *Middleware) wait(ctx context.Context, f *flight) (*entry, error) {
 // fly runs f to its end, whatever its waiters do.
 func (m *Middleware) fly(f *flight) {
 	defer f.cancel()
-	defer func() { _ = recover() }() // of a Logger, which must not end the process
 	ctx, cancel := context.WithTimeout(f.ctx, m.timeout)
 	defer cancel()
 	leave, err := m.enter(ctx, f)
