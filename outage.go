@@ -31,7 +31,6 @@ type outage struct {
 
 	mu        sync.Mutex
 	question  *question     // the newest
-	again     bool          // it is to be asked again if it times out, which will say nothing
 	accepted  int64         // start of the newest call in which DSS accepted our credentials
 	rejected  int64         // until when our credentials count as rejected
 	down      bool          // as the last question said
@@ -232,14 +231,6 @@ func (o *outage) ask(now int64) *question {
 	return q
 }
 
-// askSince is ask for lookups that DSS left unanswered. Where the question under
-// way is older than DSS's last answer, its timing out will say nothing.
-func (o *outage) askSince(now int64) {
-	if q := o.ask(now); q.asked < o.answered.Load() {
-		o.again = true
-	}
-}
-
 func (o *outage) run(q *question) {
 	// The error if something below the client ends the goroutine.
 	info, err := dss.AuthInfo{}, errors.New("the question ended without an answer")
@@ -272,8 +263,6 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 	o.mu.Lock()
 	now, wasDown := o.time.now(), o.down
 	o.down, o.known = o.meansDown(q, err), now
-	again := o.again && isTimeout(err) && !o.down
-	o.again = false
 	switch {
 	case err == nil:
 		o.accepted = max(o.accepted, q.asked)
@@ -292,9 +281,6 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 		o.goesDown = make(chan struct{})
 	}
 	q.end(err)
-	if again {
-		o.ask(now)
-	}
 	o.mu.Unlock()
 
 	// Logging may call whatever code an application plugged in: not under lock.
@@ -395,10 +381,10 @@ func (v *vigil) look() {
 		v.timer.Reset(time.Duration(left))
 		return
 	}
-	v.timer.Reset(silence)
+	v.timer.Reset(silence) // one that is under way may say nothing, see meansDown
 	v.o.mu.Lock()
 	defer v.o.mu.Unlock()
-	v.o.askSince(now)
+	v.o.ask(now)
 }
 
 // accepts takes down that DSS answered a lookup, begun at asked, with 2xx, and
@@ -426,7 +412,7 @@ func (o *outage) failed(k key, asked int64, retryAfter time.Duration) (pause int
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := o.time.now()
-	o.askSince(now)
+	o.ask(now)
 	if asked < o.back { // it belongs to an outage that is over
 		return 0
 	}

@@ -3,12 +3,16 @@ package dssauth_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -30,6 +34,7 @@ type watched struct {
 
 	mu    sync.Mutex
 	times map[string][]time.Duration // path → when it was called
+	wire  map[string]error           // path → how its calls break before DSS
 }
 
 func newWatched(t *testing.T) *watched {
@@ -43,7 +48,11 @@ func newWatched(t *testing.T) *watched {
 			if strings.HasSuffix(r.URL.Path, path) {
 				w.mu.Lock()
 				w.times[path] = append(w.times[path], w.since())
+				broken := w.wire[path]
 				w.mu.Unlock()
+				if broken != nil {
+					return nil, broken
+				}
 			}
 		}
 		return memory.RoundTrip(r)
@@ -152,9 +161,12 @@ func TestFailedLookupsAskTheQuestionOnce(t *testing.T) {
 				pass(499 * time.Millisecond)
 				synctest.Wait()
 				assert.Len(t, w.questions(), 1, "for all twenty")
-				pass(5 * time.Second)
+				pass(25 * time.Second)
 				assert.Equal(t, 20, count(answers, refused))
 				assert.False(t, m.Stats().DSSDown, "it was answered")
+				if name != "no answer in time" { // which has it asked as long as it lasts
+					assert.Len(t, w.questions(), 1)
+				}
 			})
 		})
 	}
@@ -339,6 +351,38 @@ func TestWhatOurOwnQuestionSays(t *testing.T) {
 				if test.down {
 					assert.Equal(t, "503", who(m, signedIn(w.DSS, "ann")))
 				}
+			})
+		})
+	}
+}
+
+func TestWireErrorsOfOurOwnQuestion(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		wire error
+		down bool
+	}{
+		{"a certificate of an unknown authority", &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}, false},
+		{"a certificate for another name", x509.HostnameError{Certificate: &x509.Certificate{}, Host: "dss.example"}, false},
+		{"a refused connection", &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}, true},
+		{"a name that is not found", &net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "dss.example", IsNotFound: true}}, true},
+		{"a reset", &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, true},
+		{"a TLS alert", &net.OpError{Op: "remote error", Err: tls.AlertError(40)}, true},
+		{"an end before the reply", io.EOF, true},
+		{"an end within the reply", io.ErrUnexpectedEOF, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWatched(t)
+				m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: time.Second})
+				ann := signedIn(w.DSS, "ann")
+				require.Equal(t, "ann", who(m, ann))
+				pass(time.Second)
+				w.wire = map[string]error{ownInfoPath: test.wire, lookupPath: test.wire}
+				got := who(m, ann)
+				synctest.Wait()
+				assert.Equal(t, test.down, got == "ann", "an old answer is for outages only")
+				assert.Equal(t, test.down, m.Stats().DSSDown)
 			})
 		})
 	}
@@ -891,6 +935,35 @@ func TestKnownVisitorWithoutAPlaceWhileUp(t *testing.T) {
 		assert.Equal(t, "503", who(m, ann))
 		pass(5 * time.Second)
 	})
+}
+
+func TestPlaceIsFreeWhileTheQuestionIsAsked(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		lookup dsstest.Interceptor
+	}{
+		{"for who has an old answer", badGateway},
+		{"for who is nobody, if our own key is good", dsstest.Respond(401, nobodyReply)},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWatched(t)
+				m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: time.Second, MaxLookups: 2})
+				ann := signedIn(w.DSS, "ann")
+				require.Equal(t, "ann", who(m, ann))
+				pass(3 * time.Second)
+				w.behaves(lookupPath, ofCookie(cookieOf(ann), test.lookup))
+				w.behaves(ownInfoPath, dsstest.Hang)
+				got := asks(m, ann)
+				synctest.Wait()
+				require.Len(t, w.questions(), 1)
+				require.Empty(t, got, "it waits")
+				assert.Zero(t, m.Stats().InFlight)
+				assert.Equal(t, "bob", who(m, signedIn(w.DSS, "bob")))
+				pass(5 * time.Second)
+			})
+		})
+	}
 }
 
 // A page is many requests: those that come while the first one's failure is
