@@ -272,10 +272,9 @@ func (a *answers) newEntry(f *flight, id Identity) *entry {
 		expires:  f.asked + life,
 		renew:    f.asked + int64(float64(life)*renewAt),
 		asked:    f.asked,
-		apiKey:   id.APIKey != "",
 		identity: id,
 	}
-	if e.apiKey {
+	if id.APIKey != "" {
 		e.identity.Login, e.identity.groups = "", nil
 	}
 	e.entry = e

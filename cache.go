@@ -36,7 +36,6 @@ type entry struct {
 	expires  int64        // all times are monotonic, see clock
 	renew    int64        // from here on a hit starts a refresh
 	renewing atomic.Bool  // one refresh per entry, whatever comes of it
-	apiKey   bool         // an API key without a user
 	denied   bool         // DSS refused since, and may have meant this visitor; guarded by the owner
 	touched  atomic.Int64 // when it was last hit, to a second
 	moved    int64        // touched, when it last moved to the front of the order; guarded by the owner

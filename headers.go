@@ -10,7 +10,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/dssauth/dssauth/internal/keyhash"
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
@@ -19,10 +18,8 @@ import (
 // either: a header that could change DSS's answer without changing the key
 // would hand one visitor another's identity.
 type selector struct {
-	names    []string // canonical header names, in the order they are keyed
-	cookies  cookieRule
-	maxBytes int
-	hash     keyhash.Hash
+	keyer
+	cookies cookieRule
 }
 
 // credentials are what is sent to DSS about a visitor, and its key.
@@ -35,10 +32,6 @@ type credentials struct {
 // Equal raw headers yield equal picks, so an answer found under the raw key
 // needs no look at the single cookies.
 func (s *selector) raw(h http.Header) (key, error) { return s.key(h, s.maxBytes) }
-
-func (s *selector) tooLarge() error {
-	return refuse(ErrTooLarge, fmt.Sprintf("the identifying headers have more than Config.MaxHeaderBytes (%d) bytes", s.maxBytes))
-}
 
 // pick returns a copy of the headers to send to DSS, and its key. It outlives
 // the request, whose strings may not: servers built on fasthttp put the next
@@ -85,8 +78,8 @@ const redirectCookie = "dssauth_redirected"
 
 // cookieRule says which cookies identify a visitor.
 type cookieRule struct {
-	only    bool // the patterns name what is kept; otherwise what is dropped
-	byFirst [256][]string
+	only    bool           // the patterns name what is kept; otherwise what is dropped
+	byFirst *[256][]string // patterns by the first byte of the names that they match
 }
 
 // strayCookies change from request to request, or between visits, and mean
@@ -118,7 +111,7 @@ func newCookieRule(only []string) (cookieRule, error) {
 }
 
 func makeCookieRule(only bool, patterns []string) cookieRule {
-	rule := cookieRule{only: only}
+	rule := cookieRule{only: only, byFirst: new([256][]string)}
 	for _, p := range patterns {
 		first, last := p[0], p[0]
 		if strings.IndexByte(`*?[\`, first) >= 0 {
@@ -235,7 +228,7 @@ func newSelector(headers, cookies []string, maxBytes int) (selector, error) {
 	if err != nil {
 		return selector{}, err
 	}
-	return selector{names: names, cookies: rule, maxBytes: maxBytes, hash: newKeyHash(maxBytes, len(names))}, nil
+	return selector{newKeyer(names, maxBytes), rule}, nil
 }
 
 // neverForwarded are about the connection or the message, not the visitor.

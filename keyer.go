@@ -2,6 +2,7 @@ package dssauth
 
 import (
 	"encoding/binary"
+	"fmt"
 	"net/http"
 
 	"github.com/dssauth/dssauth/internal/keyhash"
@@ -14,13 +15,26 @@ type key = keyhash.Key
 // longer to make, see rareKey.
 const spareParts = 64
 
-// newKeyHash makes secrets for headers of up to maxBytes under so many names.
-func newKeyHash(maxBytes, names int) keyhash.Hash { return keyhash.New(maxBytes, names+spareParts) }
+// keyer makes keys of the values of some headers.
+type keyer struct {
+	names    []string // canonical, in the order in which they are keyed
+	maxBytes int
+	hash     keyhash.Hash
+}
+
+// newKeyer makes secrets for headers of up to maxBytes.
+func newKeyer(names []string, maxBytes int) keyer {
+	return keyer{names: names, maxBytes: maxBytes, hash: keyhash.New(maxBytes, len(names)+spareParts)}
+}
+
+func (s *keyer) tooLarge() error {
+	return refuse(ErrTooLarge, fmt.Sprintf("the identifying headers have more than Config.MaxHeaderBytes (%d) bytes", s.maxBytes))
+}
 
 // key covers the named headers of h in an injective encoding: for every name
 // the number of its values, and each value behind its length. Shifting a byte
 // from one value to the next changes it, and absent is not empty.
-func (s *selector) key(h http.Header, maxBytes int) (key, error) {
+func (s *keyer) key(h http.Header, maxBytes int) (key, error) {
 	sum, size := s.hash.Start(), 0
 	for _, name := range s.names {
 		values := h[name]
@@ -46,7 +60,7 @@ func (s *selector) key(h http.Header, maxBytes int) (key, error) {
 
 // rareKey is key for what the secret is too short for, such as a thousand
 // empty headers of one name.
-func (s *selector) rareKey(h http.Header, maxBytes int) (key, error) {
+func (s *keyer) rareKey(h http.Header, maxBytes int) (key, error) {
 	var msg []byte
 	size := 0
 	for _, name := range s.names {

@@ -278,7 +278,7 @@ func (m *Middleware) identify(r *http.Request) (*entry, error) {
 			return nil, err
 		}
 	}
-	if e.apiKey && !m.allowAPIKeys {
+	if e.identity.APIKey != "" && !m.allowAPIKeys {
 		return nil, errAPIKey
 	}
 	return e, nil

@@ -31,14 +31,20 @@ type outage struct {
 
 	mu        sync.Mutex
 	question  *question     // the newest
-	accepted  int64         // start of the newest call in which DSS accepted our credentials
-	rejected  int64         // until when our credentials count as rejected
-	down      bool          // as the last question said
-	known     int64         // when that question ended
-	back      int64         // when DSS last was back
+	again     bool          // it is to be asked again if it times out, which will say nothing
+	evidence                // what questions and lookups brought
 	goesDown  chan struct{} // closed when DSS goes down
 	pauses    pauses
 	rejection nag
+}
+
+// evidence is what is known of DSS and our own credentials, by the clock.
+type evidence struct {
+	accepted int64 // start of the newest call in which DSS accepted our credentials
+	rejected int64 // until when our credentials count as rejected
+	down     bool  // as the last question said
+	known    int64 // when that question ended
+	back     int64 // when DSS last was back
 }
 
 const (
@@ -83,7 +89,7 @@ func newOutage(client *dss.Client, log *slog.Logger, time *clock, life *lifetime
 		log:      log,
 		time:     time,
 		life:     life,
-		accepted: -int64(ownTrust) - 1, // nothing was accepted yet
+		evidence: evidence{accepted: -int64(ownTrust) - 1}, // nothing was accepted yet
 		goesDown: make(chan struct{}),
 		pauses:   newPauses(),
 	}

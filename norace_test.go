@@ -1,5 +1,0 @@
-//go:build !race
-
-package dssauth_test
-
-const raceEnabled = false

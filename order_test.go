@@ -1,0 +1,115 @@
+package dssauth
+
+import (
+	"fmt"
+	"go/ast"
+	"go/importer"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// order is that of this package's files, from top to bottom: each uses only
+// files that stand below it.
+var order = []string{
+	"live.go", "impersonate.go", "context.go",
+	"middleware.go", "config.go",
+	"refusal.go", "cachecontrol.go",
+	"answers.go", "flight.go",
+	"lookup.go",
+	"cache.go", "churn.go", "places.go",
+	"resolver.go", "outage.go",
+	"hooks.go", "identity.go", "headers.go", "keyer.go", "life.go", "errors.go",
+}
+
+// upward are the exceptions, each with its reason.
+var upward = map[string]string{
+	"middleware.go → context.go": "a Middleware attaches what handlers read from the context, and what is attached knows its Middleware",
+}
+
+func TestFilesUseOnlyFilesBelow(t *testing.T) {
+	used := usesBetweenFiles(t)
+	for arrow := range maps.Keys(upward) {
+		assert.Contains(t, used, arrow, "an exception that is none any more")
+	}
+	for _, arrow := range slices.Sorted(maps.Keys(used)) {
+		from, to, _ := strings.Cut(arrow, " → ")
+		if slices.Index(order, from) >= slices.Index(order, to) && upward[arrow] == "" {
+			assert.Fail(t, "runs up: "+arrow, used[arrow])
+		}
+	}
+	assert.LessOrEqual(t, len(upward), 3)
+}
+
+// usesBetweenFiles returns, for each pair of files, a place where the first uses
+// what the second declares.
+func usesBetweenFiles(t *testing.T) map[string]string {
+	names, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	fset := token.NewFileSet()
+	var files []*ast.File
+	var found []string
+	for _, name := range names {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)
+		require.NoError(t, err)
+		files, found = append(files, file), append(found, name)
+	}
+	assert.ElementsMatch(t, order, found, "the order names each file once")
+	info := &types.Info{Uses: map[*ast.Ident]types.Object{}}
+	config := types.Config{Importer: importer.ForCompiler(fset, "source", nil)}
+	pkg, err := config.Check("github.com/dssauth/dssauth", fset, files, info)
+	require.NoError(t, err)
+	used := map[string]string{}
+	for ident, object := range info.Uses {
+		if object.Pkg() != pkg {
+			continue
+		}
+		from, to := fset.Position(ident.Pos()), fset.Position(object.Pos())
+		if from.Filename != to.Filename {
+			used[from.Filename+" → "+to.Filename] = fmt.Sprintf("%s:%d uses %s", from.Filename, from.Line, ident.Name)
+		}
+	}
+	return used
+}
+
+// Whoever reads a struct of this package can keep it in mind.
+func TestStructsAreSmall(t *testing.T) {
+	entries, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	for _, name := range entries {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		file, err := parser.ParseFile(token.NewFileSet(), name, text, 0)
+		require.NoError(t, err)
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
+				return true
+			}
+			s, ok := spec.Type.(*ast.StructType)
+			if ok && spec.Name.Name != "Config" && spec.Name.Name != "Stats" {
+				fields := 0
+				for _, f := range s.Fields.List {
+					fields += max(1, len(f.Names))
+				}
+				assert.LessOrEqual(t, fields, 14, spec.Name.Name)
+			}
+			return true
+		})
+	}
+}

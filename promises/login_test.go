@@ -1,0 +1,287 @@
+package promises
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+)
+
+const loginPage = "https://dss.example/login"
+
+// signingIn sends signed-out browsers to loginPage, with their way back.
+func signingIn(t testing.TB, r dssauth.Resolver) *dssauth.Middleware {
+	return newAuth(t, dssauth.Config{Resolver: r, LoginURL: func(_ *http.Request, back string) string {
+		return loginPage + "?back=" + url.QueryEscape(back)
+	}})
+}
+
+func TestLoginURL(t *testing.T) {
+	tests := []struct {
+		name    string
+		method  string
+		headers []string
+		status  int
+	}{
+		{"a program is refused", "GET", []string{"Accept", "*/*"}, 401},
+		{"a script's fetch is refused", "GET", []string{"Accept", "text/html", "Sec-Fetch-Mode", "cors"}, 401},
+		{"an XMLHttpRequest is refused", "GET", []string{"Accept", "text/html", "X-Requested-With", "XMLHttpRequest"}, 401},
+		{"a websocket is refused", "GET", []string{"Accept", "text/html", "Upgrade", "websocket"}, 401},
+		{"a form is refused: its data would be lost", "POST", pageHeaders, 401},
+		{"HEAD is refused", "HEAD", pageHeaders, 401},
+		{"a navigation by somebody in the wrong group is refused", "GET", append([]string{"Cookie", "session=bob"}, pageHeaders...), 403},
+		{"a navigation while DSS is down is refused", "GET", append([]string{"Cookie", "session=outage"}, pageHeaders...), 503},
+		{"a navigation with malformed credentials is refused", "GET", append([]string{"Authorization", "\x01"}, pageHeaders...), 400},
+		{"a navigation by an API key is refused", "GET", append([]string{"Authorization", "Bearer key"}, pageHeaders...), 403},
+		{"a navigation without credentials goes to sign in", "GET", pageHeaders, 302},
+		{"a navigation with an old session goes to sign in", "GET", append([]string{"Cookie", "session=old"}, pageHeaders...), 302},
+		{"an old browser's navigation goes to sign in", "GET", []string{"Accept", "text/html"}, 302},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			known := newDoorman()
+			m := signingIn(t, resolveFunc(func(ctx context.Context, h http.Header) (dssauth.Identity, error) {
+				if h.Get("Cookie") == "session=outage" {
+					return dssauth.Identity{}, errors.New("DSS is down")
+				}
+				return known.Resolve(ctx, h)
+			}))
+			w := serve(m.RequireGroup("analysts")(unreachable(t)), request(tt.method, "/report?x=1&y=a%20b", tt.headers...))
+			assert.Equal(t, tt.status, w.Code)
+			if tt.status != http.StatusFound {
+				assert.Empty(t, w.Header().Get("Location"))
+				assert.Empty(t, w.Header().Values("Set-Cookie"))
+				return
+			}
+			assert.Equal(t, loginPage+"?back="+url.QueryEscape("/report?x=1&y=a%20b"), w.Header().Get("Location"))
+			assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+			assert.Contains(t, w.Header().Values("Vary"), "Cookie")
+		})
+	}
+}
+
+// What cannot be answered is no sign-out, whatever the reason it gives.
+func TestOutageCausedByARefusalIsNoRefusal(t *testing.T) {
+	both := fmt.Errorf("%w: %w", dssauth.ErrUnavailable, dssauth.ErrUnauthenticated)
+	nav := request("GET", "/", append([]string{"Cookie", "session=ann"}, pageHeaders...)...)
+
+	m := signingIn(t, newDoorman())
+	gate := m.Require(func(*http.Request, dssauth.Identity) error { return dssauth.ErrUnauthenticated })
+	w := serve(gate(unreachable(t)), nav)
+	assert.Equal(t, 503, w.Code, "a gate that fails sends nobody to sign in")
+
+	down := newDoorman()
+	down.fails(both)
+	m = signingIn(t, down)
+	w = serve(m.Handler(unreachable(t)), nav)
+	assert.Equal(t, 503, w.Code, "a resolver that could not tell sends nobody to sign in")
+	w = serve(m.Optional(unreachable(t)), nav)
+	assert.Equal(t, 503, w.Code, "a resolver that could not tell makes nobody anonymous")
+	down.fails(nil)
+	w = serve(m.Handler(whoami), fromAnn())
+	assert.Equal(t, "ann", w.Body.String(), "the outage was remembered as a refusal")
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(dssauth.ErrUnauthenticated)
+	m = signingIn(t, resolveFunc(func(ctx context.Context, _ http.Header) (dssauth.Identity, error) {
+		<-ctx.Done()
+		return dssauth.Identity{}, ctx.Err()
+	}))
+	w = serve(m.Optional(unreachable(t)), nav.WithContext(ctx))
+	assert.Equal(t, 503, w.Code, "a request that ended is not anonymous")
+}
+
+func TestSecondRefusalIsShown(t *testing.T) {
+	m := signingIn(t, newDoorman())
+	h := m.Handler(whoami)
+	first := serve(h, request("GET", "/", pageHeaders...))
+	require.Equal(t, http.StatusFound, first.Code)
+	marker := first.Result().Cookies()
+	require.Len(t, marker, 1)
+	assert.Equal(t, 30, marker[0].MaxAge)
+	assert.True(t, marker[0].HttpOnly)
+	assert.Equal(t, http.SameSiteLaxMode, marker[0].SameSite)
+	assert.Equal(t, "/", marker[0].Path)
+	assert.Empty(t, marker[0].Domain)
+
+	again := request("GET", "/", pageHeaders...)
+	again.AddCookie(marker[0])
+	second := serve(h, again)
+	assert.Equal(t, 401, second.Code, "redirected in a loop")
+	assert.Contains(t, second.Body.String(), "<h1>")
+
+	signedIn := request("GET", "/", pageHeaders...)
+	signedIn.Header.Set("Cookie", "session=ann")
+	signedIn.AddCookie(marker[0])
+	assert.Equal(t, "ann", serve(h, signedIn).Body.String(), "the marker got in the way")
+}
+
+func TestMarkerIsSecureOverTLS(t *testing.T) {
+	server := httptest.NewTLSServer(signingIn(t, newDoorman()).Handler(unreachable(t)))
+	defer server.Close()
+	client := server.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	r, err := http.NewRequest("GET", server.URL, nil)
+	require.NoError(t, err)
+	r.Header.Set("Accept", "text/html")
+	reply, err := client.Do(r)
+	require.NoError(t, err)
+	defer reply.Body.Close()
+	require.Len(t, reply.Cookies(), 1)
+	assert.True(t, reply.Cookies()[0].Secure)
+}
+
+func TestEmptyLoginURLShowsTheRefusal(t *testing.T) {
+	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), LoginURL: func(*http.Request, string) string { return "" }})
+	w := serve(m.Handler(unreachable(t)), request("GET", "/", pageHeaders...))
+	assert.Equal(t, 401, w.Code)
+	assert.Empty(t, w.Header().Values("Set-Cookie"))
+}
+
+func TestOnErrorIsNotAskedAboutARedirect(t *testing.T) {
+	m := newAuth(t, dssauth.Config{
+		Resolver: newDoorman(),
+		LoginURL: func(*http.Request, string) string { return loginPage },
+		OnError:  func(http.ResponseWriter, *http.Request, error) { t.Error("asked") },
+	})
+	assert.Equal(t, http.StatusFound, serve(m.Handler(unreachable(t)), request("GET", "/", pageHeaders...)).Code)
+}
+
+// backOf is the return path for a browser's navigation to target, given as it
+// stands in the request's first line; "" where no server would take it.
+func backOf(t testing.TB, target string, wrap func(http.Handler) http.Handler) (back string) {
+	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + target + " HTTP/1.1\r\nHost: app.example\r\nAccept: text/html\r\n\r\n")))
+	if err != nil {
+		return ""
+	}
+	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), LoginURL: func(_ *http.Request, to string) string {
+		back = to
+		return loginPage
+	}})
+	w := serve(wrap(m.Handler(unreachable(t))), r)
+	require.Equal(t, http.StatusFound, w.Code)
+	return back
+}
+
+func asItIs(h http.Handler) http.Handler { return h }
+
+func TestReturnPath(t *testing.T) {
+	long := "/" + strings.Repeat("a", 3000)
+	tests := []struct {
+		name, target, want string
+	}{
+		{"two slashes would be another host", "//evil.example/x", "/evil.example/x"},
+		{"so would three", "///evil.example", "/evil.example"},
+		{"so would a backslash", `/\evil.example`, "/evil.example"},
+		{"so would two", `\\evil.example`, ""},
+		{"so would a slash that comes after a dot segment", "/.//evil.example", "/evil.example"},
+		{"so would one after two", "/x/..//evil.example", "/evil.example"},
+		{"escaped slashes are slashes for somebody", "/%2f%2fevil.example", "/evil.example"},
+		{"also where nothing comes after them", "/%2f", "/"},
+		{"escaped backslashes are too", "/%5c%5Cevil.example", "/evil.example"},
+		{"a browser ignores tabs and line ends between slashes", "/%09/evil.example", "/"},
+		{"control characters are no part of a path", "/a%0d%0ab", "/"},
+		{"nor is what is no text", "/a%ff", "/"},
+		{"a proxy's request names a host, which is dropped", "http://evil.example/x?y=1", "/x?y=1"},
+		{"one without a path too", "http://evil.example", "/"},
+		{"user and password are dropped", "http://a:b@evil.example//x", "/x"},
+		{"a long path is no use", long, "/"},
+		{"a long query is no use", "/?" + long, "/"},
+		{"a fragment is no part of a path", "/a#//evil.example", "/a%23/evil.example"},
+		{"a query with a backslash is left out", `/a?b=\x`, "/a"},
+		{"a query with a fragment is left out", "/a?b#c", "/a"},
+		{"a query in UTF-8 that is not escaped is left out", "/a?b=é", "/a"},
+
+		{"the root is itself", "/", "/"},
+		{"a path is itself", "/a/b", "/a/b"},
+		{"a slash at the end stays", "/a/", "/a/"},
+		{"a query stays as it is", "/a?b=%2F%2Fx&c=d+e&f", "/a?b=%2F%2Fx&c=d+e&f"},
+		{"a path stays escaped as it is", "/a%20b/%C3%A9%3F", "/a%20b/%C3%A9%3F"},
+		{"an escaped slash within a segment stays", "/projects/a%2Fb", "/projects/a%2Fb"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			assert.Equal(t, tt.want, backOf(t, tt.target, asItIs))
+		})
+	}
+}
+
+func TestReturnPathIsThatOfTheBrowser(t *testing.T) {
+	stripped := func(h http.Handler) http.Handler { return http.StripPrefix("/app", h) }
+	assert.Equal(t, "/app/report?x=1", backOf(t, "/app/report?x=1", stripped))
+
+	mux := func(h http.Handler) http.Handler {
+		outer := http.NewServeMux()
+		outer.Handle("/a/", http.StripPrefix("/a", http.StripPrefix("/b", h)))
+		return outer
+	}
+	assert.Equal(t, "/a/b/c", backOf(t, "/a/b/c", mux))
+}
+
+func FuzzLocalPath(f *testing.F) {
+	for _, target := range []string{
+		"/", "/a?b=c", "//evil.example", "///evil.example", `/\evil.example`, "/%5cevil.example", "/%2f/evil.example", "/./%2fevil.example", "/..//evil.example",
+		"http://evil.example/", "http:evil.example", "/%09/evil.example", "/%0a%0d//x", "/\x01", "/a;b=c//d", "*", "/?//evil.example", "/%25%32%66", "/:/x", "/@evil.example",
+		"/..%2f..%5c/", "/%c0%af/", "/é/ü", "/a?b=\xff", "/%", "evil.example:443",
+	} {
+		f.Add(target)
+	}
+	f.Fuzz(func(t *testing.T, target string) {
+		back := backOf(t, target, asItIs)
+		if back == "" {
+			return
+		}
+		require.True(t, strings.HasPrefix(back, "/"), "%q", back)
+		require.False(t, strings.HasPrefix(back, "//"), "%q", back)
+		require.False(t, strings.ContainsAny(back, "\\#\"<> "), "%q", back)
+		require.False(t, strings.ContainsFunc(back, func(c rune) bool { return c <= ' ' || c >= 0x7f }), "%q", back)
+		require.LessOrEqual(t, len(back), 2048)
+
+		// As Go resolves it, and as a browser does.
+		page, err := url.Parse("https://app.example/x/y?z")
+		require.NoError(t, err)
+		to, err := page.Parse(back)
+		require.NoError(t, err, "%q", back)
+		assert.Equal(t, "https://app.example", to.Scheme+"://"+to.Host, "%q", back)
+		assert.Equal(t, "app.example", browserHost(back), "%q", back)
+		// And where somebody decodes it once too often.
+		decoded, err := url.PathUnescape(strings.SplitN(back, "?", 2)[0])
+		require.NoError(t, err, "%q", back)
+		assert.Equal(t, "app.example", browserHost(decoded), "%q decodes to %q", back, decoded)
+		assert.Equal(t, path.Clean(decoded), strings.TrimSuffix(decoded, "/")+map[bool]string{true: "/"}[decoded == "/"], "%q", back)
+	})
+}
+
+// browserHost is where a browser on https://app.example goes for a reference,
+// by the WHATWG's rules: tabs and line ends are ignored, backslashes are
+// slashes, and two of them at the beginning start a host.
+func browserHost(ref string) string {
+	ref = strings.Map(func(c rune) rune {
+		switch c {
+		case '\t', '\n', '\r':
+			return -1
+		case '\\':
+			return '/'
+		}
+		return c
+	}, strings.TrimFunc(ref, func(c rune) bool { return c <= ' ' }))
+	if rest, ok := strings.CutPrefix(ref, "//"); ok {
+		host, _, _ := strings.Cut(strings.TrimLeft(rest, "/"), "/")
+		return host
+	}
+	if scheme, _, ok := strings.Cut(ref, ":"); ok && !strings.ContainsAny(scheme, "/?#") {
+		return scheme
+	}
+	return "app.example"
+}

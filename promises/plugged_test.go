@@ -1,0 +1,128 @@
+package promises
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+)
+
+// nilError is an error whose methods need a cause: a nil pointer to it is an
+// error too, and panics when it is read.
+type nilError struct{ cause error }
+
+func (e *nilError) Error() string { return e.cause.Error() }
+func (e *nilError) Unwrap() error { return e.cause }
+
+// brokenLog is a handler of a Logger that panics.
+type brokenLog struct{ slog.Handler }
+
+func (brokenLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (brokenLog) Handle(context.Context, slog.Record) error { panic("no space left on device") }
+
+func TestWhatIsPluggedInBreaksOneLookupOnly(t *testing.T) {
+	once := func() func(func()) {
+		first := true
+		return func(do func()) {
+			if first {
+				first = false
+				do()
+			}
+		}
+	}
+	broken := func(do func()) dssauth.Resolver {
+		first := once()
+		return resolver(func(ctx context.Context, cookie string) (dssauth.Identity, error) {
+			first(do)
+			return byCookie(ctx, cookie)
+		})
+	}
+	var none *nilError
+	failing := once()
+	for name, c := range map[string]dssauth.Config{
+		"the resolver ends its goroutine":                 {Resolver: broken(runtime.Goexit)},
+		"the hook at a lookup's start ends its goroutine": hookedAtStart(once(), runtime.Goexit),
+		"the resolver's error is a nil pointer": {Resolver: resolver(func(ctx context.Context, cookie string) (id dssauth.Identity, err error) {
+			id, err = byCookie(ctx, cookie)
+			failing(func() { err = none })
+			return id, err
+		})},
+		"the resolver panics, and so does the logger": {Resolver: broken(func() { panic("broken") }), Logger: slog.New(brokenLog{})},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newAuth(t, c)
+				assert.Equal(t, "503", who(m, browser("ann")))
+				synctest.Wait()
+				assert.Zero(t, m.Stats().InFlight, "its place is given back")
+				assert.Equal(t, "ann", who(m, browser("ann")))
+			})
+		})
+	}
+}
+
+func hookedAtStart(first func(func()), do func()) dssauth.Config {
+	return dssauth.Config{Resolver: resolver(byCookie), Hooks: dssauth.Hooks{
+		LookupStart: func(context.Context, bool) context.Context {
+			first(do)
+			return nil
+		},
+	}}
+}
+
+func TestAPanicInAHookAndInTheLoggerEndsNoProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie), Logger: slog.New(brokenLog{}), Hooks: dssauth.Hooks{
+			LookupEnd: func(context.Context, dssauth.Lookup) { panic("broken") },
+		}})
+		assert.Equal(t, "ann", who(m, browser("ann")))
+		synctest.Wait()
+		assert.Equal(t, "bob", who(m, browser("bob")))
+	})
+}
+
+func TestGateThatEndsItsGoroutineEndsItsConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
+		var asked atomic.Int64
+		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.Require(func(*http.Request, dssauth.Identity) error {
+			if asked.Add(1) > 1 {
+				runtime.Goexit()
+			}
+			return nil
+		}))
+		defer cancel()
+		pass(2 * time.Second)
+		require.Error(t, ctx.Err(), "nobody looks after it any more")
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
+	})
+}
+
+func TestAResolverCannotChangeWhatIsAskedNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := make(chan http.Header, 10)
+		m := newAuth(t, dssauth.Config{Resolver: resolveFunc(func(_ context.Context, h http.Header) (dssauth.Identity, error) {
+			asked <- h.Clone()
+			h.Set("Cookie", h.Get("Cookie")+"; session=bob")
+			h.Set("Authorization", "Bearer "+ownKey)
+			return dssauth.NewIdentity("ann"), nil
+		})})
+		r, err := m.Authenticate(browser("ann"))
+		require.NoError(t, err)
+		_, cancel := m.WhileSignedIn(r, time.Second)
+		defer cancel()
+		for range 4 {
+			assert.Equal(t, http.Header{"Cookie": {"session=ann"}}, <-asked)
+		}
+	})
+}
