@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // TicketFromBrowserHeaders returns a ticket with which a client acts as the user
@@ -46,7 +48,7 @@ func decodeTicket(body []byte) (ticket string, err error) {
 	case bytes.HasPrefix(body, []byte("{")):
 		ticket, err = ticketOfObject(body)
 	case bytes.HasPrefix(body, []byte(`"`)):
-		ticket, err = parseString(body)
+		ticket, err = new(parser).text(body)
 	default:
 		ticket = string(body)
 	}
@@ -83,44 +85,77 @@ func browserCall(path string, h http.Header) (call, error) {
 	if err != nil {
 		return call{}, k.errorf("%w", err)
 	}
-	k.body, err = jsonBody(headers)
-	if err != nil {
-		return call{}, k.errorf("%w", err)
-	}
+	k.body = bytes.NewReader(encodeTexts(headers))
 	k.hidden = credentialsIn(headers)
 	return k, nil
 }
 
 // headerDictionary returns h as DSS wants it, one string for each name.
 func headerDictionary(h http.Header) (map[string]string, error) {
-	all := make(map[string][]string, len(h))
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		if !isDKU(name) {
-			canonical := textproto.CanonicalMIMEHeaderKey(name)
-			all[canonical] = append(all[canonical], h[name]...)
-		}
-	}
-	dictionary := make(map[string]string, len(all))
-	for name, values := range all {
-		if len(values) == 0 {
+	dictionary := make(map[string]string, len(h))
+	for _, name := range sortedNames(h) { // so that Cookie and cookie are joined in the same order each time
+		values := h[name]
+		if isDKU(name) || len(values) == 0 {
 			continue
 		}
-		if len(values) > 1 && name != "Cookie" {
-			return nil, fmt.Errorf("header %q has %d values; DSS takes one", clip(name, 100), len(values))
-		}
+		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		value := strings.Join(values, "; ")
-		if !utf8.ValidString(name) || !utf8.ValidString(value) {
-			return nil, fmt.Errorf("header %q is not valid UTF-8, which JSON cannot carry", clip(name, 100))
+		before, twice := dictionary[canonical]
+		if canonical != "Cookie" && (twice || len(values) > 1) {
+			return nil, fmt.Errorf("header %q has %d values; DSS takes one", clip(canonical, 100), countValues(h, canonical))
 		}
-		dictionary[name] = value
+		if !utf8.ValidString(canonical) || !utf8.ValidString(value) {
+			return nil, fmt.Errorf("header %q is not valid UTF-8, which JSON cannot carry", clip(canonical, 100))
+		}
+		if twice {
+			value = before + "; " + value
+		}
+		dictionary[canonical] = value
 	}
 	return dictionary, nil
+}
+
+// countValues returns how many values a header has, in all its spellings.
+func countValues(h http.Header, canonical string) (n int) {
+	for name, values := range h {
+		if textproto.CanonicalMIMEHeaderKey(name) == canonical {
+			n += len(values)
+		}
+	}
+	return n
+}
+
+// encodeTexts writes a JSON object of strings, sorted by name. They are valid UTF-8.
+func encodeTexts(texts map[string]string) []byte {
+	size := len("{}")
+	for name, text := range texts {
+		size += len(name) + len(text) + len(`"":"",`)
+	}
+	b := append(make([]byte, 0, size+size/8), '{') // some are escaped
+	for i, name := range sortedNames(texts) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b, _ = jsontext.AppendQuote(b, name)
+		b = append(b, ':')
+		b, _ = jsontext.AppendQuote(b, texts[name])
+	}
+	return append(b, '}')
+}
+
+func sortedNames[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m)) // slices.Collect grows one by one
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // credentialsIn returns what must not be shown of a browser's headers.
 func credentialsIn(headers map[string]string) []string {
 	// All of them: which ones identify a visitor is up to the caller.
-	hidden := slices.Collect(maps.Values(headers))
+	hidden := slices.AppendSeq(make([]string, 0, len(headers)+16), maps.Values(headers))
 	for pair := range strings.SplitSeq(headers["Cookie"], ";") {
 		_, value, _ := strings.Cut(pair, "=")
 		hidden = append(hidden, strings.TrimSpace(value))
