@@ -150,12 +150,15 @@ func (c *Client) authInfo(ctx context.Context, k call, options []AuthInfoOption)
 }
 
 func decodeAuthInfo(body []byte) (AuthInfo, error) {
-	members, err := parseObject(body)
+	p := parsers.Get().(*parser)
+	defer p.release()
+	members, err := p.object(body)
 	if err != nil {
 		return AuthInfo{}, fmt.Errorf("the body %w", err)
 	}
 	r := newReader(members, "authSource", "via", "authIdentifier", "groups", "userProfile",
 		"associatedDSSUser", "associatedDSSUSer", "userForImpersonation", "secrets")
+	r.parser = p
 	var a AuthInfo
 	r.text("authSource", &a.AuthSource)
 	r.text("authIdentifier", &a.AuthIdentifier)
@@ -193,7 +196,7 @@ func (r *reader) associatedUser(to *string) {
 		if !r.has(spelling) {
 			continue
 		}
-		login, err := parseUser(r.values[spelling])
+		login, err := parseUser(r.value(spelling))
 		switch {
 		case err != nil:
 			r.fail(spelling, err)
@@ -209,7 +212,7 @@ func (r *reader) associatedUser(to *string) {
 
 // isNobody reports whether the reply is that nobody is signed in, where an empty
 // associated user says the same once more.
-func (r *reader) isNobody() bool { return string(r.values["authIdentifier"]) == `""` }
+func (r *reader) isNobody() bool { return string(r.value("authIdentifier")) == `""` }
 
 func parseUser(value []byte) (string, error) {
 	if value[0] != '{' {
@@ -234,7 +237,7 @@ func parseUser(value []byte) (string, error) {
 // via reads what identifies nobody, and so may be of any shape: the strings of a
 // list, or nothing.
 func (r *reader) via() []string {
-	elements, err := parseArray(r.values["via"])
+	elements, err := r.parser.array(r.value("via"))
 	if err != nil {
 		return nil
 	}
@@ -251,7 +254,7 @@ func (r *reader) secrets(name string, to *[]Secret) {
 	if !r.has(name) {
 		return
 	}
-	elements, err := parseArray(r.values[name])
+	elements, err := r.parser.array(r.value(name))
 	if err != nil {
 		r.fail(name, err)
 		return

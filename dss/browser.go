@@ -5,12 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/textproto"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/dssauth/dssauth/internal/shown"
 )
@@ -48,7 +49,7 @@ func decodeTicket(body []byte) (ticket string, err error) {
 	case bytes.HasPrefix(body, []byte("{")):
 		ticket, err = ticketOfObject(body)
 	case bytes.HasPrefix(body, []byte(`"`)):
-		ticket, err = parseString(body)
+		ticket, err = new(parser).text(body)
 	default:
 		ticket = string(body)
 	}
@@ -85,35 +86,68 @@ func browserCall(path string, h http.Header) (call, error) {
 	if err != nil {
 		return call{}, k.errorf("%w", err)
 	}
-	k.body, err = jsonBody(headers)
-	if err != nil {
-		return call{}, k.errorf("%w", err)
-	}
+	k.body = bytes.NewReader(encodeTexts(headers))
 	return k, nil
 }
 
 // headerDictionary returns h as DSS wants it, one string for each name.
 func headerDictionary(h http.Header) (map[string]string, error) {
-	all := make(map[string][]string, len(h))
-	for _, name := range slices.Sorted(maps.Keys(h)) {
-		if !isDKU(name) {
-			canonical := textproto.CanonicalMIMEHeaderKey(name)
-			all[canonical] = append(all[canonical], h[name]...)
-		}
-	}
-	dictionary := make(map[string]string, len(all))
-	for name, values := range all {
-		if len(values) == 0 {
+	dictionary := make(map[string]string, len(h))
+	for _, name := range sortedNames(h) { // so that Cookie and cookie are joined in the same order each time
+		values := h[name]
+		if isDKU(name) || len(values) == 0 {
 			continue
 		}
-		if len(values) > 1 && name != "Cookie" {
-			return nil, fmt.Errorf("header %s has %d values; DSS takes one", shown.Quote(name), len(values))
-		}
+		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		value := strings.Join(values, "; ")
-		if !utf8.ValidString(name) || !utf8.ValidString(value) {
-			return nil, fmt.Errorf("header %s is not valid UTF-8, which JSON cannot carry", shown.Quote(name))
+		before, twice := dictionary[canonical]
+		if canonical != "Cookie" && (twice || len(values) > 1) {
+			return nil, fmt.Errorf("header %s has %d values; DSS takes one", shown.Quote(canonical), countValues(h, canonical))
 		}
-		dictionary[name] = value
+		if !utf8.ValidString(canonical) || !utf8.ValidString(value) {
+			return nil, fmt.Errorf("header %s is not valid UTF-8, which JSON cannot carry", shown.Quote(canonical))
+		}
+		if twice {
+			value = before + "; " + value
+		}
+		dictionary[canonical] = value
 	}
 	return dictionary, nil
+}
+
+// countValues returns how many values a header has, in all its spellings.
+func countValues(h http.Header, canonical string) (n int) {
+	for name, values := range h {
+		if textproto.CanonicalMIMEHeaderKey(name) == canonical {
+			n += len(values)
+		}
+	}
+	return n
+}
+
+// encodeTexts writes a JSON object of strings, sorted by name. They are valid UTF-8.
+func encodeTexts(texts map[string]string) []byte {
+	size := len("{}")
+	for name, text := range texts {
+		size += len(name) + len(text) + len(`"":"",`)
+	}
+	b := append(make([]byte, 0, size+size/8), '{') // some are escaped
+	for i, name := range sortedNames(texts) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b, _ = jsontext.AppendQuote(b, name)
+		b = append(b, ':')
+		b, _ = jsontext.AppendQuote(b, texts[name])
+	}
+	return append(b, '}')
+}
+
+func sortedNames[V any](m map[string]V) []string {
+	names := make([]string, 0, len(m)) // slices.Collect grows one by one
+	for name := range m {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }

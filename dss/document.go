@@ -2,7 +2,6 @@ package dss
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"slices"
 )
@@ -17,7 +16,7 @@ func parseDocument(body []byte) (*document, error) {
 	r := newReader(members, memberProperties, memberSecrets, memberCredentials)
 	for _, name := range []string{memberProperties, memberCredentials} {
 		if r.has(name) {
-			if _, err := parseObject(r.values[name]); err != nil {
+			if _, err := r.parser.object(r.value(name)); err != nil {
 				r.fail(name, err)
 			}
 		}
@@ -32,13 +31,13 @@ func parseDocument(body []byte) (*document, error) {
 }
 
 func (r *reader) secretElements() {
-	elements, err := parseArray(r.values[memberSecrets])
+	elements, err := r.parser.array(r.value(memberSecrets))
 	if err != nil {
 		r.fail(memberSecrets, err)
 		return
 	}
 	for _, element := range elements {
-		if _, err := parseObject(element); err != nil {
+		if _, err := r.parser.object(element); err != nil {
 			r.fail(memberSecrets, fmt.Errorf("has an element that %w", err))
 			return
 		}
@@ -46,9 +45,9 @@ func (r *reader) secretElements() {
 }
 
 // value returns a member of the document, or nil where it is absent.
-func (d *document) value(name string) json.RawMessage {
+func (d *document) value(name string) []byte {
 	for _, m := range d.members {
-		if m.name == name {
+		if string(m.name) == name {
 			return m.value
 		}
 	}
@@ -61,7 +60,7 @@ func (d *document) section(name string) []member {
 	return members
 }
 
-func (d *document) put(name string, value json.RawMessage) { d.members = put(d.members, name, value) }
+func (d *document) put(name string, value []byte) { d.members = put(d.members, name, value) }
 
 // set sets a member of an object in the document, if the fields are sound.
 func (d *document) set(section, name string, value any, fields ...field) {
@@ -77,70 +76,64 @@ func (d *document) remove(section, name string, fields ...field) {
 		return
 	}
 	members := d.section(section)
-	kept := slices.DeleteFunc(slices.Clone(members), func(m member) bool { return m.name == name })
+	kept := slices.DeleteFunc(slices.Clone(members), func(m member) bool { return string(m.name) == name })
 	if len(kept) < len(members) {
 		d.put(section, joinObject(kept))
 	}
 }
 
-func (d *document) secrets() []json.RawMessage {
+func (d *document) secrets() [][]byte {
 	elements, _ := parseArray(d.value(memberSecrets)) // sound since parseDocument, or null
 	return elements
 }
 
-func (d *document) putSecrets(elements []json.RawMessage) {
+func (d *document) putSecrets(elements [][]byte) {
 	d.put(memberSecrets, slices.Concat([]byte("["), join(elements), []byte("]")))
 }
 
 func (d *document) removeSecret(name string) {
 	elements := d.secrets()
-	kept := slices.DeleteFunc(slices.Clone(elements), func(element json.RawMessage) bool { return secretIsNamed(element, name) })
+	kept := slices.DeleteFunc(slices.Clone(elements), func(element []byte) bool { return secretIsNamed(element, name) })
 	if len(kept) < len(elements) {
 		d.putSecrets(kept)
 	}
 }
 
-func secretIsNamed(element json.RawMessage, name string) bool {
+func secretIsNamed(element []byte, name string) bool {
 	members, _ := parseObject(element)
 	for _, m := range members {
-		if m.name == "name" {
+		if string(m.name) == "name" {
 			// Not parseString, which refuses U+FFFD: a name may have it.
-			var found *string
-			return json.Unmarshal(m.value, &found) == nil && found != nil && *found == name
+			found, ok := unquote(m.value)
+			return ok && string(found) == name
 		}
 	}
 	return false
 }
 
 // put sets a member in its place, or adds it at the end.
-func put(members []member, name string, value json.RawMessage) []member {
+func put(members []member, name string, value []byte) []member {
 	for i := range members {
-		if members[i].name == name {
+		if string(members[i].name) == name {
 			members[i].value = value
 			return members
 		}
 	}
-	return append(members, member{name: name, rawName: mustEncode(name), value: value})
+	return append(members, member{[]byte(name), mustEncode(name), value})
 }
 
-func joinObject(members []member) json.RawMessage {
-	parts := make([]json.RawMessage, len(members))
+func joinObject(members []member) []byte {
+	parts := make([][]byte, len(members))
 	for i, m := range members {
 		parts[i] = slices.Concat(m.rawName, []byte(":"), m.value)
 	}
 	return slices.Concat([]byte("{"), join(parts), []byte("}"))
 }
 
-func join(parts []json.RawMessage) []byte {
-	raw := make([][]byte, len(parts))
-	for i, part := range parts {
-		raw[i] = part
-	}
-	return bytes.Join(raw, []byte(","))
-}
+func join(parts [][]byte) []byte { return bytes.Join(parts, []byte(",")) }
 
 // mustEncode encodes what always can be: strings, and structs of them.
-func mustEncode(v any) json.RawMessage {
+func mustEncode(v any) []byte {
 	data, err := encode(v)
 	if err != nil {
 		panic("dss: " + err.Error())

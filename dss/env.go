@@ -152,7 +152,7 @@ func parseConfigFile(data []byte, name string) (string, Config, error) {
 	if name == "" {
 		return "", Config{}, errors.New("default_instance is missing; set it, or DKU_DEFAULT_INSTANCE, to the name of an instance")
 	}
-	instance, err := findInstance(r.values["dss_instances"], name)
+	instance, err := findInstance(r.raw("dss_instances"), name)
 	if err != nil {
 		return "", Config{}, fmt.Errorf("dss_instances %w", err)
 	}
@@ -172,7 +172,7 @@ func findInstance(instances []byte, name string) (json.RawMessage, error) {
 	}
 	members, err := parseObject(instances)
 	for _, m := range members {
-		if m.name == name {
+		if string(m.name) == name {
 			return m.value, nil
 		}
 	}

@@ -135,7 +135,7 @@ func parseErrorBody(body []byte) (kind, message string, ok bool) {
 	}
 	var detailed string
 	for _, m := range members {
-		switch m.name {
+		switch string(m.name) {
 		case "message":
 			_ = json.Unmarshal(m.value, &message)
 		case "detailedMessage":

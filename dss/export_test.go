@@ -5,6 +5,7 @@ var (
 	DecodeAuthInfo   = decodeAuthInfo
 	DecodeTicket     = decodeTicket
 	HeaderDictionary = headerDictionary
+	EncodeTexts      = encodeTexts
 	PluginKey        = pluginKey
 	RetryAfter       = retryAfter
 	APIURL           = apiURL

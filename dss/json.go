@@ -8,8 +8,20 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
+
+// Replies are read by jsontext, and not by encoding/json. It refuses names that
+// occur twice, at any depth; it gives the bytes of each value, so that settings go
+// back as they came; and a reply takes a tenth of the allocations. The module has no
+// dependencies. With GOEXPERIMENT=jsonv2 it is another name for Go's own package.
+//
+// What jsontext accepts and this package must not is refused here: member names in
+// another case or with U+FFFD, U+FFFD in strings, null for an object or in a list, and
+// anything after the end.
 
 // ErrUnexpectedReply is wrapped by errors about a 2xx reply that is not what was
 // asked for: a proxy's login page, a body cut short, a login with a line end in
@@ -18,97 +30,190 @@ var ErrUnexpectedReply = errors.New("unexpected reply")
 
 // member is one name and value of a JSON object.
 type member struct {
-	name    string
+	name    []byte
 	rawName []byte // as it came, in quotes
-	value   json.RawMessage
+	value   []byte // as it came
 }
 
-// parseObject returns the members of a JSON object in their order. It refuses
-// what encoding/json lets pass: invalid UTF-8, names that occur twice, and
-// anything after the object. Its errors quote nothing of data.
-func parseObject(data []byte) ([]member, error) {
+// parser reads JSON texts, one after the other. What it returns is part of the
+// text. Its errors quote nothing of it.
+type parser struct {
+	decoder jsontext.Decoder
+	source  bytes.Buffer
+}
+
+// parsers are kept for the replies that come all the time: a new one grows its
+// state with each reply.
+var parsers = sync.Pool{New: func() any { return new(parser) }}
+
+// release gives a parser back. It keeps nothing of a text but names of members.
+func (p *parser) release() {
+	p.reset(nil)
+	parsers.Put(p)
+}
+
+// halfPairs accepts half a surrogate pair, as in \ud800: settings may contain it, and
+// must go back as they came. parseString refuses it in what is read. Bytes that are
+// not UTF-8 are refused before.
+var halfPairs = jsontext.AllowInvalidUTF8(true)
+
+func (p *parser) reset(data []byte) {
+	p.source = *bytes.NewBuffer(data)
+	p.decoder.Reset(&p.source, halfPairs)
+}
+
+func (p *parser) start(data []byte, kind jsontext.Kind) bool {
+	p.reset(data)
+	if p.decoder.PeekKind() != kind {
+		return false
+	}
+	_, err := p.decoder.ReadToken()
+	return err == nil
+}
+
+// next returns the bytes of the next name or value.
+func (p *parser) next(data []byte) ([]byte, error) {
+	value, err := p.decoder.ReadValue()
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return nil, errors.New("has a name twice")
+	case err != nil:
+		return nil, errors.New("is not valid JSON")
+	}
+	// Not value, which lasts until the next call only.
+	end := int(p.decoder.InputOffset())
+	return data[end-len(value) : end : end], nil
+}
+
+// end makes sure that the text ends, and nothing comes after it.
+func (p *parser) end() error {
+	if _, err := p.decoder.ReadToken(); errors.Is(err, io.ErrUnexpectedEOF) {
+		return errors.New("is cut short")
+	} else if err != nil {
+		return errors.New("is not valid JSON")
+	}
+	if _, err := p.decoder.ReadToken(); err != io.EOF {
+		return errors.New("has something after its end")
+	}
+	return nil
+}
+
+// object returns the members of a JSON object in their order.
+func (p *parser) object(data []byte) ([]member, error) {
 	if !utf8.Valid(data) {
 		return nil, errors.New("is not valid UTF-8")
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+	if !p.start(data, '{') {
 		return nil, errors.New("is not a JSON object")
 	}
-	var members []member
-	seen := map[string]bool{}
-	for d.More() {
-		start := d.InputOffset()
-		t, err := d.Token()
+	members := make([]member, 0, 8)
+	for p.decoder.PeekKind() == '"' {
+		name, err := p.next(data)
 		if err != nil {
-			return nil, errors.New("is not valid JSON")
+			return nil, err
 		}
-		name, ok := t.(string)
-		if !ok {
-			return nil, errors.New("is not valid JSON")
+		value, err := p.next(data)
+		if err != nil {
+			return nil, err
 		}
-		if seen[name] {
-			return nil, errors.New("has a name twice")
-		}
-		seen[name] = true
-		m := member{name: name, rawName: bytes.TrimLeft(data[start:d.InputOffset()], " \t\r\n,")}
-		if err := d.Decode(&m.value); err != nil {
-			return nil, errors.New("is not valid JSON")
-		}
-		m.value = bytes.TrimSpace(m.value)
-		members = append(members, m)
+		text, _ := unquote(name)
+		members = append(members, member{text, name, value})
 	}
-	if _, err := d.Token(); err != nil {
-		return nil, errors.New("is cut short")
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("has something after its end")
+	if err := p.end(); err != nil {
+		return nil, err
 	}
 	return members, nil
 }
 
-// parseArray returns the elements of a JSON array.
-func parseArray(data []byte) ([]json.RawMessage, error) {
-	elements := []json.RawMessage{}
-	if isNull(data) || json.Unmarshal(data, &elements) != nil {
+// array returns the elements of a JSON array.
+func (p *parser) array(data []byte) ([][]byte, error) {
+	if !p.start(data, '[') {
 		return nil, errors.New("is not a list")
+	}
+	elements := make([][]byte, 0, 4)
+	for k := p.decoder.PeekKind(); k != ']' && k != 0; k = p.decoder.PeekKind() {
+		element, err := p.next(data)
+		if err != nil {
+			return nil, err
+		}
+		elements = append(elements, element)
+	}
+	if err := p.end(); err != nil {
+		return nil, err
 	}
 	return elements, nil
 }
 
-// parseString returns the JSON string in data. U+FFFD is refused: encoding/json
-// puts it where a string has half a surrogate pair, and so makes two strings one.
-func parseString(data []byte) (string, error) {
-	var s *string
-	if json.Unmarshal(data, &s) != nil || s == nil {
+// text returns the string that a JSON text is.
+func (p *parser) text(data []byte) (string, error) {
+	p.reset(data)
+	value, err := p.next(data)
+	if err != nil {
 		return "", errors.New("is not a string")
 	}
-	if strings.ContainsRune(*s, utf8.RuneError) {
-		return "", errors.New("has the character U+FFFD, or half a surrogate pair")
+	if _, err := p.decoder.ReadToken(); err != io.EOF {
+		return "", errors.New("has something after its end")
 	}
-	return *s, nil
+	return parseString(value)
 }
 
-func isNull(data []byte) bool { return string(bytes.TrimSpace(data)) == "null" }
+func parseObject(data []byte) ([]member, error) { return new(parser).object(data) }
+
+func parseArray(data []byte) ([][]byte, error) { return new(parser).array(data) }
+
+// unquote returns the string that a value of a parser is, if it is one. Half a
+// surrogate pair becomes U+FFFD.
+func unquote(value []byte) ([]byte, bool) {
+	if len(value) < 2 || value[0] != '"' {
+		return nil, false
+	}
+	if inside := value[1 : len(value)-1]; bytes.IndexByte(inside, '\\') < 0 {
+		return inside, true
+	}
+	text, _ := jsontext.AppendUnquote(nil, value)
+	return text, true
+}
+
+// parseString returns the string that a value of a parser is. U+FFFD is refused: it
+// stands where a string had half a surrogate pair, and so makes two strings one.
+func parseString(value []byte) (string, error) {
+	text, ok := unquote(value)
+	if !ok {
+		return "", errors.New("is not a string")
+	}
+	if bytes.ContainsRune(text, utf8.RuneError) {
+		return "", errors.New("has the character U+FFFD, or half a surrogate pair")
+	}
+	return string(text), nil
+}
 
 // reader reads the members of an object that it was told of. The first thing
 // that is wrong stays in err. A member that is absent or null is left alone.
 type reader struct {
-	values map[string]json.RawMessage
-	err    error
+	members []member
+	parser  *parser // for lists and objects among the values
+	err     error
 }
 
-// newReader refuses members that are one of names but for upper and lower case:
-// some JSON libraries, and so some proxies and logs, take one for the other.
+// newReader refuses members that are one of names but for upper and lower case, or
+// for the character U+FFFD: some JSON libraries, and so some proxies and logs, take
+// one for the other.
 func newReader(members []member, names ...string) *reader {
-	r := &reader{values: make(map[string]json.RawMessage, len(names))}
+	r := &reader{members: members, parser: new(parser)}
 	for _, m := range members {
-		if slices.Contains(names, m.name) {
-			r.values[m.name] = m.value
+		if slices.Contains(names, string(m.name)) {
 			continue
 		}
+		whole := m.name
+		if bytes.ContainsRune(whole, utf8.RuneError) {
+			whole = bytes.ReplaceAll(whole, []byte("\ufffd"), nil)
+		}
 		for _, name := range names {
-			if strings.EqualFold(m.name, name) {
+			switch {
+			case strings.EqualFold(string(m.name), name):
 				r.fail(name, errors.New("is spelled in another case"))
+			case strings.EqualFold(string(whole), name):
+				r.fail(name, errors.New("is spelled with the character U+FFFD, or half a surrogate pair"))
 			}
 		}
 	}
@@ -121,17 +226,32 @@ func (r *reader) fail(name string, err error) {
 	}
 }
 
-// has reports whether the member is there and not null.
-func (r *reader) has(name string) bool {
-	value, ok := r.values[name]
-	return ok && !isNull(value)
+// raw returns a member's value, or nil where it is absent.
+func (r *reader) raw(name string) []byte {
+	for _, m := range r.members {
+		if string(m.name) == name {
+			return m.value
+		}
+	}
+	return nil
 }
+
+// value returns a member's value, or nil where it is absent or null.
+func (r *reader) value(name string) []byte {
+	if value := r.raw(name); string(value) != "null" {
+		return value
+	}
+	return nil
+}
+
+// has reports whether the member is there and not null.
+func (r *reader) has(name string) bool { return r.value(name) != nil }
 
 func (r *reader) text(name string, to *string) {
 	if !r.has(name) {
 		return
 	}
-	s, err := parseString(r.values[name])
+	s, err := parseString(r.value(name))
 	if err != nil {
 		r.fail(name, err)
 		return
@@ -140,7 +260,11 @@ func (r *reader) text(name string, to *string) {
 }
 
 func (r *reader) flag(name string, to *bool) {
-	if r.has(name) && json.Unmarshal(r.values[name], to) != nil {
+	switch value := string(r.value(name)); value {
+	case "":
+	case "true", "false":
+		*to = value == "true"
+	default:
 		r.fail(name, errors.New("is neither true nor false"))
 	}
 }
@@ -150,7 +274,7 @@ func (r *reader) texts(name string, to *[]string) {
 	if !r.has(name) {
 		return
 	}
-	elements, err := parseArray(r.values[name])
+	elements, err := r.parser.array(r.value(name))
 	if err != nil {
 		r.fail(name, err)
 		return

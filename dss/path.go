@@ -60,15 +60,22 @@ func joinPath(u *url.URL, p string) (*url.URL, error) {
 // escapeRest escapes what may not be in a path as it is. Left to do it, url.URL
 // would do the path as a whole anew, and so make %2F in it a slash.
 func escapeRest(p string) string {
+	if !strings.ContainsFunc(p, isUnfit) {
+		return p
+	}
 	var b strings.Builder
 	for _, c := range []byte(p) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>^`{|}", c) >= 0 {
+		if isUnfit(rune(c)) {
 			fmt.Fprintf(&b, "%%%02X", c)
 		} else {
 			b.WriteByte(c)
 		}
 	}
 	return b.String()
+}
+
+func isUnfit(c rune) bool {
+	return c <= ' ' || c >= 0x7f || strings.ContainsRune("\"<>^`{|}", c)
 }
 
 // apiURL returns the URL of path, which is relative to the API and may have a
@@ -80,9 +87,9 @@ func apiURL(base *url.URL, path string) (*url.URL, error) {
 		return nil, errors.New("an absolute URL is not allowed; give the path after " + apiPath)
 	case !strings.HasPrefix(path, "/"):
 		return nil, errors.New("it must start with /, as in /projects/")
-	case strings.Contains(path+query, "#"):
+	case strings.Contains(path, "#") || strings.Contains(query, "#"):
 		return nil, errors.New("a fragment is not allowed; in a name # is written %23")
-	case strings.ContainsFunc(path+query, isControl):
+	case strings.ContainsFunc(path, isControl) || strings.ContainsFunc(query, isControl):
 		return nil, errors.New("control characters are not allowed")
 	case strings.ContainsFunc(query, func(r rune) bool { return r <= ' ' || r > '~' }):
 		return nil, errors.New("its query must be escaped, as url.Values.Encode does")

@@ -3,7 +3,6 @@ package dss
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -123,9 +122,8 @@ func (s *Settings) Save(ctx context.Context) error {
 func (s *Settings) Properties() map[string]string {
 	properties := map[string]string{}
 	for _, m := range s.doc().section(memberProperties) {
-		var value *string
-		if json.Unmarshal(m.value, &value) == nil && value != nil {
-			properties[m.name] = *value
+		if value, ok := unquote(m.value); ok {
+			properties[string(m.name)] = string(value)
 		}
 	}
 	return properties

@@ -41,6 +41,9 @@ func main() {
 	}
 
 	runtime.GOMAXPROCS(*cores)
+	if *profile != "" {
+		runtime.MemProfileRate = 1
+	}
 	started := time.Now()
 	url, end, err := startDSS()
 	if err != nil {
@@ -270,12 +273,10 @@ func writeProfile(file string, c contender, lookups int) error {
 		return err
 	}
 	defer out.Close()
-	runtime.MemProfileRate = 1
 	for range lookups {
 		if err := c.ask(); err != nil {
 			return err
 		}
 	}
-	runtime.MemProfileRate = 512 << 10
 	return pprof.Lookup("allocs").WriteTo(out, 0)
 }
