@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/dssauth/dssauth/internal/acting"
 )
 
 const (
@@ -15,14 +17,15 @@ const (
 	headerCallOrigin = "X-DKU-CallOrigin"
 )
 
-// caller is whom a client calls as: with fixed credentials, with tickets from a
+// caller is whom a client calls as: with fixed credentials, with those from a
 // source, or not at all.
 type caller struct {
-	kind    string // in words
-	acts    bool   // as someone; must not be made to act as someone else
-	fixed   *credentials
-	tickets *ticketSource
-	err     error // why no call can be made
+	kind   string // in words
+	acts   bool   // as someone; must not be made to act as someone else
+	fixed  *credentials
+	source *source
+	renews bool  // the source gives tickets, which DSS may reject
+	err    error // why no call can be made
 }
 
 // credentials are kept behind functions, because fmt prints what it finds in
@@ -57,8 +60,8 @@ func (a caller) current(ctx context.Context) (*credentials, error) {
 	switch {
 	case a.err != nil:
 		return nil, a.err
-	case a.tickets != nil:
-		return a.tickets.current(ctx)
+	case a.source != nil:
+		return a.source.current(ctx)
 	case a.fixed != nil:
 		return a.fixed, nil
 	}
@@ -78,24 +81,76 @@ func (c *credentials) redact(text string) string {
 // administrator's rights to do so: DSS refuses the calls of others. A webapp
 // that acts as its visitor better uses [Client.WithTicketSource].
 //
+// Where a proxy before DSS drops X-DKU-ProxyUser, the copy acts as the
+// administrator: see [Client.AsVerified].
+//
 // A login that is empty, blank, not valid UTF-8, or has control characters or
 // spaces at its ends is refused, and so are clients that act as someone
 // already. A login outside ASCII is sent as UTF-8.
 func (c *Client) As(login string) (*Client, error) {
-	own, err := c.mayAct()
+	own, err := c.actingAs(login)
 	if err != nil {
 		return nil, fmt.Errorf("dss: As: %w", err)
 	}
-	if err := checkName(login); err != nil {
-		return nil, fmt.Errorf("dss: As: login %q %w", clip(login, 100), err)
+	return c.acting(own), nil
+}
+
+// AsVerified is [Client.As], but before the copy's first call DSS is asked whom
+// it takes the copy for. Unless it names exactly login, that call fails and
+// nothing else is sent; the next call asks again. Calls at the same time share
+// the question, which is asked from a goroutine of its own, with a context that
+// ends after 30 seconds and is no caller's. Once DSS named login, the copy does
+// not ask again.
+//
+// DSS: GET /auth/info
+func (c *Client) AsVerified(login string) (*Client, error) {
+	return c.asVerified(login, func(ctx context.Context, as *Client) error {
+		info, err := as.AuthInfo(ctx)
+		if err == nil && info.Login() != login {
+			err = errors.New("DSS takes the call for somebody else's; a proxy before it may drop X-DKU-ProxyUser")
+		}
+		return err
+	})
+}
+
+// asVerified is AsVerified with a check of the caller's, which gets the client
+// to check.
+func (c *Client) asVerified(login string, check func(context.Context, *Client) error) (*Client, error) {
+	as, err := c.actingAs(login)
+	if err != nil {
+		return nil, fmt.Errorf("dss: AsVerified: %w", err)
 	}
-	return c.acting(caller{kind: own.kind + " acting as a user", fixed: &credentials{
+	unchecked := c.acting(as)
+	return c.acting(caller{kind: as.kind, source: &source{name: "check of the user", gives: "answer", fetch: func(ctx context.Context) (*credentials, error) {
+		if err := check(ctx, unchecked); err != nil {
+			return nil, err
+		}
+		return as.fixed, nil
+	}}}), nil
+}
+
+func init() {
+	acting.AsVerified = func(client any, login string, check func(context.Context, any) error) (any, error) {
+		return client.(*Client).asVerified(login, func(ctx context.Context, as *Client) error { return check(ctx, as) })
+	}
+}
+
+// actingAs is the caller that acts as login by this client's credentials.
+func (c *Client) actingAs(login string) (caller, error) {
+	own, err := c.mayAct()
+	if err != nil {
+		return caller{}, err
+	}
+	if err := checkName(login); err != nil {
+		return caller{}, fmt.Errorf("login %q %w", clip(login, 100), err)
+	}
+	return caller{kind: own.kind + " acting as a user", fixed: &credentials{
 		set: func(h http.Header) {
 			own.fixed.set(h)
 			h.Set(headerProxyUser, login)
 		},
 		secret: own.fixed.secret,
-	}}), nil
+	}}, nil
 }
 
 // WithTicket returns a copy of the client that calls with ticket in place of its
@@ -136,7 +191,7 @@ func (c *Client) WithTicketSource(source func(context.Context) (string, error)) 
 	if err != nil {
 		return c.acting(caller{kind: "no credentials", err: fmt.Errorf("WithTicketSource: %w", err)})
 	}
-	return c.acting(caller{kind: "tickets of a user", tickets: &ticketSource{fetch: source}})
+	return c.acting(caller{kind: "tickets of a user", renews: true, source: ticketSource(source)})
 }
 
 // mayAct returns the client's own credentials if it does not act as someone.

@@ -7,24 +7,39 @@ import (
 	"sync"
 )
 
-// ticketSource keeps the ticket that a function gave until DSS rejects it.
-type ticketSource struct {
-	fetch func(context.Context) (string, error)
+// source keeps the credentials that a function gave, until DSS rejects them.
+type source struct {
+	name  string // in errors
+	gives string // in errors
+	fetch func(context.Context) (*credentials, error)
 
 	mu     sync.Mutex
 	held   *credentials
-	flight *ticketFlight // the one fetch under way, or nil
+	flight *fetching // the one fetch under way, or nil
 }
 
-type ticketFlight struct {
+type fetching struct {
 	done chan struct{} // closed when the rest is set
 	got  *credentials
 	err  error
 }
 
-// current returns the ticket, which it fetches if it has none. The end of ctx
-// ends the wait for a fetch, and not the fetch: others may wait for it too.
-func (s *ticketSource) current(ctx context.Context) (*credentials, error) {
+func ticketSource(fetch func(context.Context) (string, error)) *source {
+	return &source{name: "ticket source", gives: "ticket", fetch: func(ctx context.Context) (*credentials, error) {
+		ticket, err := fetch(ctx)
+		if err == nil {
+			err = checkTicket(ticket)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return ticketCredentials(ticket), nil
+	}}
+}
+
+// current returns the credentials, which it fetches if it has none. The end of
+// ctx ends the wait for a fetch, and not the fetch: others may wait for it too.
+func (s *source) current(ctx context.Context) (*credentials, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -35,7 +50,7 @@ func (s *ticketSource) current(ctx context.Context) (*credentials, error) {
 	}
 	f := s.flight
 	if f == nil {
-		f = &ticketFlight{done: make(chan struct{})}
+		f = &fetching{done: make(chan struct{})}
 		s.flight = f
 		go s.run(f)
 	}
@@ -49,13 +64,13 @@ func (s *ticketSource) current(ctx context.Context) (*credentials, error) {
 	}
 }
 
-func (s *ticketSource) run(f *ticketFlight) {
-	// What remains where the source ends the goroutine without returning.
-	f.err = errors.New("ticket source: it gave no ticket")
+func (s *source) run(f *fetching) {
+	// What remains where fetch ends the goroutine without returning.
+	f.err = fmt.Errorf("%s: it gave no %s", s.name, s.gives)
 	defer func() {
 		if recover() != nil {
-			// Not what it panicked with, which may be the ticket.
-			f.got, f.err = nil, errors.New("ticket source: it panicked")
+			// Not what it panicked with, which may be a ticket.
+			f.got, f.err = nil, errors.New(s.name+": it panicked")
 		}
 		s.mu.Lock()
 		s.held, s.flight = f.got, nil
@@ -63,22 +78,19 @@ func (s *ticketSource) run(f *ticketFlight) {
 		close(f.done)
 	}()
 
-	// Not the context of a call: many may wait for this ticket, and each may go.
+	// Not the context of a call: many may wait for this, and each may go.
 	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
 	defer cancel()
-	ticket, err := s.fetch(ctx)
-	if err == nil {
-		err = checkTicket(ticket)
-	}
+	got, err := s.fetch(ctx)
 	if err != nil {
-		f.err = fmt.Errorf("ticket source: %w", err)
+		f.err = fmt.Errorf("%s: %w", s.name, err)
 		return
 	}
-	f.got, f.err = ticketCredentials(ticket), nil
+	f.got, f.err = got, nil
 }
 
-// forget drops a ticket that DSS rejected, unless it was replaced meanwhile.
-func (s *ticketSource) forget(rejected *credentials) {
+// forget drops credentials that DSS rejected, unless they were replaced meanwhile.
+func (s *source) forget(rejected *credentials) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held == rejected {

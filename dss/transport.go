@@ -44,11 +44,11 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *credentials, err
 		return nil, nil, err
 	}
 	reply, err := c.send(req, req.Body, used)
-	if err != nil || c.as.tickets == nil || !rejectsTicket(reply) {
+	if err != nil || !c.as.renews || !rejectsTicket(reply) {
 		return reply, used, err
 	}
 
-	c.as.tickets.forget(used)
+	c.as.source.forget(used)
 	body, ok := rewound(req)
 	if !ok {
 		return reply, used, nil
@@ -63,7 +63,7 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *credentials, err
 	}
 	discard(reply.Body)
 	if reply, err = c.send(req, body, next); err == nil && rejectsTicket(reply) {
-		c.as.tickets.forget(next)
+		c.as.source.forget(next)
 	}
 	return reply, next, err
 }
@@ -113,7 +113,7 @@ func (c *Client) send(req *http.Request, body io.ReadCloser, as *credentials) (*
 	out.Host = ""
 	out.Trailer = nil // it could hold X-DKU headers, set once the body is sent
 	out.Header = withoutCredentials(req.Header)
-	if c.as.tickets != nil {
+	if c.as.renews {
 		// So that a rejection can be read: Go then asks for gzip itself, and decodes it.
 		out.Header.Del("Accept-Encoding")
 	}
