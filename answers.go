@@ -27,6 +27,7 @@ type answers struct {
 // policy is how long answers are kept.
 type policy struct {
 	ttl, refusalTTL, staleIfError time.Duration
+	sessions                      bool // handlers act as their visitors
 }
 
 const (
@@ -276,6 +277,9 @@ func (a *answers) newEntry(f *flight, id Identity) *entry {
 	}
 	if id.APIKey != "" {
 		e.identity.Login, e.identity.groups = "", nil
+	}
+	if a.keep.sessions {
+		e.session = &session{}
 	}
 	e.entry = e
 	e.touched.Store(f.asked)

@@ -43,7 +43,7 @@ type entry struct {
 	alias    *node        // under the key of raw headers that were filtered; guarded by the owner
 	aliased  atomic.Int64 // when alias last changed
 	sibling  *entry       // next one of the same user; guarded by the owner
-	ticket   ticketSlot
+	session  *session     // what it shares with later answers about the same visitor
 	identity Identity
 }
 
@@ -136,6 +136,9 @@ func (c *cache) put(e *entry) {
 	if old := c.find(e.key); old != nil {
 		if old.asked > e.asked {
 			return
+		}
+		if e.asked < old.expires && e.identity.owner() == old.identity.owner() {
+			e.session = old.session
 		}
 		c.order.Remove(old)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync/atomic"
 
 	"github.com/dssauth/dssauth/dss"
 )
@@ -23,19 +22,14 @@ func ClientFromContext(ctx context.Context) (*dss.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	login := v.entry.identity.Login
 	switch v.m.impersonation {
 	case ByProxyUser:
-		return v.m.client.As(login)
+		return v.entry.session.proxied(v.m.client, v.entry.identity.Login)
 	case ByTicket:
-		last := ""
-		return v.m.client.WithTicketSource(func(ctx context.Context) (ticket string, err error) {
+		return v.m.client.WithTickets(&v.entry.session.tickets, func(ctx context.Context) (string, error) {
 			ctx, cancel := context.WithTimeout(ctx, v.m.answers.timeout)
 			defer cancel()
-			// Asked for a second one, the first was rejected.
-			ticket, err = v.entry.ticket.get(ctx, last, func() (string, error) { return v.m.fetchTicket(ctx, v.entry, header) })
-			last = ticket
-			return ticket, err
+			return v.m.fetchTicket(ctx, v.entry, header)
 		}), nil
 	}
 	return nil, errors.New("dssauth: no impersonation: set Config.Impersonation to ByTicket or ByProxyUser")
@@ -63,7 +57,7 @@ func SecretsFromContext(ctx context.Context) ([]dss.Secret, error) {
 	}
 	if info.Login() != v.entry.identity.Login {
 		v.m.answers.forget(v.entry.key)
-		return nil, refuse(ErrUnauthenticated, "the session is another user's by now")
+		return nil, refuse(ErrUnauthenticated, "the session belongs to another user now")
 	}
 	return info.Secrets, nil
 }
@@ -107,37 +101,7 @@ func (m *Middleware) fetchTicket(ctx context.Context, e *entry, header http.Head
 	}
 	if info.Login() != e.identity.Login {
 		m.answers.forget(e.key)
-		return "", refuse(ErrUnauthenticated, "the session is another user's by now")
+		return "", refuse(ErrUnauthenticated, "the session belongs to another user now")
 	}
 	return ticket, nil
-}
-
-// ticketSlot keeps a visitor's ticket as long as the visitor's answer.
-type ticketSlot struct{ box atomic.Pointer[ticketBox] }
-
-type ticketBox struct {
-	turn chan struct{} // holds a token while somebody reads or fetches
-	kept func() string // a closure, so that printing an entry does not show it
-}
-
-// get returns the ticket kept unless it is the rejected one, else a new one.
-// Who comes while one is being fetched waits for it, not longer than ctx.
-func (s *ticketSlot) get(ctx context.Context, rejected string, fetch func() (string, error)) (string, error) {
-	if s.box.Load() == nil {
-		s.box.CompareAndSwap(nil, &ticketBox{turn: make(chan struct{}, 1)})
-	}
-	b := s.box.Load()
-	if !take(ctx, b.turn) {
-		return "", unavailable("the call ended before a ticket came", unquoted(context.Cause(ctx)), 0)
-	}
-	defer func() { <-b.turn }()
-	if b.kept != nil && b.kept() != rejected {
-		return b.kept(), nil
-	}
-	b.kept = nil
-	ticket, err := fetch()
-	if err == nil {
-		b.kept = func() string { return ticket }
-	}
-	return ticket, err
 }

@@ -69,7 +69,7 @@ func New(c Config) (*Middleware, error) {
 		cache:   newCache(c.MaxEntries, c.MaxEntriesPerUser),
 		flights: newFlights(int64(c.Timeout + 2*grace)),
 		churn:   newChurn(),
-		keep:    policy{c.TTL, c.RefusalTTL, c.StaleIfError},
+		keep:    policy{c.TTL, c.RefusalTTL, c.StaleIfError, c.Impersonation != NoImpersonation},
 		life:    newLifetime(),
 	}
 	if a.resolver == nil {

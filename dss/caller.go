@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 const (
@@ -14,14 +15,15 @@ const (
 	headerCallOrigin = "X-DKU-CallOrigin"
 )
 
-// caller is whom a client calls as: with fixed credentials, with tickets from a
+// caller is whom a client calls as: with fixed credentials, with those from a
 // source, or not at all.
 type caller struct {
-	kind    string // in words
-	acts    bool   // as someone; must not be made to act as someone else
-	fixed   *credentials
-	tickets *ticketSource
-	err     error // why no call can be made
+	kind   string // in words
+	acts   bool   // as someone; must not be made to act as someone else
+	fixed  *credentials
+	source *credentialSource
+	renews bool  // the source gives tickets, which DSS may reject
+	err    error // why no call can be made
 }
 
 // credentials are kept behind functions, because fmt prints what it finds in
@@ -56,8 +58,8 @@ func (a caller) current(ctx context.Context) (*credentials, error) {
 	switch {
 	case a.err != nil:
 		return nil, a.err
-	case a.tickets != nil:
-		return a.tickets.current(ctx)
+	case a.source != nil:
+		return a.source.current(ctx)
 	case a.fixed != nil:
 		return a.fixed, nil
 	}
@@ -68,24 +70,63 @@ func (a caller) current(ctx context.Context) (*credentials, error) {
 // administrator's rights to do so: DSS refuses the calls of others. A webapp
 // that acts as its visitor better uses [Client.WithTicketSource].
 //
+// Where a proxy before DSS drops X-DKU-ProxyUser, the copy acts as the
+// administrator: see [Client.AsVerified].
+//
 // A login that is empty, blank, not valid UTF-8, or has control characters or
 // spaces at its ends is refused, and so are clients that act as someone
 // already. A login outside ASCII is sent as UTF-8.
 func (c *Client) As(login string) (*Client, error) {
-	own, err := c.mayAct()
+	own, err := c.actingAs(login)
 	if err != nil {
 		return nil, fmt.Errorf("dss: As: %w", err)
 	}
-	if err := checkName(login); err != nil {
-		return nil, fmt.Errorf("dss: As: the login %w", err)
+	return c.acting(own), nil
+}
+
+// AsVerified is [Client.As], but before the copy's first call DSS is asked whom
+// it takes the copy for. Unless it names exactly login, that call fails and
+// nothing else is sent; the next call asks again. Calls at the same time share
+// the question, which is asked from a goroutine of its own, with a context that
+// ends after 30 seconds and is no caller's. Once DSS named login, the copy does
+// not ask again.
+//
+// DSS: GET /auth/info
+func (c *Client) AsVerified(login string) (*Client, error) {
+	as, err := c.actingAs(login)
+	if err != nil {
+		return nil, fmt.Errorf("dss: AsVerified: %w", err)
 	}
-	return c.acting(caller{kind: own.kind + " acting as a user", fixed: &credentials{
+	login = strings.Clone(login) // it is compared later, and may stand in a server's reused memory
+	unchecked := c.acting(as)
+	return c.acting(caller{kind: as.kind, source: &credentialSource{keep: new(keep), name: "check of the user", gives: "answer", fetch: func(ctx context.Context) (*credentials, error) {
+		info, err := unchecked.AuthInfo(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if info.Login() != login {
+			return nil, errors.New("DSS takes the call for somebody else's; a proxy before it may drop X-DKU-ProxyUser")
+		}
+		return as.fixed, nil
+	}}}), nil
+}
+
+// actingAs is the caller that acts as login by this client's credentials.
+func (c *Client) actingAs(login string) (caller, error) {
+	own, err := c.mayAct()
+	if err != nil {
+		return caller{}, err
+	}
+	if err := checkName(login); err != nil {
+		return caller{}, fmt.Errorf("the login %w", err)
+	}
+	return caller{kind: own.kind + " acting as a user", fixed: &credentials{
 		set: func(h http.Header) {
 			own.fixed.set(h)
 			h.Set(headerProxyUser, login)
 		},
 		secret: own.fixed.secret,
-	}}), nil
+	}}, nil
 }
 
 // WithTicket returns a copy of the client that calls with ticket in place of its
@@ -119,14 +160,7 @@ func (c *Client) WithTicket(ticket string) (*Client, error) {
 // fails with its error and nothing is sent. The same goes for every call where
 // source is nil or the client acts as someone already.
 func (c *Client) WithTicketSource(source func(context.Context) (string, error)) *Client {
-	_, err := c.mayAct()
-	if err == nil && source == nil {
-		err = errors.New("the source is nil")
-	}
-	if err != nil {
-		return c.acting(caller{kind: "no credentials", err: fmt.Errorf("WithTicketSource: %w", err)})
-	}
-	return c.acting(caller{kind: "tickets of a user", tickets: &ticketSource{fetch: source}})
+	return c.WithTickets(new(Tickets), source)
 }
 
 // mayAct returns the client's own credentials if it does not act as someone.

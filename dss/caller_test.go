@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -40,6 +42,142 @@ func TestAsRefuses(t *testing.T) {
 		assert.EqualError(t, err, want)
 		assert.Nil(t, c)
 	}
+}
+
+// dropping is a hop before DSS that drops this header.
+func dropping(t *testing.T, header string, next http.Handler) *httptest.Server {
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del(header)
+		next.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	return front
+}
+
+// actingDSS says that calls are bob's or the administrator's.
+func actingDSS(t *testing.T) *recorder {
+	return newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		login := "admin"
+		if user := r.Header.Get("X-DKU-ProxyUser"); user != "" {
+			login = user
+		}
+		io.WriteString(w, `{"authSource": "USER_FROM_UI", "authIdentifier": "`+login+`", "groups": []}`)
+	})
+}
+
+const notVerified = "check of the user: DSS takes the call for somebody else's; a proxy before it may drop X-DKU-ProxyUser"
+
+// Where the header does not reach DSS, each call would be the administrator's.
+func TestAsVerifiedCallsNothingWhereTheHeaderIsDropped(t *testing.T) {
+	server := actingDSS(t)
+	front := dropping(t, "X-DKU-ProxyUser", server.Config.Handler)
+	asBob, err := newClient(t, front.URL).AsVerified("bob")
+	require.NoError(t, err)
+	assert.Empty(t, server.requests(), "nothing is asked before it is needed")
+	for n := range 2 {
+		assert.EqualError(t, asBob.Do(t.Context(), "DELETE", "/x", nil, nil), "dss: DELETE /x: "+notVerified)
+		_, err = asBob.Transport().RoundTrip(hostile(t, front.URL+"/x"))
+		assert.EqualError(t, err, "dss: "+notVerified)
+		require.Len(t, server.requests(), 2*(n+1), "each call asks again")
+	}
+	for _, r := range server.requests() {
+		assert.Equal(t, "GET /dip/publicapi/auth/info?withSecrets=False", r.Method+" "+r.Target)
+	}
+}
+
+func TestAsVerifiedAsksOnce(t *testing.T) {
+	server := actingDSS(t)
+	asBob, err := server.client(t).AsVerified("bob")
+	require.NoError(t, err)
+	var all sync.WaitGroup
+	for range 30 {
+		all.Go(func() { assert.NoError(t, asBob.Do(t.Context(), "PUT", "/x", nil, nil)) })
+	}
+	all.Wait()
+	require.NoError(t, asBob.Do(t.Context(), "PUT", "/x", nil, nil))
+	checks := 0
+	for i, r := range server.requests() {
+		if r.Method == "GET" {
+			assert.Zero(t, i, "the check comes first")
+			checks++
+		}
+		assert.Equal(t, map[string][]string{"authorization": {basic(testKey)}, "x-dku-proxyuser": {"bob"}}, credentialHeaders(r.Header))
+	}
+	assert.Equal(t, 1, checks)
+	assert.Len(t, server.requests(), 32)
+}
+
+func TestAsVerifiedOnAnyDoubtCallsNothing(t *testing.T) {
+	info := func(login string) string {
+		return `{"authSource": "USER_FROM_UI", "authIdentifier": "` + login + `", "groups": []}`
+	}
+	for name, answer := range map[string]http.HandlerFunc{
+		"another login":                 replying(200, info("alice")),
+		"the login in another case":     replying(200, info("Bob")),
+		"the login with more behind it": replying(200, info("bob2")),
+		"an API key of that name":       replying(200, `{"authSource": "GLOBAL_API_KEY", "authIdentifier": "bob"}`),
+		"nobody":                        replying(200, `{"authIdentifier": ""}`),
+		"a page":                        replying(200, "<html>bob"),
+		"forbidden":                     replying(403, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException"}`),
+		"not authenticated":             replying(401, rejection),
+		"a gateway that gave up":        replying(504, ""),
+		"a redirect":                    replying(302, ""),
+		"an end of the connection":      func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newRecorder(t, answer)
+			server.Config.ErrorLog = log.New(io.Discard, "", 0)
+			asBob, err := server.client(t).AsVerified("bob")
+			require.NoError(t, err)
+			err = asBob.Do(t.Context(), "GET", "/x", nil, nil)
+			assert.ErrorContains(t, err, "dss: GET /x: check of the user: ")
+			for _, r := range server.requests() {
+				assert.Equal(t, "/dip/publicapi/auth/info?withSecrets=False", r.Target)
+			}
+		})
+	}
+}
+
+func TestAsVerifiedFailsAndThenSucceeds(t *testing.T) {
+	var broken atomic.Bool
+	broken.Store(true)
+	server := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		if broken.Swap(false) {
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		io.WriteString(w, `{"authSource": "USER_FROM_UI", "authIdentifier": "bob", "groups": []}`)
+	})
+	asBob, err := server.client(t).AsVerified("bob")
+	require.NoError(t, err)
+	assert.Error(t, asBob.Do(t.Context(), "GET", "/x", nil, nil))
+	assert.NoError(t, asBob.Do(t.Context(), "GET", "/x", nil, nil))
+	assert.NoError(t, asBob.Do(t.Context(), "GET", "/x", nil, nil))
+	assert.Len(t, server.requests(), 4)
+}
+
+func TestAsVerifiedRefusesWhatAsRefuses(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
+	own := server.client(t)
+	for login, want := range map[string]string{
+		"":        `dss: AsVerified: the login is empty or blank`,
+		"bob\r\n": `dss: AsVerified: the login has control characters`,
+	} {
+		c, err := own.AsVerified(login)
+		assert.EqualError(t, err, want)
+		assert.Nil(t, c)
+	}
+	const already = "this client acts as a user already; use the one it was made from"
+	verified, err := own.AsVerified("bob")
+	require.NoError(t, err)
+	_, err = verified.As("alice")
+	assert.EqualError(t, err, "dss: As: "+already)
+	_, err = verified.AsVerified("bob")
+	assert.EqualError(t, err, "dss: AsVerified: "+already)
+	_, err = verified.WithTicket("ticket")
+	assert.EqualError(t, err, "dss: WithTicket: "+already)
+	assert.Equal(t, "dss.Client("+server.URL+", API key acting as a user, from Config)", verified.String())
+	assert.Empty(t, server.requests())
 }
 
 func TestWithTicketRefuses(t *testing.T) {

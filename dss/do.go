@@ -14,6 +14,7 @@ import (
 // after /dip/publicapi, escaped and with its query if it has one, as in
 // "/projects/KEY/datasets/?includeShared=true". Absolute URLs, empty segments
 // (//), dot segments, backslashes, fragments and control characters are refused.
+// The method is GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.
 //
 // The body is in: none where it is nil; its bytes where it is an [io.Reader],
 // which is closed if it is an [io.Closer]; else in as JSON. The reply goes to
@@ -33,6 +34,10 @@ import (
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
 	k := call{method: method, path: path}
 	k.read = method == http.MethodGet || method == http.MethodHead
+	// "" too: whoever left the method out of a call that writes is better told.
+	if !isMethod(method) {
+		return k.errorf("%w", errMethod)
+	}
 
 	var err error
 	switch in := in.(type) {

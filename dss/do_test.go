@@ -206,7 +206,7 @@ func TestDoFails(t *testing.T) {
 		{page, "POST", nil, (*int)(nil), "dss: POST /x: out: *int is neither an io.Writer nor a pointer to decode JSON into", 0},
 		{page, "POST", math.NaN(), nil, "dss: POST /x: in: float64 cannot be written as JSON", 0},
 		{page, "POST", func() {}, nil, "dss: POST /x: in: func() cannot be written as JSON", 0},
-		{page, "G T", nil, nil, `dss: G T /x: the method is not valid`, 0},
+		{page, "G T", nil, nil, `dss: G T /x: the method is refused: it must be GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS`, 0},
 		{page, "GET", nil, failingWriter{failing}, "dss: GET /x: passing on the reply: the io.Writer failed", 1},
 		{forbidden, "GET", nil, failingWriter{failing}, "dss: 403 x.E", 1},
 		{forbidden, "GET", nil, &out, "dss: 403 x.E", 1},

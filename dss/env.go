@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 )
 
@@ -29,9 +31,11 @@ var ErrNotConfigured = errors.New("dss: no DSS is configured: neither DKU_API_TI
 //     base64: DSS's own, whatever host name it is for, or its authority's.
 //     Without it the system's authorities are trusted.
 //  2. DKU_DSS_URL with DKU_API_KEY. DKU_NO_CHECK_CERTIFICATE, set to anything
-//     but false, accepts any certificate.
+//     but blanks, false, f, no, n, off or 0 in upper or lower case, accepts any
+//     certificate.
 //  3. The file ~/.dataiku/config.json of the official clients, and in it the
-//     instance that DKU_DEFAULT_INSTANCE or else default_instance names.
+//     instance that DKU_DEFAULT_INSTANCE or else default_instance names. Where
+//     others than its owner may read or write it, a warning is logged.
 //
 // DKU_CALL_ORIGIN, if set, is sent along as the header X-DKU-CallOrigin.
 func FromEnv() (*Client, error) {
@@ -96,9 +100,17 @@ func configFromVariables() (Config, origin, error) {
 	if cfg.APIKey == "" {
 		return Config{}, o, errors.New("dss: DKU_DSS_URL is set and DKU_API_KEY is not; set it to an API key of that DSS")
 	}
-	noCheck := os.Getenv("DKU_NO_CHECK_CERTIFICATE")
-	cfg.InsecureSkipVerify = noCheck != "" && !strings.EqualFold(noCheck, "false")
+	cfg.InsecureSkipVerify = saysYes(os.Getenv("DKU_NO_CHECK_CERTIFICATE"))
 	return cfg, o, nil
+}
+
+// saysYes reports whether a variable is set, and not to what people write for no.
+func saysYes(value string) bool {
+	switch strings.ToLower(strings.TrimSpace(value)) {
+	case "", "false", "f", "no", "n", "off", "0":
+		return false
+	}
+	return true
 }
 
 const maxConfigFileBytes = 1 << 20
@@ -117,6 +129,7 @@ func configFromFile() (Config, origin, error) {
 		return Config{}, origin{}, fmt.Errorf("dss: %w", err)
 	}
 	defer f.Close()
+	warnOfOthers(f)
 	data, err := io.ReadAll(io.LimitReader(f, maxConfigFileBytes+1))
 	if err != nil {
 		return Config{}, origin{}, fmt.Errorf("dss: %w", err)
@@ -130,6 +143,17 @@ func configFromFile() (Config, origin, error) {
 	}
 	at := fmt.Sprintf("%s: dss_instances %q: ", file, name)
 	return cfg, origin{from: fmt.Sprintf("%s, instance %q", file, name), fields: map[string]string{"URL": at + "url", "APIKey": at + "api_key"}}, nil
+}
+
+// warnOfOthers warns where other users of this machine may read or write f.
+func warnOfOthers(f *os.File) {
+	if runtime.GOOS == "windows" {
+		return // its permissions are others, and these are made up
+	}
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o066 != 0 {
+		slog.Default().Warn("dss: other users of this machine can open the file with the API key; run chmod 600 on it",
+			"file", f.Name(), "mode", fmt.Sprintf("%#o", info.Mode().Perm()))
+	}
 }
 
 // parseConfigFile returns the settings of one instance, and its name: the given

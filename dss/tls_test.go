@@ -200,23 +200,44 @@ func TestVerificationIsOffOnlyWhereItIsSaid(t *testing.T) {
 		in  surroundings
 		off bool
 	}{
-		"a file that says nothing":    {file(``), false},
-		"a file that says null":       {file(`, "no_check_certificate": null`), false},
-		"a file that says false":      {file(`, "no_check_certificate": false`), false},
-		"a file that says true":       {file(`, "no_check_certificate": true`), true},
-		"variables that say nothing":  {variables(""), false},
-		"variables that say false":    {variables("false"), false},
-		"variables that say False":    {variables("False"), false},
-		"variables that say true":     {variables("true"), true},
-		"variables that say anything": {variables("1"), true},
+		"a file that says nothing":               {file(``), false},
+		"a file that says null":                  {file(`, "no_check_certificate": null`), false},
+		"a file that says false":                 {file(`, "no_check_certificate": false`), false},
+		"a file that says true":                  {file(`, "no_check_certificate": true`), true},
+		"variables that say nothing":             {variables(""), false},
+		"a file that says false in quotes":       {file(`, "no_check_certificate": "false"`), false},
+		"a file that says true in quotes":        {file(`, "no_check_certificate": "true"`), false},
+		"a file that says 1":                     {file(`, "no_check_certificate": 1`), false},
+		"variables that say false":               {variables("false"), false},
+		"variables that say False":               {variables("False"), false},
+		"variables that say false and a space":   {variables("false "), false},
+		"variables that say a tab and FALSE":     {variables("\tFALSE\n"), false},
+		"variables that say a space":             {variables(" "), false},
+		"variables that say 0":                   {variables("0"), false},
+		"variables that say 0 between spaces":    {variables(" 0 "), false},
+		"variables that say no":                  {variables("no"), false},
+		"variables that say No":                  {variables("No"), false},
+		"variables that say n":                   {variables("n"), false},
+		"variables that say F":                   {variables("F"), false},
+		"variables that say off":                 {variables("off"), false},
+		"variables that say OFF":                 {variables("OFF"), false},
+		"variables that say yes":                 {variables("yes"), true},
+		"variables that say true between spaces": {variables(" true "), true},
+		"variables that say true":                {variables("true"), true},
+		"variables that say anything":            {variables("1"), true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			before := len(server.requests())
 			row.in.apply(t)
 			c, err := dss.FromEnv()
-			require.NoError(t, err)
-			t.Cleanup(c.CloseIdleConnections)
-			_, err = c.AuthInfo(t.Context())
+			if err == nil {
+				t.Cleanup(c.CloseIdleConnections)
+				_, err = c.AuthInfo(t.Context())
+			}
 			assert.Equal(t, row.off, err == nil, "%v", err)
+			if !row.off {
+				assert.Len(t, server.requests(), before, "requests that went out")
+			}
 		})
 	}
 }

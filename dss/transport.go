@@ -16,11 +16,16 @@ import (
 // dot segments are refused, so that a library that follows redirects takes no
 // credentials elsewhere.
 //
+// The methods GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS are taken, spelled
+// like this; an empty one is GET, as for [http.Request]. TRACE would hand the
+// credentials back. Of protocols to switch to, websocket is the only one.
+//
 // Authorization, Cookie and X-DKU headers, in any spelling, and Connection are
-// removed from the request, and Host is set to that of DSS; the credentials are
-// set last. Replies are as DSS sent them: not bounded, and without an error for
-// their status. The time they take is up to the request's context. Errors, those
-// of reading a reply included, are what [WireError] says of them.
+// removed from the request, Cache-Control becomes no-store, and Host is set to
+// that of DSS; the credentials are set last. Replies are as DSS sent them: not
+// bounded, and without an error for their status. The time they take is up to
+// the request's context. Errors, those of reading a reply included, are what
+// [WireError] says of them.
 func (c *Client) Transport() http.RoundTripper { return transport{c} }
 
 type transport struct{ client *Client }
@@ -29,6 +34,10 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	reply, _, err := t.client.roundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("dss: %w", err)
+	}
+	if reply.StatusCode == http.StatusSwitchingProtocols && !(asksForWebsocket(req.Header) && isWebsocket(reply.Header)) {
+		reply.Body.Close()
+		return nil, errors.New("dss: the reply switches to a protocol that was not asked for")
 	}
 	return reply, nil
 }
@@ -45,11 +54,11 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *credentials, err
 		return nil, nil, err
 	}
 	reply, err := c.send(req, req.Body, used)
-	if err != nil || c.as.tickets == nil || !rejectsTicket(reply) {
+	if err != nil || !c.as.renews || !rejectsTicket(reply) {
 		return reply, used, err
 	}
 
-	c.as.tickets.forget(used)
+	c.as.source.forget(used)
 	body, ok := rewound(req)
 	if !ok {
 		return reply, used, nil
@@ -64,7 +73,7 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *credentials, err
 	}
 	discard(reply.Body)
 	if reply, err = c.send(req, body, next); err == nil && rejectsTicket(reply) {
-		c.as.tickets.forget(next)
+		c.as.source.forget(next)
 	}
 	return reply, next, err
 }
@@ -74,11 +83,27 @@ func (c *Client) admit(req *http.Request) (*credentials, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	// net/http takes "" for GET.
+	if req.Method != "" && !isMethod(req.Method) {
+		return nil, errMethod
+	}
 	if err := checkTarget(c.dss.base, req.URL); err != nil {
 		return nil, err
 	}
 	return c.as.current(req.Context())
 }
+
+// isMethod reports whether calls may have this method. In particular TRACE may
+// not be one: its reply is the request, credentials included.
+func isMethod(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return true
+	}
+	return false
+}
+
+var errMethod = errors.New("the method is refused: it must be GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS")
 
 // checkTarget refuses URLs that are not base or below it.
 func checkTarget(base, u *url.URL) error {
@@ -118,13 +143,15 @@ func (c *Client) send(req *http.Request, body io.ReadCloser, as *credentials) (*
 	out.Host = ""
 	out.Trailer = nil // it could hold X-DKU headers, set once the body is sent
 	out.Header = withoutCredentials(req.Header)
-	if c.as.tickets != nil {
+	if c.as.renews {
 		// So that a rejection can be read: Go then asks for gzip itself, and decodes it.
 		out.Header.Del("Accept-Encoding")
 	}
 	if c.dss.callOrigin != "" {
 		out.Header.Set(headerCallOrigin, c.dss.callOrigin)
 	}
+	// For a cache before DSS one visitor's call by ticket is like the next one's.
+	out.Header.Set("Cache-Control", "no-store")
 	as.set(out.Header)
 
 	reply, err := c.dss.wire.RoundTrip(out)
@@ -158,7 +185,7 @@ func withoutCredentials(h http.Header) http.Header {
 	for name, values := range h {
 		switch wireName(name) {
 		case "authorization", "cookie", "proxy-authorization",
-			"connection", "upgrade", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
+			"cache-control", "connection", "upgrade", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
 			"host", "content-length": // net/http knows these by their usual spelling only, and sends others beside its own
 			continue
 		}
@@ -166,11 +193,22 @@ func withoutCredentials(h http.Header) http.Header {
 			kept[name] = append([]string(nil), values...)
 		}
 	}
-	if protocol := h.Get("Upgrade"); protocol != "" && hasToken(h["Connection"], "upgrade") {
+	if asksForWebsocket(h) {
 		kept.Set("Connection", "Upgrade")
-		kept.Set("Upgrade", protocol)
+		kept.Set("Upgrade", "websocket")
 	}
 	return kept
+}
+
+// asksForWebsocket reports whether a request with these headers may become a
+// websocket. Any other protocol would be a tunnel that no call through it passes
+// these checks in.
+func asksForWebsocket(h http.Header) bool {
+	return isWebsocket(h) && hasToken(h["Connection"], "upgrade")
+}
+
+func isWebsocket(h http.Header) bool {
+	return len(h["Upgrade"]) == 1 && strings.EqualFold(strings.TrimSpace(h["Upgrade"][0]), "websocket")
 }
 
 // wireName is a header's name as the most lenient server reads it: in any case,

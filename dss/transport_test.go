@@ -1,6 +1,7 @@
 package dss_test
 
 import (
+	"context"
 	"encoding/base64"
 	"io"
 	"net/http"
@@ -229,39 +230,150 @@ func TestThroughAReverseProxy(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 }
 
-func TestAnUpgradeGoesThrough(t *testing.T) {
-	server := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+// switching is a DSS that switches to a protocol and then sends a line back.
+func switching(t *testing.T, protocol string) *recorder {
+	return newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		conn, buffered, err := http.NewResponseController(w).Hijack()
 		if !assert.NoError(t, err) {
 			return
 		}
 		defer conn.Close()
-		buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+		buffered.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + protocol + "\r\n\r\n")
 		buffered.Flush()
 		line, _ := buffered.ReadString('\n')
 		buffered.WriteString(line)
 		buffered.Flush()
 	})
-	asBob, err := server.client(t).As("bob")
-	require.NoError(t, err)
+}
+
+func TestAnUpgradeGoesThrough(t *testing.T) {
+	for _, spelling := range []string{"websocket", "WebSocket", " WEBSOCKET "} {
+		server := switching(t, "WebSocket")
+		asBob, err := server.client(t).As("bob")
+		require.NoError(t, err)
+		req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/dip/publicapi/x", nil)
+		require.NoError(t, err)
+		req.Header.Set("Connection", "keep-alive, upgrade, X-DKU-ProxyUser")
+		req.Header.Set("Upgrade", spelling)
+		req.Header.Set("Sec-WebSocket-Key", "key")
+		reply, err := asBob.Transport().RoundTrip(req)
+		require.NoError(t, err)
+		defer reply.Body.Close()
+		require.Equal(t, http.StatusSwitchingProtocols, reply.StatusCode)
+		sent := server.last(t)
+		assert.Equal(t, []string{"Upgrade"}, sent.Header["Connection"])
+		assert.Equal(t, []string{"websocket"}, sent.Header["Upgrade"])
+		assert.Equal(t, "key", sent.Header.Get("Sec-WebSocket-Key"))
+		assert.Equal(t, "bob", sent.Header.Get("X-DKU-ProxyUser"))
+		conn := reply.Body.(io.ReadWriter)
+		_, err = io.WriteString(conn, "hello\n")
+		require.NoError(t, err)
+		line := make([]byte, 6)
+		_, err = io.ReadFull(conn, line)
+		require.NoError(t, err)
+		assert.Equal(t, "hello\n", string(line))
+	}
+}
+
+// A tunnel of another protocol would carry calls that nobody checks.
+func TestNoOtherProtocolIsSwitchedTo(t *testing.T) {
+	for name, headers := range map[string]http.Header{
+		"h2c":                         {"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "Http2-Settings": {"AAMAAABk"}},
+		"its settings, oddly spelled": {"Connection": {"Upgrade"}, "Upgrade": {"h2c"}, "HTTP2_Settings": {"AAMAAABk"}, "http2-settings": {"AAMAAABk"}},
+		"TLS":                         {"Connection": {"Upgrade"}, "Upgrade": {"TLS/1.2"}},
+		"websocket or h2c":            {"Connection": {"Upgrade"}, "Upgrade": {"websocket, h2c"}},
+		"h2c or websocket":            {"Connection": {"Upgrade"}, "Upgrade": {"h2c", "websocket"}},
+		"websocket of a version":      {"Connection": {"Upgrade"}, "Upgrade": {"websocket/13"}},
+		"websocket in a list":         {"Connection": {"Upgrade"}, "Upgrade": {"websocket,"}},
+		"nothing by name":             {"Connection": {"Upgrade"}, "Upgrade": {""}},
+		"websocket that is not meant": {"Upgrade": {"websocket"}},
+		"what was not asked for":      {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, protocol := range []string{"h2c", "websocket"} {
+				server := switching(t, protocol)
+				req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/dip/publicapi/x", nil)
+				require.NoError(t, err)
+				req.Header = headers.Clone()
+				_, err = server.client(t).Transport().RoundTrip(req)
+				assert.EqualError(t, err, "dss: the reply switches to a protocol that was not asked for")
+				sent := server.last(t).Header
+				assert.Empty(t, sent["Connection"])
+				for name := range sent {
+					assert.NotContains(t, strings.ToLower(name), "upgrade")
+					assert.NotContains(t, strings.ToLower(name), "settings")
+				}
+			}
+		})
+	}
+
+	server := switching(t, "h2c")
 	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/dip/publicapi/x", nil)
 	require.NoError(t, err)
-	req.Header.Set("Connection", "keep-alive, upgrade, X-DKU-ProxyUser")
-	req.Header.Set("Upgrade", "echo")
-	reply, err := asBob.Transport().RoundTrip(req)
+	req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
+	_, err = server.client(t).Transport().RoundTrip(req)
+	assert.EqualError(t, err, "dss: the reply switches to a protocol that was not asked for", "websocket was")
+}
+
+// TRACE sends the request back, and with it the credentials.
+func TestMethodsThatAreTaken(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, ""))
+	c := server.client(t)
+	verified, err := c.AsVerified("alice")
 	require.NoError(t, err)
-	defer reply.Body.Close()
-	require.Equal(t, http.StatusSwitchingProtocols, reply.StatusCode)
-	sent := server.last(t)
-	assert.Equal(t, []string{"Upgrade"}, sent.Header["Connection"])
-	assert.Equal(t, "bob", sent.Header.Get("X-DKU-ProxyUser"))
-	conn := reply.Body.(io.ReadWriter)
-	_, err = io.WriteString(conn, "hello\n")
+	byTicket := c.WithTicketSource(func(context.Context) (string, error) {
+		t.Error("a ticket was fetched for a call that is refused")
+		return "ticket", nil
+	})
+	send := func(c *dss.Client, method string) error {
+		body := &closing{Reader: strings.NewReader("")}
+		req := (&http.Request{Method: method, URL: parse(t, server.URL+"/x"), Header: http.Header{}, Body: body}).WithContext(t.Context())
+		reply, err := c.Transport().RoundTrip(req)
+		if err != nil {
+			assert.True(t, body.closed, "a RoundTripper closes the body")
+			return err
+		}
+		assert.NoError(t, reply.Body.Close())
+		return nil
+	}
+	const refused = "the method is refused: it must be GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS"
+	for _, method := range []string{"TRACE", "trace", "Trace", "CONNECT", "PROPFIND", "PRI", "get", "Get", "post", "GET ", " GET", "GET\r\n", "M-SEARCH", "é", "*"} {
+		for _, c := range []*dss.Client{c, verified, byTicket} {
+			assert.EqualError(t, send(c, method), "dss: "+refused, "%q", method)
+			assert.ErrorContains(t, c.Do(t.Context(), method, "/x", nil, nil), refused, "%q", method)
+		}
+	}
+	assert.EqualError(t, c.Do(t.Context(), "", "/x", nil, nil), "dss: /x: "+refused, "a method that was left out")
+	require.Empty(t, server.requests())
+
+	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+		require.NoError(t, send(c, method))
+		assert.Equal(t, method, server.last(t).Method)
+		require.NoError(t, c.Do(t.Context(), method, "/x", nil, nil))
+		assert.Equal(t, method, server.last(t).Method)
+	}
+	require.NoError(t, send(c, ""))
+	assert.Equal(t, "GET", server.last(t).Method, "as net/http says")
+}
+
+// A cache before DSS sees no difference between two visitors' calls by ticket.
+func TestNoCallIsForACache(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
+	c := server.client(t)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/x", nil)
 	require.NoError(t, err)
-	line := make([]byte, 6)
-	_, err = io.ReadFull(conn, line)
+	req.Header = http.Header{"Cache-Control": {"max-age=60", "public"}, "cache-control": {"public"}, "CACHE_CONTROL": {"public"}}
+	reply, err := c.Transport().RoundTrip(req)
 	require.NoError(t, err)
-	assert.Equal(t, "hello\n", string(line))
+	require.NoError(t, reply.Body.Close())
+	require.NoError(t, c.Do(t.Context(), "POST", "/x", map[string]int{}, nil))
+	require.NoError(t, second(c.AuthInfo(t.Context())))
+	require.NoError(t, second(c.AuthInfoFromBrowserHeaders(t.Context(), http.Header{"Cookie": {"a=1"}})))
+	for _, sent := range server.requests() {
+		assert.Equal(t, []string{"no-store"}, sent.Header["Cache-Control"])
+		assert.NotContains(t, sent.Header, "Cache_control")
+	}
+	assert.Len(t, server.requests(), 4)
 }
 
 // The caller's own HTTP client has no say in redirects, cookies or credentials.

@@ -1,0 +1,136 @@
+package dss
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+)
+
+// Tickets keeps the ticket of one user until DSS rejects it, for all clients
+// that act as that user by [Client.WithTickets]. The zero value holds none. It
+// is safe for concurrent use, and must not be copied.
+type Tickets struct{ kept keep }
+
+// Format shows nothing of a ticket, whatever the verb.
+func (t *Tickets) Format(s fmt.State, _ rune) { fmt.Fprint(s, "dss.Tickets") }
+
+// LogValue is Format, for slog.
+func (t *Tickets) LogValue() slog.Value { return slog.StringValue("dss.Tickets") }
+
+// WithTickets is [Client.WithTicketSource] for clients that share a ticket: the
+// source of one of them is asked where t holds none, and whatever it gives serves
+// all of them. So all must be of the same user.
+func (c *Client) WithTickets(t *Tickets, source func(context.Context) (string, error)) *Client {
+	_, err := c.mayAct()
+	switch {
+	case err != nil:
+	case source == nil:
+		err = errors.New("the source is nil")
+	case t == nil:
+		err = errors.New("the Tickets are nil")
+	}
+	if err != nil {
+		return c.acting(caller{kind: "no credentials", err: fmt.Errorf("WithTicketSource: %w", err)})
+	}
+	return c.acting(caller{kind: "tickets of a user", renews: true, source: &credentialSource{
+		keep: &t.kept, name: "ticket source", gives: "ticket", fetch: func(ctx context.Context) (*credentials, error) {
+			ticket, err := source(ctx)
+			if err == nil {
+				err = checkTicket(ticket)
+			}
+			if err != nil {
+				return nil, err
+			}
+			return ticketCredentials(ticket), nil
+		}}})
+}
+
+// credentialSource gives the credentials that are kept, or else fetches them.
+type credentialSource struct {
+	*keep
+	name  string // in errors
+	gives string // in errors
+	fetch func(context.Context) (*credentials, error)
+}
+
+// keep holds credentials until DSS rejects them.
+type keep struct {
+	mu     sync.Mutex
+	held   *credentials
+	flight *fetching // the one fetch under way, or nil
+}
+
+type fetching struct {
+	done chan struct{} // closed when the rest is set
+	got  *credentials
+	err  error
+}
+
+// current returns the credentials, which it fetches if none are kept. The end of
+// ctx ends the wait for a fetch, and not the fetch: others may wait for it too.
+func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	if s.held != nil {
+		defer s.mu.Unlock()
+		return s.held, nil
+	}
+	f := s.flight
+	if f == nil {
+		f = &fetching{done: make(chan struct{})}
+		s.flight = f
+		go s.run(f)
+	}
+	s.mu.Unlock()
+
+	select {
+	case <-f.done:
+		return f.got, f.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (s *credentialSource) run(f *fetching) {
+	// What remains where fetch ends the goroutine without returning.
+	f.err = fmt.Errorf("%s: it gave no %s", s.name, s.gives)
+	defer func() {
+		if recover() != nil {
+			// Not what it panicked with, which may be a ticket.
+			f.got, f.err = nil, errors.New(s.name+": it panicked")
+		}
+		s.mu.Lock()
+		s.held, s.flight = f.got, nil
+		s.mu.Unlock()
+		close(f.done)
+	}()
+
+	// Not the context of a call: many may wait for this, and each may go.
+	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+	defer cancel()
+	got, err := s.fetch(ctx)
+	if err != nil {
+		f.err = fmt.Errorf("%s: %w", s.name, oneLine{err})
+		return
+	}
+	f.got, f.err = got, nil
+}
+
+// oneLine shows the application's own error as one short line.
+type oneLine struct{ err error }
+
+func (e oneLine) Error() string { return clean(e.err.Error(), 300) }
+func (e oneLine) Unwrap() error { return e.err }
+
+// forget drops credentials that DSS rejected, unless they were replaced meanwhile.
+func (k *keep) forget(rejected *credentials) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.held == rejected {
+		k.held = nil
+	}
+}
