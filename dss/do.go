@@ -56,18 +56,16 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 			return k.errorf("out: %T is neither an io.Writer nor a pointer to decode JSON into", out)
 		}
 		k.limit = maxJSONBytes
+		k.decode = func(reply []byte) error { return decodeInto(reply, out) }
 	}
+	return c.call(ctx, k)
+}
 
-	reply, err := c.call(ctx, k)
-	if err != nil || k.limit == 0 {
+func decodeInto(reply []byte, out any) error {
+	err := json.Unmarshal(reply, out)
+	var wrongType *json.UnmarshalTypeError
+	if err == nil || errors.As(err, &wrongType) {
 		return err
 	}
-	if err := json.Unmarshal(reply, out); err != nil {
-		var wrongType *json.UnmarshalTypeError
-		if errors.As(err, &wrongType) {
-			return k.unexpected(err)
-		}
-		return k.unexpected(errors.New("the body is not JSON"))
-	}
-	return nil
+	return errors.New("the body is not JSON")
 }
