@@ -135,13 +135,13 @@ func (c *Client) authInfo(ctx context.Context, k call, options []AuthInfoOption)
 	if o.secrets {
 		k.path = strings.Replace(k.path, "False", "True", 1)
 	}
-	body, err := c.call(ctx, k)
-	if err != nil {
-		return AuthInfo{}, err
+	var info AuthInfo
+	k.decode = func(body []byte) (err error) {
+		info, err = decodeAuthInfo(body)
+		return err
 	}
-	info, err := decodeAuthInfo(body)
-	if err != nil {
-		return AuthInfo{}, k.unexpected(err)
+	if err := c.call(ctx, k); err != nil {
+		return AuthInfo{}, err
 	}
 	if !o.secrets {
 		info.Secrets = nil

@@ -30,13 +30,13 @@ func (c *Client) TicketFromBrowserHeaders(ctx context.Context, h http.Header) (s
 		return "", err
 	}
 	k.read, k.limit = true, maxReplyBytes
-	body, err := c.call(ctx, k)
-	if err != nil {
-		return "", err
+	var ticket string
+	k.decode = func(body []byte) (err error) {
+		ticket, err = decodeTicket(body)
+		return err
 	}
-	ticket, err := decodeTicket(body)
-	if err != nil {
-		return "", k.unexpected(err)
+	if err := c.call(ctx, k); err != nil {
+		return "", err
 	}
 	return ticket, nil
 }

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -31,10 +29,11 @@ type call struct {
 	body        io.Reader
 	contentType string
 
-	read   bool      // changes nothing, so it may be tried twice
-	stream bool      // takes as long as it takes
-	to     io.Writer // gets the reply of a stream
-	limit  int64     // bytes of the reply; 0: it is of no interest
+	read   bool               // changes nothing, so it may be tried twice
+	stream bool               // takes as long as it takes
+	to     io.Writer          // gets the reply of a stream
+	limit  int64              // bytes of the reply; 0: it is of no interest
+	decode func([]byte) error // takes a reply within limit, or refuses it
 }
 
 // errorf is fmt.Errorf with the call before it.
@@ -51,40 +50,43 @@ func (k call) unexpected(err error) error {
 	return k.errorf("%w: %w", ErrUnexpectedReply, err)
 }
 
-// call calls DSS and returns the body of a 2xx reply.
-func (c *Client) call(ctx context.Context, k call) ([]byte, error) {
+// call calls DSS and has a 2xx reply taken.
+func (c *Client) call(ctx context.Context, k call) error {
 	if err := c.check(); err != nil {
-		return nil, k.errorf("%w", err)
+		return k.errorf("%w", err)
 	}
 	u, err := apiURL(c.dss.base, k.path)
 	if err != nil {
-		return nil, k.errorf("its path is refused: %w", err)
+		return k.errorf("its path is refused: %w", err)
 	}
 	ctx, cancel := c.deadline(ctx, k.stream)
 	defer cancel()
 	req, err := newRequest(ctx, k)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	req.URL = u
 	if k.contentType != "" {
 		req.Header.Set("Content-Type", k.contentType)
 	}
 
-	reply, err := c.sendTwice(req, k.read)
+	reply, x, err := c.sendTwice(req, k.read)
 	if err != nil {
-		return nil, k.errorf("%w", err)
+		return k.errorf("%w", err)
 	}
+	defer x.judge(false) // unless it was before
 	defer reply.Body.Close()
-	if reply.StatusCode < 200 || reply.StatusCode > 299 {
+	if !isSuccess(reply.StatusCode) {
 		var body []byte
 		// Of a switch of protocols it is the connection, and has no end.
 		if reply.StatusCode >= 200 && !isRedirect(reply.StatusCode) {
 			body, _ = io.ReadAll(io.LimitReader(reply.Body, maxErrorBytes))
 		}
-		return nil, newError(reply, body)
+		e := newError(reply, body)
+		x.judge(e.Type != "")
+		return e
 	}
-	return k.receive(ctx, reply.Body)
+	return k.receive(ctx, reply.Body, x)
 }
 
 func newRequest(ctx context.Context, k call) (*http.Request, error) {
@@ -98,30 +100,36 @@ func newRequest(ctx context.Context, k call) (*http.Request, error) {
 	return req, nil
 }
 
-func (k call) receive(ctx context.Context, body io.ReadCloser) ([]byte, error) {
+func (k call) receive(ctx context.Context, body io.Reader, x *exchange) error {
 	switch {
 	case k.to != nil:
+		x.judge(true) // it is what was asked for, whatever it is; and its writer may call DSS
 		to := &givenWriter{Writer: k.to}
 		_, err := io.Copy(to, body)
 		switch {
 		case to.err != nil:
-			return nil, k.errorf("passing on the reply: %w", quietly("the io.Writer failed", to.err))
+			return k.errorf("passing on the reply: %w", quietly("the io.Writer failed", to.err))
 		case err != nil:
-			return nil, k.errorf("passing on the reply: %w", newWireError(ctx, err))
+			return k.errorf("passing on the reply: %w", newWireError(ctx, err))
 		}
-		return nil, nil
+		return nil
 	case k.limit == 0:
-		discard(body)
-		return nil, nil
+		start, err := io.ReadAll(io.LimitReader(body, maxErrorBytes))
+		x.judge(err == nil && isNothingOrJSON(start))
+		return nil
 	}
 	data, err := io.ReadAll(io.LimitReader(body, k.limit+1))
 	if err != nil {
-		return nil, k.errorf("reading the reply: %w", newWireError(ctx, err))
+		return k.errorf("reading the reply: %w", newWireError(ctx, err))
 	}
 	if int64(len(data)) > k.limit {
-		return nil, k.unexpected(fmt.Errorf("the body is longer than %d MiB", k.limit>>20))
+		return k.unexpected(fmt.Errorf("the body is longer than %d MiB", k.limit>>20))
 	}
-	return data, nil
+	if err := k.decode(data); err != nil {
+		return k.unexpected(err)
+	}
+	x.judge(true)
+	return nil
 }
 
 // deadline adds the client's own limits to those of ctx.
@@ -142,29 +150,18 @@ func (c *Client) deadline(ctx context.Context, stream bool) (context.Context, co
 // sendTwice sends a read once more if DSS dropped the connection before it
 // answered. net/http does so on its own where a connection was kept for long,
 // and then it is not done again.
-func (c *Client) sendTwice(req *http.Request, read bool) (*http.Response, error) {
-	if !read {
-		reply, _, err := c.roundTrip(req)
-		return reply, err
-	}
-	var connections atomic.Int32
-	var answered atomic.Bool
-	traced := req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn:              func(httptrace.GotConnInfo) { connections.Add(1) },
-		GotFirstResponseByte: func() { answered.Store(true) },
-	}))
-	reply, used, err := c.roundTrip(traced)
-	// Without credentials nothing was sent: it is their source that failed.
-	if err == nil || used == nil || !isReset(err) || answered.Load() || connections.Load() > 1 {
-		return reply, err
+func (c *Client) sendTwice(req *http.Request, read bool) (*http.Response, *exchange, error) {
+	reply, x, err := c.roundTrip(req)
+	// Without an exchange nothing was sent: it is the credentials' source that failed.
+	if err == nil || !read || x == nil || !isReset(err) || !x.mayRepeat() {
+		return reply, x, err
 	}
 	body, ok := rewound(req)
 	if !ok {
-		return reply, err
+		return reply, x, err
 	}
 	req.Body = body
-	reply, _, err = c.roundTrip(req)
-	return reply, err
+	return c.roundTrip(req)
 }
 
 func isReset(err error) bool {

@@ -60,14 +60,14 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 			return k.errorf("out: %T is neither an io.Writer nor a pointer to decode JSON into", out)
 		}
 		k.limit = maxJSONBytes
+		k.decode = func(reply []byte) error { return decodeInto(reply, out) }
 	}
+	return c.call(ctx, k)
+}
 
-	reply, err := c.call(ctx, k)
-	if err != nil || k.limit == 0 {
-		return err
-	}
+func decodeInto(reply []byte, out any) error {
 	if err := json.Unmarshal(reply, out); err != nil {
-		return k.unexpected(quietly(misfit(err, out), err))
+		return quietly(misfit(err, out), err)
 	}
 	return nil
 }

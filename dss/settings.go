@@ -44,13 +44,13 @@ const (
 // DSS: GET /current-user
 func (c *Client) OwnSettings(ctx context.Context) (*Settings, error) {
 	k := call{method: http.MethodGet, path: "/current-user", read: true, limit: maxSettingsBytes}
-	body, err := c.call(ctx, k)
-	if err != nil {
-		return nil, err
+	var d *document
+	k.decode = func(body []byte) (err error) {
+		d, err = parseDocument(body)
+		return err
 	}
-	d, err := parseDocument(body)
-	if err != nil {
-		return nil, k.unexpected(err)
+	if err := c.call(ctx, k); err != nil {
+		return nil, err
 	}
 	return &Settings{client: c, document: func() *document { return d }}, nil
 }
@@ -113,8 +113,7 @@ func (s *Settings) Save(ctx context.Context) error {
 	}
 	k := call{method: http.MethodPut, path: "/current-user", contentType: typeJSON}
 	k.body = bytes.NewReader(joinObject(d.members))
-	_, err := s.client.call(ctx, k)
-	return err
+	return s.client.call(ctx, k)
 }
 
 // Properties returns a copy of the user's properties. A property that is not a

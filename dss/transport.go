@@ -24,21 +24,26 @@ import (
 // removed from the request, Cache-Control becomes no-store, and Host is set to
 // that of DSS; the credentials are set last. Replies are as DSS sent them: not
 // bounded, and without an error for their status. The time they take is up to
-// the request's context. Errors, those of reading a reply included, are what
-// [WireError] says of them.
+// the request's context. Only after a 2xx, or an error that DSS itself wrote and
+// that was read to its end, the connection is used again. Errors, those of
+// reading a reply included, are what [WireError] says of them.
 func (c *Client) Transport() http.RoundTripper { return transport{c} }
 
 type transport struct{ client *Client }
 
 func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	reply, _, err := t.client.roundTrip(req)
+	reply, x, err := t.client.roundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("dss: %w", err)
 	}
-	if reply.StatusCode == http.StatusSwitchingProtocols && !(asksForWebsocket(req.Header) && isWebsocket(reply.Header)) {
-		reply.Body.Close()
-		return nil, errors.New("dss: the reply switches to a protocol that was not asked for")
+	if reply.StatusCode == http.StatusSwitchingProtocols {
+		if !asksForWebsocket(req.Header) || !isWebsocket(reply.Header) {
+			reply.Body.Close()
+			return nil, errors.New("dss: the reply switches to a protocol that was not asked for")
+		}
+		return reply, nil
 	}
+	x.judgeRest(reply)
 	return reply, nil
 }
 
@@ -46,22 +51,25 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t transport) CloseIdleConnections() { t.client.CloseIdleConnections() }
 
 // roundTrip sends req with the client's credentials, and once more where DSS
-// rejected a ticket that can be replaced. It returns the credentials it used.
-func (c *Client) roundTrip(req *http.Request) (*http.Response, *credentials, error) {
+// rejected a ticket that can be replaced. It returns the exchange that the reply
+// came in, nil where nothing was sent.
+func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error) {
 	used, err := c.admit(req)
 	if err != nil {
 		closeBody(req)
 		return nil, nil, err
 	}
-	reply, err := c.send(req, req.Body, used)
+	x := &exchange{used: used}
+	reply, err := c.send(req, req.Body, x)
 	if err != nil || !c.as.renews || !rejectsTicket(reply) {
-		return reply, used, err
+		return reply, x, err
 	}
 
+	x.judge(true) // at once: who fetches a ticket may get this connection
 	c.as.source.forget(used)
 	body, ok := rewound(req)
 	if !ok {
-		return reply, used, nil
+		return reply, x, nil
 	}
 	next, err := c.as.current(req.Context())
 	if err != nil {
@@ -69,13 +77,15 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *credentials, err
 		return nil, nil, err
 	}
 	if next.secret() == used.secret() {
-		return reply, used, nil
+		return reply, x, nil
 	}
 	discard(reply.Body)
-	if reply, err = c.send(req, body, next); err == nil && rejectsTicket(reply) {
+	x = &exchange{used: next}
+	if reply, err = c.send(req, body, x); err == nil && rejectsTicket(reply) {
+		x.judge(true)
 		c.as.source.forget(next)
 	}
-	return reply, next, err
+	return reply, x, err
 }
 
 // admit returns the credentials for req if it may be sent.
@@ -134,7 +144,7 @@ func authority(u *url.URL) string {
 }
 
 // send is the last step before the wire.
-func (c *Client) send(req *http.Request, body io.ReadCloser, as *credentials) (*http.Response, error) {
+func (c *Client) send(req *http.Request, body io.ReadCloser, x *exchange) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	sent := &sentBody{ReadCloser: body}
 	if out.Body = body; body != nil && body != http.NoBody && req.GetBody == nil {
@@ -152,9 +162,9 @@ func (c *Client) send(req *http.Request, body io.ReadCloser, as *credentials) (*
 	}
 	// For a cache before DSS one visitor's call by ticket is like the next one's.
 	out.Header.Set("Cache-Control", "no-store")
-	as.set(out.Header)
+	x.used.set(out.Header)
 
-	reply, err := c.dss.wire.RoundTrip(out)
+	reply, err := x.roundTrip(c.dss.wire, out)
 	if err != nil {
 		if sent.failed.Load() && req.Context().Err() == nil {
 			return nil, &WireError{Kind: kindRequestBody, cause: func() error { return err }}

@@ -376,6 +376,17 @@ func TestNoCallIsForACache(t *testing.T) {
 	assert.Len(t, server.requests(), 4)
 }
 
+func TestAReplyOverTLSSaysSo(t *testing.T) {
+	server, _ := counting(t, true, replying(http.StatusOK, ""))
+	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
+	require.NoError(t, err)
+	reply, err := clientOf(t, server).Transport().RoundTrip(req)
+	require.NoError(t, err)
+	require.NoError(t, reply.Body.Close())
+	require.NotNil(t, reply.TLS)
+	assert.Len(t, reply.TLS.PeerCertificates, 1)
+}
+
 // The caller's own HTTP client has no say in redirects, cookies or credentials.
 func TestAnHTTPClientOfTheCallers(t *testing.T) {
 	elsewhere := newRecorder(t, replying(http.StatusOK, aliceInfo))

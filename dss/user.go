@@ -30,16 +30,16 @@ func (c *Client) User(ctx context.Context, login string) (User, error) {
 	if err := checkName(login); err != nil {
 		return User{}, k.errorf("the login %w", err)
 	}
-	body, err := c.call(ctx, k)
-	if err != nil {
+	var user User
+	k.decode = func(body []byte) (err error) {
+		user, err = decodeUser(body)
+		if err == nil && !strings.EqualFold(user.Login, login) {
+			err = errors.New("it is about another user")
+		}
+		return err
+	}
+	if err := c.call(ctx, k); err != nil {
 		return User{}, err
-	}
-	user, err := decodeUser(body)
-	if err == nil && !strings.EqualFold(user.Login, login) {
-		err = errors.New("it is about another user")
-	}
-	if err != nil {
-		return User{}, k.unexpected(err)
 	}
 	return user, nil
 }

@@ -23,11 +23,9 @@ const (
 // newWire returns the transport of clients that were not given one. It speaks
 // HTTP/1.1 only, as the official client does.
 func newWire(cfg Config, base *url.URL, o origin) *http.Transport {
-	dialer := &net.Dialer{Timeout: connectTimeout}
 	wire := &http.Transport{
 		Proxy:                  proxyForHTTPS,
-		DialContext:            dialer.DialContext,
-		TLSHandshakeTimeout:    connectTimeout,
+		TLSHandshakeTimeout:    connectTimeout, // through a proxy; else see dialTLS
 		ResponseHeaderTimeout:  headerTimeout,
 		IdleConnTimeout:        idleTimeout,
 		MaxIdleConnsPerHost:    idleConnections,
@@ -48,7 +46,62 @@ func newWire(cfg Config, base *url.URL, o origin) *http.Transport {
 	if o.pinned != nil {
 		pin(wire.TLSClientConfig, o.pinned, base.Hostname())
 	}
+	d := dialer{base: base, proxy: wire.Proxy, tls: wire.TLSClientConfig}
+	wire.DialContext, wire.DialTLSContext = d.dial, d.dialTLS
 	return wire
+}
+
+// dialer connects to DSS, or to a proxy on the way there.
+type dialer struct {
+	base  *url.URL
+	proxy func(*http.Request) (*url.URL, error)
+	tls   *tls.Config
+}
+
+var tcp = net.Dialer{Timeout: connectTimeout}
+
+// dial connects without TLS: to DSS where it speaks http, else to a proxy.
+func (d dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := tcp.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	if d.base.Scheme == "https" {
+		return tunnelConn(conn), nil
+	}
+	return newJudgedConn(conn), nil
+}
+
+// dialTLS connects with TLS to DSS, or to a proxy that is spoken to over TLS.
+// net/http could do so, but a judgedConn has to see what runs over TLS.
+func (d dialer) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := tcp.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	config := d.tls.Clone()
+	config.ServerName, _, err = net.SplitHostPort(addr)
+	if err == nil {
+		secure := tls.Client(conn, config)
+		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+		defer cancel()
+		if err = secure.HandshakeContext(ctx); err == nil {
+			if d.proxied() {
+				return tunnelConn(secure), nil
+			}
+			return newJudgedConn(secure), nil
+		}
+	}
+	conn.Close()
+	return nil, err
+}
+
+func (d dialer) proxied() bool {
+	if d.proxy == nil {
+		return false
+	}
+	proxy, err := d.proxy(&http.Request{URL: d.base})
+	return proxy != nil || err != nil
 }
 
 // proxyForHTTPS takes a proxy from the environment for https only: over plain

@@ -1,0 +1,307 @@
+package dss
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// judgedConn is a connection to DSS that carries the next question only after
+// the reply to the last one was judged.
+//
+// A gateway that gives up on DSS answers 504, and may pass DSS's late reply on
+// as the reply to the next question on the same connection: one visitor then
+// gets another's identity. net/http lends a connection out again as soon as a
+// reply has ended, and where the reply has no body before its caller sees it. So
+// whoever gets the connection next waits in take until judge says that the last
+// reply was the reply to its question.
+//
+// It also hands out no byte beyond the end of a reply. net/http would take it
+// for the next reply, or log it, with the logins and tickets in it.
+type judgedConn struct {
+	net.Conn
+	under net.Conn             // what is closed: the same, or what TLS runs over, since TLS waits to say goodbye
+	tls   *tls.ConnectionState // nil: not TLS
+	in    *bufio.Reader        // nil: TLS runs over this connection, which sees no end of a reply
+
+	mu     sync.Mutex    // guards the rest
+	turn   uint64        // which question this is
+	judged chan struct{} // closed once the reply to that question was judged
+	dead   bool          // carries no question any more
+	quiet  bool          // no question is under way: nobody asked for what comes now
+	ahead  bool          // in holds bytes that were not handed out
+	reply  framing
+}
+
+// maxJudging is how long a question waits for the judgement of the last reply.
+// Whoever is asked to judge may wait for that very question: the handler of a
+// body, or of a decoded value. A new connection is better then.
+const maxJudging = time.Second
+
+// newJudgedConn returns conn, over which net/http speaks HTTP.
+func newJudgedConn(conn net.Conn) *judgedConn {
+	c := tunnelConn(conn)
+	c.in, c.quiet = bufio.NewReader(conn), true
+	if secure, ok := conn.(*tls.Conn); ok {
+		state := secure.ConnectionState()
+		c.tls = &state
+	}
+	return c
+}
+
+// tunnelConn returns conn, over which net/http speaks to a proxy, and through it
+// TLS to DSS.
+func tunnelConn(conn net.Conn) *judgedConn {
+	judged := make(chan struct{})
+	close(judged) // there was no question yet
+	_, under := unwrap(conn)
+	return &judgedConn{Conn: conn, under: under, judged: judged}
+}
+
+// unwrap finds a judgedConn below conn, or what conn runs over in the end.
+func unwrap(conn net.Conn) (ours *judgedConn, lowest net.Conn) {
+	for {
+		if ours, ok := conn.(*judgedConn); ok {
+			return ours, nil
+		}
+		over, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil, conn
+		}
+		conn = over.NetConn()
+	}
+}
+
+// take lends the connection to the next question, as its turn. It reports false
+// where another connection has to carry it; this one is closed then.
+func (c *judgedConn) take(ctx context.Context) (turn uint64, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !isClosed(c.judged) {
+		c.waitForJudgement(ctx)
+	}
+	if c.dead || c.ahead || !isClosed(c.judged) {
+		c.die()
+		return 0, false
+	}
+	c.turn++
+	c.judged = make(chan struct{})
+	c.reply = framing{}
+	if c.in != nil {
+		c.quiet = true // until the question is written
+	}
+	return c.turn, true
+}
+
+// waitForJudgement unlocks c while it waits.
+func (c *judgedConn) waitForJudgement(ctx context.Context) {
+	judged := c.judged
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	enough := time.NewTimer(maxJudging)
+	defer enough.Stop()
+	select {
+	case <-judged:
+	case <-enough.C:
+	case <-ctx.Done():
+	}
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// judge says whether the reply of a turn was the reply to its question. The
+// first judgement counts.
+func (c *judgedConn) judge(turn uint64, good bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if turn != c.turn || isClosed(c.judged) {
+		return
+	}
+	if !good {
+		c.die()
+	}
+	close(c.judged)
+}
+
+// over says that net/http has the whole reply of a turn.
+func (c *judgedConn) over(turn uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.quiet = c.quiet || turn == c.turn
+}
+
+// die closes the connection, of which nothing more is read then, received or
+// not. The caller holds mu.
+func (c *judgedConn) die() {
+	c.quiet = true
+	if !c.dead {
+		c.dead = true
+		c.under.Close()
+	}
+}
+
+func (c *judgedConn) Write(p []byte) (int, error) {
+	if !c.begin() {
+		return 0, net.ErrClosed
+	}
+	return c.Conn.Write(p)
+}
+
+// begin reports whether a question may be written, to which a reply may come
+// from now on.
+func (c *judgedConn) begin() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.dead {
+		c.quiet = false
+	}
+	return !c.dead
+}
+
+// Read ends, as if DSS had closed the connection, where something comes that
+// nobody asked for.
+func (c *judgedConn) Read(p []byte) (int, error) {
+	if c.in == nil {
+		n, err := c.Conn.Read(p)
+		return c.received(n, err)
+	}
+	if left := c.left(); left > 0 {
+		n, err := c.in.Read(p[:min(int64(len(p)), left)]) // without a copy in between, where p is large
+		return c.received(n, err)
+	}
+	if _, err := c.in.Peek(1); err != nil {
+		return 0, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.quiet {
+		c.die()
+		return 0, io.EOF
+	}
+	some, _ := c.in.Peek(min(c.in.Buffered(), len(p)))
+	n := copy(p, some[:c.reply.next(some)])
+	c.in.Discard(n)
+	c.ahead = c.in.Buffered() > 0
+	return n, nil
+}
+
+// left returns how much is to come of a body whose length is known.
+func (c *judgedConn) left() int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.quiet {
+		return 0
+	}
+	return c.reply.left
+}
+
+func (c *judgedConn) received(n int, err error) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n > 0 && c.quiet {
+		c.die()
+		return 0, io.EOF
+	}
+	if c.in != nil {
+		c.reply.left -= int64(n)
+		c.ahead = c.in.Buffered() > 0
+	}
+	return n, err
+}
+
+// framing follows a reply only as far as to know how much of what was received
+// is part of it. Whether the reply is sound is for net/http to say.
+type framing struct {
+	line     []byte // the start of the current line
+	status   string // "" before the first line
+	length   int64  // Content-Length, or 0
+	chunked  bool
+	inside   bool  // the head is over
+	trailing bool  // the last chunk is over
+	left     int64 // bytes of the body, or of a chunk, that are to come
+	switched bool  // another protocol has begun, which has no replies
+}
+
+// next returns how many of the bytes received, where none is left of a known
+// number, to hand out: none beyond the end of the reply. A head and a chunked
+// body end with a line, and so both are handed out by lines.
+func (f *framing) next(received []byte) int {
+	if f.switched {
+		return len(received)
+	}
+	n := len(received)
+	end := bytes.IndexByte(received, '\n')
+	if end >= 0 {
+		n = end + 1
+	}
+	f.line = append(f.line, received[:min(n, maxFramingLine-len(f.line))]...)
+	if end >= 0 {
+		f.endOfLine(strings.TrimRight(string(f.line), "\r\n"))
+		f.line = f.line[:0]
+	}
+	return n
+}
+
+// maxFramingLine is how much of a line is looked at.
+const maxFramingLine = 256
+
+func (f *framing) endOfLine(line string) {
+	switch {
+	case f.inside:
+		f.endOfLineInside(line)
+	case f.status == "":
+		f.status = "unknown"
+		if words := strings.Fields(line); len(words) > 1 {
+			f.status = words[1]
+		}
+	case line == "":
+		f.endOfHead()
+	default:
+		name, value, _ := strings.Cut(line, ":")
+		switch strings.ToLower(name) {
+		case "content-length":
+			f.length, _ = strconv.ParseInt(strings.TrimSpace(value), 10, 64)
+		case "transfer-encoding":
+			f.chunked = true
+		}
+	}
+}
+
+func (f *framing) endOfHead() {
+	switch {
+	case f.status == "101":
+		f.switched = true
+	case strings.HasPrefix(f.status, "1"):
+		*f = framing{line: f.line} // the head of the reply itself is to come
+	default:
+		f.inside = true
+		if !f.chunked {
+			f.left = max(f.length, 0)
+		}
+	}
+}
+
+// endOfLineInside reads the length of the chunk that follows a line.
+func (f *framing) endOfLineInside(line string) {
+	if !f.chunked || f.trailing || line == "" { // which ends a chunk
+		return
+	}
+	length, _, _ := strings.Cut(line, ";")
+	if n, err := strconv.ParseInt(strings.TrimSpace(length), 16, 64); err == nil {
+		f.left, f.trailing = max(n, 0), n == 0
+	}
+}
