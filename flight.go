@@ -22,6 +22,9 @@ const (
 )
 
 // flight is one lookup under way, for all requests with the same bytes.
+//
+// Not singleflight: forgetting a key there does not tell the call under way that its
+// result must not be stored, and nothing bounds how long its callers wait.
 type flight struct {
 	key    key
 	header http.Header // what DSS gets
