@@ -14,7 +14,9 @@ import (
 // pointers, at any time. The cache has no lock: its owner serialises all else.
 //
 // The table has a fixed size, since the number of entries has a bound: that
-// is what makes reading it without a lock this simple.
+// is what makes reading it without a lock this simple. Measured, finding an entry
+// takes 1.2 to 1.3 times as long in an xsync.Map, and 2.5 to 9 times in otter v2,
+// which has neither a bound per user nor aliases.
 type cache struct {
 	buckets []atomic.Pointer[node]
 	placing keyhash.MultiplyShift

@@ -7,6 +7,9 @@ import (
 )
 
 // flight is a lookup under way, for all requests with the same bytes.
+//
+// Not singleflight: forgetting a key there does not tell the call under way that its
+// result must not be stored, and nothing bounds how long its callers wait.
 type flight struct {
 	lookup
 	ctx    context.Context // as long as anybody waits
