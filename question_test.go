@@ -454,6 +454,8 @@ func (w *watched) down(t *testing.T, m *dssauth.Middleware, fault dsstest.Interc
 		if m.Stats().DSSDown {
 			return
 		}
+		pass(time.Second) // since the last question
+		synctest.Wait()
 	}
 	require.Fail(t, "it is not found out that DSS is down")
 }
