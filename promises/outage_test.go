@@ -110,7 +110,7 @@ func TestNoOldAnswerThatWasAskedForBeforeSuchARefusal(t *testing.T) {
 }
 
 // The same of DSS itself, where an old answer might bridge what comes then.
-func TestNoOldAnswerOfDSSFromBeforeARefusal(t *testing.T) {
+func TestNoOldAnswerOfDSSFromBeforeRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)
 		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, Timeout: time.Minute})
