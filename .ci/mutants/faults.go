@@ -233,7 +233,7 @@ var faults = []fault{
 	{"accept a ticket of another login", "impersonate.go",
 		"if info.Login() != e.identity.Login {", "if info.Login() == \"\" {", "TestNoCallActsAsAnybodyButTheVisitor ./promises"},
 	{"act for credentials that were changed", "impersonate.go",
-		"if k != v.entry.key {", "if k == (key{}) {", "TestNoCallActsAsAnybodyButTheVisitor ./promises"},
+		"if c.key != v.entry.key {", "if c.key == (key{}) {", "TestNoCallActsAsAnybodyButTheVisitor ./promises"},
 	{"pass on the caller's own credentials", "dss/transport.go",
 		"case \"authorization\", \"cookie\", \"proxy-authorization\",", "case \"cookie\", \"proxy-authorization\",", "TestNoCallActsAsAnybodyButTheVisitor ./promises"},
 	{"keep a rejected ticket", "impersonate.go",
@@ -270,11 +270,17 @@ var faults = []fault{
 	{"keep the monotonic clock in AsOf", "lookup.go",
 		"	asOf := time.Now().Round(0)", "	asOf := time.Now()", "TestAsOfIsByTheWallClockAlone ./promises"},
 
-	// What a refused visitor sees, and what lasts.
+	// What a refused visitor sees, and what hooks and logs do.
 	{"redirect again and again", "refusal.go",
 		"	return err == nil\n}\n\n// localPath", "	return false && err == nil\n}\n\n// localPath", "TestSecondRefusalIsShown ./promises"},
 	{"send the browser to another site", "refusal.go",
 		"	back := safePath(u)\n", "	back := u.EscapedPath()\n", "TestReturnPath ./promises"},
+	{"let a hook's panic through", "hooks.go",
+		"		defer recovered(&err)\n		call()", "		call()", "TestAPanicInAHookIsLoggedAndNoMore ./promises"},
+	{"print a context with its request", "context.go",
+		"{ return \"dssauth.visit\" }", "{ return v.request.Header.Get(\"Cookie\") }", "TestContextPrintsNothingOfTheRequest ./promises"},
+
+	// What lasts.
 	{"keep a websocket open after sign-out", "live.go",
 		"case !errors.Is(err, ErrUnavailable) || errors.Is(err, errClosed):", "case errors.Is(err, errClosed):", "TestConnectionEndsLikeANewRequest ./promises"},
 	{"keep a websocket open that nobody looks after", "live.go",
@@ -292,11 +298,11 @@ var faults = []fault{
 	{"end a websocket at an outage's first failed look", "live.go",
 		"case began > e.asked+c.patience():", "case began >= 0:", "TestConnectionOutlastsShortFailures ./promises"},
 	{"keep a websocket open for StaleIfError though DSS is up", "live.go",
-		"	if c.down() {\n		limit", "	if true {\n		limit", "TestConnectionOutlastsAnOutageToItsLimit ./promises"},
+		"	if c.down() {\n		limit", "	if true {\n		limit", "TestStaleIfErrorKeepsNoConnectionWhileDSSIsUp ./promises"},
 	{"end a websocket though StaleIfError bridges", "live.go",
 		"	if c.down() {\n		limit", "	if false {\n		limit", "TestConnectionOutlastsAnOutageToItsLimit ./promises"},
 	{"look again after a whole interval though a look failed", "live.go",
-		"next = c.now() + untilNextLook(err)", "next = c.now() + int64(c.every)", "TestConnectionSurvivesAnOutageThatEnds ./promises"},
+		"next = c.now() + untilNextLook(err)", "next = c.now() + int64(c.every)", "TestFailedLookIsRepeatedASecondLater ./promises"},
 	{"ask no gate again", "live.go",
 		"	if len(c.gates) == 0 {\n", "	if true {\n", "TestConnectionEndsLikeANewRequest ./promises"},
 	{"ask one of several gates again", "live.go",
@@ -314,11 +320,7 @@ var faults = []fault{
 	{"return from a connection's CancelFunc while a gate runs", "live.go",
 		"		c.asking <- struct{}{}\n		<-c.asking\n	}\n", "	}\n", "TestCancelWaitsForARunningGate ./promises"},
 	{"start a gate when its connection has ended", "live.go",
-		"	if c.ctx.Err() != nil { // the handler", "	if false { // the handler", "TestCancelWaitsForARunningGate ./promises"},
-	{"let a hook's panic through", "hooks.go",
-		"		defer recovered(&err)\n		call()", "		call()", "TestAPanicInAHookIsLoggedAndNoMore ./promises"},
-	{"print a context with its request", "context.go",
-		"{ return \"dssauth.visit\" }", "{ return v.request.Header.Get(\"Cookie\") }", "TestContextPrintsNothingOfTheRequest ./promises"},
+		"	if c.ctx.Err() != nil { // the handler", "	if false { // the handler", "TestEndedConnectionAsksNoGate ."},
 
 	// Whose words are whose.
 	{"say in an error what DSS said", "dss/error.go",
