@@ -129,6 +129,42 @@ func TestConnectionOutlastsShortFailures(t *testing.T) {
 	}
 }
 
+func TestFailedLookIsRepeatedASecondLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client})
+		c := d.SignIn("ann")
+		ctx, cancel := connect(t, m, withCookies(c.Name+"="+c.Value), time.Minute)
+		defer cancel()
+		var failed time.Time
+		d.Intercept(lookupPath, 1, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+			failed = time.Now()
+			d.SignOut(c)
+			w.WriteHeader(http.StatusBadGateway)
+		})
+		<-ctx.Done()
+		require.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnauthenticated)
+		assert.LessOrEqual(t, time.Since(failed), 2*time.Second)
+	})
+}
+
+// StaleIfError bridges outages of DSS, not what a firewall does to one visitor.
+func TestStaleIfErrorKeepsNoConnectionWhileDSSIsUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const every, ttl, lastLook = time.Second, 10 * time.Second, 5 * time.Second
+		d, client := newMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client, TTL: ttl, StaleIfError: time.Hour})
+		ctx, cancel := connect(t, m, signedIn(d, "ann"), every)
+		defer cancel()
+		d.Intercept(lookupPath, -1, dsstest.Respond(502, "<html>"))
+		start := time.Now()
+		<-ctx.Done()
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
+		assert.Greater(t, time.Since(start), every+ttl)
+		assert.LessOrEqual(t, time.Since(start), every+ttl+lastLook)
+	})
+}
+
 // An outage is waited out for every + TTL since DSS last confirmed the visitor,
 // and for StaleIfError more.
 func TestConnectionOutlastsAnOutageToItsLimit(t *testing.T) {

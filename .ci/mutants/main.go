@@ -3,7 +3,7 @@
 // more, does not compile or survives fails the command.
 //
 //	go run ./.ci/mutants            # all of them
-//	go run ./.ci/mutants -run lane  # those whose name contains "lane"
+//	go run ./.ci/mutants -run place # those whose name matches "place"
 package main
 
 import (
@@ -14,6 +14,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,7 +30,7 @@ type fault struct {
 }
 
 func main() {
-	only := flag.String("run", "", "plant only the faults whose name contains this")
+	only := flag.String("run", "", "plant only the faults whose name this regular expression matches")
 	workers := flag.Int("workers", 2, "faults tried at once")
 	flag.Parse()
 	if err := run(*only, *workers); err != nil {
@@ -38,12 +40,17 @@ func main() {
 }
 
 func run(only string, workers int) error {
+	pattern, err := regexp.Compile(only)
+	if err != nil {
+		return err
+	}
 	var chosen []fault
 	for _, f := range faults {
-		if strings.Contains(f.name, only) {
+		if pattern.MatchString(f.name) {
 			chosen = append(chosen, f)
 		}
 	}
+	start := time.Now()
 	if err := soundWithout(chosen); err != nil {
 		return err
 	}
@@ -72,7 +79,7 @@ func run(only string, workers int) error {
 	}
 	close(work)
 	wg.Wait()
-	fmt.Printf("%d faults planted, %d killed\n", len(chosen), len(chosen)-survivors)
+	fmt.Printf("%d faults planted, %d killed, in %s\n", len(chosen), len(chosen)-survivors, time.Since(start).Round(time.Second))
 	if survivors > 0 {
 		return fmt.Errorf("%d faults were not killed", survivors)
 	}
@@ -82,18 +89,28 @@ func run(only string, workers int) error {
 // soundWithout makes sure that every killer passes on the code as it is: a
 // test that always fails would kill anything.
 func soundWithout(faults []fault) error {
-	seen := map[string]bool{}
+	tests := map[string][]string{} // package → killers, for one run of each package
 	for _, f := range faults {
-		if seen[f.killer] {
+		test, pkg, _ := strings.Cut(f.killer, " ")
+		if !slices.Contains(tests[pkg], test) {
+			tests[pkg] = append(tests[pkg], test)
+		}
+	}
+	for pkg, names := range tests {
+		if pkg == "" {
+			if out, err := command(check, "").CombinedOutput(); err != nil {
+				return fmt.Errorf("the quickstart's -check fails without any fault: %w\n%s", err, out)
+			}
 			continue
 		}
-		seen[f.killer] = true
-		out, err := command(f.killer, "").CombinedOutput()
+		out, err := command("("+strings.Join(names, "|")+") "+pkg, "", "-v").CombinedOutput()
 		if err != nil {
-			return fmt.Errorf("%s fails without any fault: %w\n%s", f.killer, err, out)
+			return fmt.Errorf("a killer in %s fails without any fault: %w\n%s", pkg, err, out)
 		}
-		if f.killer != "check" && bytes.Contains(out, []byte("no tests to run")) {
-			return fmt.Errorf("%s does not exist", f.killer)
+		for _, name := range names {
+			if !bytes.Contains(out, []byte("\n--- PASS: "+name+" ")) {
+				return fmt.Errorf("%s in %s does not exist, or is skipped", name, pkg)
+			}
 		}
 	}
 	return nil
@@ -143,15 +160,18 @@ func try(f fault) error {
 	return nil
 }
 
-func command(killer, overlay string) *exec.Cmd {
-	args := []string{"test", "-count=1", "-timeout=180s"}
+// command runs killer on the code that overlay, a file, leads to. Nothing else
+// is to fail: without vet.
+func command(killer, overlay string, more ...string) *exec.Cmd {
+	args := []string{"run"}
 	test, pkg, named := strings.Cut(killer, " ")
-	if !named {
-		args = []string{"run"}
+	if named {
+		args = []string{"test", "-count=1", "-timeout=180s", "-vet=off"}
 	}
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
 	}
+	args = append(args, more...)
 	if named {
 		args = append(args, "-run", "^"+test+"$", pkg)
 	} else {

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// root is the directory that the faults' files and packages are relative to.
+var root = filepath.Join("..", "..")
+
+// A fault that cannot be planted any more is found here in a moment, and not
+// after all others were tried.
+func TestFaultsCanBePlanted(t *testing.T) {
+	seen := map[string]bool{}
+	for _, f := range faults {
+		assert.False(t, seen[f.name], "two faults are named %q", f.name)
+		seen[f.name] = true
+		assert.NotEqual(t, f.old, f.new, "%s: what breaks the code", f.name)
+		code, err := os.ReadFile(filepath.Join(root, f.file))
+		if assert.NoError(t, err, f.name) {
+			assert.Equal(t, 1, strings.Count(string(code), f.old), "%s: how often the code to break stands in %s", f.name, f.file)
+		}
+	}
+}
+
+func TestKillersExist(t *testing.T) {
+	tests := map[string]string{} // directory → all its test files
+	for _, f := range faults {
+		if f.killer == check {
+			continue
+		}
+		test, pkg, named := strings.Cut(f.killer, " ")
+		require.True(t, named, "%s: %q names no package", f.name, f.killer)
+		dir := filepath.Join(root, pkg)
+		if tests[dir] == "" {
+			files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+			require.NoError(t, err)
+			for _, file := range files {
+				text, err := os.ReadFile(file)
+				require.NoError(t, err)
+				tests[dir] += string(text)
+			}
+		}
+		assert.True(t, strings.Contains(tests[dir], "\nfunc "+test+"(t *testing.T) {"), "%s: there is no %s", f.name, f.killer)
+	}
+}
