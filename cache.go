@@ -49,6 +49,7 @@ type entry struct {
 	aliased  atomic.Int64 // when alias last changed
 	sibling  *entry       // next one of the same user; guarded by mu
 	ticket   ticketSlot
+	proxied  clientSlot
 	identity Identity
 }
 

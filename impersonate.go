@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/acting"
 )
 
 // ClientFromContext returns a client that calls DSS as the visitor behind a
@@ -16,17 +17,17 @@ import (
 // anonymous visitor it fails.
 //
 // The visitor's credentials are read from the request's headers now. Where
-// they are no longer those that were authenticated, it fails. A ticket is
-// fetched when the client first calls DSS.
+// they are no longer those that were authenticated, it fails. When the client
+// first calls DSS, a ticket is fetched, and DSS asked whom it takes the client
+// for: unless it names the visitor's login, that call fails and is not sent.
 func ClientFromContext(ctx context.Context) (*dss.Client, error) {
 	v, header, err := credentialsOf(ctx)
 	if err != nil {
 		return nil, err
 	}
-	login := v.identity.Login
 	switch v.m.impersonation {
 	case ByProxyUser:
-		return v.m.client.As(login)
+		return v.entry.proxied.get(func() (*dss.Client, error) { return v.m.proxied(v.entry) })
 	case ByTicket:
 		last := ""
 		return v.m.client.WithTicketSource(func(ctx context.Context) (ticket string, err error) {
@@ -101,15 +102,69 @@ func (m *Middleware) fetchTicket(ctx context.Context, e *entry, header http.Head
 	if err != nil {
 		return "", err
 	}
-	info, err := visitor.AuthInfo(ctx)
+	same, err := m.actsAs(ctx, visitor, e)
 	if err != nil {
 		return "", fmt.Errorf("dssauth: the visitor's ticket cannot be checked: %w", err)
 	}
-	if info.Login() != e.identity.Login {
-		m.forget(e.key)
+	if !same {
 		return "", refuse(ErrUnauthenticated, "the session is another user's by now")
 	}
 	return ticket, nil
+}
+
+// proxied returns a client that acts as e's visitor with our own credentials,
+// once DSS said that it does: a proxy before DSS may drop the header, and each
+// call would be an administrator's.
+func (m *Middleware) proxied(e *entry) (*dss.Client, error) {
+	client, err := acting.AsVerified(m.client, e.identity.Login, func(ctx context.Context, as any) error {
+		ctx, cancel := context.WithTimeout(ctx, m.timeout)
+		defer cancel()
+		same, err := m.actsAs(ctx, as.(*dss.Client), e)
+		if err != nil {
+			return fmt.Errorf("dssauth: whom DSS takes the visitor's calls for cannot be checked: %w", err)
+		}
+		if !same {
+			if m.mistaken.due(m.now()) {
+				m.log.Error("dssauth: DSS takes calls as a visitor for somebody else's, so none is made: does a proxy before DSS drop X-DKU-ProxyUser?")
+			}
+			return unavailable("DSS takes the visitor's calls for somebody else's", nil, 0)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return client.(*dss.Client), nil
+}
+
+// actsAs reports whether DSS takes calls of client for those of e's visitor,
+// who else is forgotten.
+func (m *Middleware) actsAs(ctx context.Context, client *dss.Client, e *entry) (bool, error) {
+	info, err := client.AuthInfo(ctx)
+	if err != nil {
+		return false, err
+	}
+	if info.Login() != e.identity.Login {
+		m.forget(e.key)
+		return false, nil
+	}
+	return true, nil
+}
+
+// clientSlot keeps the client that acts as a visitor as long as the visitor's
+// answer, and with it what DSS said at its first call.
+type clientSlot struct{ kept atomic.Pointer[dss.Client] }
+
+func (s *clientSlot) get(make func() (*dss.Client, error)) (*dss.Client, error) {
+	if client := s.kept.Load(); client != nil {
+		return client, nil
+	}
+	client, err := make()
+	if err != nil {
+		return nil, err
+	}
+	s.kept.CompareAndSwap(nil, client)
+	return s.kept.Load(), nil
 }
 
 // ticketSlot keeps a visitor's ticket as long as the visitor's answer.

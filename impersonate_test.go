@@ -1,11 +1,13 @@
 package dssauth_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -45,7 +47,7 @@ type attempt struct {
 func TestNoCallActsAsAnybodyButTheVisitor(t *testing.T) {
 	for _, attempts := range [][]attempt{
 		withoutVisitor, withStrangeLogins(), withoutTicket(), withExpiredTickets, withFailingDSS, withLostRights,
-		withChangedHeaders, withForgedCalls(), withRedirects(), throughReverseProxies(), withOwnTransports, afterwards, actingTwice,
+		withChangedHeaders, withForgedCalls(), withRedirects(), throughReverseProxies(), behindHops(), withOwnTransports, afterwards, actingTwice,
 	} {
 		for _, a := range attempts {
 			for mode, name := range map[dssauth.Impersonation]string{dssauth.ByTicket: "ByTicket", dssauth.ByProxyUser: "ByProxyUser"} {
@@ -240,6 +242,12 @@ func withoutTicket() (attempts []attempt) {
 		attempts = append(attempts, attempt{name: "the check of the ticket " + name, mode: dssauth.ByTicket, want: noCall, try: func(s *situation) error {
 			s.fake.Intercept(ownInfoPath, -1, answer)
 			return s.visit(listProjects)
+		}, config: shortTimeout}, attempt{name: "the check of the proxy user " + name, mode: dssauth.ByProxyUser, want: noCall, try: func(s *situation) error {
+			s.fake.Intercept(ownInfoPath, -1, answer)
+			client := s.kept()
+			err := listWith(client)
+			assert.ErrorContains(s, s.sendThrough(client), "check of the user: ", "at the second try")
+			return err
 		}, config: shortTimeout})
 	}
 	return append(attempts, attempt{name: "tickets are bare strings, as of very old servers", mode: dssauth.ByTicket, want: asVisitor, try: func(s *situation) error {
@@ -320,6 +328,14 @@ var withExpiredTickets = []attempt{
 	}},
 	{name: "the administrator's key is rejected", mode: dssauth.ByProxyUser, want: noCall, try: func(s *situation) error {
 		client := s.kept()
+		s.fake.RemoveAPIKey(s.fake.AdminKey())
+		err := listWith(client)
+		assert.Zero(s, s.fake.Calls(projectsPath), "whom DSS takes us for is not known")
+		return err
+	}},
+	{name: "the administrator's key is rejected after a first call", mode: dssauth.ByProxyUser, want: noCall, try: func(s *situation) error {
+		client := s.kept()
+		require.NoError(s, client.Do(s.Context(), "GET", ownInfoPath, nil, nil))
 		s.fake.RemoveAPIKey(s.fake.AdminKey())
 		err := listWith(client)
 		assert.Equal(s, 1, s.fake.Calls(projectsPath))
@@ -411,7 +427,8 @@ var withLostRights = []attempt{
 		var reply *dss.Error
 		require.ErrorAs(s, err, &reply)
 		assert.Equal(s, http.StatusForbidden, reply.StatusCode)
-		assert.Equal(s, 1, s.fake.Calls(projectsPath), "no second try without the header")
+		assert.Equal(s, 1, s.fake.Calls(ownInfoPath), "no second try without the header")
+		assert.Zero(s, s.fake.Calls(projectsPath))
 		return err
 	}, config: func(s *situation, c *dssauth.Config) {
 		s.fake.AddAPIKey("key-of-bob", "bob")
@@ -543,6 +560,11 @@ func withForgedCalls() []attempt {
 			req.Body, req.ContentLength = io.NopCloser(strings.NewReader("it")), -1
 			req.Trailer = http.Header{"X-Dku-Proxyuser": {"admin"}, "Authorization": {"Bearer " + s.fake.AdminKey()}}
 		}),
+		forged("a call asks to be sent back", noCall, func(_ *situation, req *http.Request) { req.Method = "TRACE" }),
+		forged("a call asks for a tunnel", noCall, func(_ *situation, req *http.Request) { req.Method = "CONNECT" }),
+		forged("a call asks for HTTP/2", asVisitor, func(_ *situation, req *http.Request) {
+			req.Header = http.Header{"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "HTTP2-Settings": {"AAMAAABk"}}
+		}),
 		forged("a call names another host in its Host header", asVisitor, func(_ *situation, req *http.Request) {
 			req.Host = "dss.example"
 		}),
@@ -556,6 +578,13 @@ func withForgedCalls() []attempt {
 			return s.kept().Do(s.Context(), "GET", "/%2e%2e/projects/", nil, nil)
 		}},
 	}
+}
+
+// sendThrough sends a GET for the projects through the transport of client.
+func (s *situation) sendThrough(client *dss.Client) error {
+	req, err := http.NewRequest("GET", s.front.URL+"/dip/publicapi"+projectsPath, nil)
+	require.NoError(s, err)
+	return answered(client.Transport().RoundTrip(req))
 }
 
 // hopByHop tells proxies to drop all that says who calls.
@@ -655,6 +684,36 @@ func throughReverseProxies() (attempts []attempt) {
 					req.Body, req.ContentLength = io.NopCloser(strings.NewReader("it")), 2
 				})
 			}},
+		)
+	}
+	return attempts
+}
+
+// behindHops are proxies before DSS that drop what says who calls.
+func behindHops() (attempts []attempt) {
+	for name, row := range map[string]struct {
+		mode   dssauth.Impersonation
+		header string
+		want   bool
+	}{
+		"drops whom to act as":                    {dssauth.ByProxyUser, "X-DKU-ProxyUser", noCall},
+		"drops the ticket":                        {dssauth.ByTicket, "X-DKU-APITicket", noCall},
+		"drops the ticket, which is not used":     {dssauth.ByProxyUser, "X-DKU-APITicket", asVisitor},
+		"drops whom to act as, which is not used": {dssauth.ByTicket, "X-DKU-ProxyUser", asVisitor},
+	} {
+		hop := func(s *situation, _ *dssauth.Config) {
+			s.fake.Intercept("", -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				r.Header.Del(row.header)
+				next.ServeHTTP(w, r)
+			})
+		}
+		attempts = append(attempts,
+			attempt{name: "a proxy before DSS " + name, mode: row.mode, want: row.want, try: func(s *situation) error {
+				return s.visit(listProjects)
+			}, config: hop},
+			attempt{name: "a proxy before DSS " + name + ", and a call goes through Transport", mode: row.mode, want: row.want, try: func(s *situation) error {
+				return s.sendThrough(s.kept())
+			}, config: hop},
 		)
 	}
 	return attempts
@@ -923,6 +982,92 @@ func TestATicketIsFetchedAtFirstUse(t *testing.T) {
 	assert.Equal(t, map[string]string{"Cookie": s.cookie.Name + "=" + s.cookie.Value}, s.fake.LastBrowserHeaders(), "the bytes that were keyed")
 }
 
+// Where a proxy before DSS drops the header, DSS takes a visitor's calls for the
+// administrator's.
+func TestAVisitorWhomDSSTakesForAnotherIsForgotten(t *testing.T) {
+	var log bytes.Buffer
+	s := newSituation(t, dssauth.ByProxyUser, func(_ *situation, c *dssauth.Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	drops := true
+	s.fake.Intercept(ownInfoPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if drops {
+			r.Header.Del("X-DKU-ProxyUser")
+		}
+		next.ServeHTTP(w, r)
+	})
+	for n := range 3 {
+		err := s.visit(listProjects)
+		require.ErrorIs(t, err, dssauth.ErrUnavailable)
+		assert.Equal(t, http.StatusServiceUnavailable, dssauth.StatusCode(err), "no sign-in mends it")
+		assert.Equal(t, n+1, s.fake.Calls(lookupPath), "the visitor was forgotten")
+	}
+	assert.Equal(t, 1, strings.Count(log.String(), "does a proxy before DSS drop X-DKU-ProxyUser?"), "lines a minute")
+	assert.Zero(t, s.fake.Calls(projectsPath))
+	drops = false
+	require.NoError(t, s.visit(listProjects))
+	assert.Equal(t, 1, s.actedAs("ann"))
+}
+
+func TestAProxyUserIsVerifiedOnceForEachAnswer(t *testing.T) {
+	for name, row := range map[string]struct {
+		ttl    time.Duration
+		end    func(*situation)
+		checks int
+	}{
+		"while the answer lasts":           {0, func(*situation) {}, 1},
+		"after Forget":                     {0, func(s *situation) { s.auth.Forget(s.request()) }, 2},
+		"after ForgetUser":                 {0, func(s *situation) { s.auth.ForgetUser("ann") }, 2},
+		"where answers are not remembered": {-1, func(*situation) {}, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSituation(t, dssauth.ByProxyUser, func(_ *situation, c *dssauth.Config) { c.TTL = row.ttl })
+			s.kept()
+			require.Zero(t, s.fake.Calls(ownInfoPath), "the handler did not use its client")
+			for range 3 {
+				require.NoError(t, s.visit(listProjects))
+			}
+			row.end(s)
+			require.NoError(t, s.visit(listProjects))
+			assert.Equal(t, row.checks, s.fake.Calls(ownInfoPath))
+			assert.Equal(t, 4, s.actedAs("ann"))
+		})
+	}
+}
+
+func TestConcurrentFirstUsesVerifyOnce(t *testing.T) {
+	s := newSituation(t, dssauth.ByProxyUser, nil)
+	s.kept() // so that the answer is shared
+	const callers = 30
+	var waiting, running sync.WaitGroup
+	waiting.Add(callers)
+	s.fake.Intercept(ownInfoPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		waiting.Wait()
+		next.ServeHTTP(w, r)
+	})
+	for range callers {
+		running.Go(func() {
+			client := s.kept()
+			waiting.Done()
+			assert.NoError(t, listWith(client))
+		})
+	}
+	running.Wait()
+	assert.Equal(t, 1, s.fake.Calls(ownInfoPath))
+	assert.Equal(t, callers, s.actedAs("ann"))
+}
+
+func TestAFailedVerificationIsTriedAgain(t *testing.T) {
+	s := newSituation(t, dssauth.ByProxyUser, nil)
+	s.fake.Intercept(ownInfoPath, 1, dsstest.Respond(500, ""))
+	client := s.kept()
+	require.Error(t, listWith(client))
+	require.NoError(t, listWith(client))
+	require.NoError(t, s.visit(listProjects))
+	assert.Equal(t, 2, s.fake.Calls(ownInfoPath))
+	assert.Equal(t, 1, s.fake.Calls(lookupPath), "a failure forgets nobody")
+}
+
 func TestConcurrentFirstUsesFetchOneTicket(t *testing.T) {
 	s := newSituation(t, dssauth.ByTicket, nil)
 	s.kept() // so that the answer is shared
@@ -999,19 +1144,22 @@ func TestATicketIsKeptNoLongerThanTheAnswer(t *testing.T) {
 	}
 }
 
-// A handler that waits for a ticket waits as long as Config.Timeout says.
+// A handler that waits for a ticket, or until DSS says whom it acts as, waits as
+// long as Config.Timeout says.
 func TestATicketTakesNoLongerThanTheTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fake, auth := inBubble(t, dssauth.Config{Impersonation: dssauth.ByTicket, Timeout: 3 * time.Second})
-		r := httptest.NewRequest("GET", "/", nil)
-		r.AddCookie(fake.SignIn("ann"))
-		fake.Intercept(ticketPath, -1, dsstest.Hang)
-		start := time.Now()
-		require.ErrorIs(t, through(auth.Handler, r, listProjects), context.DeadlineExceeded)
-		assert.Equal(t, 3*time.Second, time.Since(start))
-		assert.Equal(t, 1, fake.Calls(ticketPath))
-		assert.Zero(t, fake.Calls(projectsPath))
-	})
+	for hanging, mode := range map[string]dssauth.Impersonation{ticketPath: dssauth.ByTicket, ownInfoPath: dssauth.ByProxyUser} {
+		synctest.Test(t, func(t *testing.T) {
+			fake, auth := inBubble(t, dssauth.Config{Impersonation: mode, Timeout: 3 * time.Second})
+			r := httptest.NewRequest("GET", "/", nil)
+			r.AddCookie(fake.SignIn("ann"))
+			fake.Intercept(hanging, -1, dsstest.Hang)
+			start := time.Now()
+			require.ErrorIs(t, through(auth.Handler, r, listProjects), context.DeadlineExceeded)
+			assert.Equal(t, 3*time.Second, time.Since(start))
+			assert.Equal(t, 1, fake.Calls(hanging))
+			assert.Zero(t, fake.Calls(projectsPath))
+		})
+	}
 }
 
 func TestATicketEndsWithTheTimeOfTheAnswer(t *testing.T) {

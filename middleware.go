@@ -63,6 +63,7 @@ type Middleware struct {
 	counters      counters
 	churn         churn // guarded by cache.mu
 	trouble       nag
+	mistaken      nag
 
 	ttl, refusalTTL, staleIfError, timeout time.Duration
 
