@@ -696,10 +696,10 @@ func behindHops() (attempts []attempt) {
 		header string
 		want   bool
 	}{
-		"drops whom to act as":                    {dssauth.ByProxyUser, "X-DKU-ProxyUser", noCall},
-		"drops the ticket":                        {dssauth.ByTicket, "X-DKU-APITicket", noCall},
-		"drops the ticket, which is not used":     {dssauth.ByProxyUser, "X-DKU-APITicket", asVisitor},
-		"drops whom to act as, which is not used": {dssauth.ByTicket, "X-DKU-ProxyUser", asVisitor},
+		"a proxy before DSS drops whom to act as":                    {dssauth.ByProxyUser, "X-DKU-ProxyUser", noCall},
+		"a proxy before DSS drops the ticket":                        {dssauth.ByTicket, "X-DKU-APITicket", noCall},
+		"a proxy before DSS drops the ticket, which is not used":     {dssauth.ByProxyUser, "X-DKU-APITicket", asVisitor},
+		"a proxy before DSS drops whom to act as, which is not used": {dssauth.ByTicket, "X-DKU-ProxyUser", asVisitor},
 	} {
 		hop := func(s *situation, _ *dssauth.Config) {
 			s.fake.Intercept("", -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -708,10 +708,10 @@ func behindHops() (attempts []attempt) {
 			})
 		}
 		attempts = append(attempts,
-			attempt{name: "a proxy before DSS " + name, mode: row.mode, want: row.want, try: func(s *situation) error {
+			attempt{name: name, mode: row.mode, want: row.want, try: func(s *situation) error {
 				return s.visit(listProjects)
 			}, config: hop},
-			attempt{name: "a proxy before DSS " + name + ", and a call goes through Transport", mode: row.mode, want: row.want, try: func(s *situation) error {
+			attempt{name: name + ", and a call goes through Transport", mode: row.mode, want: row.want, try: func(s *situation) error {
 				return s.sendThrough(s.kept())
 			}, config: hop},
 		)
