@@ -110,29 +110,47 @@ const (
 	maxMaxEntries = 1 << 24
 )
 
+// check returns an error that names the setting which is wrong.
 func (c *Config) check() error {
+	for _, check := range []func() error{c.checkSources, c.checkImpersonation, c.checkDurations, c.checkBounds} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) checkSources() error {
 	switch {
 	case c.Client == nil && c.Resolver == nil:
 		return errors.New("dssauth: Config.Client is missing: make one with dss.FromEnv or dss.New")
 	case c.Client != nil && c.Client.URL() == "":
 		return errors.New("dssauth: Config.Client was not made by dss.New or dss.FromEnv")
-	case c.Client == nil && c.Impersonation != NoImpersonation:
-		return errors.New("dssauth: Config.Impersonation needs Config.Client")
 	case c.Resolver != nil && c.UserDetails:
 		return errors.New("dssauth: Config.UserDetails has no effect beside Config.Resolver: set DisplayName and Email there")
 	case c.Resolver != nil && c.StaleIfError > 0:
 		return errors.New("dssauth: Config.StaleIfError has no effect beside Config.Resolver, of which nobody knows whether it is down: leave it zero, and bridge outages in the Resolver")
+	}
+	return nil
+}
+
+func (c *Config) checkImpersonation() error {
+	switch {
 	case c.Impersonation < NoImpersonation || c.Impersonation > ByProxyUser:
 		return fmt.Errorf("dssauth: Config.Impersonation is %d: use NoImpersonation, ByTicket or ByProxyUser", c.Impersonation)
-	case c.StaleIfError > 0 && c.TTL < 0:
-		return errors.New("dssauth: Config.StaleIfError needs remembered answers, but Config.TTL is negative: make one of them zero")
+	case c.Impersonation == NoImpersonation:
+		return nil
+	case c.Client == nil:
+		return errors.New("dssauth: Config.Impersonation needs Config.Client")
 	}
-	if c.Impersonation != NoImpersonation {
-		// Whoever the visitor is: a client that acts as one user cannot as another.
-		if _, err := c.Client.As("visitor"); err != nil {
-			return fmt.Errorf("dssauth: Config.Impersonation needs a Config.Client that acts as nobody: %w", err)
-		}
+	// Any login: a client that acts as one user cannot act as another.
+	if _, err := c.Client.As("visitor"); err != nil {
+		return fmt.Errorf("dssauth: Config.Impersonation needs a Config.Client that was not made by As or WithTicket: %w", err)
 	}
+	return nil
+}
+
+func (c *Config) checkDurations() error {
 	for _, d := range []struct {
 		field    string
 		value    time.Duration
@@ -154,6 +172,13 @@ func (c *Config) check() error {
 			return fmt.Errorf("dssauth: Config.%s is %s: is a unit missing, as in 10*time.Second?", d.field, d.value)
 		}
 	}
+	if c.StaleIfError > 0 && c.TTL < 0 {
+		return errors.New("dssauth: Config.StaleIfError needs remembered answers, but Config.TTL is negative: make one of them zero")
+	}
+	return nil
+}
+
+func (c *Config) checkBounds() error {
 	for _, n := range []struct {
 		field           string
 		value, min, max int

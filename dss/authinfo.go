@@ -125,16 +125,21 @@ func (c *Client) AuthInfoFromBrowserHeaders(ctx context.Context, h http.Header, 
 	return c.authInfo(ctx, k, options)
 }
 
+// pythonBool writes a query's value as the official client does.
+func pythonBool(b bool) string {
+	if b {
+		return "True"
+	}
+	return "False"
+}
+
 func (c *Client) authInfo(ctx context.Context, k call, options []AuthInfoOption) (AuthInfo, error) {
 	var o authInfoOptions
 	for _, option := range options {
 		option(&o)
 	}
 	k.read, k.limit = true, maxReplyBytes
-	k.path += "?withSecrets=False"
-	if o.secrets {
-		k.path = strings.Replace(k.path, "False", "True", 1)
-	}
+	k.path += "?withSecrets=" + pythonBool(o.secrets)
 	var info AuthInfo
 	k.decode = func(body []byte) (err error) {
 		info, err = decodeAuthInfo(body)

@@ -50,6 +50,10 @@ type Config struct {
 	// InsecureSkipVerify accepts any certificate, and so anybody in between, who
 	// can then read the credentials. Prefer RootCAs.
 	InsecureSkipVerify bool
+
+	// Logger gets a warning where others could read the credentials: plain http
+	// to a host that is not local, InsecureSkipVerify. Nil means [slog.Default].
+	Logger *slog.Logger
 }
 
 // String tells the URL and the kind of credentials.
@@ -82,9 +86,6 @@ func credentialKind(c Config) string {
 
 // New returns a client for the DSS that cfg describes. It calls nothing: wrong
 // settings fail here, wrong credentials at the first call.
-//
-// Plain http to a host that is not local, and InsecureSkipVerify, are logged as
-// warnings to slog's default logger.
 func New(cfg Config) (*Client, error) {
 	return newClient(cfg, origin{from: "Config"})
 }
@@ -154,11 +155,15 @@ func ownCredentials(cfg Config, o origin) (caller, error) {
 }
 
 func warn(cfg Config, base *url.URL) {
+	log := cfg.Logger
+	if log == nil {
+		log = slog.Default()
+	}
 	if base.Scheme == "http" && !isLocal(base.Hostname()) {
-		slog.Default().Warn("dss: credentials and identities go to DSS unencrypted; use https", "url", base.String())
+		log.Warn("dss: credentials and identities go to DSS unencrypted; use https", "url", base.String())
 	}
 	if cfg.InsecureSkipVerify {
-		slog.Default().Warn("dss: DSS's certificate is not checked, so that anybody in between can read the credentials; trust its authority instead", "url", base.String())
+		log.Warn("dss: DSS's certificate is not checked, so that anybody in between can read the credentials; trust its authority instead", "url", base.String())
 	}
 }
 

@@ -152,6 +152,17 @@ func TestNewWarnsOfWhatLetsOthersRead(t *testing.T) {
 	}
 }
 
+func TestNewWarnsTheLoggerItWasGiven(t *testing.T) {
+	var log, other bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&other, nil)))
+	defer slog.SetDefault(before)
+	_, err := dss.New(dss.Config{URL: "http://dss.example", APIKey: testKey, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	assert.Contains(t, log.String(), "unencrypted")
+	assert.Empty(t, other.String())
+}
+
 func TestAClientThatNewDidNotMake(t *testing.T) {
 	var none *dss.Client
 	for _, c := range []*dss.Client{none, {}} {
