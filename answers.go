@@ -195,20 +195,22 @@ func (a *answers) fly(f *flight) {
 
 // land keeps what f brought, and releases the waiters.
 func (a *answers) land(f *flight, id Identity, err error) {
+	// Reading an error of a Resolver's, and logging, may call whatever code an
+	// application plugged in: not under lock.
+	anonymous, denied, outage := errors.Is(err, ErrUnauthenticated), isDenial(err), maybeOutage(err)
 	a.mu.Lock()
 	a.flights.remove(f)
 	var changing []string
 	switch {
 	case err == nil:
 		changing = a.identified(f, id)
-	case errors.Is(err, ErrUnauthenticated):
+	case anonymous:
 		a.anonymous(f, err)
 	default:
-		a.failed(f, err)
+		a.failed(f, err, denied, outage)
 	}
 	close(f.done)
 	a.mu.Unlock()
-	// Logging may call whatever code an application plugged in: not under lock.
 	a.told.churn(changing)
 	a.told.trouble(err, a.now())
 }
@@ -241,15 +243,14 @@ func (a *answers) anonymous(f *flight, err error) {
 	}
 }
 
-func (a *answers) failed(f *flight, err error) {
+func (a *answers) failed(f *flight, err error, denied, outage bool) {
 	f.err = err
-	denied := isDenial(err)
 	if denied {
 		f.outdate()
 	}
 	if old := a.cache.find(f.key); old != nil {
 		old.denied = old.denied || denied
-		if maybeOutage(err) && a.mayBridge(old) {
+		if outage && a.mayBridge(old) {
 			f.entry, f.err = old, nil
 		}
 	}

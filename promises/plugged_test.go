@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dsstest"
 )
 
 // nilError is an error whose methods need a cause: a nil pointer to it is an
@@ -125,4 +126,59 @@ func TestAResolverCannotChangeWhatIsAskedNext(t *testing.T) {
 			assert.Equal(t, http.Header{"Cookie": {"session=ann"}}, <-asked)
 		}
 	})
+}
+
+// curiousError is an error of plugged-in code, whose methods ask the Middleware
+// something.
+type curiousError struct{ ask func() }
+
+func (e curiousError) Error() string { return "curious" }
+
+func (e curiousError) Is(error) bool {
+	e.ask()
+	return false
+}
+
+func (e curiousError) As(any) bool {
+	e.ask()
+	return false
+}
+
+// What such a method waits for would never come, and nobody be served any more.
+func TestPluggedInErrorsAreReadUnderNoLock(t *testing.T) {
+	for _, from := range []string{"a resolver", "a transport, for a lookup", "a transport, for our own question"} {
+		t.Run(from, func(t *testing.T) {
+			var m *dssauth.Middleware
+			var read, locked atomic.Int64
+			curious := curiousError{func() {
+				read.Add(1)
+				answered := make(chan struct{})
+				go func() {
+					defer close(answered)
+					m.Stats()
+				}()
+				select {
+				case <-answered:
+				case <-time.After(10 * time.Second):
+					locked.Add(1)
+				}
+			}}
+			w := newWatched(t)
+			c := dssauth.Config{Client: w.client}
+			switch from {
+			case "a resolver":
+				c.Resolver = resolver(func(context.Context, string) (dssauth.Identity, error) { return dssauth.Identity{}, curious })
+			case "a transport, for a lookup":
+				w.wire = map[string]error{lookupPath: curious}
+			default:
+				w.wire = map[string]error{ownInfoPath: curious}
+				w.behaves(lookupPath, dsstest.Respond(401, nobodyReply)) // which waits for the question
+			}
+			m = newAuth(t, c)
+			assert.Equal(t, "503", who(m, browser("ann")))
+			require.NoError(t, m.Close(), "what is under way ends")
+			assert.NotZero(t, read.Load())
+			assert.Zero(t, locked.Load())
+		})
+	}
 }
