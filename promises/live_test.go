@@ -545,3 +545,22 @@ func TestChiGateReadsItsOwnPath(t *testing.T) {
 		}
 	})
 }
+
+func TestAuthenticateBehindAGateKeepsTheGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ann := newScene(dssauth.NewIdentity("ann", "analysts"))
+		m := newAuth(t, dssauth.Config{Resolver: ann})
+		var ctx context.Context
+		var cancel context.CancelFunc
+		h := m.RequireGroup("analysts")(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			r, err := m.Authenticate(r)
+			require.NoError(t, err)
+			ctx, cancel = m.WhileSignedIn(r, time.Second)
+		}))
+		require.Equal(t, 200, serve(h, browser("ann")).Code)
+		defer cancel()
+		ann.changes(dssauth.NewIdentity("ann", "readers"), nil)
+		pass(5 * time.Second)
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrForbidden)
+	})
+}
