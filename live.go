@@ -221,13 +221,15 @@ func (c *connection) identify(since int64) (*entry, error) {
 	return nil, unavailable("DSS did not confirm who this is", nil, 0)
 }
 
-// gatesOf returns the gates of m that admitted the request of v, innermost first.
+// gatesOf returns the gates of m that admitted the request of v, in the order in
+// which it met them: each may rely on those in front of it.
 func (m *Middleware) gatesOf(v *visit) (gates []*gate) {
 	for ok := true; ok; v, ok = v.Context.Value(ownKey{m}).(*visit) {
-		if g := v.gate.Load(); g != nil && !slices.Contains(gates, g) {
-			gates = append(gates, g)
+		if g := v.gate.Load(); g != nil {
+			gates = append(slices.DeleteFunc(gates, func(inner *gate) bool { return inner == g }), g)
 		}
 	}
+	slices.Reverse(gates)
 	return gates
 }
 

@@ -564,3 +564,22 @@ func TestAuthenticateBehindAGateKeepsTheGate(t *testing.T) {
 		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrForbidden)
 	})
 }
+
+// A gate may rely on those in front of it.
+func TestGatesAreAskedAgainFromTheOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ann := newScene(dssauth.NewIdentity("ann", "analysts"))
+		m := newAuth(t, dssauth.Config{Resolver: ann})
+		inner := m.Require(func(_ *http.Request, id dssauth.Identity) error {
+			if !id.InGroup("analysts") {
+				panic("the outer gate admits analysts only")
+			}
+			return nil
+		})
+		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.RequireGroup("analysts"), inner)
+		defer cancel()
+		ann.changes(dssauth.NewIdentity("ann", "readers"), nil)
+		pass(2 * time.Second)
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrForbidden)
+	})
+}
