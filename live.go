@@ -115,14 +115,14 @@ func (c *connection) watch(e *entry) error {
 			return err
 		}
 		began := c.now()
-		confirmed, err := c.look(e.asked)
+		confirmed, err := c.look(e)
 		switch {
 		case c.ctx.Err() != nil:
 			return context.Cause(c.ctx)
 		case err == nil:
 			e = confirmed
 			next = c.due(e)
-		case !errors.Is(err, ErrUnavailable) || errors.Is(err, errClosed):
+		case !errors.Is(err, ErrUnavailable):
 			return err
 		case began > e.asked+c.patience():
 			return unavailable("the session could not be confirmed for too long", err, 0)
@@ -177,33 +177,52 @@ func (c *connection) sleep(until int64) error {
 	}
 }
 
-// look returns an answer that DSS was asked for later than since, if it names
-// the same visitor, and the gates admit it.
-func (c *connection) look(since int64) (*entry, error) {
-	e, err := c.identify(since)
-	if err != nil {
-		return nil, err
+// look returns an answer that DSS was asked for later than last's, if it names
+// the same visitor, and the gates admit it. Where DSS does not say, the gates are
+// asked about last, which may stand in for a new request: what they forbid ends
+// the connection in an outage, too.
+func (c *connection) look(last *entry) (*entry, error) {
+	e, unconfirmed := c.identify(last.asked)
+	switch {
+	case unconfirmed == nil:
+	case errors.Is(unconfirmed, ErrUnavailable):
+		e = last
+	default:
+		return nil, unconfirmed
 	}
 	if e.identity.owner() != c.owner {
 		return nil, refuse(ErrUnauthenticated, "the session belongs to another user now")
 	}
+	if err := c.askGates(e); err != nil && (unconfirmed == nil || !errors.Is(err, ErrUnavailable)) {
+		return nil, err
+	}
+	return e, unconfirmed
+}
+
+// askGates asks the gates about e's visitor, as a new request would.
+func (c *connection) askGates(e *entry) error {
 	if len(c.gates) == 0 {
-		return e, nil
+		return nil
 	}
 	c.asking <- struct{}{}
 	defer func() { <-c.asking }()
-	if c.ctx.Err() != nil { // the handler may have returned meanwhile
-		return nil, context.Cause(c.ctx)
-	}
 	ctx, cancel := context.WithTimeout(within{context.Background(), c.ctx}, c.timeout)
 	defer cancel()
-	r := c.m.attach(c.request.WithContext(ctx), e)
+	defer context.AfterFunc(c.life.ctx, cancel)()
+	if c.life.isClosed() {
+		return errClosed
+	}
+	if c.ctx.Err() != nil { // the handler may have returned meanwhile
+		return context.Cause(c.ctx)
+	}
+	// Each look has a copy of its own, since gates may change what they are given.
+	r := c.m.attach(c.request.Clone(ctx), e)
 	for _, g := range c.gates {
 		if err := g.asksAgain(r, e.identity); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return e, nil
+	return nil
 }
 
 func (c *connection) identify(since int64) (*entry, error) {

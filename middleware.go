@@ -217,20 +217,20 @@ type gate struct {
 }
 
 // asksAgain asks about a connection. A gate that cannot answer, or panics, says
-// nothing about the visitor.
+// nothing about the visitor, and nor does an error of its that panics when it is
+// read.
 func (g *gate) asksAgain(r *http.Request, id Identity) error {
-	var verdict, panicked error
+	var refused, panicked error
 	func() {
 		defer recovered(&panicked)
-		verdict = g.admit(r, id)
+		if err := g.admit(r, id); err != nil {
+			refused = gateError(err)
+		}
 	}()
-	switch {
-	case panicked != nil:
+	if panicked != nil {
 		return unavailable("a gate failed", panicked, 0)
-	case verdict != nil:
-		return gateError(verdict)
 	}
-	return nil
+	return refused
 }
 
 // admitted returns r with g remembered in it. The first gate finds a place in

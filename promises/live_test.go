@@ -583,3 +583,109 @@ func TestGatesAreAskedAgainFromTheOutside(t *testing.T) {
 		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrForbidden)
 	})
 }
+
+func TestGateErrorThatCannotBeReadIsAFailedLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
+		var failing atomic.Bool
+		var none *nilError
+		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.Require(func(r *http.Request, _ dssauth.Identity) error {
+			if failing.Load() {
+				return none
+			}
+			return nil
+		}))
+		defer cancel()
+		failing.Store(true)
+		pass(5 * time.Second)
+		require.NoError(t, ctx.Err())
+		failing.Store(false)
+		pass(time.Minute)
+		require.NoError(t, ctx.Err())
+	})
+}
+
+func TestGateOfAClosedMiddlewareIsAFailedLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, other := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)}), newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
+		require.NoError(t, other.Close())
+		var failing atomic.Bool
+		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.Require(func(r *http.Request, _ dssauth.Identity) error {
+			if failing.Load() {
+				_, err := other.Authenticate(browser("ann"))
+				return err
+			}
+			return nil
+		}))
+		defer cancel()
+		failing.Store(true)
+		pass(5 * time.Second)
+		assert.NoError(t, ctx.Err())
+	})
+}
+
+// A new request is let in by an old answer, and asks the gates.
+func TestGateEndsAConnectionInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client, StaleIfError: time.Hour})
+		var verdict atomic.Pointer[error]
+		ann := signedIn(d, "ann")
+		gate := refuseOnly(m, &verdict)
+		ctx, cancel := connect(t, m, ann, time.Second, gate)
+		defer cancel()
+		d.SetDown(true)
+		pass(30 * time.Second)
+		require.NoError(t, ctx.Err())
+		no := fmt.Errorf("no: %w", dssauth.ErrForbidden)
+		verdict.Store(&no)
+		require.Equal(t, 403, serve(m.Handler(gate(whoami)), ann).Code, "a new request")
+		pass(10 * time.Second)
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrForbidden)
+	})
+}
+
+func TestGateCannotChangeWhatItIsGivenNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
+		var mu sync.Mutex
+		var seen [][]string
+		gate := m.Require(func(r *http.Request, _ dssauth.Identity) error {
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen, append([]string{r.URL.Path}, r.Header["X-Seen"]...))
+			r.Header.Add("X-Seen", "yes")
+			r.URL.Path += "/seen"
+			return nil
+		})
+		_, cancel := connect(t, m, browser("ann"), time.Second, gate)
+		defer cancel()
+		pass(5 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, s := range seen[1:] {
+			assert.Equal(t, seen[1], s)
+		}
+	})
+}
+
+func TestCloseEndsARunningGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie), Timeout: time.Minute})
+		var asked atomic.Int64
+		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.Require(func(r *http.Request, _ dssauth.Identity) error {
+			if asked.Add(1) > 1 {
+				<-r.Context().Done()
+				return r.Context().Err()
+			}
+			return nil
+		}))
+		defer cancel()
+		pass(2 * time.Second)
+		synctest.Wait()
+		start := time.Now()
+		assert.NoError(t, m.Close())
+		assert.Zero(t, time.Since(start))
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
+	})
+}
