@@ -168,8 +168,8 @@ func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handl
 //
 // Admit is asked again about each connection that [Middleware.WhileSignedIn]
 // watches, from another goroutine, until the connection's CancelFunc has
-// returned. It is then given a copy of the request, made when WhileSignedIn was
-// called: with all that came from the wire but the body, with
+// returned. It is then given a fresh copy of the request as it was when
+// WhileSignedIn was called: with all that came from the wire but the body, with
 // [http.Request.PathValue], and with a context that holds the visitor and none
 // of a router's values. So read path parameters by PathValue, or from the URL.
 func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(http.Handler) http.Handler {
