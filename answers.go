@@ -5,11 +5,8 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"net/http"
 	"sync"
 	"time"
-
-	"github.com/dssauth/dssauth/dss"
 )
 
 // answers says who sent some bytes: from memory, or by a lookup that all
@@ -256,13 +253,6 @@ func (a *answers) failed(f *flight, err error, denied, outage bool) {
 	}
 }
 
-// isDenial reports whether DSS itself refused somebody in a failed lookup, be it
-// the visitor or us.
-func isDenial(err error) bool {
-	var reply *dss.Error
-	return errors.As(err, &reply) && reply.Type != "" && reply.StatusCode >= 400 && reply.StatusCode < 500 && reply.StatusCode != http.StatusTooManyRequests
-}
-
 // newEntry makes the answer that f brought. Its time runs from when DSS was
 // asked: what changed in DSS after that is not in it.
 func (a *answers) newEntry(f *flight, id Identity) *entry {
@@ -290,7 +280,13 @@ func (a *answers) mayBridge(old *entry) bool { return a.isBridge(old, a.now()) &
 
 // isBridge reports whether old may be served if DSS is down.
 func (a *answers) isBridge(old *entry, now int64) bool {
-	return a.keep.staleIfError > 0 && !old.denied && now < old.asked+int64(a.keep.ttl)+int64(a.keep.staleIfError)
+	return a.keep.staleIfError > 0 && !a.isDenied(old) && now < old.asked+int64(a.keep.ttl)+int64(a.keep.staleIfError)
+}
+
+// isDenied reports whether DSS refused somebody since it was asked for old, and
+// may have meant old's visitor. The caller holds mu.
+func (a *answers) isDenied(old *entry) bool {
+	return old.denied || a.flights.isDenied(old.key, old.asked)
 }
 
 // bridge returns the old answer under k if it may be served now.

@@ -130,7 +130,7 @@ var faults = []fault{
 		"return m.staleIfError > 0 && !old.denied && now < old.asked+int64(m.ttl)+int64(m.staleIfError)",
 		"return !old.denied && now < old.asked+int64(m.ttl)+int64(max(m.staleIfError, time.Minute))", "TestWithoutStaleIfErrorNobodyIsServedAnOldAnswer ./promises"},
 	{"serve stale what was asked for before a refusal", "flight.go",
-		"if denied {", "if false {", "TestNoOldAnswerThatWasAskedForBeforeSuchARefusal ./promises"},
+		"	if denied {", "	if false {", "TestNoOldAnswerThatWasAskedForBeforeSuchARefusal ./promises"},
 	{"a refusal outlasts an answer that is not kept", "flight.go",
 		"		if !f.forgotten { // even where", "		if false { // even where", "TestAnAnswerEndsARefusalThoughItIsNotKept ./promises"},
 	{"serve stale for ever", "flight.go",
