@@ -289,6 +289,15 @@ func (a *answers) isDenied(old *entry) bool {
 	return old.denied || a.flights.isDenied(old.key, old.asked)
 }
 
+// outageMayBeBridged reports whether DSS is down, and has not refused e's visitor
+// since.
+func (a *answers) outageMayBeBridged(e *entry) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	newest := a.cache.find(e.key)
+	return a.down() && !a.isDenied(e) && (newest == nil || !newest.denied)
+}
+
 // bridge returns the old answer under k if it may be served now.
 func (a *answers) bridge(k key) *entry {
 	a.mu.Lock()

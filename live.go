@@ -30,8 +30,8 @@ const (
 // request; see [Middleware.Require] for what a gate is given. Where DSS or a
 // gate cannot answer, the next look comes about a second later. The connection
 // outlasts that for every + TTL since DSS was last asked with success, and for
-// [Config.StaleIfError] more while DSS is down; then it ends with
-// [ErrUnavailable]. Where TTL is negative, [Config.Timeout] takes its place.
+// [Config.StaleIfError] more while DSS is down, unless DSS refused the visitor
+// before; then it ends with [ErrUnavailable]. Where TTL is negative, [Config.Timeout] takes its place.
 //
 // The CancelFunc waits for a gate that is running: a gate must not call it.
 func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (context.Context, context.CancelFunc) {
@@ -124,7 +124,7 @@ func (c *connection) watch(e *entry) error {
 			next = c.due(e)
 		case !errors.Is(err, ErrUnavailable):
 			return err
-		case began > e.asked+c.patience():
+		case began > e.asked+c.patience(e):
 			return unavailable("the session could not be confirmed for too long", err, 0)
 		default:
 			next = c.now() + untilNextLook(err)
@@ -142,14 +142,14 @@ func (c *connection) due(e *entry) int64 {
 	return e.asked + int64(float64(c.every)*float64(e.expires-e.asked)/float64(c.keep.ttl))
 }
 
-// patience is for how long after DSS was last asked with success the connection
-// lasts.
-func (c *connection) patience() int64 {
+// patience is for how long after e, with which DSS was last asked with success,
+// the connection lasts.
+func (c *connection) patience(e *entry) int64 {
 	limit := c.every + c.keep.ttl
 	if c.keep.ttl < 0 {
 		limit = c.every + c.timeout
 	}
-	if c.down() {
+	if c.outageMayBeBridged(e) {
 		limit += c.keep.staleIfError
 	}
 	return int64(limit)

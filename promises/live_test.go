@@ -689,3 +689,25 @@ func TestCloseEndsARunningGate(t *testing.T) {
 		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
 	})
 }
+
+// A refusal of which it is not known whom it means lets no old answer stand in.
+func TestConnectionOfARefusedVisitorIsNotBridged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched(t)
+		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: 3 * time.Second})
+		c := w.SignIn("ann")
+		ann := withCookies(c.Name + "=" + c.Value)
+		ctx, cancel := connect(t, m, ann, 3*time.Second)
+		defer cancel()
+		pass(5 * time.Second)
+		require.NoError(t, ctx.Err())
+		w.SignOut(c)
+		w.behaves(ownInfoPath, badGateway)
+		pass(3 * time.Second)
+		require.NoError(t, ctx.Err(), "whom DSS meant is not known")
+		pass(5 * time.Second)
+		require.True(t, m.Stats().DSSDown)
+		require.Equal(t, "503", who(m, ann))
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
+	})
+}
