@@ -28,10 +28,11 @@ const (
 // is identified, once for all connections with the same credentials, must be
 // the same login, and must pass the gates of this Middleware that admitted the
 // request; see [Middleware.Require] for what a gate is given. Where DSS or a
-// gate cannot answer, the next look comes about a second later. The connection
+// gate cannot answer, or a gate takes longer than Timeout, the next look comes about a second later. The connection
 // outlasts that for every + TTL since DSS was last asked with success, and for
 // [Config.StaleIfError] more while DSS is down, unless DSS refused the visitor
-// before; then it ends with [ErrUnavailable]. Where TTL is negative, [Config.Timeout] takes its place.
+// before; then it ends with [ErrUnavailable]. Where TTL is negative,
+// [Config.Timeout] takes its place.
 //
 // The CancelFunc waits for a gate that is running: a gate must not call it.
 func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (context.Context, context.CancelFunc) {
@@ -199,21 +200,47 @@ func (c *connection) look(last *entry) (*entry, error) {
 	return e, unconfirmed
 }
 
-// askGates asks the gates about e's visitor, as a new request would.
+// askGates asks the gates about e's visitor, as a new request would, and waits no
+// longer than a lookup may take: one that never returns must not keep the
+// connection open.
 func (c *connection) askGates(e *entry) error {
 	if len(c.gates) == 0 {
 		return nil
 	}
-	c.asking <- struct{}{}
-	defer func() { <-c.asking }()
+	select {
+	case c.asking <- struct{}{}:
+	default:
+		return unavailable("a gate has not returned yet", nil, 0)
+	}
 	ctx, cancel := context.WithTimeout(within{context.Background(), c.ctx}, c.timeout)
 	defer cancel()
-	defer context.AfterFunc(c.life.ctx, cancel)()
-	if c.life.isClosed() {
+	answer := make(chan error, 1)
+	if !c.life.run(func() {
+		// The answer if a gate calls Goexit.
+		err := unavailable("a gate ended its goroutine", nil, 0)
+		defer func() {
+			<-c.asking
+			answer <- err
+		}()
+		err = c.passes(ctx, e)
+	}) {
+		<-c.asking
 		return errClosed
 	}
-	if c.ctx.Err() != nil { // the handler may have returned meanwhile
-		return context.Cause(c.ctx)
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return unavailable("a gate did not answer in time", unquoted(ctx.Err()), 0)
+	case <-c.life.ctx.Done():
+		return errClosed
+	}
+}
+
+// passes asks one gate after the other.
+func (c *connection) passes(ctx context.Context, e *entry) error {
+	if ctx.Err() != nil { // the handler may have returned meanwhile
+		return context.Cause(ctx)
 	}
 	// Each look has a copy of its own, since gates may change what they are given.
 	r := c.m.attach(c.request.Clone(ctx), e)

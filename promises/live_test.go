@@ -711,3 +711,37 @@ func TestConnectionOfARefusedVisitorIsNotBridged(t *testing.T) {
 		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
 	})
 }
+
+// One that does not even end with its context.
+func TestHangingGateKeepsNoConnectionOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const every, ttl, timeout = time.Second, 10 * time.Second, 5 * time.Second
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie), TTL: ttl, Timeout: timeout})
+		var asked, running atomic.Int64
+		release := make(chan struct{})
+		ctx, cancel := connect(t, m, browser("ann"), every, m.Require(func(*http.Request, dssauth.Identity) error {
+			running.Add(1)
+			defer running.Add(-1)
+			if asked.Add(1) > 1 {
+				<-release
+			}
+			return nil
+		}))
+		pass(every + timeout)
+		synctest.Wait()
+		require.NoError(t, ctx.Err(), "a failed look ends nothing")
+		pass(ttl)
+		synctest.Wait()
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
+		assert.EqualValues(t, 1, running.Load(), "it is not asked twice at once")
+		canceled := make(chan struct{})
+		go func() {
+			cancel()
+			close(canceled)
+		}()
+		synctest.Wait()
+		close(release)
+		<-canceled
+		assert.Zero(t, running.Load(), "the CancelFunc waits for it")
+	})
+}

@@ -92,19 +92,24 @@ func TestAPanicInAHookAndInTheLoggerEndsNoProcess(t *testing.T) {
 	})
 }
 
-func TestGateThatEndsItsGoroutineEndsItsConnection(t *testing.T) {
+func TestGateThatExitsIsAFailedLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
-		var asked atomic.Int64
+		var exits atomic.Bool
 		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.Require(func(*http.Request, dssauth.Identity) error {
-			if asked.Add(1) > 1 {
+			if exits.Load() {
 				runtime.Goexit()
 			}
 			return nil
 		}))
 		defer cancel()
-		pass(2 * time.Second)
-		require.Error(t, ctx.Err(), "nobody looks after it any more")
+		exits.Store(true)
+		pass(5 * time.Second)
+		exits.Store(false)
+		pass(time.Minute)
+		require.NoError(t, ctx.Err(), "it is asked again")
+		exits.Store(true)
+		pass(time.Minute)
 		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
 	})
 }
