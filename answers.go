@@ -5,11 +5,8 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"net/http"
 	"sync"
 	"time"
-
-	"github.com/dssauth/dssauth/dss"
 )
 
 // answers says who sent some bytes: from memory, or by a lookup that all
@@ -196,20 +193,22 @@ func (a *answers) fly(f *flight) {
 
 // land keeps what f brought, and releases the waiters.
 func (a *answers) land(f *flight, id Identity, err error) {
+	// Reading an error of a Resolver's, and logging, may call whatever code an
+	// application plugged in: not under lock.
+	anonymous, denied, outage := errors.Is(err, ErrUnauthenticated), isDenial(err), maybeOutage(err)
 	a.mu.Lock()
 	a.flights.remove(f)
 	var changing []string
 	switch {
 	case err == nil:
 		changing = a.identified(f, id)
-	case errors.Is(err, ErrUnauthenticated):
+	case anonymous:
 		a.anonymous(f, err)
 	default:
-		a.failed(f, err)
+		a.failed(f, err, denied, outage)
 	}
 	close(f.done)
 	a.mu.Unlock()
-	// Logging may call whatever code an application plugged in: not under lock.
 	a.told.churn(changing)
 	a.told.trouble(err, a.now())
 }
@@ -242,25 +241,17 @@ func (a *answers) anonymous(f *flight, err error) {
 	}
 }
 
-func (a *answers) failed(f *flight, err error) {
+func (a *answers) failed(f *flight, err error, denied, outage bool) {
 	f.err = err
-	denied := isDenial(err)
 	if denied {
 		f.outdate()
 	}
 	if old := a.cache.find(f.key); old != nil {
 		old.denied = old.denied || denied
-		if maybeOutage(err) && a.mayBridge(old) {
+		if outage && a.mayBridge(old) {
 			f.entry, f.err = old, nil
 		}
 	}
-}
-
-// isDenial reports whether DSS itself refused somebody in a failed lookup, be it
-// the visitor or us.
-func isDenial(err error) bool {
-	var reply *dss.Error
-	return errors.As(err, &reply) && reply.Type != "" && reply.StatusCode >= 400 && reply.StatusCode < 500 && reply.StatusCode != http.StatusTooManyRequests
 }
 
 // newEntry makes the answer that f brought. Its time runs from when DSS was
@@ -293,7 +284,22 @@ func (a *answers) mayBridge(old *entry) bool { return a.isBridge(old, a.now()) &
 
 // isBridge reports whether old may be served if DSS is down.
 func (a *answers) isBridge(old *entry, now int64) bool {
-	return a.keep.staleIfError > 0 && !old.denied && now < old.asked+int64(a.keep.ttl)+int64(a.keep.staleIfError)
+	return a.keep.staleIfError > 0 && !a.isDenied(old) && now < old.asked+int64(a.keep.ttl)+int64(a.keep.staleIfError)
+}
+
+// isDenied reports whether DSS refused somebody since it was asked for old, and
+// may have meant old's visitor. The caller holds mu.
+func (a *answers) isDenied(old *entry) bool {
+	return old.denied || a.flights.isDenied(old.key, old.asked)
+}
+
+// outageMayBeBridged reports whether DSS is down, and has not refused e's visitor
+// since.
+func (a *answers) outageMayBeBridged(e *entry) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	newest := a.cache.find(e.key)
+	return a.down() && !a.isDenied(e) && (newest == nil || !newest.denied)
 }
 
 // bridge returns the old answer under k if it may be served now.

@@ -30,7 +30,7 @@ func newCounted(t *testing.T) (*Middleware, *countingResolver) {
 	return m, dss
 }
 
-func TestALookupThatLandedSinceTheFirstLookIsFound(t *testing.T) {
+func TestLandedLookupIsFoundAtSecondLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, dss := newCounted(t)
 		c, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
@@ -46,7 +46,7 @@ func TestALookupThatLandedSinceTheFirstLookIsFound(t *testing.T) {
 	})
 }
 
-func TestARenewalOfAnAnswerThatWasReplacedSinceIsNone(t *testing.T) {
+func TestReplacedAnswerIsNotRefreshed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, dss := newCounted(t)
 		r := &http.Request{Header: http.Header{"Cookie": {"session=ann"}}}
@@ -106,7 +106,7 @@ func TestAttachingAgainReplaces(t *testing.T) {
 	assert.Equal(t, other, r.Context().(*visit).Context.(*visit).m, "what another Middleware attached stays")
 }
 
-func TestNothingOfALookupIsLeftOnceItHasLanded(t *testing.T) {
+func TestLandedLookupLeavesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _ := newCounted(t)
 		for i := range 100 {
@@ -133,7 +133,7 @@ func (lateResolver) Resolve(context.Context, http.Header) (Identity, error) {
 	return NewIdentity("ann"), nil
 }
 
-func TestAnAnswerThatComesLongAfterTheDeadlineIsNone(t *testing.T) {
+func TestAnswerLongAfterDeadlineIsNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var outcome Outcome
 		m, err := New(Config{Resolver: lateResolver{}, Logger: slog.New(slog.DiscardHandler), Hooks: Hooks{

@@ -119,7 +119,7 @@ func TestCacheKeepsWhatIsUsed(t *testing.T) {
 	sound(t, c, 3)
 }
 
-func TestReadingDoesNotReorderMoreOftenThanOnceASecond(t *testing.T) {
+func TestReadsReorderOnceASecondAtMost(t *testing.T) {
 	c := newOwned(2, 5)
 	a := c.putLocked(answer(numbered(1), "ann", 0))
 	c.putLocked(answer(numbered(2), "bob", 0))
@@ -232,7 +232,7 @@ func TestAnswersAreRememberedUpToASize(t *testing.T) {
 	}
 }
 
-func TestAnAnswerTooLargeToRememberEndsTheOlderOne(t *testing.T) {
+func TestTooLargeAnswerEndsOlderOne(t *testing.T) {
 	c := newOwned(10, 5)
 	old := c.putLocked(ofSize(numbered(1), 100, time.Second))
 	c.addAlias(numbered(100), old, 0)

@@ -85,10 +85,11 @@ func newVisit(r *http.Request, m *Middleware, e *entry) *visit {
 	return &both.visit
 }
 
-// attachTo is attach to r itself. It replaces what attachTo attached before.
+// attachTo is attach to r itself. It replaces what attachTo attached before, but
+// for gates that admitted r: WhileSignedIn asks them again.
 func (m *Middleware) attachTo(r *http.Request, e *entry) {
 	ctx := r.Context()
-	if v, ok := ctx.(*visit); ok && v.m == m {
+	if v, ok := ctx.(*visit); ok && v.m == m && v.gate.Load() == nil {
 		ctx = v.Context
 	}
 	*r = *r.WithContext(&visit{Context: ctx, m: m, entry: e, request: r})

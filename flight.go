@@ -72,6 +72,17 @@ func (f *flight) outdate() {
 	}
 }
 
+// isDenied reports whether a lookup of k under way, which asked at since or
+// later, was refused.
+func (l *flights) isDenied(k key, since int64) bool {
+	for f := l.byKey[k]; f != nil; f = f.older {
+		if f.denied.Load() && f.asked >= since {
+			return true
+		}
+	}
+	return false
+}
+
 // forget keeps the lookups of k from being stored and joined.
 func (l *flights) forget(k key) {
 	for f := l.byKey[k]; f != nil; f = f.older {

@@ -28,10 +28,11 @@ const (
 // is identified, once for all connections with the same credentials, must be
 // the same login, and must pass the gates of this Middleware that admitted the
 // request; see [Middleware.Require] for what a gate is given. Where DSS or a
-// gate cannot answer, the next look comes about a second later. The connection
+// gate cannot answer, or a gate takes longer than Timeout, the next look comes about a second later. The connection
 // outlasts that for every + TTL since DSS was last asked with success, and for
-// [Config.StaleIfError] more while DSS is down; then it ends with
-// [ErrUnavailable]. Where TTL is negative, [Config.Timeout] takes its place.
+// [Config.StaleIfError] more while DSS is down, unless DSS refused the visitor
+// before; then it ends with [ErrUnavailable]. Where TTL is negative,
+// [Config.Timeout] takes its place.
 //
 // The CancelFunc waits for a gate that is running: a gate must not call it.
 func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (context.Context, context.CancelFunc) {
@@ -115,16 +116,16 @@ func (c *connection) watch(e *entry) error {
 			return err
 		}
 		began := c.now()
-		confirmed, err := c.look(e.asked)
+		confirmed, err := c.look(e)
 		switch {
 		case c.ctx.Err() != nil:
 			return context.Cause(c.ctx)
 		case err == nil:
 			e = confirmed
 			next = c.due(e)
-		case !errors.Is(err, ErrUnavailable) || errors.Is(err, errClosed):
+		case !errors.Is(err, ErrUnavailable):
 			return err
-		case began > e.asked+c.patience():
+		case began > e.asked+c.patience(e):
 			return unavailable("the session could not be confirmed for too long", err, 0)
 		default:
 			next = c.now() + untilNextLook(err)
@@ -142,14 +143,14 @@ func (c *connection) due(e *entry) int64 {
 	return e.asked + int64(float64(c.every)*float64(e.expires-e.asked)/float64(c.keep.ttl))
 }
 
-// patience is for how long after DSS was last asked with success the connection
-// lasts.
-func (c *connection) patience() int64 {
+// patience is for how long after e, with which DSS was last asked with success,
+// the connection lasts.
+func (c *connection) patience(e *entry) int64 {
 	limit := c.every + c.keep.ttl
 	if c.keep.ttl < 0 {
 		limit = c.every + c.timeout
 	}
-	if c.down() {
+	if c.outageMayBeBridged(e) {
 		limit += c.keep.staleIfError
 	}
 	return int64(limit)
@@ -177,33 +178,78 @@ func (c *connection) sleep(until int64) error {
 	}
 }
 
-// look returns an answer that DSS was asked for later than since, if it names
-// the same visitor, and the gates admit it.
-func (c *connection) look(since int64) (*entry, error) {
-	e, err := c.identify(since)
-	if err != nil {
-		return nil, err
+// look returns an answer that DSS was asked for later than last's, if it names
+// the same visitor, and the gates admit it. Where DSS does not say, the gates are
+// asked about last, which may stand in for a new request: what they forbid ends
+// the connection in an outage, too.
+func (c *connection) look(last *entry) (*entry, error) {
+	e, unconfirmed := c.identify(last.asked)
+	switch {
+	case unconfirmed == nil:
+	case errors.Is(unconfirmed, ErrUnavailable):
+		e = last
+	default:
+		return nil, unconfirmed
 	}
 	if e.identity.owner() != c.owner {
 		return nil, refuse(ErrUnauthenticated, "the session belongs to another user now")
 	}
-	if len(c.gates) == 0 {
-		return e, nil
+	if err := c.askGates(e); err != nil && (unconfirmed == nil || !errors.Is(err, ErrUnavailable)) {
+		return nil, err
 	}
-	c.asking <- struct{}{}
-	defer func() { <-c.asking }()
-	if c.ctx.Err() != nil { // the handler may have returned meanwhile
-		return nil, context.Cause(c.ctx)
+	return e, unconfirmed
+}
+
+// askGates asks the gates about e's visitor, as a new request would, and waits no
+// longer than a lookup may take: one that never returns must not keep the
+// connection open.
+func (c *connection) askGates(e *entry) error {
+	if len(c.gates) == 0 {
+		return nil
+	}
+	select {
+	case c.asking <- struct{}{}:
+	default:
+		return unavailable("a gate has not returned yet", nil, 0)
 	}
 	ctx, cancel := context.WithTimeout(within{context.Background(), c.ctx}, c.timeout)
 	defer cancel()
-	r := c.m.attach(c.request.WithContext(ctx), e)
+	answer := make(chan error, 1)
+	if !c.life.run(func() {
+		// The answer if a gate calls Goexit.
+		err := unavailable("a gate ended its goroutine", nil, 0)
+		defer func() {
+			<-c.asking
+			answer <- err
+		}()
+		err = c.passes(ctx, e)
+	}) {
+		<-c.asking
+		return errClosed
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return unavailable("a gate did not answer in time", unquoted(ctx.Err()), 0)
+	case <-c.life.ctx.Done():
+		return errClosed
+	}
+}
+
+// passes asks one gate after the other.
+func (c *connection) passes(ctx context.Context, e *entry) error {
+	if ctx.Err() != nil { // the handler may have returned meanwhile
+		return context.Cause(ctx)
+	}
+	// Each look has a copy of its own, since gates may change what they are given.
+	r := c.m.attach(c.request.Clone(ctx), e)
 	for _, g := range c.gates {
 		if err := g.asksAgain(r, e.identity); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return e, nil
+	return nil
 }
 
 func (c *connection) identify(since int64) (*entry, error) {
@@ -221,13 +267,15 @@ func (c *connection) identify(since int64) (*entry, error) {
 	return nil, unavailable("DSS did not confirm who this is", nil, 0)
 }
 
-// gatesOf returns the gates of m that admitted the request of v, innermost first.
+// gatesOf returns the gates of m that admitted the request of v, in the order in
+// which it met them: each may rely on those in front of it.
 func (m *Middleware) gatesOf(v *visit) (gates []*gate) {
 	for ok := true; ok; v, ok = v.Context.Value(ownKey{m}).(*visit) {
-		if g := v.gate.Load(); g != nil && !slices.Contains(gates, g) {
-			gates = append(gates, g)
+		if g := v.gate.Load(); g != nil {
+			gates = append(slices.DeleteFunc(gates, func(inner *gate) bool { return inner == g }), g)
 		}
 	}
+	slices.Reverse(gates)
 	return gates
 }
 

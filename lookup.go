@@ -36,6 +36,7 @@ type lookup struct {
 	leave  func()            // gives its place back, if it has one; may be called twice
 	ended  func(error, bool) // tells the hooks
 	asked  int64             // when DSS was asked
+	denied atomic.Bool       // DSS refused somebody, and may have meant these bytes; set before anything waits
 	number atomic.Int64      // its place in the order in which lookups ask DSS; the last until it asks
 }
 
@@ -54,6 +55,7 @@ func (a *asker) ask(life context.Context, l *lookup) (id Identity, err error) {
 	ctx, l.ended = a.told.lookupStarts(ctx, l.renews, a.clock)
 	id, err = a.resolve(ctx, l)
 	l.leave() // before anything waits for our own question
+	l.denied.Store(a.dss != nil && isDenial(err))
 	err = a.verdict(ctx, l, err)
 	a.findOutage(life, l, err)
 	id.AsOf = asOf

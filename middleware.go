@@ -168,8 +168,8 @@ func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handl
 //
 // Admit is asked again about each connection that [Middleware.WhileSignedIn]
 // watches, from another goroutine, until the connection's CancelFunc has
-// returned. It is then given a copy of the request, made when WhileSignedIn was
-// called: with all that came from the wire but the body, with
+// returned. It is then given a fresh copy of the request as it was when
+// WhileSignedIn was called: with all that came from the wire but the body, with
 // [http.Request.PathValue], and with a context that holds the visitor and none
 // of a router's values. So read path parameters by PathValue, or from the URL.
 func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(http.Handler) http.Handler {
@@ -217,20 +217,20 @@ type gate struct {
 }
 
 // asksAgain asks about a connection. A gate that cannot answer, or panics, says
-// nothing about the visitor.
+// nothing about the visitor, and nor does an error of its that panics when it is
+// read.
 func (g *gate) asksAgain(r *http.Request, id Identity) error {
-	var verdict, panicked error
+	var refused, panicked error
 	func() {
 		defer recovered(&panicked)
-		verdict = g.admit(r, id)
+		if err := g.admit(r, id); err != nil {
+			refused = gateError(err)
+		}
 	}()
-	switch {
-	case panicked != nil:
+	if panicked != nil {
 		return unavailable("a gate failed", panicked, 0)
-	case verdict != nil:
-		return gateError(verdict)
 	}
-	return nil
+	return refused
 }
 
 // admitted returns r with g remembered in it. The first gate finds a place in

@@ -31,7 +31,6 @@ type outage struct {
 
 	mu        sync.Mutex
 	question  *question     // the newest
-	again     bool          // it is to be asked again if it times out, which will say nothing
 	evidence                // what questions and lookups brought
 	goesDown  chan struct{} // closed when DSS goes down
 	pauses    pauses
@@ -266,9 +265,12 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 		q.end(errClosed)
 		return
 	}
+	// Reading an error of the client's transport, and logging, may call whatever
+	// code an application plugged in: not under lock.
+	down, rejected := o.meansDown(q, err), rejectsUs(err)
 	o.mu.Lock()
 	now, wasDown := o.time.now(), o.down
-	o.down, o.known = o.meansDown(q, err), now
+	o.down, o.known = down, now
 	switch {
 	case err == nil:
 		o.accepted = max(o.accepted, q.asked)
@@ -276,10 +278,9 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 			o.back = now
 			o.pauses.clear()
 		}
-	case rejectsUs(err):
+	case rejected:
 		o.rejected = now + int64(rejectionTime)
 	}
-	down := o.down
 	switch {
 	case down && !wasDown:
 		close(o.goesDown)
@@ -289,9 +290,8 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 	q.end(err)
 	o.mu.Unlock()
 
-	// Logging may call whatever code an application plugged in: not under lock.
 	switch {
-	case rejectsUs(err):
+	case rejected:
 		if o.rejection.due(now) {
 			o.log.Error("dssauth: DSS REJECTS OUR OWN CREDENTIALS, so no visitor can be identified: "+
 				"replace the API key (DKU_API_KEY, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", err.Error())

@@ -144,6 +144,13 @@ func maybeOutage(err error) bool {
 	return errors.As(err, &r) && r.kind == ErrUnavailable && (r.unasked || r.cause != nil && isFailure(r.cause))
 }
 
+// isDenial reports whether DSS itself refused somebody in a failed lookup, be it
+// the visitor or us.
+func isDenial(err error) bool {
+	var reply *dss.Error
+	return errors.As(err, &reply) && reply.Type != "" && reply.StatusCode >= 400 && reply.StatusCode < 500 && reply.StatusCode != http.StatusTooManyRequests
+}
+
 func retryAfter(reply *dss.Error) time.Duration {
 	if reply == nil {
 		return 0

@@ -14,7 +14,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-func TestAuthInfoRefusesWhatLeavesOpenWhoItIs(t *testing.T) {
+func TestAuthInfoRefusesAmbiguousReplies(t *testing.T) {
 	for name, row := range map[string]struct{ reply, want string }{
 		"nothing":                    {``, `the body is not a JSON object`},
 		"null":                       {`null`, `the body is not a JSON object`},

@@ -252,7 +252,7 @@ func TestAReadThatWasDroppedOnceSucceeds(t *testing.T) {
 
 // A connection that was kept may be dropped by DSS at any time: net/http then
 // sends reads again, and must not send writes again.
-func TestAWriteOnAKeptConnectionIsSentOnce(t *testing.T) {
+func TestWriteOnKeptConnectionIsSentOnce(t *testing.T) {
 	var writes atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
@@ -321,7 +321,7 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func (*endless) Close() error { return nil }
 
-func TestAnEndlessReplyIsReadUpToItsBound(t *testing.T) {
+func TestEndlessReplyIsReadToItsBound(t *testing.T) {
 	for status, limit := range map[int]int64{200: 1 << 20, 401: 1 << 20, 502: 1 << 20, 302: 0} {
 		body := &endless{}
 		c := fakeClient(t, func(*http.Request) (*http.Response, error) {
@@ -333,7 +333,7 @@ func TestAnEndlessReplyIsReadUpToItsBound(t *testing.T) {
 	}
 }
 
-func TestAGzipBombIsReadUpToItsBound(t *testing.T) {
+func TestGzipBombIsReadToItsBound(t *testing.T) {
 	var bomb bytes.Buffer
 	z := gzip.NewWriter(&bomb)
 	_, err := io.CopyN(z, &endless{}, 8<<20)

@@ -68,7 +68,7 @@ func actingDSS(t *testing.T) *recorder {
 const notVerified = "check of the user: DSS takes the call for somebody else's; a proxy before it may drop X-DKU-ProxyUser"
 
 // Where the header does not reach DSS, each call would be the administrator's.
-func TestAsVerifiedCallsNothingWhereTheHeaderIsDropped(t *testing.T) {
+func TestAsVerifiedCallsNothingIfHeaderIsDropped(t *testing.T) {
 	server := actingDSS(t)
 	front := dropping(t, "X-DKU-ProxyUser", server.Config.Handler)
 	asBob, err := newClient(t, front.URL).AsVerified("bob")
@@ -199,7 +199,7 @@ func TestWithTicketRefuses(t *testing.T) {
 	}
 }
 
-func TestAClientThatActsAsSomeoneActsAsNobodyElse(t *testing.T) {
+func TestActingClientActsAsNobodyElse(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	own := server.client(t)
 	asBob, err := own.As("bob")
@@ -328,7 +328,7 @@ func TestARejectedTicketIsReplacedOnce(t *testing.T) {
 	}
 }
 
-func TestATicketRejectedTwiceIsFetchedAnewByTheNextCall(t *testing.T) {
+func TestTwiceRejectedTicketIsFetchedAnew(t *testing.T) {
 	d := newTicketDSS(t, "three")
 	var asked atomic.Int32
 	c := d.client(t).WithTicketSource(giving(&asked, "one", "two", "three"))
@@ -364,7 +364,7 @@ func TestOnlyDSSsOwnWordRejectsATicket(t *testing.T) {
 	}
 }
 
-func TestABodyIsSentOnceMoreIfItCanBe(t *testing.T) {
+func TestRewindableBodyIsSentAgain(t *testing.T) {
 	for name, row := range map[string]struct {
 		in   any
 		body string
@@ -446,7 +446,7 @@ func TestASourceThatFailsLaterSendsNothingMore(t *testing.T) {
 	assert.Equal(t, []string{"one", "one"}, d.tickets(t))
 }
 
-func TestASourceThatFailedIsNotAskedAgainByTheSameCall(t *testing.T) {
+func TestFailedSourceIsAskedOnceACall(t *testing.T) {
 	asked := 0
 	c := fakeClient(t, func(*http.Request) (*http.Response, error) { return reply(200, aliceInfo), nil }).
 		WithTicketSource(func(context.Context) (string, error) { asked++; return "", io.EOF })
@@ -468,7 +468,7 @@ func TestCallsAtTheSameTimeShareATicket(t *testing.T) {
 	assert.Equal(t, int32(2), asked.Load(), "fetches")
 }
 
-func TestAWaitForATicketEndsWithItsOwnCall(t *testing.T) {
+func TestWaitForTicketEndsWithItsCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked, sent int
 		release := make(chan struct{})

@@ -150,7 +150,7 @@ func FuzzReplyEnd(f *testing.F) {
 }
 
 // After a switch of protocols everything is handed out.
-func TestWhatFollowsASwitchOfProtocolsIsHandedOut(t *testing.T) {
+func TestBytesAfterProtocolSwitchAreHandedOut(t *testing.T) {
 	c, _ := asked(t, &scripted{pieces: []string{"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n\x81\x05he\nlo", "\x88\x00"}})
 	in := bufio.NewReader(c)
 	reply, err := http.ReadResponse(in, nil)
@@ -161,7 +161,7 @@ func TestWhatFollowsASwitchOfProtocolsIsHandedOut(t *testing.T) {
 	assert.Equal(t, "\x81\x05he\nlo\x88\x00", string(rest))
 }
 
-func TestWhatComesBeforeAQuestionIsNotHandedOut(t *testing.T) {
+func TestBytesBeforeQuestionAreNotHandedOut(t *testing.T) {
 	s := &scripted{pieces: []string{surplus}}
 	c := newJudgedConn(s)
 	_, err := c.Read(make([]byte, 100))
@@ -232,7 +232,7 @@ func (f wireFunc) RoundTrip(req *http.Request) (*http.Response, error) { return 
 
 // A question that a connection does not take goes out on another one, once and
 // whole, though its body can be read only once.
-func TestAQuestionThatWasNotTakenIsSentOnAnother(t *testing.T) {
+func TestUntakenQuestionIsSentOnAnotherConnection(t *testing.T) {
 	for name, body := range map[string]func() io.Reader{
 		"without a body":                  func() io.Reader { return nil },
 		"with one that can be sent twice": func() io.Reader { return strings.NewReader("body") },

@@ -144,13 +144,13 @@ func TestFromEnvRefuses(t *testing.T) {
 	}
 }
 
-func TestFromEnvRefusesAFileThatIsTooLong(t *testing.T) {
+func TestFromEnvRefusesTooLongFile(t *testing.T) {
 	file := surroundings{file: strings.Repeat(" ", 1<<20+1)}.apply(t)
 	_, err := dss.FromEnv()
 	assert.EqualError(t, err, "dss: "+file+": it is longer than 1 MiB")
 }
 
-func TestFromEnvRefusesAFileThatCannotBeRead(t *testing.T) {
+func TestFromEnvRefusesUnreadableFile(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	require.NoError(t, os.MkdirAll(filepath.Join(home, ".dataiku", "config.json"), 0o700)) // a folder
@@ -159,7 +159,7 @@ func TestFromEnvRefusesAFileThatCannotBeRead(t *testing.T) {
 	assert.NotErrorIs(t, err, dss.ErrNotConfigured)
 }
 
-func TestFromEnvTakesTheFirstSourceThatIsThere(t *testing.T) {
+func TestFromEnvTakesTheFirstSource(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	at, err := url.Parse(server.URL)
 	require.NoError(t, err)
@@ -213,7 +213,7 @@ func TestFromEnvTakesTheFirstSourceThatIsThere(t *testing.T) {
 	}
 }
 
-func TestAFileThatOthersCanOpenIsWarnedOf(t *testing.T) {
+func TestFileOpenToOthersIsWarnedOf(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have no such permissions here")
 	}

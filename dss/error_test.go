@@ -86,7 +86,7 @@ func TestAnErrorMadeByHand(t *testing.T) {
 
 // What a visitor, or the application's own key, has in common with a word of
 // DSS's reply is no reason to read the reply otherwise.
-func TestWhatWasSentDoesNotChangeWhatIsUnderstood(t *testing.T) {
+func TestSentBytesDoNotChangeWhatIsUnderstood(t *testing.T) {
 	const kind = "com.dataiku.dip.exceptions.NotAuthenticatedException"
 	server := newRecorder(t, replying(http.StatusUnauthorized, rejection))
 	for _, key := range []string{testKey, "k", "e", ".", "Exception", "dataiku", kind} {

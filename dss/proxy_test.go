@@ -38,7 +38,7 @@ func callAsHelper() {
 
 // Through a proxy net/http runs TLS over the connection, whose end of a reply is
 // not seen then.
-func TestNoLateReplyAnswersAnotherQuestionThroughAProxy(t *testing.T) {
+func TestLateReplyThroughProxyAnswersNoOther(t *testing.T) {
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, http.MethodConnect, r.Method)
 		_, port, err := net.SplitHostPort(r.Host)

@@ -187,7 +187,7 @@ func rejectedTicket(t *testing.T, c *dss.Client) {
 
 // Whoever has to judge a reply may do so late or never, or wait for the very
 // question that waits for it.
-func TestAReplyThatIsNotJudgedHoldsUpNobody(t *testing.T) {
+func TestUnjudgedReplyHoldsUpNobody(t *testing.T) {
 	for name, hold := range map[string]func(*testing.T, *dss.Client){
 		"an error whose reader stopped": func(t *testing.T, c *dss.Client) {
 			req, err := http.NewRequestWithContext(t.Context(), "GET", c.URL()+"/zipped", nil)

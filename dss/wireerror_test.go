@@ -387,7 +387,7 @@ func TestCausesOfAContextAreNotQuoted(t *testing.T) {
 
 // The readers and writers that a caller gives are not the wire, and what they
 // say can quote what goes through them.
-func TestReadersAndWritersOfTheCallersAreNotQuoted(t *testing.T) {
+func TestCallersReadersAndWritersAreNotQuoted(t *testing.T) {
 	canary := errors.New("canary")
 	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	c := server.client(t)
@@ -458,7 +458,7 @@ func TestABodysCommonEndsStayAsTheyAre(t *testing.T) {
 }
 
 // A proxy says in words why it does not connect, and its words are not ours.
-func TestAProxyThatDoesNotConnectIsNotQuoted(t *testing.T) {
+func TestProxysRefusalIsNotQuoted(t *testing.T) {
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if assert.NoError(t, err) {

@@ -123,7 +123,7 @@ func removes(headers ...string) wrapper {
 
 // Responses share the lists behind these headers, and lists of a middleware in
 // front may be shared as well.
-func TestWhatIsAppendedToOneResponseIsInNoOther(t *testing.T) {
+func TestAppendedHeadersStayInTheirResponse(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), Headers: []string{"Cookie", "Authorization", "X-Sso"}})
 	roomy := append(make([]string, 0, 10), "Origin")
 	for name, wrap := range map[string]wrapper{

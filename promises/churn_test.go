@@ -85,7 +85,7 @@ func TestBareValuesThatChangeAreNotLogged(t *testing.T) {
 	}
 }
 
-func TestAllCookiesOfOneNameAreSeenToChange(t *testing.T) {
+func TestChangeOfOneOfSeveralCookiesIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBook
 		m := newAuth(t, dssauth.Config{Resolver: resolveFunc(bySession), Logger: log.logger()})

@@ -309,7 +309,7 @@ func gzipped(t *testing.T, size int) string {
 	return b.String()
 }
 
-func TestDSSsNameIsNotFoundAndFoundAgain(t *testing.T) {
+func TestServiceReturnsOnceDSSsNameResolves(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	fake.AddUser(dsstest.User{Login: "ann"})
 	var broken atomic.Bool

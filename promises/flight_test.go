@@ -77,7 +77,7 @@ func TestWaitersThatGoAway(t *testing.T) {
 	}
 }
 
-func TestALookupEndsAtItsDeadlineThoughNobodyWaits(t *testing.T) {
+func TestLookupWithoutWaitersEndsAtItsDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ended atomic.Int64
 		start := time.Now()
@@ -96,7 +96,7 @@ func TestALookupEndsAtItsDeadlineThoughNobodyWaits(t *testing.T) {
 	})
 }
 
-func TestWaitersOutlastAResolverThatIgnoresItsDeadlineBriefly(t *testing.T) {
+func TestWaitersOutlastLateResolverBriefly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
 		m := newAuth(t, dssauth.Config{Resolver: dss, Timeout: 3 * time.Second})
@@ -220,7 +220,7 @@ func TestARememberedRefusalAnswersNoNavigation(t *testing.T) {
 
 // Somebody signs in while a lookup of before is under way, and keeps the same
 // cookie. The page that opens then must know.
-func TestAPageLoadAsksAnewBesideALookupOfBefore(t *testing.T) {
+func TestPageLoadAsksAnewBesideOlderLookup(t *testing.T) {
 	nobody := answer{err: dssauth.ErrUnauthenticated}
 	for _, test := range []struct {
 		name   string
@@ -263,7 +263,7 @@ func TestAPageLoadAsksAnewBesideALookupOfBefore(t *testing.T) {
 	}
 }
 
-func TestAPageLoadJoinsALookupThatHasNotAskedYet(t *testing.T) {
+func TestPageLoadJoinsLookupThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
 		m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: 2})
@@ -322,7 +322,7 @@ func TestPageLoadsAtOnceShareTheirLookups(t *testing.T) {
 	}
 }
 
-func TestNobodyJoinsALookupOlderThanOneThatHasLanded(t *testing.T) {
+func TestOutdatedLookupIsNotJoined(t *testing.T) {
 	for _, newer := range []answer{{id: dssauth.NewIdentity("ann")}, {err: dssauth.ErrUnauthenticated}} {
 		synctest.Test(t, func(t *testing.T) {
 			dss := newScript(t)
@@ -420,7 +420,7 @@ func onlyOnce() *fakeResolver {
 	})
 }
 
-func TestAnswersEndWithinATenthBeforeTheirTTLHoweverOftenTheyAreRead(t *testing.T) {
+func TestReadsDoNotExtendAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const visitors, step = 200, 10 * time.Millisecond
 		m := newAuth(t, dssauth.Config{Resolver: onlyOnce(), TTL: 10 * time.Second})
@@ -454,7 +454,7 @@ func TestAnswersEndWithinATenthBeforeTheirTTLHoweverOftenTheyAreRead(t *testing.
 	})
 }
 
-func TestAnAnswersAgeCountsFromWhenDSSWasAsked(t *testing.T) {
+func TestAnswersAgeCountsFromTheQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := true
 		m := newAuth(t, dssauth.Config{TTL: 10 * time.Second, Resolver: resolver(func(ctx context.Context, cookie string) (dssauth.Identity, error) {
@@ -520,7 +520,7 @@ func TestARefreshAheadIsTriedOnce(t *testing.T) {
 	}
 }
 
-func TestARefreshAheadSendsTheBytesThatAreKeyed(t *testing.T) {
+func TestRefreshSendsTheKeyedBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []string
 		m := newAuth(t, dssauth.Config{Resolver: resolver(func(_ context.Context, cookie string) (dssauth.Identity, error) {
@@ -558,7 +558,7 @@ func TestABusyVisitorWaitsOnce(t *testing.T) {
 	})
 }
 
-func TestAThousandAnswersOfOneMomentAreRenewedApart(t *testing.T) {
+func TestAnswersOfOneMomentAreRenewedApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const visitors, limit = 1000, 8
 		ask := func(m *dssauth.Middleware) {
@@ -762,7 +762,7 @@ func TestForgetReachesEveryLookupUnderWay(t *testing.T) {
 	}
 }
 
-func TestAnOlderLookupDoesNotUndoANewerOne(t *testing.T) {
+func TestOlderLookupDoesNotUndoNewerOne(t *testing.T) {
 	ann := dssauth.NewIdentity("ann", "now")
 	for _, test := range []struct {
 		name                 string
@@ -861,7 +861,7 @@ func TestAResolverGetsTheIdentifyingHeadersOnly(t *testing.T) {
 	assert.Equal(t, "192.0.2.1", r.Header.Get("X-Forwarded-For"))
 }
 
-func TestOneUsersJunkBesideAValidCookieIsBounded(t *testing.T) {
+func TestJunkBesideValidCookieIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := resolver(func(_ context.Context, cookie string) (dssauth.Identity, error) {
 			login, _, _ := strings.Cut(strings.TrimPrefix(cookie, "session="), ";")
@@ -945,7 +945,7 @@ func TestLargeAnswersKeepNoMemory(t *testing.T) {
 	runtime.KeepAlive(m)
 }
 
-func TestAnAnswerEndsARefusalThoughItIsNotKept(t *testing.T) {
+func TestUnkeptAnswerEndsRememberedRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := resolver(func(context.Context, string) (dssauth.Identity, error) {
 			return dssauth.Identity{}, dssauth.ErrUnauthenticated

@@ -107,7 +107,7 @@ func heapInUse() uint64 {
 	return s.HeapAlloc
 }
 
-func TestAFloodOfJunkCostsPeopleAtWorkNothing(t *testing.T) {
+func TestFloodDoesNotAffectKnownVisitors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const ratio = 100
 		visits := muchJunk() / ratio
@@ -146,7 +146,7 @@ func TestAFloodOfJunkCostsPeopleAtWorkNothing(t *testing.T) {
 	})
 }
 
-func TestAFloodOfJunkForLongerThanThreeTTLs(t *testing.T) {
+func TestLongFloodDoesNotAffectKnownVisitors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const warm, ttl, tick = 40, 10 * time.Second, 50 * time.Millisecond
 		f := newFlood(t, dssauth.Config{MaxLookups: 8, TTL: ttl}, warm)

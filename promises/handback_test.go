@@ -127,7 +127,7 @@ func TestALargeUploadLeavesNoFile(t *testing.T) {
 }
 
 // The race detector sees whoever touches the form while the handler reads it.
-func TestAVisitorWhoLeavesDuringAnUploadLeavesNoFile(t *testing.T) {
+func TestInterruptedUploadLeavesNoFile(t *testing.T) {
 	contentType, body := anUpload(t, 1<<20)
 	for _, test := range []struct {
 		name string

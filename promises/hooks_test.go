@@ -127,7 +127,7 @@ func TestOutcomes(t *testing.T) {
 	})
 }
 
-func TestAHooksContextReachesTheLookupAndItsEnd(t *testing.T) {
+func TestHooksContextReachesLookupAndItsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		type span struct{}
 		var atEnd any
@@ -178,7 +178,7 @@ func TestAHooksContextChangesNoDeadline(t *testing.T) {
 	}
 }
 
-func TestAPanicInAHookIsLoggedAndNoMore(t *testing.T) {
+func TestPanicInHookIsOnlyLogged(t *testing.T) {
 	for name, hooks := range map[string]dssauth.Hooks{
 		"LookupStart": {LookupStart: func(context.Context, bool) context.Context { panic("secret") }},
 		"LookupEnd":   {LookupEnd: func(context.Context, dssauth.Lookup) { panic("secret") }},
@@ -240,7 +240,7 @@ func TestRefusedRunsForEachRefusal(t *testing.T) {
 	}
 }
 
-func TestHooksAndLogsCarryNoCredentialAndNoLogin(t *testing.T) {
+func TestHooksAndLogsCarryNoCredentialOrLogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		var hooks hookBook

@@ -1002,7 +1002,7 @@ func TestDroppedProxyUserStopsAllCalls(t *testing.T) {
 	assert.Equal(t, 1, s.actedAs("ann"))
 }
 
-func TestAProxyUserIsVerifiedOnceForEachAnswer(t *testing.T) {
+func TestProxyUserIsVerifiedOnceAnAnswer(t *testing.T) {
 	for name, row := range map[string]struct {
 		ttl    time.Duration
 		end    func(*situation)
@@ -1101,7 +1101,7 @@ func TestATicketIsFetchedForAllWhoWait(t *testing.T) {
 	assert.Equal(t, 1, s.actedAs("ann"))
 }
 
-func TestAFailureToFetchATicketIsNotRemembered(t *testing.T) {
+func TestFailedTicketFetchIsNotRemembered(t *testing.T) {
 	s := newSituation(t, dssauth.ByTicket, nil)
 	s.fake.Intercept(ticketPath, 1, dsstest.Respond(500, ""))
 	client := s.kept()
@@ -1112,7 +1112,7 @@ func TestAFailureToFetchATicketIsNotRemembered(t *testing.T) {
 }
 
 // A ticket is kept as long as DSS's answer about its visitor, whatever ends it.
-func TestATicketIsKeptNoLongerThanTheAnswer(t *testing.T) {
+func TestTicketEndsWithTheAnswer(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
 		ttl    time.Duration
@@ -1152,7 +1152,7 @@ func TestATicketTakesNoLongerThanTheTimeout(t *testing.T) {
 	})
 }
 
-func TestATicketEndsWithTheTimeOfTheAnswer(t *testing.T) {
+func TestTicketExpiresWithTheAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, auth := inBubble(t, dssauth.Config{Impersonation: dssauth.ByTicket, TTL: time.Minute})
 		cookie := fake.SignIn("ann")

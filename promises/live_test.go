@@ -149,7 +149,7 @@ func TestFailedLookIsRepeatedASecondLater(t *testing.T) {
 }
 
 // StaleIfError bridges outages of DSS, not what a firewall does to one visitor.
-func TestStaleIfErrorKeepsNoConnectionWhileDSSIsUp(t *testing.T) {
+func TestStaleIfErrorKeepsNoConnectionWhileUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const every, ttl, lastLook = time.Second, 10 * time.Second, 5 * time.Second
 		d, client := newMemory(t)
@@ -371,7 +371,7 @@ func TestCancelWaitsForARunningGate(t *testing.T) {
 	})
 }
 
-func TestAHundredConnectionsOfOneVisitorAreOneLookupAnInterval(t *testing.T) {
+func TestConnectionsOfOneVisitorShareLookups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const connections, every, intervals = 100, 3 * time.Second, 40
 		dss := resolver(slowly(50*time.Millisecond, byCookie))
@@ -579,5 +579,205 @@ func TestChiGateReadsItsOwnPath(t *testing.T) {
 		for _, ctx := range watched {
 			assert.NoError(t, ctx.Err())
 		}
+	})
+}
+
+func TestAuthenticateBehindAGateKeepsTheGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ann := newScene(dssauth.NewIdentity("ann", "analysts"))
+		m := newAuth(t, dssauth.Config{Resolver: ann})
+		var ctx context.Context
+		var cancel context.CancelFunc
+		h := m.RequireGroup("analysts")(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			r, err := m.Authenticate(r)
+			require.NoError(t, err)
+			ctx, cancel = m.WhileSignedIn(r, time.Second)
+		}))
+		require.Equal(t, 200, serve(h, browser("ann")).Code)
+		defer cancel()
+		ann.changes(dssauth.NewIdentity("ann", "readers"), nil)
+		pass(5 * time.Second)
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrForbidden)
+	})
+}
+
+// A gate may rely on those in front of it.
+func TestGatesAreAskedAgainFromTheOutside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ann := newScene(dssauth.NewIdentity("ann", "analysts"))
+		m := newAuth(t, dssauth.Config{Resolver: ann})
+		inner := m.Require(func(_ *http.Request, id dssauth.Identity) error {
+			if !id.InGroup("analysts") {
+				panic("the outer gate admits analysts only")
+			}
+			return nil
+		})
+		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.RequireGroup("analysts"), inner)
+		defer cancel()
+		ann.changes(dssauth.NewIdentity("ann", "readers"), nil)
+		pass(2 * time.Second)
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrForbidden)
+	})
+}
+
+func TestGateErrorThatCannotBeReadIsAFailedLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
+		var failing atomic.Bool
+		var none *nilError
+		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.Require(func(r *http.Request, _ dssauth.Identity) error {
+			if failing.Load() {
+				return none
+			}
+			return nil
+		}))
+		defer cancel()
+		failing.Store(true)
+		pass(5 * time.Second)
+		require.NoError(t, ctx.Err())
+		failing.Store(false)
+		pass(time.Minute)
+		require.NoError(t, ctx.Err())
+	})
+}
+
+func TestGateOfAClosedMiddlewareIsAFailedLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, other := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)}), newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
+		require.NoError(t, other.Close())
+		var failing atomic.Bool
+		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.Require(func(r *http.Request, _ dssauth.Identity) error {
+			if failing.Load() {
+				_, err := other.Authenticate(browser("ann"))
+				return err
+			}
+			return nil
+		}))
+		defer cancel()
+		failing.Store(true)
+		pass(5 * time.Second)
+		assert.NoError(t, ctx.Err())
+	})
+}
+
+// A new request is let in by an old answer, and asks the gates.
+func TestGateEndsAConnectionInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client, StaleIfError: time.Hour})
+		var verdict atomic.Pointer[error]
+		ann := signedIn(d, "ann")
+		gate := refuseOnly(m, &verdict)
+		ctx, cancel := connect(t, m, ann, time.Second, gate)
+		defer cancel()
+		d.SetDown(true)
+		pass(30 * time.Second)
+		require.NoError(t, ctx.Err())
+		no := fmt.Errorf("no: %w", dssauth.ErrForbidden)
+		verdict.Store(&no)
+		require.Equal(t, 403, serve(m.Handler(gate(whoami)), ann).Code, "a new request")
+		pass(10 * time.Second)
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrForbidden)
+	})
+}
+
+func TestGateCannotChangeWhatItIsGivenNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
+		var mu sync.Mutex
+		var seen [][]string
+		gate := m.Require(func(r *http.Request, _ dssauth.Identity) error {
+			mu.Lock()
+			defer mu.Unlock()
+			seen = append(seen, append([]string{r.URL.Path}, r.Header["X-Seen"]...))
+			r.Header.Add("X-Seen", "yes")
+			r.URL.Path += "/seen"
+			return nil
+		})
+		_, cancel := connect(t, m, browser("ann"), time.Second, gate)
+		defer cancel()
+		pass(5 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		for _, s := range seen[1:] {
+			assert.Equal(t, seen[1], s)
+		}
+	})
+}
+
+func TestCloseEndsARunningGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie), Timeout: time.Minute})
+		var asked atomic.Int64
+		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.Require(func(r *http.Request, _ dssauth.Identity) error {
+			if asked.Add(1) > 1 {
+				<-r.Context().Done()
+				return r.Context().Err()
+			}
+			return nil
+		}))
+		defer cancel()
+		pass(2 * time.Second)
+		synctest.Wait()
+		start := time.Now()
+		assert.NoError(t, m.Close())
+		assert.Zero(t, time.Since(start))
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
+	})
+}
+
+// A refusal of which it is not known whom it means lets no old answer stand in.
+func TestConnectionOfARefusedVisitorIsNotBridged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched(t)
+		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: 3 * time.Second})
+		c := w.SignIn("ann")
+		ann := withCookies(c.Name + "=" + c.Value)
+		ctx, cancel := connect(t, m, ann, 3*time.Second)
+		defer cancel()
+		pass(5 * time.Second)
+		require.NoError(t, ctx.Err())
+		w.SignOut(c)
+		w.behaves(ownInfoPath, badGateway)
+		pass(3 * time.Second)
+		require.NoError(t, ctx.Err(), "whom DSS meant is not known")
+		pass(5 * time.Second)
+		require.True(t, m.Stats().DSSDown)
+		require.Equal(t, "503", who(m, ann))
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
+	})
+}
+
+// One that does not even end with its context.
+func TestHangingGateKeepsNoConnectionOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const every, ttl, timeout = time.Second, 10 * time.Second, 5 * time.Second
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie), TTL: ttl, Timeout: timeout})
+		var asked, running atomic.Int64
+		release := make(chan struct{})
+		ctx, cancel := connect(t, m, browser("ann"), every, m.Require(func(*http.Request, dssauth.Identity) error {
+			running.Add(1)
+			defer running.Add(-1)
+			if asked.Add(1) > 1 {
+				<-release
+			}
+			return nil
+		}))
+		pass(every + timeout)
+		synctest.Wait()
+		require.NoError(t, ctx.Err(), "a failed look ends nothing")
+		pass(ttl)
+		synctest.Wait()
+		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
+		assert.EqualValues(t, 1, running.Load(), "it is not asked twice at once")
+		canceled := make(chan struct{})
+		go func() {
+			cancel()
+			close(canceled)
+		}()
+		synctest.Wait()
+		close(release)
+		<-canceled
+		assert.Zero(t, running.Load(), "the CancelFunc waits for it")
 	})
 }

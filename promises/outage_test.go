@@ -58,7 +58,7 @@ func TestOutagesOfAnyLength(t *testing.T) {
 
 // A refusal whose meaning could not be told, since DSS failed in between, may
 // have been about the visitor: from then on, no old answer stands in for them.
-func TestNoOldAnswerAfterARefusalThatMayHaveMeantTheVisitor(t *testing.T) {
+func TestAmbiguousRefusalEndsBridging(t *testing.T) {
 	for name, moment := range map[string]time.Duration{"by a refresh ahead": 7 * time.Second, "by a lookup": 11 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestNoOldAnswerAfterARefusalThatMayHaveMeantTheVisitor(t *testing.T) {
 	}
 }
 
-func TestNoOldAnswerThatWasAskedForBeforeSuchARefusal(t *testing.T) {
+func TestAmbiguousRefusalEndsOlderLookups(t *testing.T) {
 	refused := &dss.Error{StatusCode: 401, Type: "com.dataiku.dip.exceptions.NotAuthenticatedException"}
 	synctest.Test(t, func(t *testing.T) {
 		s := newScript(t)
@@ -135,3 +135,54 @@ type unclear struct{ cause error }
 
 func (e unclear) Error() string { return "unclear" }
 func (e unclear) Unwrap() error { return e.cause }
+
+// Whom DSS meant is asked by our own question, and it is that question which
+// finds the outage.
+func TestRefusalOutweighsAnOutageFoundAfterIt(t *testing.T) {
+	for range 100 { // what wakes first is chance
+		synctest.Test(t, func(t *testing.T) {
+			w := newWatched(t)
+			m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: 2 * time.Second})
+			c := w.SignIn("ann")
+			ann := withCookies(c.Name + "=" + c.Value)
+			require.Equal(t, "ann", who(m, ann))
+			w.SignOut(c)
+			pass(2 * time.Second)
+			w.behaves(ownInfoPath, late(500*time.Millisecond, badGateway))
+			first := asks(m, ann)
+			pass(100 * time.Millisecond)
+			second := asks(m, ann)
+			require.Equal(t, "503", <-first)
+			require.Equal(t, "503", <-second)
+		})
+	}
+}
+
+// Requests that come while a refused lookup waits for our own question.
+func TestRefusalCountsBeforeItIsUnderstood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched(t)
+		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: 2 * time.Second})
+		c := w.SignIn("ann")
+		ann := withCookies(c.Name + "=" + c.Value)
+		require.Equal(t, "ann", who(m, ann))
+		w.SignOut(c)
+		pass(2 * time.Second)
+		w.behaves(ownInfoPath, badGateway)
+		w.behaves(lookupPath, ofCookie("poison", badGateway, c.Value, late(100*time.Millisecond, nil)))
+		asks(m, ann)
+		synctest.Wait()
+		require.Equal(t, "503", who(m, browser("poison"))) // has it found out that DSS is down
+		synctest.Wait()
+		require.True(t, m.Stats().DSSDown)
+		require.Equal(t, "ann", who(m, ann), "DSS has not answered")
+		pass(100 * time.Millisecond)
+		synctest.Wait()
+		questions := len(w.questions())
+		for range 20 {
+			assert.Equal(t, "503", who(m, ann), "DSS refused")
+			pass(100 * time.Millisecond)
+		}
+		assert.Greater(t, len(w.questions()), questions, "which is asked about meanwhile")
+	})
+}

@@ -114,7 +114,7 @@ func TestOneVisitorsPanicsAreNoOutage(t *testing.T) {
 	}
 }
 
-func TestAPanicWhereATicketIsFetchedIsAnError(t *testing.T) {
+func TestPanicInTicketFetchIsAnError(t *testing.T) {
 	for _, path := range []string{ticketPath, ownInfoPath} { // the call, and the check of what it brought
 		s := newSituation(t, dssauth.ByTicket, func(s *situation, c *dssauth.Config) {
 			wire := &panicking{next: http.DefaultTransport, path: path}

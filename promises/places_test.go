@@ -90,7 +90,7 @@ func TestNewcomersTakeThreeQuartersOfThePlaces(t *testing.T) {
 	}
 }
 
-func TestNobodyWaitsLongerThanASecondForATurn(t *testing.T) {
+func TestWaitForPlaceEndsAfterOneSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := resolver(hangs)
 		m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: 8})
@@ -226,7 +226,7 @@ func TestPlacesAreGivenBack(t *testing.T) {
 	}
 }
 
-func TestVisitorsWhoLeaveKeepNoPlaceForLongerThanTheLookup(t *testing.T) {
+func TestAbandonedLookupGivesItsPlaceBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := resolver(slowly(2*time.Second, byCookie))
 		m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: 8})

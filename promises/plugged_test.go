@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dsstest"
 )
 
 // nilError is an error whose methods need a cause: a nil pointer to it is an
@@ -80,7 +81,7 @@ func hookedAtStart(first func(func()), do func()) dssauth.Config {
 	}}
 }
 
-func TestAPanicInAHookAndInTheLoggerEndsNoProcess(t *testing.T) {
+func TestPanicsInHookAndLoggerEndNoProcess(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie), Logger: slog.New(brokenLog{}), Hooks: dssauth.Hooks{
 			LookupEnd: func(context.Context, dssauth.Lookup) { panic("broken") },
@@ -91,19 +92,24 @@ func TestAPanicInAHookAndInTheLoggerEndsNoProcess(t *testing.T) {
 	})
 }
 
-func TestGateThatEndsItsGoroutineEndsItsConnection(t *testing.T) {
+func TestGateThatExitsIsAFailedLook(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
-		var asked atomic.Int64
+		var exits atomic.Bool
 		ctx, cancel := connect(t, m, browser("ann"), time.Second, m.Require(func(*http.Request, dssauth.Identity) error {
-			if asked.Add(1) > 1 {
+			if exits.Load() {
 				runtime.Goexit()
 			}
 			return nil
 		}))
 		defer cancel()
-		pass(2 * time.Second)
-		require.Error(t, ctx.Err(), "nobody looks after it any more")
+		exits.Store(true)
+		pass(5 * time.Second)
+		exits.Store(false)
+		pass(time.Minute)
+		require.NoError(t, ctx.Err(), "it is asked again")
+		exits.Store(true)
+		pass(time.Minute)
 		assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
 	})
 }
@@ -125,4 +131,59 @@ func TestAResolverCannotChangeWhatIsAskedNext(t *testing.T) {
 			assert.Equal(t, http.Header{"Cookie": {"session=ann"}}, <-asked)
 		}
 	})
+}
+
+// curiousError is an error of plugged-in code, whose methods ask the Middleware
+// something.
+type curiousError struct{ ask func() }
+
+func (e curiousError) Error() string { return "curious" }
+
+func (e curiousError) Is(error) bool {
+	e.ask()
+	return false
+}
+
+func (e curiousError) As(any) bool {
+	e.ask()
+	return false
+}
+
+// What such a method waits for would never come, and nobody be served any more.
+func TestPluggedInErrorsAreReadUnderNoLock(t *testing.T) {
+	for _, from := range []string{"a resolver", "a transport, for a lookup", "a transport, for our own question"} {
+		t.Run(from, func(t *testing.T) {
+			var m *dssauth.Middleware
+			var read, locked atomic.Int64
+			curious := curiousError{func() {
+				read.Add(1)
+				answered := make(chan struct{})
+				go func() {
+					defer close(answered)
+					m.Stats()
+				}()
+				select {
+				case <-answered:
+				case <-time.After(10 * time.Second):
+					locked.Add(1)
+				}
+			}}
+			w := newWatched(t)
+			c := dssauth.Config{Client: w.client}
+			switch from {
+			case "a resolver":
+				c.Resolver = resolver(func(context.Context, string) (dssauth.Identity, error) { return dssauth.Identity{}, curious })
+			case "a transport, for a lookup":
+				w.wire = map[string]error{lookupPath: curious}
+			default:
+				w.wire = map[string]error{ownInfoPath: curious}
+				w.behaves(lookupPath, dsstest.Respond(401, nobodyReply)) // which waits for the question
+			}
+			m = newAuth(t, c)
+			assert.Equal(t, "503", who(m, browser("ann")))
+			require.NoError(t, m.Close(), "what is under way ends")
+			assert.NotZero(t, read.Load())
+			assert.Zero(t, locked.Load())
+		})
+	}
 }

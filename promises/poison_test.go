@@ -466,7 +466,7 @@ func TestPoisonOnSocketsDoesNotAffectOthers(t *testing.T) {
 
 // Junk that DSS refuses quickly, while it leaves our own question unanswered,
 // waits for that question without a place. There is a bound to it.
-func TestRefusedLookupsWaitForTheQuestionInBoundedNumber(t *testing.T) {
+func TestWaitersForTheQuestionAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client})

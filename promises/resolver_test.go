@@ -138,7 +138,7 @@ func TestAnAPIKeysIdIsNoLogin(t *testing.T) {
 	})
 }
 
-func TestNobodyIsBelievedIfOurOwnKeyIsGood(t *testing.T) {
+func TestAnonymousIsBelievedIfKeyIsGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client})
@@ -159,7 +159,7 @@ func TestNobodyIsBelievedIfOurOwnKeyIsGood(t *testing.T) {
 	})
 }
 
-func TestManyNobodiesShareOneCheckOfOurOwnKey(t *testing.T) {
+func TestAnonymousVisitorsShareOneKeyCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, MaxLookups: 100})
@@ -174,7 +174,7 @@ func TestManyNobodiesShareOneCheckOfOurOwnKey(t *testing.T) {
 	})
 }
 
-func TestOurOwnKeyRejectedIsNoOnesSignOut(t *testing.T) {
+func TestRejectedKeySignsNobodyOut(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		revoke    func(*dsstest.DSS)
@@ -256,7 +256,7 @@ func TestARejectedKeyIsRememberedForFiveSeconds(t *testing.T) {
 	})
 }
 
-func TestWhereOurOwnKeyCannotBeCheckedNobodyIsNotBelieved(t *testing.T) {
+func TestAnonymousNotBelievedIfKeyUnchecked(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		check dsstest.Interceptor
@@ -635,7 +635,7 @@ func TestNoOldAnswerAfterDSSSaidNobody(t *testing.T) {
 	}
 }
 
-func TestWithoutStaleIfErrorNobodyIsServedAnOldAnswer(t *testing.T) {
+func TestNoOldAnswerWithoutStaleIfError(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client})
@@ -647,7 +647,7 @@ func TestWithoutStaleIfErrorNobodyIsServedAnOldAnswer(t *testing.T) {
 	})
 }
 
-func TestALookupWithoutTheRightIsOneLoudLine(t *testing.T) {
+func TestMissingRightIsOneLoudLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		var book logBook

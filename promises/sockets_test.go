@@ -207,7 +207,7 @@ func TestAPIKeysShareNothing(t *testing.T) {
 	assert.Equal(t, "401", who(one, browser("junk")), "another's rejection")
 }
 
-func TestAThousandPageLoadsOfANewVisitorAreTwoCallsOfDSS(t *testing.T) {
+func TestThousandPageLoadsAreTwoCalls(t *testing.T) {
 	const loads = 1000
 	fake := dsstest.NewServer(t)
 	fake.AddUser(dsstest.User{Login: "ann"})
@@ -232,7 +232,7 @@ func TestAThousandPageLoadsOfANewVisitorAreTwoCallsOfDSS(t *testing.T) {
 	assert.LessOrEqual(t, fake.Calls(lookupPath), 2)
 }
 
-func TestTenThousandMissesOfOneKeyAreOneCallOfDSS(t *testing.T) {
+func TestTenThousandMissesAreOneCall(t *testing.T) {
 	const visitors = 10_000
 	fake := dsstest.NewServer(t)
 	fake.AddUser(dsstest.User{Login: "ann"})

@@ -47,7 +47,7 @@ func TestVisitorsBytesDoNotChangeWhatDSSMeans(t *testing.T) {
 }
 
 // The same where DSS says in words what it was sent, in whatever form.
-func TestWhatDSSQuotesDoesNotChangeWhatItMeans(t *testing.T) {
+func TestQuotesInRepliesDoNotChangeTheirMeaning(t *testing.T) {
 	for form, quote := range quotations {
 		t.Run(form, func(t *testing.T) {
 			fake := dsstest.NewServer(t)
@@ -122,7 +122,7 @@ func onTheWire(reply string, quote func(string) string) dsstest.Interceptor {
 
 // Whatever answers in place of DSS, and whatever it says: errors, hooks and the
 // log have words of ours, however they are printed.
-func TestWhatWasSentIsInNoErrorHookOrLog(t *testing.T) {
+func TestSentBytesReachNoErrorHookOrLog(t *testing.T) {
 	for name, reply := range map[string]string{
 		"in place of HTTP":      "SAID\r\n\r\n",
 		"as the version":        "SAID 200 OK\r\n\r\n",
