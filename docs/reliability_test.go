@@ -50,7 +50,7 @@ func TestFiguresAreLogged(t *testing.T) {
 	}, logged)
 	script, err := os.ReadFile("../.ci/run")
 	require.NoError(t, err)
-	assert.Contains(t, string(script), "go test -race -count=1 -v work", "CI=true, the race detector, and -v")
+	assert.Contains(t, string(script), "go test -race -count=1 -timeout=40m -v work", "CI=true, the race detector, and -v")
 	assert.Contains(t, string(script), "grep -E 'figure:")
 }
 
