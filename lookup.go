@@ -19,7 +19,7 @@ type asker struct {
 	*clock
 	resolver Resolver
 	dss      *dssResolver // the same; nil where an application set its own
-	places   *places
+	places   *limiter
 	told     *observer
 	timeout  time.Duration
 	count    atomic.Int64 // lookups that have asked

@@ -65,7 +65,7 @@ func New(c Config) (*Middleware, error) {
 	}
 	told := &observer{hooks: c.Hooks, log: c.Logger}
 	a := &answers{
-		asker:   asker{clock: newClock(), resolver: c.Resolver, places: newPlaces(c.MaxLookups), told: told, timeout: c.Timeout},
+		asker:   asker{clock: newClock(), resolver: c.Resolver, places: newLimiter(c.MaxLookups), told: told, timeout: c.Timeout},
 		cache:   newCache(c.MaxEntries, c.MaxEntriesPerUser),
 		flights: newFlights(int64(c.Timeout + 2*grace)),
 		churn:   newChurn(),

@@ -26,9 +26,9 @@ var order = []string{
 	"refusal.go", "cachecontrol.go",
 	"answers.go", "flight.go",
 	"lookup.go",
-	"cache.go", "session.go", "churn.go", "places.go",
-	"resolver.go", "outage.go",
-	"hooks.go", "identity.go", "headers.go", "keyer.go", "life.go", "errors.go",
+	"cache.go", "session.go", "churn.go", "limiter.go",
+	"verdict.go", "resolver.go", "outage.go",
+	"hooks.go", "identity.go", "headers.go", "keyer.go", "lifetime.go", "errors.go",
 }
 
 // upward are the exceptions, each with its reason.

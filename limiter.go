@@ -14,22 +14,22 @@ const (
 	maxQueue = 1024
 )
 
-// places bound how many lookups are under way towards DSS. Visitors who have,
-// or recently had, an identity have a quarter of them to themselves: a flood of
+// limiter bounds how many lookups are under way towards DSS. Visitors who have,
+// or recently had, an identity have a quarter of the places to themselves: a flood of
 // junk delays new visitors, and known ones do not notice it.
-type places struct {
+type limiter struct {
 	all       chan struct{}
 	newcomers chan struct{}
 	queued    atomic.Int64
 }
 
-func newPlaces(size int) *places {
-	return &places{all: make(chan struct{}, size), newcomers: make(chan struct{}, size-max(1, size/4))}
+func newLimiter(size int) *limiter {
+	return &limiter{all: make(chan struct{}, size), newcomers: make(chan struct{}, size-max(1, size/4))}
 }
 
 // enter waits for a place, for at most maxWait, and returns how to leave it, which
 // may be done twice. It first calls before, if given, which may wait as well.
-func (p *places) enter(ctx context.Context, known bool, before func(context.Context)) (leave func(), err error) {
+func (p *limiter) enter(ctx context.Context, known bool, before func(context.Context)) (leave func(), err error) {
 	defer p.queued.Add(-1)
 	if p.queued.Add(1) > maxQueue && !known {
 		return nil, noPlace("too many lookups are waiting for DSS")

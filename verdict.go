@@ -1,0 +1,68 @@
+package dssauth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+// verdict says what it means that a lookup of k, begun at asked, ended with err.
+func (d *dssResolver) verdict(ctx context.Context, k key, asked int64, err error) error {
+	if err == nil || errors.Is(err, ErrUnauthenticated) {
+		d.outage.accepts(asked)
+		d.outage.resume(k)
+		return err
+	}
+	var reply *dss.Error
+	if errors.As(err, &reply) && reply.Type != "" {
+		d.outage.hears()
+	}
+	switch {
+	case isNotAuthenticated(err):
+		// DSS says so of a browser without a session, and of a rejected API key.
+		// Read as the first, a rotated key would quietly sign everybody out.
+		if unsure := d.outage.vouched(ctx, asked); unsure != nil {
+			return unavailable("DSS refused, and whom it refused is not known", errors.Join(err, unsure), 0)
+		}
+		d.outage.resume(k)
+		return refuse(ErrUnauthenticated, "DSS knows no session for this request")
+	case isFailure(err):
+		return unavailable("the lookup failed", err, d.outage.failed(k, asked, retryAfter(reply)))
+	}
+	return unavailable("DSS could not say", err, 0)
+}
+
+// isFailure reports whether a lookup that ended with err had no answer at all:
+// the wire failed, time ran out, or DSS or a proxy is overloaded or broken. A
+// reply that makes no sense is none.
+func isFailure(err error) bool {
+	var reply *dss.Error
+	if errors.As(err, &reply) {
+		return reply.StatusCode >= 500 || reply.StatusCode == http.StatusTooManyRequests
+	}
+	return !errors.Is(err, dss.ErrUnexpectedReply) && !errors.Is(err, context.Canceled) && !errors.Is(err, errNoLogin)
+}
+
+// maybeOutage reports whether a lookup that ended with err may have failed
+// because DSS is down.
+func maybeOutage(err error) bool {
+	var r *refusal
+	return errors.As(err, &r) && r.kind == ErrUnavailable && (r.unasked || r.cause != nil && isFailure(r.cause))
+}
+
+// isDenial reports whether DSS itself refused somebody in a failed lookup, be it
+// the visitor or us.
+func isDenial(err error) bool {
+	var reply *dss.Error
+	return errors.As(err, &reply) && reply.Type != "" && reply.StatusCode >= 400 && reply.StatusCode < 500 && reply.StatusCode != http.StatusTooManyRequests
+}
+
+func retryAfter(reply *dss.Error) time.Duration {
+	if reply == nil {
+		return 0
+	}
+	return reply.RetryAfter
+}
