@@ -302,6 +302,30 @@ func TestGateReadsALastingCopy(t *testing.T) {
 	})
 }
 
+// Not every router that sets path values sets the pattern as well.
+func TestGateReadsLastingPathValuesOfAnyRouter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
+		seen := make(chan string, 100)
+		gate := m.Require(func(r *http.Request, _ dssauth.Identity) error {
+			seen <- r.PathValue("key") + " " + r.PathValue("of")
+			return nil
+		})
+		name, value := reused("key"), reused("ann")
+		r := browser("ann")
+		r.SetPathValue(name.string(), value.string())
+		r.SetPathValue("of", "ann")
+		_, cancel := connect(t, m, r, time.Second, gate)
+		defer cancel()
+		require.Equal(t, "ann ann", string([]byte(<-seen)))
+		name.becomes("KEY")
+		value.becomes("bob")
+		for range 3 {
+			assert.Equal(t, "ann ann", <-seen)
+		}
+	})
+}
+
 func TestCancelWaitsForARunningGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
