@@ -40,11 +40,6 @@ func (s *scene) changes(id dssauth.Identity, err error) {
 	})
 }
 
-func (s *scene) signsOut() { s.changes(dssauth.Identity{}, dssauth.ErrUnauthenticated) }
-
-// outage is an error by which DSS does not say who somebody is.
-var outage = &dss.Error{StatusCode: http.StatusBadGateway}
-
 // connect returns what a handler behind m and some gates holds for a connection
 // of r's visitor.
 func connect(t *testing.T, m *dssauth.Middleware, r *http.Request, every time.Duration, gates ...func(http.Handler) http.Handler) (ctx context.Context, cancel context.CancelFunc) {
