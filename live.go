@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -296,7 +297,7 @@ func lastingCopy(r *http.Request) *http.Request {
 	if r.URL != nil {
 		c.URL = clonedURL(r.URL)
 	}
-	for _, name := range pathNames(r.Pattern) {
+	for _, name := range append(pathNames(r.Pattern), otherPathNames(r)...) {
 		if value := r.PathValue(name); value != "" {
 			c.SetPathValue(strings.Clone(name), strings.Clone(value))
 		}
@@ -325,6 +326,20 @@ func clonedURL(u *url.URL) *url.URL {
 		Path: strings.Clone(u.Path), RawPath: strings.Clone(u.RawPath), OmitHost: u.OmitHost, ForceQuery: u.ForceQuery,
 		RawQuery: strings.Clone(u.RawQuery), Fragment: strings.Clone(u.Fragment), RawFragment: strings.Clone(u.RawFragment),
 	}
+}
+
+// otherPathNames returns the names that were given to SetPathValue, of which r's
+// pattern says nothing. net/http does not tell them; where it keeps them elsewhere
+// one day, none is found.
+func otherPathNames(r *http.Request) (names []string) {
+	values := reflect.ValueOf(r).Elem().FieldByName("otherValues")
+	if values.Kind() != reflect.Map {
+		return nil
+	}
+	for _, name := range values.MapKeys() {
+		names = append(names, name.String())
+	}
+	return names
 }
 
 // pathNames returns the names of the wildcards in a pattern of net/http, as in

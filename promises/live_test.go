@@ -40,11 +40,6 @@ func (s *scene) changes(id dssauth.Identity, err error) {
 	})
 }
 
-func (s *scene) signsOut() { s.changes(dssauth.Identity{}, dssauth.ErrUnauthenticated) }
-
-// outage is an error by which DSS does not say who somebody is.
-var outage = &dss.Error{StatusCode: http.StatusBadGateway}
-
 // connect returns what a handler behind m and some gates holds for a connection
 // of r's visitor.
 func connect(t *testing.T, m *dssauth.Middleware, r *http.Request, every time.Duration, gates ...func(http.Handler) http.Handler) (ctx context.Context, cancel context.CancelFunc) {
@@ -335,6 +330,30 @@ func TestGateReadsALastingCopy(t *testing.T) {
 		id, ok := dssauth.FromContext(again.Context())
 		assert.True(t, ok)
 		assert.Equal(t, "ann", id.Login)
+	})
+}
+
+// Not every router that sets path values sets the pattern as well.
+func TestGateReadsLastingPathValuesOfAnyRouter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
+		seen := make(chan string, 100)
+		gate := m.Require(func(r *http.Request, _ dssauth.Identity) error {
+			seen <- r.PathValue("key") + " " + r.PathValue("of")
+			return nil
+		})
+		name, value := reused("key"), reused("ann")
+		r := browser("ann")
+		r.SetPathValue(name.string(), value.string())
+		r.SetPathValue("of", "ann")
+		_, cancel := connect(t, m, r, time.Second, gate)
+		defer cancel()
+		require.Equal(t, "ann ann", string([]byte(<-seen)))
+		name.becomes("KEY")
+		value.becomes("bob")
+		for range 3 {
+			assert.Equal(t, "ann ann", <-seen)
+		}
 	})
 }
 
