@@ -138,7 +138,10 @@ func (c *Client) deadline(ctx context.Context, stream bool) (context.Context, co
 		return nil, func() {} // refused by http.NewRequestWithContext
 	}
 	limit := c.dss.timeout
-	if _, ok := ctx.Deadline(); !ok && !stream && limit == 0 {
+	if limit == 0 && !stream {
+		if _, ok := ctx.Deadline(); ok {
+			return ctx, func() {} // nothing to add
+		}
 		limit = defaultTimeout
 	}
 	if limit == 0 {

@@ -93,7 +93,7 @@ func (c *judgedConn) take(ctx context.Context) (turn uint64, ok bool) {
 	}
 	c.turn++
 	c.judged = make(chan struct{})
-	c.reply = framing{}
+	c.reply = framing{line: c.reply.line[:0]}
 	if c.in != nil {
 		c.quiet = true // until the question is written
 	}
@@ -237,12 +237,23 @@ type framing struct {
 }
 
 // next returns how many of the bytes received, where none is left of a known
-// number, to hand out: none beyond the end of the reply. A head and a chunked
-// body end with a line, and so both are handed out by lines.
-func (f *framing) next(received []byte) int {
+// number, to hand out: none beyond the end of the reply. A head ends with a line,
+// and is handed out up to it. So does a chunked body, which is handed out by lines.
+func (f *framing) next(received []byte) (n int) {
 	if f.switched {
 		return len(received)
 	}
+	for {
+		n += f.nextLine(received[n:])
+		if f.inside || f.switched || n == len(received) {
+			return n
+		}
+	}
+}
+
+// nextLine returns the length of the line that received starts with, or of what
+// came of it.
+func (f *framing) nextLine(received []byte) int {
 	n := len(received)
 	end := bytes.IndexByte(received, '\n')
 	if end >= 0 {

@@ -270,7 +270,7 @@ func TestUntakenQuestionIsSentOnAnotherConnection(t *testing.T) {
 				req, err := http.NewRequestWithContext(t.Context(), "POST", "http://dss.example/", body())
 				require.NoError(t, err)
 				x := &exchange{}
-				reply, err := x.roundTrip(wire, req)
+				reply, err := x.roundTrip(wire, req.WithContext(x.traced(req.Context())))
 				require.NoError(t, err)
 				text, err := io.ReadAll(reply.Body)
 				require.NoError(t, err)

@@ -94,7 +94,7 @@ func TestDoTakesPaths(t *testing.T) {
 // FuzzDoPath checks that whatever path is accepted, the URL is this DSS's, below
 // its API, also for a server that resolves dot segments.
 func FuzzDoPath(f *testing.F) {
-	for _, seed := range []string{"/", "/projects/?a=b", "//x", "/../x", "/%2e%2e/x", "/%252e%252e", "/..;/x", "http://x/", "/a\\b", "/#", "/%", "/\x00", "/é b", "/a%2F..%2Fb", "?"} {
+	for _, seed := range []string{"/", "/projects/?a=b", "//x", "/../x", "/%2e%2e/x", "/%252e%252e", "/..;/x", "http://x/", "/a\\b", "/#", "/%", "/\x00", "/é b", "/a%2F..%2Fb", "?", "/\"%25252e%25252e/", "/%2fx", "/[x]|/%5b"} {
 		f.Add(seed)
 	}
 	base, err := url.Parse("https://dss.example/dss")
@@ -104,6 +104,7 @@ func FuzzDoPath(f *testing.F) {
 		if err != nil {
 			return
 		}
+		require.NoError(t, dss.CheckTarget(base, u), "is not checked again before it is sent")
 		parsed, err := url.Parse(u.String())
 		require.NoError(t, err)
 		require.Equal(t, "https://dss.example", parsed.Scheme+"://"+parsed.Host)

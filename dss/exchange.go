@@ -29,15 +29,20 @@ type exchange struct {
 	judged   bool
 }
 
-// roundTrip sends req over wire, again where the connection did not take it.
-func (x *exchange) roundTrip(wire http.RoundTripper, req *http.Request) (*http.Response, error) {
-	ctx, body := req.Context(), req.Body
-	once := body != nil && body != http.NoBody && req.GetBody == nil
-	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+// traced returns ctx for the request of this exchange.
+func (x *exchange) traced(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn:              func(info httptrace.GotConnInfo) { x.gotConn(ctx, info) },
 		GotFirstResponseByte: x.gotFirstByte,
 		PutIdleConn:          func(error) { x.over() },
-	}))
+	})
+}
+
+// roundTrip sends req, whose context is traced, over wire, again where the
+// connection did not take it. It changes req.
+func (x *exchange) roundTrip(wire http.RoundTripper, req *http.Request) (*http.Response, error) {
+	ctx, body := req.Context(), req.Body
+	once := body != nil && body != http.NoBody && req.GetBody == nil
 	for {
 		x.begin()
 		if once {

@@ -9,4 +9,5 @@ var (
 	PluginKey        = pluginKey
 	RetryAfter       = retryAfter
 	APIURL           = apiURL
+	CheckTarget      = checkTarget
 )

@@ -32,6 +32,10 @@ func (c *Client) Transport() http.RoundTripper { return transport{c} }
 type transport struct{ client *Client }
 
 func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := t.client.admit(req); err != nil {
+		closeBody(req)
+		return nil, fmt.Errorf("dss: %w", err)
+	}
 	reply, x, err := t.client.roundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("dss: %w", err)
@@ -52,9 +56,10 @@ func (t transport) CloseIdleConnections() { t.client.CloseIdleConnections() }
 
 // roundTrip sends req with the client's credentials, and once more where DSS
 // rejected a ticket that can be replaced. It returns the exchange that the reply
-// came in, nil where nothing was sent.
+// came in, nil where nothing was sent. That req may be sent was checked: see admit
+// and apiURL.
 func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error) {
-	used, err := c.admit(req)
+	used, err := c.as.current(req.Context())
 	if err != nil {
 		closeBody(req)
 		return nil, nil, err
@@ -88,19 +93,16 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error)
 	return reply, x, err
 }
 
-// admit returns the credentials for req if it may be sent.
-func (c *Client) admit(req *http.Request) (*credentials, error) {
+// admit refuses requests of others that may not be sent.
+func (c *Client) admit(req *http.Request) error {
 	if err := c.check(); err != nil {
-		return nil, err
+		return err
 	}
 	// net/http takes "" for GET.
 	if req.Method != "" && !isMethod(req.Method) {
-		return nil, errMethod
+		return errMethod
 	}
-	if err := checkTarget(c.dss.base, req.URL); err != nil {
-		return nil, err
-	}
-	return c.as.current(req.Context())
+	return checkTarget(c.dss.base, req.URL)
 }
 
 // isMethod reports whether calls may have this method. In particular TRACE may
@@ -145,7 +147,11 @@ func authority(u *url.URL) string {
 
 // send is the last step before the wire.
 func (c *Client) send(req *http.Request, body io.ReadCloser, x *exchange) (*http.Response, error) {
-	out := req.Clone(req.Context())
+	// A transport may not change a request. The URL is a copy still: it was checked,
+	// and may be sent once more.
+	out := req.WithContext(x.traced(req.Context()))
+	u := *req.URL
+	out.URL = &u
 	sent := &sentBody{ReadCloser: body}
 	if out.Body = body; body != nil && body != http.NoBody && req.GetBody == nil {
 		out.Body = sent // others are in memory, which net/http must see to send them in one packet
@@ -193,13 +199,14 @@ func (c *Client) send(req *http.Request, body io.ReadCloser, x *exchange) (*http
 func withoutCredentials(h http.Header) http.Header {
 	kept := make(http.Header, len(h)+3)
 	for name, values := range h {
-		switch wireName(name) {
+		sent := wireName(name)
+		switch sent {
 		case "authorization", "cookie", "proxy-authorization",
 			"cache-control", "connection", "upgrade", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
 			"host", "content-length": // net/http knows these by their usual spelling only, and sends others beside its own
 			continue
 		}
-		if !isDKU(name) {
+		if !strings.HasPrefix(sent, dku) {
 			kept[name] = append([]string(nil), values...)
 		}
 	}
@@ -229,7 +236,9 @@ func wireName(name string) string {
 
 // isDKU reports whether a header tells DSS whom to act as, or may in a later
 // version.
-func isDKU(name string) bool { return strings.HasPrefix(wireName(name), "x-dku-") }
+func isDKU(name string) bool { return strings.HasPrefix(wireName(name), dku) }
+
+const dku = "x-dku-"
 
 func hasToken(values []string, token string) bool {
 	for _, value := range values {

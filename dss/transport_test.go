@@ -169,6 +169,20 @@ func parse(t testing.TB, s string) *url.URL {
 	return u
 }
 
+// A transport of the caller's may be wrong, and a read is sent twice.
+func TestATransportThatChangesURLs(t *testing.T) {
+	var sent []string
+	c := fakeClient(t, func(req *http.Request) (*http.Response, error) {
+		sent = append(sent, req.URL.String())
+		req.URL.Host, req.URL.Path = "evil.example", "/"
+		return nil, io.EOF
+	})
+	_, err := c.AuthInfo(t.Context())
+	require.Error(t, err)
+	const url = "https://dss.example/dip/publicapi/auth/info?withSecrets=False"
+	assert.Equal(t, []string{url, url}, sent)
+}
+
 func TestTransportTakesTheSamePlaceInOtherWords(t *testing.T) {
 	c := fakeClient(t, func(*http.Request) (*http.Response, error) { return reply(200, "ok"), nil })
 	for _, url := range []string{"https://dss.example/dip/publicapi/x", "https://DSS.example:443/x", "https://dss.example"} {
