@@ -98,7 +98,8 @@ const (
 	// run-as user needs the right "Impersonation in webapps".
 	ByTicket
 	// ByProxyUser acts as the visitor with Config.Client's credentials, which
-	// must be those of an administrator.
+	// must be those of an administrator. Before the first call for each answer
+	// about the visitor, DSS is asked whom it takes such calls for.
 	ByProxyUser
 )
 

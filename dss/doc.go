@@ -15,9 +15,10 @@
 // [Client.WithTicket] and [Client.WithTicketSource] give a copy that calls as
 // the user a ticket was made for, in place of its own credentials: this is the
 // way DSS documents for webapps. [Client.As] gives a copy that calls as any
-// user, which takes an administrator's credentials. A client that acts as
-// someone cannot be made to act as someone else, and when it cannot get the
-// rights it was made for, its calls fail; they never fall back to others.
+// user, which takes an administrator's credentials, and [Client.AsVerified] one
+// that first asks DSS whether it does. A client that acts as someone cannot be
+// made to act as someone else, and when it cannot get the rights it was made
+// for, its calls fail; they never fall back to others.
 //
 // Credentials are set in the last step before the wire, where any that the
 // caller of [Client.Transport] put there are removed.
@@ -39,6 +40,10 @@
 // [Error.Message] returns DSS's words to programs that ask for them; [errors.Is]
 // and [errors.As] find the cause of a WireError. Log neither. What a ticket
 // source of the caller's says is repeated, as one line.
+//
+// A connection is used again only after a reply that was what was asked for, or
+// an error of DSS: a gateway that gives up on DSS may pass DSS's late reply on as
+// the reply to the next call.
 //
 // Replies are bounded, and calls end after 30 seconds where neither their
 // context nor Config.HTTPClient says how long they may take. Reads are tried
