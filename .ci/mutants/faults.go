@@ -246,6 +246,12 @@ var faults = []fault{
 		"case \"authorization\", \"cookie\", \"proxy-authorization\",", "case \"cookie\", \"proxy-authorization\",", "TestNoCallActsAsAnybodyButTheVisitor ./promises"},
 	{"keep a rejected ticket", "dss/tickets.go",
 		"	if k.held == rejected {\n", "	if false {\n", "TestNoCallActsAsAnybodyButTheVisitor ./promises"},
+	{"fetch a ticket at each refresh", "cache.go",
+		"if e.asked < old.expires && e.identity.owner() == old.identity.owner() {", "if false {", "TestRefreshHandsOnWhatActsAsTheVisitor ./promises"},
+	{"hand a ticket on to who signed in", "cache.go",
+		" && e.identity.owner() == old.identity.owner() {", " {", "TestRefreshHandsOnWhatActsAsTheVisitor ./promises"},
+	{"hand on a ticket whose answer has ended", "cache.go",
+		"if e.asked < old.expires && e.", "if e.", "TestTicketExpiresWithTheAnswer ./promises"},
 
 	// What becomes of the request and the response.
 	{"keep an upload's files", "context.go",

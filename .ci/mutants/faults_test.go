@@ -16,10 +16,13 @@ var root = filepath.Join("..", "..")
 // A fault that cannot be planted any more is found here in a moment, and not
 // after all others were tried.
 func TestFaultsCanBePlanted(t *testing.T) {
-	seen := map[string]bool{}
+	seen, errors := map[string]bool{}, map[[3]string]string{}
 	for _, f := range faults {
 		assert.False(t, seen[f.name], "two faults are named %q", f.name)
 		seen[f.name] = true
+		what := [3]string{f.file, f.old, f.new}
+		assert.Empty(t, errors[what], "%s: the same error goes by another name", f.name)
+		errors[what] = f.name
 		assert.NotEqual(t, f.old, f.new, "%s: what breaks the code", f.name)
 		code, err := os.ReadFile(filepath.Join(root, f.file))
 		if assert.NoError(t, err, f.name) {

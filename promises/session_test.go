@@ -1,0 +1,62 @@
+package promises
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+// A visitor at work is asked about again before each answer ends. What acts as
+// the visitor is handed on, and not to somebody else who signed in meanwhile.
+func TestRefreshHandsOnWhatActsAsTheVisitor(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		mode dssauth.Impersonation
+		call string // that is made once for a visitor
+	}{
+		{"a ticket", dssauth.ByTicket, ticketPath},
+		{"a verified proxy user", dssauth.ByProxyUser, ownInfoPath},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fake, auth := inBubble(t, dssauth.Config{Impersonation: row.mode})
+				fake.AddUser(dsstest.User{Login: "bob"})
+				cookie := fake.SignIn("ann")
+				visit := func() (login string) {
+					r := httptest.NewRequest(http.MethodGet, "/", nil)
+					r.AddCookie(cookie)
+					require.NoError(t, through(auth.Handler, r, func(r *http.Request) error {
+						id, _ := dssauth.FromContext(r.Context())
+						login = id.Login
+						return listProjects(r)
+					}))
+					calls := fake.Log(projectsPath)
+					require.Equal(t, login, calls[len(calls)-1].Caller)
+					pass(time.Second)
+					return login
+				}
+				for range 60 {
+					require.Equal(t, "ann", visit())
+				}
+				assert.Greater(t, fake.Calls(lookupPath), 5)
+				assert.Equal(t, 1, fake.Calls(row.call))
+
+				fake.AddSession(cookie.Name, cookie.Value, "bob")
+				for visit() == "ann" {
+				}
+				for range 60 {
+					require.Equal(t, "bob", visit())
+				}
+				assert.Equal(t, 2, fake.Calls(row.call))
+			})
+		})
+	}
+}
