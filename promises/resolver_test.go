@@ -216,6 +216,7 @@ func TestOurOwnKeyRejectedIsNoOnesSignOut(t *testing.T) {
 
 				pass(10 * time.Second)
 				require.Equal(t, "503", who(m, ann))
+				synctest.Wait() // the line comes after the answer
 				assert.Len(t, book.with("REJECTS OUR OWN CREDENTIALS"), 2, "one a minute")
 
 				test.reinstate(d)
