@@ -293,13 +293,13 @@ func (a *answers) isDenied(old *entry) bool {
 	return old.denied || a.flights.isDenied(old.key, old.asked)
 }
 
-// outageMayBeBridged reports whether DSS is down, and has not refused e's visitor
-// since.
-func (a *answers) outageMayBeBridged(e *entry) bool {
+// outageMayBeBridged reports whether DSS is down, or was at since or later, and
+// has not refused e's visitor since.
+func (a *answers) outageMayBeBridged(e *entry, since int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	newest := a.cache.find(e.key)
-	return a.down() && !a.isDenied(e) && (newest == nil || !newest.denied)
+	return (a.down() || a.wasBack(since-1)) && !a.isDenied(e) && (newest == nil || !newest.denied)
 }
 
 // bridge returns the old answer under k if it may be served now.

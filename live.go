@@ -126,7 +126,7 @@ func (c *connection) watch(e *entry) error {
 			next = c.due(e)
 		case !errors.Is(err, ErrUnavailable):
 			return err
-		case began > e.asked+c.patience(e):
+		case began > e.asked+c.patience(e, began):
 			return unavailable("the session could not be confirmed for too long", err, 0)
 		default:
 			next = c.now() + untilNextLook(err)
@@ -145,13 +145,13 @@ func (c *connection) due(e *entry) int64 {
 }
 
 // patience is for how long after e, with which DSS was last asked with success,
-// the connection lasts.
-func (c *connection) patience(e *entry) int64 {
+// the connection lasts, as judged after a failed look that began at began.
+func (c *connection) patience(e *entry, began int64) int64 {
 	limit := c.every + c.keep.ttl
 	if c.keep.ttl < 0 {
 		limit = c.every + c.timeout
 	}
-	if c.outageMayBeBridged(e) {
+	if c.outageMayBeBridged(e, began) {
 		limit += c.keep.staleIfError
 	}
 	return int64(limit)

@@ -140,7 +140,10 @@ func (a *asker) paused(k key) error {
 }
 
 // outdated reports whether l began before an outage of DSS that is over.
-func (a *asker) outdated(l *lookup) bool { return a.dss != nil && a.dss.outage.isBack(l.began) }
+func (a *asker) outdated(l *lookup) bool { return a.wasBack(l.began) }
+
+// wasBack reports whether an outage of DSS has ended after since.
+func (a *asker) wasBack(since int64) bool { return a.dss != nil && a.dss.outage.isBack(since) }
 
 // down reports whether DSS is down.
 func (a *asker) down() bool { return a.dss != nil && a.dss.outage.countsAsDown() }

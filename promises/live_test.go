@@ -210,6 +210,32 @@ func TestConnectionSurvivesAnOutageThatEnds(t *testing.T) {
 	})
 }
 
+// A look that failed since DSS was down is not judged as if it had been up.
+func TestOutageThatEndsDuringALookEndsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		m := newAuth(t, dssauth.Config{Client: client, StaleIfError: time.Hour, TTL: 3 * time.Second})
+		slow := m.Require(func(r *http.Request, _ dssauth.Identity) error {
+			if r.Context().Value(http.LocalAddrContextKey) == nil { // it is asked again
+				pass(1500 * time.Millisecond) // our own question ends meanwhile
+			}
+			return nil
+		})
+		r := signedIn(d, "ann")
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, "here"))
+		ctx, cancel := connect(t, m, r, time.Second, slow)
+		defer cancel()
+		for range 20 {
+			d.SetDown(true)
+			pass(10 * time.Second)
+			require.NoError(t, ctx.Err())
+			d.SetDown(false)
+			pass(10 * time.Second)
+			require.NoError(t, ctx.Err())
+		}
+	})
+}
+
 // A gate that cannot answer says nothing of the visitor. The connection ends
 // when it has not answered for every + TTL.
 func TestGateThatCannotAnswerIsAFailedLook(t *testing.T) {

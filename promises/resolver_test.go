@@ -216,7 +216,7 @@ func TestRejectedKeySignsNobodyOut(t *testing.T) {
 
 				pass(10 * time.Second)
 				require.Equal(t, "503", who(m, ann))
-				synctest.Wait() // visitors do not wait for the line
+				synctest.Wait() // the line comes after the answer
 				assert.Len(t, book.with("REJECTS OUR OWN CREDENTIALS"), 2, "one a minute")
 
 				test.reinstate(d)
