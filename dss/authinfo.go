@@ -138,13 +138,13 @@ func (c *Client) authInfo(ctx context.Context, k call, options []AuthInfoOption)
 	for _, option := range options {
 		option(&o)
 	}
-	k.read, k.limit = true, maxReplyBytes
+	k.read = true
 	k.path += "?withSecrets=" + pythonBool(o.secrets)
 	var info AuthInfo
-	k.decode = func(body []byte) (err error) {
+	k.reply = decoded(maxReplyBytes, func(body []byte) (err error) {
 		info, err = decodeAuthInfo(body)
 		return err
-	}
+	})
 	if err := c.call(ctx, k); err != nil {
 		return AuthInfo{}, err
 	}

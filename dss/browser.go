@@ -29,12 +29,12 @@ func (c *Client) TicketFromBrowserHeaders(ctx context.Context, h http.Header) (s
 	if err != nil {
 		return "", err
 	}
-	k.read, k.limit = true, maxReplyBytes
+	k.read = true
 	var ticket string
-	k.decode = func(body []byte) (err error) {
+	k.reply = decoded(maxReplyBytes, func(body []byte) (err error) {
 		ticket, err = decodeTicket(body)
 		return err
-	}
+	})
 	if err := c.call(ctx, k); err != nil {
 		return "", err
 	}

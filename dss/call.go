@@ -28,13 +28,14 @@ type call struct {
 
 	body        io.Reader
 	contentType string
+	reply       taker // nil: it is of no interest
 
-	read   bool               // changes nothing, so it may be tried twice
-	stream bool               // takes as long as it takes
-	to     io.Writer          // gets the reply of a stream
-	limit  int64              // bytes of the reply; 0: it is of no interest
-	decode func([]byte) error // takes a reply within limit, or refuses it
+	read   bool // changes nothing, so it may be tried twice
+	stream bool // takes as long as it takes
 }
+
+// taker takes the body of a 2xx reply to k, and judges it.
+type taker func(ctx context.Context, k call, body io.Reader, x *exchange) error
 
 // errorf is fmt.Errorf with the call before it.
 func (k call) errorf(format string, args ...any) error {
@@ -86,7 +87,10 @@ func (c *Client) call(ctx context.Context, k call) error {
 		x.judge(e.Type != "")
 		return e
 	}
-	return k.receive(ctx, reply.Body, x)
+	if k.reply == nil {
+		k.reply = ignored
+	}
+	return k.reply(ctx, k, reply.Body, x)
 }
 
 func newRequest(ctx context.Context, k call) (*http.Request, error) {
@@ -100,11 +104,18 @@ func newRequest(ctx context.Context, k call) (*http.Request, error) {
 	return req, nil
 }
 
-func (k call) receive(ctx context.Context, body io.Reader, x *exchange) error {
-	switch {
-	case k.to != nil:
+// ignored takes a reply that is of no interest.
+func ignored(_ context.Context, _ call, body io.Reader, x *exchange) error {
+	start, err := io.ReadAll(io.LimitReader(body, maxErrorBytes))
+	x.judge(err == nil && isNothingOrJSON(start))
+	return nil
+}
+
+// passedOn takes a reply of any kind and size for a writer.
+func passedOn(w io.Writer) taker {
+	return func(ctx context.Context, k call, body io.Reader, x *exchange) error {
 		x.judge(true) // it is what was asked for, whatever it is; and its writer may call DSS
-		to := &givenWriter{Writer: k.to}
+		to := &givenWriter{Writer: w}
 		_, err := io.Copy(to, body)
 		switch {
 		case to.err != nil:
@@ -113,23 +124,25 @@ func (k call) receive(ctx context.Context, body io.Reader, x *exchange) error {
 			return k.errorf("passing on the reply: %w", newWireError(ctx, err))
 		}
 		return nil
-	case k.limit == 0:
-		start, err := io.ReadAll(io.LimitReader(body, maxErrorBytes))
-		x.judge(err == nil && isNothingOrJSON(start))
+	}
+}
+
+// decoded takes a reply of up to limit bytes, which decode may refuse.
+func decoded(limit int64, decode func([]byte) error) taker {
+	return func(ctx context.Context, k call, body io.Reader, x *exchange) error {
+		data, err := io.ReadAll(io.LimitReader(body, limit+1))
+		if err != nil {
+			return k.errorf("reading the reply: %w", newWireError(ctx, err))
+		}
+		if int64(len(data)) > limit {
+			return k.unexpected(fmt.Errorf("the body is longer than %d MiB", limit>>20))
+		}
+		if err := decode(data); err != nil {
+			return k.unexpected(err)
+		}
+		x.judge(true)
 		return nil
 	}
-	data, err := io.ReadAll(io.LimitReader(body, k.limit+1))
-	if err != nil {
-		return k.errorf("reading the reply: %w", newWireError(ctx, err))
-	}
-	if int64(len(data)) > k.limit {
-		return k.unexpected(fmt.Errorf("the body is longer than %d MiB", k.limit>>20))
-	}
-	if err := k.decode(data); err != nil {
-		return k.unexpected(err)
-	}
-	x.judge(true)
-	return nil
 }
 
 // deadline adds the client's own limits to those of ctx.

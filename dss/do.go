@@ -53,14 +53,13 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 	switch to := out.(type) {
 	case nil:
 	case io.Writer:
-		k.to, k.stream = to, true
+		k.reply, k.stream = passedOn(to), true
 	default:
 		// Before the call: it may be one that changes something.
 		if v := reflect.ValueOf(out); v.Kind() != reflect.Pointer || v.IsNil() {
 			return k.errorf("out: %T is neither an io.Writer nor a pointer to decode JSON into", out)
 		}
-		k.limit = maxJSONBytes
-		k.decode = func(reply []byte) error { return decodeInto(reply, out) }
+		k.reply = decoded(maxJSONBytes, func(reply []byte) error { return decodeInto(reply, out) })
 	}
 	return c.call(ctx, k)
 }

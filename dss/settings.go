@@ -43,12 +43,12 @@ const (
 //
 // DSS: GET /current-user
 func (c *Client) OwnSettings(ctx context.Context) (*Settings, error) {
-	k := call{method: http.MethodGet, path: "/current-user", read: true, limit: maxSettingsBytes}
+	k := call{method: http.MethodGet, path: "/current-user", read: true}
 	var d *document
-	k.decode = func(body []byte) (err error) {
+	k.reply = decoded(maxSettingsBytes, func(body []byte) (err error) {
 		d, err = parseDocument(body)
 		return err
-	}
+	})
 	if err := c.call(ctx, k); err != nil {
 		return nil, err
 	}

@@ -26,18 +26,18 @@ type User struct {
 //
 // DSS: GET /users/{login}
 func (c *Client) User(ctx context.Context, login string) (User, error) {
-	k := call{method: http.MethodGet, path: "/users/" + url.PathEscape(login), name: "/users/{login}", read: true, limit: maxReplyBytes}
+	k := call{method: http.MethodGet, path: "/users/" + url.PathEscape(login), name: "/users/{login}", read: true}
 	if err := checkName(login); err != nil {
 		return User{}, k.errorf("the login %w", err)
 	}
 	var user User
-	k.decode = func(body []byte) (err error) {
+	k.reply = decoded(maxReplyBytes, func(body []byte) (err error) {
 		user, err = decodeUser(body)
 		if err == nil && !strings.EqualFold(user.Login, login) {
 			err = errors.New("it is about another user")
 		}
 		return err
-	}
+	})
 	if err := c.call(ctx, k); err != nil {
 		return User{}, err
 	}

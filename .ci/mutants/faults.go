@@ -231,7 +231,7 @@ var faults = []fault{
 	{"refuse settings with half a surrogate pair", "dss/json.go",
 		"jsontext.AllowInvalidUTF8(true)", "jsontext.AllowInvalidUTF8(false)", "TestSettingsOfEveryShape ./dss"},
 	{"read a reply without end", "dss/call.go",
-		"io.ReadAll(io.LimitReader(body, k.limit+1))", "io.ReadAll(body)", "TestEndlessReplyIsReadToItsBound ./dss"},
+		"io.ReadAll(io.LimitReader(body, limit+1))", "io.ReadAll(body)", "TestEndlessReplyIsReadToItsBound ./dss"},
 
 	// Acting as the visitor.
 	{"an impersonated call goes out without its header", "dss/caller.go",
@@ -410,7 +410,7 @@ var faults = []fault{
 	{"take a gateway's page for DSS's error", "dss/call.go",
 		"x.judge(e.Type != \"\")", "x.judge(true)", "TestNoLateReplyAnswersAnotherQuestion ./dss"},
 	{"take a page for an answer", "dss/call.go",
-		"	if err := k.decode(data); err != nil {\n", "	x.judge(true)\n	if err := k.decode(data); err != nil {\n", "TestNoLateReplyAnswersAnotherQuestion ./dss"},
+		"		if err := decode(data); err != nil {\n", "		x.judge(true)\n		if err := decode(data); err != nil {\n", "TestNoLateReplyAnswersAnotherQuestion ./dss"},
 	{"read on a connection that was judged bad", "dss/conn.go",
 		"	c.quiet = true\n	if !c.dead {", "	if !c.dead {", "TestAConnectionJudgedBadCarriesNothing ./dss"},
 	{"hand out what follows a reply", "dss/conn.go",
