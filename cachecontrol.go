@@ -7,8 +7,8 @@ import (
 )
 
 // private is the Cache-Control of what is for one visitor. All responses share
-// it, so that setting it allocates nothing. Its capacity is its length: whoever
-// appends to it gets a copy.
+// it, so that setting it allocates nothing. Its capacity is its length, so that
+// appending to it makes a copy.
 var private = []string{"private"}
 
 // forOneVisitor marks a response as meant for the visitor alone whom these

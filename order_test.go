@@ -84,7 +84,7 @@ func usesBetweenFiles(t *testing.T) map[string]string {
 	return used
 }
 
-// Whoever reads a struct of this package can keep it in mind.
+// A reader can keep a struct of this package in mind.
 func TestStructsAreSmall(t *testing.T) {
 	entries, err := filepath.Glob("*.go")
 	require.NoError(t, err)

@@ -20,7 +20,7 @@ import (
 // as the reply to the next question on the same connection: one visitor then
 // gets another's identity. net/http lends a connection out again as soon as a
 // reply has ended, and where the reply has no body before its caller sees it. So
-// whoever gets the connection next waits in take until judge says that the last
+// the next question on the connection waits in take until judge says that the last
 // reply was the reply to its question.
 //
 // It also hands out no byte beyond the end of a reply. net/http would take it

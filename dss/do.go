@@ -34,7 +34,7 @@ import (
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
 	k := call{method: method, path: path}
 	k.read = method == http.MethodGet || method == http.MethodHead
-	// "" too: whoever left the method out of a call that writes is better told.
+	// "" too: a call that writes may have been meant.
 	if !isMethod(method) {
 		return k.errorf("%w", errMethod)
 	}
