@@ -80,7 +80,7 @@ func misfit(err error, out any) string {
 	case errors.As(err, &syntax):
 		return "the body is not JSON"
 	case errors.As(err, &wrongType):
-		return fmt.Sprintf("what ends at byte %d of the body does not fit %v", wrongType.Offset, wrongType.Type)
+		return fmt.Sprintf("a value in the body does not fit %v", wrongType.Type)
 	}
 	return fmt.Sprintf("the body does not fit %T", out)
 }

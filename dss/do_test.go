@@ -200,7 +200,7 @@ func TestDoFails(t *testing.T) {
 		want   string
 		calls  int
 	}{
-		{number, "GET", nil, &out, "dss: GET /x: unexpected reply: what ends at byte 12 of the body does not fit int", 1},
+		{number, "GET", nil, &out, "dss: GET /x: unexpected reply: a value in the body does not fit int", 1},
 		{page, "GET", nil, &out, "dss: GET /x: unexpected reply: the body is not JSON", 1},
 		{nothing, "GET", nil, &out, "dss: GET /x: unexpected reply: the body is not JSON", 1},
 		{page, "POST", nil, out, "dss: POST /x: out: struct { A int } is neither an io.Writer nor a pointer to decode JSON into", 0},

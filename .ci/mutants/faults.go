@@ -358,7 +358,7 @@ var faults = []fault{
 	{"leave the errors of a reply's body as they are", "dss/wireerror.go",
 		"	return n, newWireError(b.ctx, err)", "	return n, err", "TestNoErrorQuotesAReply ./dss"},
 	{"quote what cannot be decoded", "dss/do.go",
-		"return fmt.Sprintf(\"what ends at byte %d of the body does not fit %v\", wrongType.Offset, wrongType.Type)", "return err.Error()", "TestWhatCannotBeDecodedIsNotQuoted ./dss"},
+		"return fmt.Sprintf(\"a value in the body does not fit %v\", wrongType.Type)", "return err.Error()", "TestWhatCannotBeDecodedIsNotQuoted ./dss"},
 	{"quote a login that cannot be one", "dss/caller.go",
 		"fmt.Errorf(\"the login %w\", err)", "fmt.Errorf(\"the login %q %w\", login, err)", "TestSentBytesReachNoErrorHookOrLog ./promises"},
 	{"repeat what a resolver or a gate says", "errors.go",
