@@ -67,7 +67,7 @@ func mixVisitors(t *testing.T, newServer func(*testing.T, *dssauth.Middleware) s
 	}
 	// A slow DSS and a short TTL, so that lookups are under way all the time.
 	fake.SetLatency(5 * time.Millisecond)
-	auth, err := dssauth.New(dssauth.Config{Client: fake.Client(), TTL: 200 * time.Millisecond})
+	auth, err := dssauth.New(dssauth.Config{Client: fake.Client(), TTL: 40 * time.Millisecond})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
 	url := newServer(t, auth) + "/me"
