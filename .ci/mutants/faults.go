@@ -253,7 +253,7 @@ var faults = []fault{
 	{"hand on a ticket whose answer has ended", "cache.go",
 		"if e.asked < old.expires && e.", "if e.", "TestTicketExpiresWithTheAnswer ./promises"},
 
-	// What becomes of the request and the response.
+	// The request and the response of an admitted visitor.
 	{"keep an upload's files", "context.go",
 		"	if inner.MultipartForm != r.MultipartForm {", "	if false {", "TestUploadsLeaveNoFile ./promises"},
 	{"hide the route from loggers", "context.go",
@@ -284,7 +284,7 @@ var faults = []fault{
 	{"keep the monotonic clock in AsOf", "lookup.go",
 		"	asOf := time.Now().Round(0)", "	asOf := time.Now()", "TestAsOfIsByTheWallClockAlone ./promises"},
 
-	// What a refused visitor sees, and what hooks and logs do.
+	// Refusals, hooks and logs.
 	{"redirect again and again", "refusal.go",
 		"	return err == nil\n}\n\n// localPath", "	return false && err == nil\n}\n\n// localPath", "TestSecondRefusalIsShown ./promises"},
 	{"send the browser to another site", "refusal.go",
