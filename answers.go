@@ -266,7 +266,7 @@ func (a *answers) newEntry(f *flight, id Identity) *entry {
 		asked:    f.asked,
 		identity: id,
 	}
-	if id.APIKey != "" {
+	if id.APIKeyID != "" {
 		e.identity.Login, e.identity.groups = "", nil
 	}
 	if a.keep.sessions {

@@ -149,7 +149,7 @@ func TestAnswerLongAfterDeadlineIsNone(t *testing.T) {
 		e, err := m.answers.wait(t.Context(), f)
 		assert.Nil(t, e)
 		require.ErrorIs(t, err, ErrUnavailable)
-		assert.Equal(t, Unavailable, outcome)
+		assert.Equal(t, OutcomeUnavailable, outcome)
 		require.NoError(t, m.Close())
 	})
 }

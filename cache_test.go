@@ -158,7 +158,7 @@ func TestAnswersOfOneMomentAreEvictedInOrder(t *testing.T) {
 func TestAPIKeyIsNoUser(t *testing.T) {
 	c := newOwned(100, 1)
 	e := answer(numbered(1), "", 0)
-	e.identity.APIKey = "ann"
+	e.identity.APIKeyID = "ann"
 	c.putLocked(e)
 	c.putLocked(answer(numbered(2), "ann", 0))
 	assert.NotNil(t, c.find(numbered(1)), "the user ann evicted the API key ann")
@@ -218,7 +218,7 @@ func TestAnswersAreRememberedUpToASize(t *testing.T) {
 		"the login":           {Login: long},
 		"the profile":         {Login: "ann", Profile: long},
 		"the source":          {Login: "ann", Source: long},
-		"the key's id":        {APIKey: long + "x"},
+		"the key's id":        {APIKeyID: long + "x"},
 		"the display name":    {Login: "ann", DisplayName: long},
 		"the e-mail address":  {Login: "ann", Email: long},
 		"all of them":         {Login: "ann", Profile: long[:maxAnswerBytes/2], DisplayName: long[:maxAnswerBytes/2]},

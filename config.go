@@ -61,7 +61,7 @@ type Config struct {
 	LoginURL func(r *http.Request, back string) string
 	// OnError answers a request that is refused; [StatusCode] gives the
 	// status. Cache-Control, Vary, WWW-Authenticate and Retry-After are set
-	// before. Nil means [Refuse]. The error says what [Hooks] say of it.
+	// before. Nil means [WriteRefusal]. The error says what [Hooks] say of it.
 	OnError func(http.ResponseWriter, *http.Request, error)
 	// Logger gets what an operator must know. Nil means [slog.Default].
 	Logger *slog.Logger

@@ -107,9 +107,9 @@ func handBack(r, inner *http.Request) {
 	}
 }
 
-// attachNobody hides whoever was attached before, by another Middleware too:
+// attachAnonymous hides whoever was attached before, by another Middleware too:
 // that DSS's user is not this one's.
-func (m *Middleware) attachNobody(r *http.Request) *http.Request {
+func (m *Middleware) attachAnonymous(r *http.Request) *http.Request {
 	if r.Context().Value(visitKey{}) == nil {
 		return r
 	}

@@ -262,7 +262,7 @@ func ExampleMiddleware_Authenticate() {
 
 	handle := func(w http.ResponseWriter, r *http.Request) {
 		if _, err := auth.Authenticate(r); err != nil {
-			dssauth.Refuse(w, r, err)
+			dssauth.WriteRefusal(w, r, err)
 			return
 		}
 		w.Header().Set("Cache-Control", "private")
@@ -393,9 +393,9 @@ func ExampleMiddleware_Close() {
 	// / 503
 }
 
-func ExampleRefuse() {
+func ExampleWriteRefusal() {
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		dssauth.Refuse(w, r, dssauth.ErrForbidden)
+		dssauth.WriteRefusal(w, r, dssauth.ErrForbidden)
 	})
 	for _, accept := range []string{"application/json", "text/html"} {
 		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
@@ -437,7 +437,7 @@ func ExampleConfig() {
 				fmt.Fprint(w, "ask the sales team for access")
 				return
 			}
-			dssauth.Refuse(w, r, err)
+			dssauth.WriteRefusal(w, r, err)
 		},
 	})
 	if err != nil {
@@ -563,7 +563,7 @@ func ExampleClientFromContext() {
 	projects := auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		visitor, err := dssauth.ClientFromContext(r.Context())
 		if err != nil {
-			dssauth.Refuse(w, r, err)
+			dssauth.WriteRefusal(w, r, err)
 			return
 		}
 		var projects []struct{ ProjectKey string }
@@ -593,7 +593,7 @@ func ExampleSecretsFromContext() {
 	h := auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secrets, err := dssauth.SecretsFromContext(r.Context())
 		if err != nil {
-			dssauth.Refuse(w, r, err)
+			dssauth.WriteRefusal(w, r, err)
 			return
 		}
 		for _, s := range secrets {

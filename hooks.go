@@ -36,40 +36,40 @@ type Lookup struct {
 	Outcome  Outcome
 	Duration time.Duration // since it was this lookup's turn
 	Renewal  bool          // a refresh ahead, for which no request waited
-	Err      error         // nil for Identified
+	Err      error         // nil for OutcomeIdentified
 }
 
 // Outcome is how a lookup ended.
 type Outcome string
 
 const (
-	Identified  Outcome = "identified"  // DSS said who it is
-	Nobody      Outcome = "nobody"      // DSS said that nobody is signed in
-	Unavailable Outcome = "unavailable" // DSS could not say
-	Stale       Outcome = "stale"       // the same, and an older answer bridges the outage
+	OutcomeIdentified  Outcome = "identified"  // DSS said who it is
+	OutcomeAnonymous   Outcome = "anonymous"   // DSS does not know the visitor
+	OutcomeUnavailable Outcome = "unavailable" // DSS could not say
+	OutcomeStale       Outcome = "stale"       // the same, and an older answer bridges the outage
 )
 
 // Stats are numbers about a Middleware since it was made.
 type Stats struct {
 	Entries   int    // answers remembered now
-	Refusals  int    // "nobody" answers remembered now
+	Refusals  int    // "anonymous" answers remembered now
 	Evictions uint64 // answers that made room for others before their time
 
-	Lookups                                uint64 // questions to DSS that ended, by outcome:
-	Identified, Nobody, Unavailable, Stale uint64
+	Lookups                                   uint64 // questions to DSS that ended, by outcome:
+	Identified, Anonymous, Unavailable, Stale uint64
 
 	InFlight int  // lookups that have a place towards DSS now
 	Queued   int  // lookups that wait for one now
 	DSSDown  bool // as our own question said last; never with a Config.Resolver
 }
 
-type counters struct{ identified, nobody, unavailable, stale atomic.Uint64 }
+type counters struct{ identified, anonymous, unavailable, stale atomic.Uint64 }
 
 // addTo sets what s says about lookups.
 func (c *counters) addTo(s *Stats) {
-	s.Identified, s.Nobody = c.identified.Load(), c.nobody.Load()
+	s.Identified, s.Anonymous = c.identified.Load(), c.anonymous.Load()
 	s.Unavailable, s.Stale = c.unavailable.Load(), c.stale.Load()
-	s.Lookups = s.Identified + s.Nobody + s.Unavailable + s.Stale
+	s.Lookups = s.Identified + s.Anonymous + s.Unavailable + s.Stale
 }
 
 // observer tells hooks, the log and the counters.
@@ -100,16 +100,16 @@ func (o *observer) lookupStarts(ctx context.Context, renews bool, c *clock) (hoo
 func (o *observer) lookupEnds(ctx context.Context, l Lookup, served bool) {
 	switch {
 	case l.Err == nil:
-		l.Outcome = Identified
+		l.Outcome = OutcomeIdentified
 		o.counters.identified.Add(1)
 	case errors.Is(l.Err, ErrUnauthenticated):
-		l.Outcome = Nobody
-		o.counters.nobody.Add(1)
+		l.Outcome = OutcomeAnonymous
+		o.counters.anonymous.Add(1)
 	case served:
-		l.Outcome = Stale
+		l.Outcome = OutcomeStale
 		o.counters.stale.Add(1)
 	default:
-		l.Outcome = Unavailable
+		l.Outcome = OutcomeUnavailable
 		o.counters.unavailable.Add(1)
 	}
 	if o.hooks.LookupEnd != nil {

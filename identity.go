@@ -18,9 +18,9 @@ type Identity struct {
 	// Source is how DSS knows the visitor, such as USER_FROM_UI for a
 	// browser session and PERSONAL_API_KEY for a user's own API key.
 	Source string
-	// APIKey is the id, not the secret, of an API key without a user. It is
+	// APIKeyID is the id, not the secret, of an API key without a user. It is
 	// empty for users.
-	APIKey string
+	APIKeyID string
 	// DisplayName and Email are set only with Config.UserDetails, and empty
 	// where DSS did not give them. Never decide about rights by them.
 	DisplayName, Email string
@@ -61,7 +61,7 @@ func (id Identity) MarshalJSON() ([]byte, error) {
 }
 
 // isSomebody reports whether id is that of a user, or of an API key.
-func (id *Identity) isSomebody() bool { return id.APIKey != "" || isLogin(id.Login) }
+func (id *Identity) isSomebody() bool { return id.APIKeyID != "" || isLogin(id.Login) }
 
 // isLogin reports whether s can be a user's login. Blank and control
 // characters would slip through a comparison or a log line somewhere.
@@ -72,7 +72,7 @@ func isLogin(s string) bool {
 // owner is whose entries are counted together.
 func (id *Identity) owner() string {
 	if id.Login == "" {
-		return "\x00" + id.APIKey // no login has control characters
+		return "\x00" + id.APIKeyID // no login has control characters
 	}
 	return id.Login
 }
@@ -83,7 +83,7 @@ const maxAnswerBytes = 64 << 10
 
 // fits reports whether id is within maxAnswerBytes.
 func (id *Identity) fits() bool {
-	size := len(id.Login) + len(id.Profile) + len(id.Source) + len(id.APIKey) + len(id.DisplayName) + len(id.Email)
+	size := len(id.Login) + len(id.Profile) + len(id.Source) + len(id.APIKeyID) + len(id.DisplayName) + len(id.Email)
 	for _, group := range id.groups {
 		if size += 16 + len(group); size > maxAnswerBytes { // 16 for where the text is
 			return false

@@ -127,7 +127,7 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 			admitted = m.attach(r, e)
 		case StatusCode(err) == http.StatusUnauthorized: // and no outage that such an error caused
 			addVary(w.Header(), m.vary)
-			admitted = m.attachNobody(r)
+			admitted = m.attachAnonymous(r)
 		default:
 			m.refuse(w, r, err)
 			return
@@ -249,14 +249,14 @@ func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request 
 // anything else holds r or its context: r is changed without a lock. A second
 // call replaces what the first one attached. On an error, which wraps one of this
 // package's, it returns nil, and r carries no identity any more: answer it with
-// [Refuse].
+// [Middleware.Refuse].
 //
 // Authenticate sees no response. Where a shared cache may be in front, set the
 // headers that [Middleware.Handler] sets, as the example does.
 func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
 	e, err := m.identify(r)
 	if err != nil {
-		if hidden := m.attachNobody(r); hidden != r {
+		if hidden := m.attachAnonymous(r); hidden != r {
 			*r = *hidden
 		}
 		return nil, err
@@ -264,6 +264,10 @@ func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
 	m.attachTo(r, e)
 	return r, nil
 }
+
+// Refuse answers r as [Middleware.Handler] answers a request that it refuses with
+// err: with the same headers, hooks, redirect to sign in and [Config.OnError].
+func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) { m.refuse(w, r, err) }
 
 // identify returns DSS's answer to who sent r: from memory at once, or else from
 // DSS. It is the whole way of a request.
@@ -278,7 +282,7 @@ func (m *Middleware) identify(r *http.Request) (*entry, error) {
 			return nil, err
 		}
 	}
-	if e.identity.APIKey != "" && !m.allowAPIKeys {
+	if e.identity.APIKeyID != "" && !m.allowAPIKeys {
 		return nil, errAPIKey
 	}
 	return e, nil

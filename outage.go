@@ -258,7 +258,7 @@ func (o *outage) run(q *question) {
 
 // conclude takes down what q brought, and tells those who wait for it.
 func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
-	if err == nil && info.IsNobody() {
+	if err == nil && info.IsAnonymous() {
 		err = errNobodyOurselves
 	}
 	if o.life.ctx.Err() != nil { // the Middleware is closed: that says nothing of DSS

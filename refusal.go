@@ -55,13 +55,13 @@ func retrySeconds(err error) int {
 	return 1
 }
 
-// Refuse answers a request with err's status: a small page for a browser's
+// WriteRefusal answers a request with err's status: a small page for a browser's
 // page navigation, problem details (RFC 9457) for everybody else. Neither
 // tells more than the kind of err. It is the default of [Config.OnError]. The
 // request is read to tell a browser's navigation; nil is none.
-func Refuse(w http.ResponseWriter, r *http.Request, err error) { writeRefusal(w, r, err, "") }
+func WriteRefusal(w http.ResponseWriter, r *http.Request, err error) { writeRefusal(w, r, err, "") }
 
-// writeRefusal is Refuse with a page that leads to sign in, if login is given.
+// writeRefusal is WriteRefusal with a page that leads to sign in, if login is given.
 func writeRefusal(w http.ResponseWriter, r *http.Request, err error, login string) {
 	if err == nil { // no reason to refuse, and none to admit
 		err = ErrUnavailable

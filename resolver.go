@@ -70,12 +70,12 @@ func (d *dssResolver) ask(ctx context.Context, identifying http.Header) (dss.Aut
 
 // identity reads DSS's positive answer.
 func (d *dssResolver) identity(ctx context.Context, info dss.AuthInfo) (Identity, error) {
-	if info.IsNobody() {
+	if info.IsAnonymous() {
 		return Identity{}, refuse(ErrUnauthenticated, "DSS knows no session for this request")
 	}
 	id := Identity{Login: info.Login(), Profile: info.UserProfile, Source: info.AuthSource, groups: slices.Clone(info.Groups)}
 	if id.Login == "" {
-		id.APIKey, id.groups = info.AuthIdentifier, nil
+		id.APIKeyID, id.groups = info.AuthIdentifier, nil
 		return id, nil
 	}
 	if d.details {

@@ -45,7 +45,7 @@ type AuthInfo struct {
 // like.
 func (a AuthInfo) Login() string {
 	switch {
-	case a.IsNobody():
+	case a.IsAnonymous():
 		return ""
 	case strings.Contains(strings.ToUpper(a.AuthSource), "API_KEY") && a.AuthSource != "PERSONAL_API_KEY":
 		return ""
@@ -59,8 +59,8 @@ func (a AuthInfo) Login() string {
 	return ""
 }
 
-// IsNobody reports whether DSS answered that nobody is signed in.
-func (a AuthInfo) IsNobody() bool { return a.AuthIdentifier == "" }
+// IsAnonymous reports whether DSS answered that nobody is signed in.
+func (a AuthInfo) IsAnonymous() bool { return a.AuthIdentifier == "" }
 
 // Secret is a user's secret. It prints as its name.
 type Secret struct {
@@ -205,7 +205,7 @@ func (r *reader) associatedUser(to *string) {
 		switch {
 		case err != nil:
 			r.fail(spelling, err)
-		case login == "" && r.isNobody():
+		case login == "" && r.isAnonymous():
 		case *to != "" && *to != login:
 			r.fail(spelling, errors.New("differs from its other spelling"))
 		default:
@@ -215,9 +215,9 @@ func (r *reader) associatedUser(to *string) {
 	}
 }
 
-// isNobody reports whether the reply is that nobody is signed in, where an empty
+// isAnonymous reports whether the reply is that nobody is signed in, where an empty
 // associated user says the same once more.
-func (r *reader) isNobody() bool { return string(r.value("authIdentifier")) == `""` }
+func (r *reader) isAnonymous() bool { return string(r.value("authIdentifier")) == `""` }
 
 func parseUser(value []byte) (string, error) {
 	if value[0] != '{' {

@@ -143,7 +143,7 @@ func TestLogin(t *testing.T) {
 			info, err := newRecorder(t, replying(http.StatusOK, row.reply)).client(t).AuthInfo(t.Context())
 			require.NoError(t, err)
 			assert.Equal(t, row.want, info.Login())
-			assert.Equal(t, strings.HasPrefix(name, "nobody"), info.IsNobody())
+			assert.Equal(t, strings.HasPrefix(name, "nobody"), info.IsAnonymous())
 		})
 	}
 }

@@ -159,7 +159,7 @@ func (s *story) middleware(c dssauth.Config) *dssauth.Middleware {
 	c.Logger = s.logger()
 	c.OnError = func(w http.ResponseWriter, r *http.Request, err error) {
 		s.value("OnError's error", err)
-		dssauth.Refuse(w, r, err)
+		dssauth.WriteRefusal(w, r, err)
 	}
 	if c.Hooks.LookupEnd == nil {
 		c.Hooks = dssauth.Hooks{

@@ -89,7 +89,7 @@ func TestNewContextOfNobodyIsAnonymous(t *testing.T) {
 	r := fromAnn()
 	r = r.WithContext(dssauth.NewContext(r.Context(), dssauth.Identity{}))
 	assert.Equal(t, "ann", serve(m.Handler(whoami), r).Body.String(), "Handler asks for itself")
-	key := dssauth.Identity{APIKey: "key-id"}
+	key := dssauth.Identity{APIKeyID: "key-id"}
 	assert.Equal(t, "an API key", serve(whoami, r.WithContext(dssauth.NewContext(t.Context(), key))).Body.String())
 }
 
@@ -163,7 +163,7 @@ func TestIdentityAsJSON(t *testing.T) {
 	}{
 		{"nobody has empty fields, and groups are a list", dssauth.Identity{}, `{"login":"","groups":[],"profile":""}`},
 		{"a user", dssauth.NewIdentity("ann", "analysts"), `{"login":"ann","groups":["analysts"],"profile":""}`},
-		{"neither source nor key id nor time is for a front end", dssauth.Identity{APIKey: "id", Source: "USER_FROM_UI"}, `{"login":"","groups":[],"profile":""}`},
+		{"neither source nor key id nor time is for a front end", dssauth.Identity{APIKeyID: "id", Source: "USER_FROM_UI"}, `{"login":"","groups":[],"profile":""}`},
 		{"details where they are known", dssauth.Identity{Login: "ann", Profile: "DESIGNER", DisplayName: "Ann", Email: "ann@example.com"},
 			`{"login":"ann","groups":[],"profile":"DESIGNER","displayName":"Ann","email":"ann@example.com"}`},
 	}
@@ -192,7 +192,7 @@ func TestHandlersCannotChangeEachOthersVisitor(t *testing.T) {
 		}
 		_ = append(groups[:0], "administrators", "root")
 		slices.Reverse(id.Groups())
-		id.Login, id.Profile, id.Source, id.APIKey, id.Email = "admin", "ADMIN", "x", "y", "z"
+		id.Login, id.Profile, id.Source, id.APIKeyID, id.Email = "admin", "ADMIN", "x", "y", "z"
 		_ = dssauth.NewContext(r.Context(), id)
 		r.Header.Set("Cookie", "session=bob")
 	}))
@@ -200,7 +200,7 @@ func TestHandlersCannotChangeEachOthersVisitor(t *testing.T) {
 		id, _ := dssauth.FromContext(r.Context())
 		assert.Equal(t, "ann", id.Login)
 		assert.Equal(t, []string{"analysts", "readers"}, id.Groups())
-		assert.Empty(t, id.Profile+id.Source+id.APIKey+id.Email)
+		assert.Empty(t, id.Profile+id.Source+id.APIKeyID+id.Email)
 	}))
 	serve(h, fromAnn())
 	var handlers sync.WaitGroup

@@ -53,7 +53,7 @@ func TestRefusalForPrograms(t *testing.T) {
 	for status, err := range sentinels {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			w := httptest.NewRecorder()
-			dssauth.Refuse(w, request("GET", "/report?x=1"), fmt.Errorf("because: %w", err))
+			dssauth.WriteRefusal(w, request("GET", "/report?x=1"), fmt.Errorf("because: %w", err))
 			assert.Equal(t, status, w.Code)
 			assert.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
 			assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
@@ -75,7 +75,7 @@ func TestRefusalForPageNavigations(t *testing.T) {
 	for status, err := range sentinels {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			w := httptest.NewRecorder()
-			dssauth.Refuse(w, request("GET", "/report?x=1", pageHeaders...), err)
+			dssauth.WriteRefusal(w, request("GET", "/report?x=1", pageHeaders...), err)
 			assert.Equal(t, status, w.Code)
 			assert.Equal(t, "text/html; charset=utf-8", w.Header().Get("Content-Type"))
 			assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
@@ -94,7 +94,7 @@ func TestRefusalHeaders(t *testing.T) {
 	for status, err := range sentinels {
 		for _, headers := range [][]string{nil, pageHeaders} {
 			w := httptest.NewRecorder()
-			dssauth.Refuse(w, request("GET", "/", headers...), err)
+			dssauth.WriteRefusal(w, request("GET", "/", headers...), err)
 			want := map[bool]string{true: "Bearer"}[status == 401]
 			assert.Equal(t, want, w.Header().Get("WWW-Authenticate"), "%d", status)
 			want = map[bool]string{true: "1"}[status == 503]
@@ -105,7 +105,7 @@ func TestRefusalHeaders(t *testing.T) {
 
 func TestRefusalOfNothingIsAnOutage(t *testing.T) {
 	w := httptest.NewRecorder()
-	dssauth.Refuse(w, request("GET", "/"), nil)
+	dssauth.WriteRefusal(w, request("GET", "/"), nil)
 	assert.Equal(t, 503, w.Code)
 	assert.Equal(t, "1", w.Header().Get("Retry-After"))
 }
@@ -113,7 +113,7 @@ func TestRefusalOfNothingIsAnOutage(t *testing.T) {
 // The request that Authenticate returns with an error is nil, and easily passed on.
 func TestRefusalWithoutARequest(t *testing.T) {
 	w := httptest.NewRecorder()
-	dssauth.Refuse(w, nil, dssauth.ErrUnauthenticated)
+	dssauth.WriteRefusal(w, nil, dssauth.ErrUnauthenticated)
 	assert.Equal(t, 401, w.Code)
 	assert.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
 }
@@ -123,7 +123,7 @@ func TestRefusalDropsHeadersOfAnotherBody(t *testing.T) {
 	w.Header().Set("Content-Length", "5")
 	w.Header().Set("Content-Encoding", "gzip")
 	w.Header().Set("Cache-Control", "max-age=3600")
-	dssauth.Refuse(w, request("GET", "/"), dssauth.ErrForbidden)
+	dssauth.WriteRefusal(w, request("GET", "/"), dssauth.ErrForbidden)
 	assert.Empty(t, w.Header().Values("Content-Length"))
 	assert.Empty(t, w.Header().Values("Content-Encoding"))
 	assert.Equal(t, []string{"no-store"}, w.Header().Values("Cache-Control"))
@@ -154,7 +154,7 @@ func TestPageOrProblem(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			dssauth.Refuse(w, request(tt.method, "/", tt.headers...), dssauth.ErrUnauthenticated)
+			dssauth.WriteRefusal(w, request(tt.method, "/", tt.headers...), dssauth.ErrUnauthenticated)
 			assert.Equal(t, 401, w.Code)
 			assert.Equal(t, tt.page, strings.HasPrefix(w.Header().Get("Content-Type"), "text/html"))
 		})
@@ -297,7 +297,7 @@ func FuzzRefuse(f *testing.F) {
 			err = fmt.Errorf("%w: %s %s", err, target, cookie)
 		}
 		w := httptest.NewRecorder()
-		dssauth.Refuse(w, r, err)
+		dssauth.WriteRefusal(w, r, err)
 
 		if err == nil {
 			err = dssauth.ErrUnavailable

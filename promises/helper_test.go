@@ -28,7 +28,7 @@ func newDoorman() *doorman {
 	return &doorman{known: map[string]dssauth.Identity{
 		"session=ann": dssauth.NewIdentity("ann", "analysts", "readers"),
 		"session=bob": dssauth.NewIdentity("bob", "readers"),
-		"Bearer key":  {APIKey: "key-id"},
+		"Bearer key":  {APIKeyID: "key-id"},
 	}}
 }
 

@@ -69,9 +69,9 @@ func TestHooksSeeLookupsAndNoHits(t *testing.T) {
 		assert.Equal(t, []bool{false, false, true}, book.started)
 		require.Len(t, book.ended, 3)
 		for i, want := range []dssauth.Lookup{
-			{Outcome: dssauth.Identified, Duration: 300 * time.Millisecond},
-			{Outcome: dssauth.Nobody, Duration: 300 * time.Millisecond, Err: dssauth.ErrUnauthenticated},
-			{Outcome: dssauth.Identified, Duration: 300 * time.Millisecond, Renewal: true},
+			{Outcome: dssauth.OutcomeIdentified, Duration: 300 * time.Millisecond},
+			{Outcome: dssauth.OutcomeAnonymous, Duration: 300 * time.Millisecond, Err: dssauth.ErrUnauthenticated},
+			{Outcome: dssauth.OutcomeIdentified, Duration: 300 * time.Millisecond, Renewal: true},
 		} {
 			assert.ErrorIs(t, book.ended[i].Err, want.Err)
 			book.ended[i].Err = want.Err
@@ -119,11 +119,11 @@ func TestOutcomes(t *testing.T) {
 		var outcomes []dssauth.Outcome
 		for _, l := range book.ended {
 			outcomes = append(outcomes, l.Outcome)
-			assert.Equal(t, l.Outcome == dssauth.Identified, l.Err == nil, "%s", l.Outcome)
+			assert.Equal(t, l.Outcome == dssauth.OutcomeIdentified, l.Err == nil, "%s", l.Outcome)
 		}
-		assert.Equal(t, []dssauth.Outcome{dssauth.Identified, dssauth.Stale, dssauth.Unavailable, dssauth.Nobody, dssauth.Unavailable}, outcomes)
+		assert.Equal(t, []dssauth.Outcome{dssauth.OutcomeIdentified, dssauth.OutcomeStale, dssauth.OutcomeUnavailable, dssauth.OutcomeAnonymous, dssauth.OutcomeUnavailable}, outcomes)
 		s := m.Stats()
-		assert.Equal(t, []uint64{5, 1, 1, 2, 1}, []uint64{s.Lookups, s.Identified, s.Nobody, s.Unavailable, s.Stale})
+		assert.Equal(t, []uint64{5, 1, 1, 2, 1}, []uint64{s.Lookups, s.Identified, s.Anonymous, s.Unavailable, s.Stale})
 	})
 }
 
@@ -290,7 +290,7 @@ func TestStats(t *testing.T) {
 			who(m, browser(login))
 		}
 		synctest.Wait()
-		assert.Equal(t, dssauth.Stats{Entries: 3, Refusals: 2, Evictions: 1, Lookups: 6, Identified: 4, Nobody: 2}, m.Stats())
+		assert.Equal(t, dssauth.Stats{Entries: 3, Refusals: 2, Evictions: 1, Lookups: 6, Identified: 4, Anonymous: 2}, m.Stats())
 		m.Forget(browser("joe"))
 		dss.does(hangs)
 		newcomers(m, 3)

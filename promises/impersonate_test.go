@@ -125,7 +125,7 @@ var withoutVisitor = []attempt{
 	}, config: func(_ *situation, c *dssauth.Config) {
 		c.AllowAPIKeys = true
 		c.Resolver = resolveFunc(func(context.Context, http.Header) (dssauth.Identity, error) {
-			return dssauth.Identity{Login: "ann", APIKey: "key"}, nil
+			return dssauth.Identity{Login: "ann", APIKeyID: "key"}, nil
 		})
 	}},
 	{name: "the caller is the visitor's own API key", want: asVisitor, try: func(s *situation) error {
@@ -923,11 +923,11 @@ func TestManyVisitorsAtOnce(t *testing.T) {
 		app := httptest.NewServer(s.auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			client, err := dssauth.ClientFromContext(r.Context())
 			if err != nil {
-				dssauth.Refuse(w, r, err)
+				dssauth.WriteRefusal(w, r, err)
 				return
 			}
 			if err := client.Do(r.Context(), "POST", runPath, "it", w); err != nil {
-				dssauth.Refuse(w, r, err)
+				dssauth.WriteRefusal(w, r, err)
 			}
 		})))
 		t.Cleanup(app.Close)

@@ -77,7 +77,7 @@ func TestConnectionEndsLikeANewRequest(t *testing.T) {
 	}{
 		{"she signed out", nil, answer{err: dssauth.ErrUnauthenticated}, every, dssauth.ErrUnauthenticated},
 		{"somebody else signed in", nil, answer{id: dssauth.NewIdentity("bob", "analysts")}, every, dssauth.ErrUnauthenticated},
-		{"the session became an API key's", nil, answer{id: dssauth.Identity{APIKey: "ann"}}, every, dssauth.ErrUnauthenticated},
+		{"the session became an API key's", nil, answer{id: dssauth.Identity{APIKeyID: "ann"}}, every, dssauth.ErrUnauthenticated},
 		{"she lost the group that let her in", analysts, answer{id: dssauth.NewIdentity("ann", "readers")}, every, dssauth.ErrForbidden},
 		{"DSS answers 403 about her", nil, answer{err: &dss.Error{StatusCode: 403}}, every + ttl + every, dssauth.ErrUnavailable},
 		{"DSS answers 404 about her", nil, answer{err: &dss.Error{StatusCode: 404}}, every + ttl + every, dssauth.ErrUnavailable},

@@ -384,7 +384,7 @@ func TestAPIKeyWithoutAUser(t *testing.T) {
 	// A resolver may be wrong about what comes with a key.
 	known.is("Bearer key", func() dssauth.Identity {
 		id := dssauth.NewIdentity("ann", "administrators")
-		id.APIKey = "ann"
+		id.APIKeyID = "ann"
 		return id
 	}())
 
@@ -400,7 +400,7 @@ func TestAPIKeyWithoutAUser(t *testing.T) {
 		w := serve(open.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			id, ok := dssauth.FromContext(r.Context())
 			assert.True(t, ok)
-			assert.Equal(t, "ann", id.APIKey)
+			assert.Equal(t, "ann", id.APIKeyID)
 			assert.Empty(t, id.Login)
 			assert.Empty(t, id.Groups())
 			_, err := dssauth.ClientFromContext(r.Context())

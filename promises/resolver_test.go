@@ -132,7 +132,7 @@ func TestAnAPIKeysIdIsNoLogin(t *testing.T) {
 		id := identity(t, m, browser("key"))
 		assert.Empty(t, id.Login)
 		assert.Empty(t, id.Groups())
-		assert.Equal(t, "ann", id.APIKey)
+		assert.Equal(t, "ann", id.APIKeyID)
 		m.ForgetUser("ann")
 		assert.Equal(t, 1, m.Stats().Entries, "the key is not the user ann")
 	})
@@ -601,7 +601,7 @@ func TestAnOldAnswerHasAHardEnd(t *testing.T) {
 		}
 		assert.Equal(t, "503", who(m, ann), "however often it was read")
 		synctest.Wait()
-		_, stale := outcomes.Load(dssauth.Stale)
+		_, stale := outcomes.Load(dssauth.OutcomeStale)
 		assert.True(t, stale, "hooks see it")
 		assert.NotZero(t, m.Stats().Stale)
 

@@ -174,7 +174,7 @@ func tellWhatWasSent(t *testing.T, p *printed, answer dsstest.Interceptor) {
 		},
 		OnError: func(w http.ResponseWriter, r *http.Request, err error) {
 			note("OnError", err)
-			dssauth.Refuse(w, r, err)
+			dssauth.WriteRefusal(w, r, err)
 		},
 	}
 	ann := func() *http.Request {
@@ -262,7 +262,7 @@ func TestAGatesRefusalIsPassedOn(t *testing.T) {
 	m := newAuth(t, dssauth.Config{
 		Resolver: newDoorman(),
 		Hooks:    dssauth.Hooks{Refused: func(_ *http.Request, err error) { hook = err }},
-		OnError:  func(w http.ResponseWriter, r *http.Request, err error) { page = err; dssauth.Refuse(w, r, err) },
+		OnError:  func(w http.ResponseWriter, r *http.Request, err error) { page = err; dssauth.WriteRefusal(w, r, err) },
 	})
 	gate := m.Require(func(*http.Request, dssauth.Identity) error { return forbidden })
 	assert.Equal(t, 403, serve(gate(unreachable(t)), fromAnn()).Code)

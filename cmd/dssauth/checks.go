@@ -36,7 +36,7 @@ func (d *doctor) connection(ctx context.Context) bool {
 	defer cancel()
 	info, err := d.client.AuthInfo(ctx)
 	var reply *dss.Error
-	rejected := errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsNobody()
+	rejected := errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsAnonymous()
 	switch {
 	case rejected:
 		d.report.ok("connection", "DSS answers")
@@ -68,7 +68,7 @@ func (d *doctor) mayAsk(ctx context.Context) bool {
 	info, err := d.browser(ctx, "dssauth_doctor="+rand.Text())
 	var reply *dss.Error
 	switch {
-	case isNobody(info, err):
+	case isAnonymous(info, err):
 		d.report.ok(check, "we have it")
 		return true
 	case err == nil:
@@ -95,11 +95,11 @@ func (d *doctor) browser(ctx context.Context, cookie string) (dss.AuthInfo, erro
 	return d.client.AuthInfoFromBrowserHeaders(ctx, http.Header{"Cookie": {cookie}})
 }
 
-// isNobody reports whether DSS said that nobody is signed in. It accepted our
+// isAnonymous reports whether DSS said that nobody is signed in. It accepted our
 // own credentials before, so a 401 is about the browser.
-func isNobody(info dss.AuthInfo, err error) bool {
+func isAnonymous(info dss.AuthInfo, err error) bool {
 	var reply *dss.Error
-	return errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsNobody()
+	return errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsAnonymous()
 }
 
 // pasted gets the Cookie header of a browser.
@@ -156,7 +156,7 @@ func (d *doctor) resolves(ctx context.Context) bool {
 		info, err = d.browser(ctx, d.sent.header())
 	}
 	switch {
-	case isNobody(info, err):
+	case isAnonymous(info, err):
 		d.nobody(ctx)
 		return false
 	case err != nil:

@@ -57,7 +57,7 @@ func signedIn(auth *dssauth.Middleware) fiber.Handler {
 		if err != nil {
 			return adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header()["Vary"] = slices.Clone(identifying)
-				dssauth.Refuse(w, r, err)
+				dssauth.WriteRefusal(w, r, err)
 			})(c)
 		}
 		// Authenticate attaches the identity to the converted request, of which

@@ -87,7 +87,7 @@ func (asVisitor) RoundTrip(r *http.Request) (*http.Response, error) {
 // fail answers a request whose call to DSS went wrong.
 func fail(w http.ResponseWriter, r *http.Request, err error) {
 	log.Print(err)
-	dssauth.Refuse(w, r, err)
+	dssauth.WriteRefusal(w, r, err)
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

@@ -59,7 +59,7 @@ func (a *app) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		a.page.show(w, r, status)
 		return
 	}
-	dssauth.Refuse(w, r, err)
+	dssauth.WriteRefusal(w, r, err)
 }
 
 func me(w http.ResponseWriter, r *http.Request) {
@@ -90,7 +90,7 @@ func asMe(w http.ResponseWriter, r *http.Request) {
 
 func refuseCall(w http.ResponseWriter, r *http.Request, err error) {
 	slog.Warn("a call to DSS as the visitor failed", "error", err)
-	dssauth.Refuse(w, r, err)
+	dssauth.WriteRefusal(w, r, err)
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

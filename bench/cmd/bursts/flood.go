@@ -76,7 +76,7 @@ func hits(w weather, count *floodCount) (*bench.Histogram, error) {
 	var missed atomic.Int64
 	auth, err := dssauth.New(dssauth.Config{Client: d.Client, TTL: warmTTL, Hooks: dssauth.Hooks{
 		LookupEnd: func(_ context.Context, l dssauth.Lookup) {
-			if l.Outcome == dssauth.Identified && !l.Renewal {
+			if l.Outcome == dssauth.OutcomeIdentified && !l.Renewal {
 				missed.Add(1)
 			}
 		},
