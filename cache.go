@@ -33,20 +33,26 @@ type cache struct {
 // entry is one answer of DSS. What it says never changes: a newer answer is
 // another entry.
 type entry struct {
-	node                  // under the key of the bytes sent to DSS
-	first    node         // the first alias: beside what a hit reads, not elsewhere in memory
-	expires  int64        // all times are monotonic, see clock
-	renew    int64        // from here on a hit starts a refresh
+	node       // under the key of the bytes sent to DSS
+	first node // the first alias: beside what a hit reads, not elsewhere in memory
+	period
 	renewing atomic.Bool  // one refresh per entry, whatever comes of it
-	denied   bool         // DSS refused since, and may have meant this visitor; guarded by the owner
+	denied   bool         // forgotten, or DSS refused since, and may have meant this visitor; guarded by the owner
 	touched  atomic.Int64 // when it was last hit, to a second
 	moved    int64        // touched, when it last moved to the front of the order; guarded by the owner
-	asked    int64        // when DSS was asked
 	alias    *node        // under the key of raw headers that were filtered; guarded by the owner
 	aliased  atomic.Int64 // when alias last changed
 	sibling  *entry       // next one of the same user; guarded by the owner
 	session  *session     // what it shares with later answers about the same visitor
 	identity Identity
+}
+
+// period is for how long an answer is good. All times are monotonic, see clock.
+type period struct {
+	expires int64
+	renew   int64 // from here on a hit starts a refresh
+	asked   int64 // when DSS was asked
+	number  int64 // of the lookup: what was forgotten later has a higher one
 }
 
 // node is one place in the table.
@@ -194,17 +200,20 @@ func (c *cache) drop(k key, asked int64) {
 	}
 }
 
-// forget removes what is remembered under k, "not signed in" included.
+// forget removes what is remembered under k, "not signed in" included. No
+// connection may rely on it in an outage any more.
 func (c *cache) forget(k key) {
 	if e := c.find(k); e != nil {
+		e.denied = true
 		c.order.Remove(e)
 	}
 	c.refusals.Remove(k)
 }
 
-// dropUser removes all of a user's entries.
+// dropUser does the same with all of a user's entries.
 func (c *cache) dropUser(login string) {
 	for e := c.byUser[login]; e != nil; e = c.byUser[login] {
+		e.denied = true
 		c.order.Remove(e)
 	}
 }

@@ -21,8 +21,7 @@ func numbered(n int) key { return key{0, uint64(n)} }
 func answer(k key, login string, asked time.Duration) *entry {
 	e := &entry{
 		node:     node{key: k},
-		asked:    int64(asked),
-		expires:  int64(asked + time.Minute),
+		period:   period{asked: int64(asked), expires: int64(asked + time.Minute)},
 		identity: NewIdentity(login),
 	}
 	e.touched.Store(int64(asked))

@@ -56,8 +56,8 @@ func (s *selector) pick(h http.Header) (credentials, error) {
 			}
 			continue
 		}
-		if len(values) > 1 {
-			return credentials{}, refuse(ErrMalformed, fmt.Sprintf("%d %s headers where one is allowed", len(values), name))
+		if slices.ContainsFunc(values, func(v string) bool { return v != values[0] }) {
+			return credentials{}, refuse(ErrMalformed, fmt.Sprintf("%d %s headers that differ, where one is allowed", len(values), name))
 		}
 		if !printable(values[0]) {
 			return credentials{}, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters or is not UTF-8", name))

@@ -257,7 +257,7 @@ func (c *connection) identify(since int64) (*entry, error) {
 	// Twice, since a lookup may be under way that started earlier. The next one
 	// cannot have, so that what is older then only bridges an outage.
 	for range 2 {
-		e, err := c.answers.ask(c.ctx, c.credentials, func(e *entry) bool { return e.asked > since })
+		e, err := c.answers.ask(c.ctx, c.credentials, func(e *entry) bool { return e.asked > since }, false)
 		switch {
 		case err != nil:
 			return nil, err
