@@ -32,7 +32,7 @@ type Config struct {
 	// signed out elsewhere, keeps access for up to TTL. Zero means 10s;
 	// negative asks DSS every time.
 	TTL time.Duration
-	// RefusalTTL is how long DSS's "nobody" is remembered; a page navigation
+	// RefusalTTL is how long DSS's "anonymous" is remembered; a page navigation
 	// asks again all the same. Zero means 2s; negative remembers none.
 	RefusalTTL time.Duration
 	// StaleIfError is how much longer than TTL an answer is reused while DSS is

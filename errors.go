@@ -13,7 +13,7 @@ import (
 // What a request is refused for. Errors of this package wrap one of these;
 // [StatusCode] gives the HTTP status.
 var (
-	// ErrUnauthenticated means that DSS said nobody is signed in: 401.
+	// ErrUnauthenticated means that the visitor is anonymous, to DSS or for want of credentials: 401.
 	ErrUnauthenticated = errors.New("dssauth: not signed in to DSS")
 	// ErrForbidden means that the visitor is known and may not do this: 403.
 	ErrForbidden = errors.New("dssauth: not allowed")

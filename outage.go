@@ -259,7 +259,7 @@ func (o *outage) run(q *question) {
 // conclude takes down what q brought, and tells those who wait for it.
 func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 	if err == nil && info.IsAnonymous() {
-		err = errNobodyOurselves
+		err = errUnknownOurselves
 	}
 	if o.life.ctx.Err() != nil { // the Middleware is closed: that says nothing of DSS
 		q.end(errClosed)
@@ -310,10 +310,10 @@ func (q *question) end(err error) {
 	close(q.done)
 }
 
-var errNobodyOurselves = errors.New("DSS takes us for nobody")
+var errUnknownOurselves = errors.New("DSS does not know us")
 
 // rejectsUs reports whether DSS answered our own question with "not authenticated".
-func rejectsUs(err error) bool { return err == errNobodyOurselves || isNotAuthenticated(err) }
+func rejectsUs(err error) bool { return err == errUnknownOurselves || isNotAuthenticated(err) }
 
 // meansDown reports whether our own question that ended with err says that DSS
 // is down. One that timed out does not while DSS answers lookups: a DSS that is

@@ -107,7 +107,7 @@ var refusalTexts = map[int]refusalText{
 	http.StatusServiceUnavailable: {"We cannot check who you are right now",
 		"Dataiku DSS did not answer. Nothing is wrong with your account. Try again in a moment."},
 	http.StatusBadRequest: {"Your browser sent something unreadable",
-		"The credentials in this request are malformed. Delete this site's cookies, sign in to Dataiku DSS and try again."},
+		"A header that says who you are, such as Authorization, is malformed. It comes from a program, a proxy or a browser extension: change it there."},
 	http.StatusRequestHeaderFieldsTooLarge: {"Your browser sent too much",
 		"The cookies and credentials in this request are too large. Delete this site's cookies, sign in to Dataiku DSS and try again."},
 }

@@ -15,8 +15,8 @@ import (
 // others. Set [Config.Resolver] to ask something else than DSS, or DSS in
 // another way.
 //
-// An error that wraps [ErrUnauthenticated] means nobody is signed in, and is
-// believed. Any other error means that the question has no answer now, and so
+// An error that wraps [ErrUnauthenticated] means that the visitor is anonymous,
+// and is believed. Any other error means that the question has no answer now, and so
 // does an identity without a login. Resolve is called by many goroutines and
 // should return when ctx ends.
 type Resolver interface {
@@ -35,6 +35,7 @@ type dssResolver struct {
 	log       *slog.Logger
 	now       func() int64
 	forbidden nag
+	nameless  nag
 }
 
 func newDSSResolver(client *dss.Client, details bool, timeout time.Duration, log *slog.Logger, c *clock, life *lifetime) *dssResolver {
@@ -93,7 +94,15 @@ func (d *dssResolver) addDetails(ctx context.Context, id *Identity) {
 	if err == nil && user.Login != id.Login {
 		err = errors.New("DSS answered about another user")
 	}
-	if err != nil {
+	var reply *dss.Error
+	switch {
+	case errors.As(err, &reply) && reply.StatusCode == http.StatusForbidden:
+		if d.nameless.due(d.now()) {
+			d.log.Warn("dssauth: DSS does not let us read users, so that Config.UserDetails has no effect: give the API key, or the run-as user of this webapp, "+
+				"the right to, or leave it out (said once a minute)", "error", err.Error())
+		}
+		return
+	case err != nil:
 		d.log.Debug("dssauth: no display name and e-mail address for a visitor", "error", err.Error())
 		return
 	}

@@ -18,7 +18,11 @@ import (
 )
 
 var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-	id, _ := dssauth.FromContext(r.Context())
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
 	fmt.Fprint(w, "hello ", id.Login)
 })
 
