@@ -44,18 +44,24 @@ func (a *answers) known(raw key) (e *entry, due bool) {
 	return e, now >= e.renew && e.renewing.CompareAndSwap(false, true)
 }
 
-// who returns who sent c, whose headers had the key raw before cookies were
-// picked: from memory if it can, else by a lookup. With anew, "not signed in" is
-// believed only of a lookup that began since: who loads a page may have signed in.
-func (a *answers) who(ctx context.Context, raw key, c credentials, anew bool) (*entry, error) {
+// recognise is known for raw headers that are not: what was picked of them may be.
+func (a *answers) recognise(raw key, c credentials) *entry {
 	now := a.now()
-	if e, due := a.known(c.key); e != nil {
-		if due {
-			a.refresh(c, e)
-		}
-		a.addAlias(raw, e, now)
-		return e, nil
+	e, due := a.known(c.key)
+	if due {
+		a.refresh(c, e)
 	}
+	if e != nil {
+		a.addAlias(raw, e, now)
+	}
+	return e
+}
+
+// who returns who sent c, which is not known: by a lookup, or as remembered of a
+// refusal. With anew, "not signed in" is believed only of a lookup that began
+// since: who loads a page may have signed in.
+func (a *answers) who(ctx context.Context, c credentials, anew bool) (*entry, error) {
+	now := a.now()
 	fresh := func(e *entry) bool { return now < e.expires }
 	if !anew {
 		if end, ok := a.cache.refusals.Get(c.key); ok && now < end {

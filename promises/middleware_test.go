@@ -154,7 +154,7 @@ func TestGatesThatCannotBeMeant(t *testing.T) {
 		assert.PanicsWithValue(t, fmt.Sprintf("dssauth: RequireGroup: group %q is blank: is a setting missing?", blank), func() { m.RequireGroup("analysts", blank) })
 	}
 	for wrong, message := range map[string]string{
-		"analysts ":      `"analysts " has spaces at its ends, and names match exactly: write "analysts"`,
+		"analysts ":     `"analysts " has spaces at its ends, and names match exactly: write "analysts"`,
 		"\tdata people": `"\tdata people" has spaces at its ends, and names match exactly: write "data people"`,
 		"\u2003ana":     `"\u2003ana" has spaces at its ends, and names match exactly: write "ana"`,
 		"ana\nlysts":    `"ana\nlysts" has control characters, which no group's name has: remove them`,
