@@ -51,7 +51,8 @@ type Config struct {
 	AllowAPIKeys bool
 	// UserDetails adds display name and e-mail address to the identity, at
 	// the price of a second call to DSS per lookup. Where that call fails,
-	// the identity stands without them.
+	// the identity stands without them; a missing right to read users is a
+	// warning in the log, once a minute.
 	UserDetails bool
 
 	// LoginURL returns where a signed-out browser's page navigation is sent to
