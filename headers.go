@@ -1,9 +1,9 @@
 package dssauth
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"net/http"
 	"path"
 	"slices"
@@ -28,48 +28,63 @@ type credentials struct {
 	header http.Header
 }
 
-// raw returns the key of h's identifying headers exactly as they arrived.
-// Equal raw headers yield equal picks, so an answer found under the raw key
-// needs no look at the single cookies.
-func (s *selector) raw(h http.Header) (key, error) { return s.key(h, s.maxBytes) }
-
 // pick returns a copy of the headers to send to DSS, and its key. It outlives
 // the request, whose strings may not: servers built on fasthttp put the next
 // request's headers into the same memory.
 func (s *selector) pick(h http.Header) (credentials, error) {
-	picked := make(http.Header, len(s.names))
-	size := 0
-	for _, name := range s.names {
-		values := h[name]
-		if len(values) == 0 {
-			continue
-		}
-		for _, v := range values {
-			size += len(v)
-		}
-		if size > s.maxBytes {
-			return credentials{}, s.tooLarge()
-		}
-		if name == "Cookie" {
-			if kept := s.cookies.filter(values); kept != "" {
-				picked[name] = []string{kept}
-			}
-			continue
-		}
-		if len(values) > 1 {
-			return credentials{}, refuse(ErrMalformed, fmt.Sprintf("%d %s headers where one is allowed", len(values), name))
-		}
-		if !printable(values[0]) {
-			return credentials{}, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters or is not UTF-8", name))
-		}
-		picked[name] = []string{strings.Clone(values[0])}
-	}
-	// The size that arrived is what is bounded; joining cookies adds to it.
-	k, err := s.key(picked, math.MaxInt)
+	p, err := s.choose(nil, h)
 	if err != nil {
 		return credentials{}, err
 	}
-	return credentials{k, picked}, nil
+	return credentials{s.key(p), s.header(p)}, nil
+}
+
+// pickKey returns the key that pick returns, and allocates nothing for most
+// requests: it is asked for where a cookie that is dropped changes each time.
+func (s *selector) pickKey(h http.Header) (key, error) {
+	var room [pickRoom]byte
+	p, err := s.choose(room[:0], h)
+	if err != nil {
+		return key{}, err
+	}
+	return s.key(p), nil
+}
+
+// pickRoom is how large a pick may be before it needs memory of its own. More
+// would have to be cleared at each request.
+const pickRoom = 2 << 10
+
+// choose appends what identifies h's visitor to p, which is empty.
+func (s *selector) choose(p picked, h http.Header) (picked, error) {
+	limit := s.maxBytes
+	for _, name := range s.names {
+		limit += lengthBytes
+		start := len(p) + lengthBytes
+		p = append(p, make([]byte, lengthBytes)...)
+		values := h[name]
+		switch {
+		case len(values) == 0:
+			continue
+		case name == "Cookie":
+			if p = s.cookies.appendKept(p, values, limit); len(p) == start {
+				continue // absent, not empty
+			}
+		case len(values) > 1:
+			return nil, refuse(ErrMalformed, fmt.Sprintf("%d %s headers where one is allowed", len(values), name))
+		case !printable(values[0]):
+			return nil, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters or is not UTF-8", name))
+		default:
+			p = append(p, values[0]...)
+		}
+		if len(p) > limit {
+			return nil, s.tooLarge()
+		}
+		binary.LittleEndian.PutUint32(p[start-lengthBytes:], uint32(len(p)-start+1))
+	}
+	if len(p) == lengthBytes*len(s.names) {
+		return nil, errNoCredentials
+	}
+	return p, nil
 }
 
 // redirectCookie marks a browser that was just sent to sign in. It says nothing
@@ -149,20 +164,26 @@ func matches(pattern, name string) bool {
 	return ok
 }
 
-// filter returns the cookies to keep, each byte-identical and in its order,
-// joined as HTTP/2 joins them. A cookie that JSON cannot carry is dropped: a
-// neighbouring application's cookie must not lock a visitor out.
-func (c *cookieRule) filter(values []string) string {
-	var b strings.Builder
-	for pair := range pairs(values) {
-		if c.keeps(cookieName(pair)) && printable(pair) {
-			if b.Len() > 0 {
-				b.WriteString("; ")
+// appendKept appends the cookies to keep to p, each byte-identical and in its
+// order, joined as HTTP/2 joins them. It stops beyond limit bytes. A cookie that
+// JSON cannot carry is dropped: a neighbouring application's cookie must not lock
+// a visitor out.
+func (c *cookieRule) appendKept(p picked, values []string, limit int) picked {
+	start := len(p)
+	for _, rest := range values {
+		for rest != "" && len(p) <= limit {
+			var pair string
+			pair, rest, _ = strings.Cut(rest, ";")
+			if pair = trim(pair); pair == "" || !c.keeps(cookieName(pair)) || !printable(pair) {
+				continue
 			}
-			b.WriteString(pair)
+			if len(p) > start {
+				p = append(p, "; "...)
+			}
+			p = append(p, pair...)
 		}
 	}
-	return b.String()
+	return p
 }
 
 // pairs yields the cookies of some Cookie headers, without surrounding space.

@@ -276,9 +276,14 @@ func (m *Middleware) identify(r *http.Request) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, due := m.answers.known(raw)
+	e, due := m.answers.known(raw, m.answers.now())
+	if e == nil {
+		if e, due, err = m.recognise(r.Header, raw); err != nil {
+			return nil, err
+		}
+	}
 	if e == nil || due {
-		if e, err = m.ask(r, raw, e); err != nil {
+		if e, err = m.ask(r, e); err != nil {
 			return nil, err
 		}
 	}
@@ -288,8 +293,21 @@ func (m *Middleware) identify(r *http.Request) (*entry, error) {
 	return e, nil
 }
 
-// ask is for raw headers that are not known, and for an answer to be refreshed.
-func (m *Middleware) ask(r *http.Request, raw key, known *entry) (*entry, error) {
+// recognise is known for raw headers that are not: what is picked of them may be.
+func (m *Middleware) recognise(h http.Header, raw key) (e *entry, due bool, err error) {
+	k, err := m.selector.pickKey(h)
+	if err != nil {
+		return nil, false, err
+	}
+	now := m.answers.now()
+	if e, due = m.answers.known(k, now); e != nil {
+		m.answers.addAlias(raw, e, now)
+	}
+	return e, due, nil
+}
+
+// ask is for a visitor who is not known, and for an answer to be refreshed.
+func (m *Middleware) ask(r *http.Request, known *entry) (*entry, error) {
 	c, err := m.selector.pick(r.Header)
 	switch {
 	case err != nil:
@@ -298,7 +316,7 @@ func (m *Middleware) ask(r *http.Request, raw key, known *entry) (*entry, error)
 		m.answers.refresh(c, known)
 		return known, nil
 	}
-	return m.answers.who(r.Context(), raw, c, isNavigation(r))
+	return m.answers.who(r.Context(), c, isNavigation(r))
 }
 
 // Forget makes the next request with r's credentials ask DSS again, for use
