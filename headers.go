@@ -32,7 +32,8 @@ type credentials struct {
 // the request, whose strings may not: servers built on fasthttp put the next
 // request's headers into the same memory.
 func (s *selector) pick(h http.Header) (credentials, error) {
-	p, err := s.choose(nil, h)
+	var room [pickRoom]byte
+	p, err := s.choose(room[:0], h)
 	if err != nil {
 		return credentials{}, err
 	}
@@ -93,9 +94,24 @@ const redirectCookie = "dssauth_redirected"
 
 // cookieRule says which cookies identify a visitor.
 type cookieRule struct {
-	only    bool           // the patterns name what is kept; otherwise what is dropped
-	byFirst *[256][]string // patterns by the first byte of the names that they match
+	only    bool            // the patterns name what is kept; otherwise what is dropped
+	byFirst *[256][]pattern // by the first byte of the names that they match
 }
+
+// pattern matches names of cookies. What kind it is was found out once: looking
+// for wildcards takes longer than comparing.
+type pattern struct {
+	text string // without the asterisk of a prefix
+	kind patternKind
+}
+
+type patternKind uint8
+
+const (
+	exact patternKind = iota
+	prefix
+	glob // for path.Match
+)
 
 // strayCookies change from request to request, or between visits, and mean
 // nothing to DSS. Keyed, they would make every request a new visitor.
@@ -126,17 +142,29 @@ func newCookieRule(only []string) (cookieRule, error) {
 }
 
 func makeCookieRule(only bool, patterns []string) cookieRule {
-	rule := cookieRule{only: only, byFirst: new([256][]string)}
+	rule := cookieRule{only: only, byFirst: new([256][]pattern)}
 	for _, p := range patterns {
 		first, last := p[0], p[0]
-		if strings.IndexByte(`*?[\`, first) >= 0 {
+		if strings.IndexByte(wildcards, first) >= 0 {
 			first, last = 0, 255 // a name may begin with anything
 		}
 		for b := int(first); b <= int(last); b++ {
-			rule.byFirst[b] = append(rule.byFirst[b], p)
+			rule.byFirst[b] = append(rule.byFirst[b], newPattern(p))
 		}
 	}
 	return rule
+}
+
+const wildcards = `*?[\`
+
+func newPattern(p string) pattern {
+	switch i := strings.IndexAny(p, wildcards); {
+	case i < 0:
+		return pattern{p, exact}
+	case i == len(p)-1 && p[i] == '*':
+		return pattern{p[:i], prefix}
+	}
+	return pattern{p, glob}
 }
 
 func (c *cookieRule) keeps(name string) bool {
@@ -147,20 +175,21 @@ func (c *cookieRule) keeps(name string) bool {
 		return !c.only
 	}
 	for _, p := range c.byFirst[name[0]] {
-		if matches(p, name) {
+		if p.matches(name) {
 			return c.only
 		}
 	}
 	return !c.only
 }
 
-func matches(pattern, name string) bool {
-	if i := strings.IndexAny(pattern, `*?[\`); i < 0 {
-		return pattern == name
-	} else if i == len(pattern)-1 && pattern[i] == '*' {
-		return strings.HasPrefix(name, pattern[:i])
+func (p pattern) matches(name string) bool {
+	switch p.kind {
+	case exact:
+		return p.text == name
+	case prefix:
+		return strings.HasPrefix(name, p.text)
 	}
-	ok, _ := path.Match(pattern, name) // the pattern was checked at construction
+	ok, _ := path.Match(p.text, name) // the pattern was checked at construction
 	return ok
 }
 
@@ -172,8 +201,12 @@ func (c *cookieRule) appendKept(p picked, values []string, limit int) picked {
 	start := len(p)
 	for _, rest := range values {
 		for rest != "" && len(p) <= limit {
-			var pair string
-			pair, rest, _ = strings.Cut(rest, ";")
+			pair, end := rest, strings.IndexByte(rest, ';')
+			if end >= 0 {
+				pair, rest = rest[:end], rest[end+1:]
+			} else {
+				rest = ""
+			}
 			if pair = trim(pair); pair == "" || !c.keeps(cookieName(pair)) || !printable(pair) {
 				continue
 			}
@@ -199,27 +232,44 @@ func pairs(values []string) func(yield func(string) bool) {
 	}
 }
 
-func trim(s string) string { return strings.Trim(s, " \t") }
+// trim is strings.Trim(s, " \t"), in a fraction of the time.
+func trim(s string) string {
+	for s != "" && isBlank(s[0]) {
+		s = s[1:]
+	}
+	for s != "" && isBlank(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
 // cookieName is empty for a cookie without a name, which browsers send as
 // its bare value.
 func cookieName(pair string) string {
-	name, _, found := strings.Cut(pair, "=")
-	if !found {
-		return ""
-	}
-	return trim(name)
+	return trim(pair[:max(0, strings.IndexByte(pair, '='))])
 }
 
 // printable reports whether JSON carries s unchanged and a log line could:
 // valid UTF-8 without control characters.
 func printable(s string) bool {
+	for len(s) >= 8 && isPlain(binary.LittleEndian.Uint64([]byte(s))) { // read only, so nothing is copied
+		s = s[8:]
+	}
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == 0x7f {
 			return false
 		}
 	}
 	return utf8.ValidString(s)
+}
+
+// isPlain reports that none of eight bytes is a control character or beyond
+// ASCII: nothing carries or borrows between bytes below 0x80 that are none.
+func isPlain(w uint64) bool {
+	const each = 0x0101010101010101
+	return (w|(w+each)|(w-' '*each))&(0x80*each) == 0
 }
 
 // defaultHeaders are what the samples of DSS identify a caller by.
