@@ -256,7 +256,7 @@ func (a *answers) newEntry(f *flight, id Identity) *entry {
 		expires:  f.asked + life,
 		renew:    f.asked + int64(float64(life)*renewAt),
 		asked:    f.asked,
-		identity: id,
+		identity: id.own(),
 	}
 	if id.APIKeyID != "" {
 		e.identity.Login, e.identity.groups = "", nil
