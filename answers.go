@@ -34,9 +34,8 @@ const (
 
 // known returns the answer to bytes that were seen before, or nil. It reports
 // whether the caller must refresh it: one caller, once.
-func (a *answers) known(raw key) (e *entry, due bool) {
-	now := a.now()
-	e = a.cache.find(raw)
+func (a *answers) known(k key, now int64) (e *entry, due bool) {
+	e = a.cache.find(k)
 	if e == nil || now >= e.expires {
 		return nil, false
 	}
@@ -44,18 +43,11 @@ func (a *answers) known(raw key) (e *entry, due bool) {
 	return e, now >= e.renew && e.renewing.CompareAndSwap(false, true)
 }
 
-// who returns who sent c, whose headers had the key raw before cookies were
-// picked: from memory if it can, else by a lookup. With anew, "not signed in" is
-// believed only of a lookup that began since: who loads a page may have signed in.
-func (a *answers) who(ctx context.Context, raw key, c credentials, anew bool) (*entry, error) {
+// who returns who sent c, which is not known: by a lookup, or as remembered of a
+// refusal. With anew, "not signed in" is believed only of a lookup that began
+// since: who loads a page may have signed in.
+func (a *answers) who(ctx context.Context, c credentials, anew bool) (*entry, error) {
 	now := a.now()
-	if e, due := a.known(c.key); e != nil {
-		if due {
-			a.refresh(c, e)
-		}
-		a.addAlias(raw, e, now)
-		return e, nil
-	}
 	fresh := func(e *entry) bool { return now < e.expires }
 	if !anew {
 		if end, ok := a.cache.refusals.Get(c.key); ok && now < end {
@@ -272,7 +264,7 @@ func (a *answers) newEntry(f *flight, id Identity) *entry {
 	e := &entry{
 		node:     node{key: f.key},
 		period:   period{f.asked + life, f.asked + int64(float64(life)*renewAt), f.asked, f.number.Load()},
-		identity: id,
+		identity: id.own(),
 	}
 	if id.APIKeyID != "" {
 		e.identity.Login, e.identity.groups = "", nil

@@ -197,7 +197,7 @@ func TestAnswerEndsRefusal(t *testing.T) {
 // ofSize is DSS's answer of so many bytes in one group.
 func ofSize(k key, bytes int, asked time.Duration) *entry {
 	e := answer(k, "ann", asked)
-	e.identity.groups = []string{strings.Repeat("g", bytes-len("ann")-16)}
+	e.identity.groups = makeGroups([]string{strings.Repeat("g", bytes-len("ann")-16)})
 	return e
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"sync/atomic"
 )
 
@@ -31,7 +30,6 @@ func NewContext(ctx context.Context, id Identity) context.Context {
 	if !id.isSomebody() {
 		return &visit{Context: ctx}
 	}
-	id.groups = slices.Clone(id.groups)
 	id.AsOf = id.AsOf.Round(0)
 	return &visit{Context: ctx, entry: &entry{identity: id}}
 }

@@ -286,9 +286,14 @@ func (m *Middleware) identify(r *http.Request, again bool) (*entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, due := m.answers.known(raw)
+	e, due := m.answers.known(raw, m.answers.now())
+	if e == nil {
+		if e, due, err = m.recognise(r.Header, raw); err != nil {
+			return nil, err
+		}
+	}
 	if e == nil || due {
-		if e, err = m.ask(r, raw, e, again); err != nil {
+		if e, err = m.ask(r, e, again); err != nil {
 			return nil, err
 		}
 	}
@@ -298,8 +303,21 @@ func (m *Middleware) identify(r *http.Request, again bool) (*entry, error) {
 	return e, nil
 }
 
-// ask is for raw headers that are not known, and for an answer to be refreshed.
-func (m *Middleware) ask(r *http.Request, raw key, known *entry, again bool) (*entry, error) {
+// recognise is known for raw headers that are not: what is picked of them may be.
+func (m *Middleware) recognise(h http.Header, raw key) (e *entry, due bool, err error) {
+	k, err := m.selector.pickKey(h)
+	if err != nil {
+		return nil, false, err
+	}
+	now := m.answers.now()
+	if e, due = m.answers.known(k, now); e != nil {
+		m.answers.addAlias(raw, e, now)
+	}
+	return e, due, nil
+}
+
+// ask is for a visitor who is not known, and for an answer to be refreshed.
+func (m *Middleware) ask(r *http.Request, known *entry, again bool) (*entry, error) {
 	c, err := m.selector.pick(r.Header)
 	switch {
 	case err != nil:
@@ -314,7 +332,7 @@ func (m *Middleware) ask(r *http.Request, raw key, known *entry, again bool) (*e
 			return e, err
 		}
 	}
-	return m.answers.who(r.Context(), raw, c, isNavigation(r))
+	return m.answers.who(r.Context(), c, isNavigation(r))
 }
 
 // Forget makes DSS be asked again about the visitor behind r, for use after a

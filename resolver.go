@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
@@ -74,7 +73,7 @@ func (d *dssResolver) identity(ctx context.Context, info dss.AuthInfo) (Identity
 	if info.IsAnonymous() {
 		return Identity{}, refuse(ErrUnauthenticated, "DSS knows no session for this request")
 	}
-	id := Identity{Login: info.Login(), Profile: info.UserProfile, Source: info.AuthSource, groups: slices.Clone(info.Groups)}
+	id := Identity{Login: info.Login(), Profile: info.UserProfile, Source: info.AuthSource, groups: makeGroups(info.Groups)}
 	if id.Login == "" {
 		id.APIKeyID, id.groups = info.AuthIdentifier, nil
 		return id, nil
