@@ -226,7 +226,8 @@ func (a *answers) identified(f *flight, id Identity) (changing []string) {
 		a.cache.refusals.Remove(f.key)
 	}
 	if a.keeps(f) && a.keep.ttl > 0 && !a.flights.wasForgotten(id.Login, f.asked) {
-		changing = a.churn.watch(id.owner(), f.header, a.cache.maxPerUser, a.cache.held(id.owner(), f.key, a.now()))
+		owner, now := id.owner(), a.now()
+		changing = a.churn.watch(owner, f.header, a.cache.held(owner, f.key, now), a.cache.find(f.key) == nil, now)
 		a.cache.put(f.entry)
 	}
 	return changing
