@@ -226,7 +226,8 @@ func (a *answers) identified(f *flight, id Identity) (changing []string) {
 		f.gone = gone
 	}
 	if a.keeps(f) && a.keep.ttl > 0 {
-		changing = a.churn.watch(owner, f.header, a.cache.maxPerUser, a.cache.held(owner, f.key, a.now()))
+		now := a.now()
+		changing = a.churn.watch(owner, f.header, a.cache.held(owner, f.key, now), a.cache.find(f.key) == nil, now)
 		a.cache.put(f.entry)
 	}
 	return changing

@@ -79,8 +79,12 @@ type Config struct {
 	// gets in, but each of the visitor's requests asks DSS. (1,000 groups with
 	// names of 48 bytes are 64 KiB: a name counts 16 bytes more than its length.)
 	MaxEntries int
-	// MaxEntriesPerUser bounds the answers remembered for one user, who has
-	// one per browser and API key. Zero means 8.
+	// MaxEntriesPerUser bounds the answers remembered for one user, who has one
+	// per browser and API key. An account on more screens than that still gets in,
+	// but for some of the requests DSS is asked: where n screens take turns, about
+	// (MaxEntriesPerUser-1)/n of the requests are answered from memory. A cookie
+	// or header that changes with each request fills the bound too; the log names
+	// it. Zero means 32.
 	MaxEntriesPerUser int
 	// MaxHeaderBytes bounds the identifying headers of a request; what is
 	// larger is refused unread. Zero means 16 KiB.
@@ -201,7 +205,7 @@ func (c *Config) setDefaults() {
 	orDefault(&c.Timeout, 5*time.Second)
 	orDefault(&c.MaxLookups, 32)
 	orDefault(&c.MaxEntries, 10_000)
-	orDefault(&c.MaxEntriesPerUser, 8)
+	orDefault(&c.MaxEntriesPerUser, 32)
 	orDefault(&c.MaxHeaderBytes, 16<<10)
 	if c.Logger == nil {
 		c.Logger = slog.Default()

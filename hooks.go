@@ -152,11 +152,12 @@ func (o *observer) trouble(err error, now int64) {
 	}
 }
 
-// churn names the cookies that change from request to request, if any.
+// churn names the cookies and headers that change from request to request, if any.
 func (o *observer) churn(changing []string) {
 	if len(changing) > 0 {
-		o.log.Warn("dssauth: one user holds as many answers as Config.MaxEntriesPerUser allows: a cookie seems to change from request to request, "+
-			"so that each asks DSS; name the cookies that identify a visitor in Config.Cookies", "changing", strings.Join(changing, " "))
+		o.log.Warn("dssauth: one user sends more different credentials than Config.MaxEntriesPerUser allows to remember: a cookie or header seems to change "+
+			"from request to request, so that each asks DSS; name those that identify a visitor in Config.Cookies and Config.Headers. "+
+			"If the user has as many browsers or API keys, raise Config.MaxEntriesPerUser", "changing", strings.Join(changing, " "))
 	}
 }
 

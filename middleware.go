@@ -69,7 +69,7 @@ func New(c Config) (*Middleware, error) {
 		asker:   asker{clock: newClock(), resolver: c.Resolver, places: newLimiter(c.MaxLookups), told: told, timeout: c.Timeout},
 		cache:   newCache(c.MaxEntries, c.MaxEntriesPerUser),
 		flights: newFlights(int64(c.Timeout + 2*grace)),
-		churn:   newChurn(),
+		churn:   newChurn(c.MaxEntriesPerUser),
 		keep:    policy{c.TTL, c.RefusalTTL, c.StaleIfError, c.Impersonation != NoImpersonation},
 		life:    newLifetime(),
 	}
