@@ -142,7 +142,7 @@ func TestAnswerLongAfterDeadlineIsNone(t *testing.T) {
 		require.NoError(t, err)
 		c, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
 		require.NoError(t, err)
-		_, f, _ := m.answers.join(c, func(*entry) bool { return false }, false, anyLookup)
+		_, f, _ := m.answers.join(c, func(*entry) bool { return false }, nil, anyLookup)
 		<-time.After(2 * time.Hour)
 		synctest.Wait()
 		// As somebody who came at the moment that it landed.

@@ -27,6 +27,7 @@ type cache struct {
 	maxPerUser int
 	maxEntries int
 	evictions  uint64
+	displaced  uint64 // of these, by other users' answers while they were fresh
 
 	refusals *lru.Cache[key, int64] // key → when it expires; apart, so that junk evicts nobody
 }
@@ -166,8 +167,12 @@ func (c *cache) put(e *entry) {
 	e.moved = e.touched.Load()
 	c.spare()
 	e.sibling, c.byUser[owner] = c.byUser[owner], e
+	oldest, _, _ := c.order.GetOldest()
 	if c.order.Add(e, struct{}{}) {
 		c.evictions++
+		if e.asked < oldest.expires {
+			c.displaced++
+		}
 	}
 	c.refusals.Remove(e.key)
 }

@@ -70,9 +70,12 @@ type Config struct {
 
 	// Timeout bounds everything a lookup may take. Zero means 5s.
 	Timeout time.Duration
-	// MaxLookups bounds the lookups under way at once; a quarter of them is
-	// reserved for visitors known lately. A request waits at most 1s for its
-	// turn. Zero means 32; the least is 2.
+	// MaxLookups bounds the lookups under way at once. That many places open only
+	// where they are needed and DSS is quick: there are 32 at first, or MaxLookups
+	// if that is less, and never fewer. A quarter is reserved for visitors
+	// known lately. A request waits at most 1s for its turn. Zero means 256; the
+	// least is 2. Above 256, give [dss.Config] an HTTPClient whose transport keeps as
+	// many idle connections. How many visitors that serves is in docs/capacity.md.
 	MaxLookups int
 	// MaxEntries bounds the answers remembered. Zero means 10,000. An answer with
 	// more than 64 KiB of groups and other text is not remembered: its visitor
@@ -203,7 +206,7 @@ func (c *Config) setDefaults() {
 	orDefault(&c.TTL, 10*time.Second)
 	orDefault(&c.RefusalTTL, 2*time.Second)
 	orDefault(&c.Timeout, 5*time.Second)
-	orDefault(&c.MaxLookups, 32)
+	orDefault(&c.MaxLookups, 256)
 	orDefault(&c.MaxEntries, 10_000)
 	orDefault(&c.MaxEntriesPerUser, 32)
 	orDefault(&c.MaxHeaderBytes, 16<<10)

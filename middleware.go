@@ -65,8 +65,9 @@ func New(c Config) (*Middleware, error) {
 		return nil, err
 	}
 	told := &observer{hooks: c.Hooks, log: c.Logger}
+	clock := newClock()
 	a := &answers{
-		asker:   asker{clock: newClock(), resolver: c.Resolver, places: newLimiter(c.MaxLookups), told: told, timeout: c.Timeout},
+		asker:   asker{clock: clock, resolver: c.Resolver, places: newPlaces(c.MaxLookups, c.Timeout, clock), told: told, timeout: c.Timeout},
 		cache:   newCache(c.MaxEntries, c.MaxEntriesPerUser),
 		flights: newFlights(int64(c.Timeout + 2*grace)),
 		churn:   newChurn(c.MaxEntriesPerUser),
