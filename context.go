@@ -2,7 +2,6 @@ package dssauth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -131,10 +130,10 @@ func handBack(r, inner *http.Request) {
 	}
 }
 
-// attachAnonymous hides who was attached before, by another Middleware too: that
-// DSS's user is not this one's.
+// attachAnonymous says that DSS was asked about this request, and hides who was
+// attached before, by another Middleware too: that DSS's user is not this one's.
 func (m *Middleware) attachAnonymous(r *http.Request) *http.Request {
-	if r.Context().Value(visitKey{}) == nil {
+	if v, ok := r.Context().(*visit); ok && v.m == m && v.entry == nil {
 		return r
 	}
 	return r.WithContext(&visit{Context: r.Context(), m: m})
@@ -180,5 +179,3 @@ func (m *Middleware) attached(ctx context.Context) (*visit, bool) {
 	v, ok := ctx.Value(ownKey{m}).(*visit)
 	return v, ok && v.entry != nil
 }
-
-var errNoVisitor = errors.New("dssauth: no visitor in this context: wrap the handler with Middleware.Handler, and pass it the request's context")

@@ -420,7 +420,7 @@ func ExampleStatusCode() {
 	// 403 dssauth: not allowed
 	// 431 dssauth: credentials too large
 	// 503 dssauth: visitor cannot be identified now
-	// 503 any other
+	// 500 any other
 }
 
 func ExampleConfig() {

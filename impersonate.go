@@ -2,7 +2,6 @@ package dssauth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -32,7 +31,7 @@ func ClientFromContext(ctx context.Context) (*dss.Client, error) {
 			return v.m.fetchTicket(ctx, v.entry, header)
 		}), nil
 	}
-	return nil, errors.New("dssauth: no impersonation: set Config.Impersonation to ByTicket or ByProxyUser")
+	return nil, errNoImpersonation
 }
 
 // SecretsFromContext returns the secrets that the visitor behind a request
@@ -47,17 +46,20 @@ func SecretsFromContext(ctx context.Context) ([]dss.Secret, error) {
 		return nil, err
 	}
 	if v.m.client == nil {
-		return nil, errors.New("dssauth: no secrets: set Config.Client")
+		return nil, errNoClient
 	}
 	ctx, cancel := context.WithTimeout(ctx, v.m.answers.timeout)
 	defer cancel()
 	info, err := v.m.client.AuthInfoFromBrowserHeaders(ctx, header, dss.WithSecrets())
-	if err != nil {
+	switch {
+	case isNotAuthenticated(err):
+		return nil, v.m.faults.of(ctx, err, origin{})
+	case err != nil:
 		return nil, unavailable("DSS gave no secrets", err, 0)
 	}
 	if info.Login() != v.entry.identity.Login {
 		v.m.answers.forget(v.entry.key)
-		return nil, refuse(ErrUnauthenticated, "the session belongs to another user now")
+		return nil, errOtherUser
 	}
 	return info.Secrets, nil
 }
@@ -67,10 +69,12 @@ func SecretsFromContext(ctx context.Context) ([]dss.Secret, error) {
 func credentialsOf(ctx context.Context) (*visit, http.Header, error) {
 	v, ok := ctx.Value(visitKey{}).(*visit)
 	switch {
-	case !ok || v.entry == nil:
+	case !ok:
 		return nil, nil, errNoVisitor
+	case v.entry == nil:
+		return nil, nil, errAnonymous
 	case v.m == nil:
-		return nil, nil, errors.New("dssauth: this identity comes from NewContext, and DSS knows nothing of it: test with dsstest and a Middleware instead")
+		return nil, nil, errMadeUp
 	case v.entry.identity.Login == "":
 		return nil, nil, refuse(ErrForbidden, "an API key without a user cannot be impersonated")
 	}
@@ -89,7 +93,7 @@ func credentialsOf(ctx context.Context) (*visit, http.Header, error) {
 func (m *Middleware) fetchTicket(ctx context.Context, e *entry, header http.Header) (string, error) {
 	ticket, err := m.client.TicketFromBrowserHeaders(ctx, header)
 	if err != nil {
-		return "", fmt.Errorf("dssauth: no ticket for the visitor: %w", err)
+		return "", m.faults.noTicket(ctx, err)
 	}
 	visitor, err := m.client.WithTicket(ticket)
 	if err != nil {
@@ -101,7 +105,7 @@ func (m *Middleware) fetchTicket(ctx context.Context, e *entry, header http.Head
 	}
 	if info.Login() != e.identity.Login {
 		m.answers.forget(e.key)
-		return "", refuse(ErrUnauthenticated, "the session belongs to another user now")
+		return "", errOtherUser
 	}
 	return ticket, nil
 }

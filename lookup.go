@@ -177,5 +177,8 @@ func understood(err error) (kind error) {
 	case !anonymous && !outage:
 		return unavailable("the resolver failed", unquoted(err), 0)
 	}
-	return inOurWords(err)
+	if anonymous {
+		return inOurWords(err, ErrUnauthenticated, "the resolver says so")
+	}
+	return inOurWords(err, ErrUnavailable, "the resolver says so")
 }

@@ -32,10 +32,12 @@
 package dssauth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"unicode"
@@ -49,6 +51,7 @@ type Middleware struct {
 	selector
 	answers *answers
 	refuser
+	faults        *faults
 	allowAPIKeys  bool
 	client        *dss.Client
 	impersonation Impersonation
@@ -78,10 +81,18 @@ func New(c Config) (*Middleware, error) {
 		a.dss = newDSSResolver(c.Client, c.UserDetails, c.Timeout, c.Logger, a.clock, a.life)
 		a.resolver = a.dss
 	}
+	own := &faults{clock: a.clock, log: c.Logger, patience: c.Timeout}
+	switch {
+	case a.dss != nil:
+		own.own = a.dss.outage
+	case c.Client != nil:
+		own.own = newOutage(c.Client, c.Logger, a.clock, a.life)
+	}
 	return &Middleware{
 		selector:      s,
 		answers:       a,
 		refuser:       refuser{vary: slices.Clip(slices.Clone(s.names)), loginURL: c.LoginURL, onError: c.OnError, told: told},
+		faults:        own,
 		allowAPIKeys:  c.AllowAPIKeys,
 		client:        c.Client,
 		impersonation: c.Impersonation,
@@ -171,11 +182,15 @@ func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handl
 }
 
 // Require returns a gate that admits the visitors for whom admit returns nil.
-// An error that wraps [ErrForbidden] refuses the visitor, and goes to hooks and
-// [Config.OnError] as it is; any other means that the question could not be
-// answered, a 503, and its text is not repeated. It is asked on every request, and
-// identifies the visitor itself, as Handler does, where this Middleware has not
-// yet. It panics where admit is nil.
+// It is asked on every request, and identifies the visitor itself, as Handler
+// does, where this Middleware has not yet. It panics where admit is nil.
+//
+// An error that wraps [ErrForbidden] refuses the visitor with a 403, and goes to
+// hooks and [Config.OnError] as it is. One that wraps [ErrUnavailable] says that
+// the question has no answer now, a 503. What a call of DSS ended with means what
+// [Middleware.Refuse] says. Any other error, [ErrUnauthenticated] included, is a
+// mistake of the application: a 500, which sends nobody to sign in, and a line in
+// the log, once a minute. The text of these errors is not repeated.
 //
 // Admit is asked again about each connection that [Middleware.WhileSignedIn]
 // watches, from another goroutine, until the connection's CancelFunc has
@@ -207,7 +222,7 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 				defer handBack(r, admitted)
 			}
 			if err := admit(admitted, v.entry.identity); err != nil {
-				m.refuse(w, admitted, gateError(err))
+				m.refuse(w, admitted, m.judged(admitted, err, true))
 				return
 			}
 			if !ok {
@@ -227,19 +242,33 @@ type gate struct {
 	admit func(*http.Request, Identity) error
 }
 
-// asksAgain asks about a connection. A gate that cannot answer, or panics, says
-// nothing about the visitor, and nor does an error of its that panics when it is
-// read.
-func (g *gate) asksAgain(r *http.Request, id Identity) error {
+// asksAgain asks g about a connection. A gate that cannot answer, or panics, says
+// nothing about the visitor, and nor does an error of its that is a mistake, or
+// that panics when it is read.
+func (m *Middleware) asksAgain(g *gate, r *http.Request, id Identity) error {
 	var refused, panicked error
 	func() {
 		defer recovered(&panicked)
 		if err := g.admit(r, id); err != nil {
-			refused = gateError(err)
+			refused = m.judged(r, err, true)
 		}
 	}()
 	if panicked != nil {
 		return unavailable("a gate failed", panicked, 0)
+	}
+	if refused == nil {
+		return nil
+	}
+	var own *refusal
+	switch isOwn := errors.As(refused, &own); kindOf(refused) {
+	case errNotFound: // what is gone admits nobody
+		return &refusal{kind: ErrForbidden, why: "a gate found nothing in DSS", cause: refused}
+	case errMistake, errNonsense:
+		why := unavailable("a gate failed", nil, 0)
+		if isOwn {
+			why = unavailable("a gate failed", own.cause, 0)
+		}
+		return why
 	}
 	return refused
 }
@@ -276,9 +305,55 @@ func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
 	return r, nil
 }
 
-// Refuse answers r as [Middleware.Handler] answers a request that it refuses with
-// err: with the same headers, hooks, redirect to sign in and [Config.OnError].
-func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) { m.refuse(w, r, err) }
+// Refuse answers r, which must not reach its handler or was not handled by it, as
+// [Middleware.Handler] answers a request that it refuses: with the same headers,
+// hooks, redirect to sign in and [Config.OnError]. Nothing may be written before,
+// and nothing after. A handler that has set a Content-Encoding removes it first:
+// Refuse leaves what a middleware in front has set.
+//
+// Err is an error of [Middleware.Authenticate], [ClientFromContext] or
+// [SecretsFromContext], or what a call of DSS as the visitor ended with.
+// [StatusCode] gives the status, with one exception: a 401 of DSS is believed only
+// if DSS accepts the application's own credentials, and is a 503 otherwise. Where
+// it is believed, the visitor's answer is forgotten. An error that is none of
+// these, nil included, is a mistake of the application: a 500, and a line in the
+// log, once a minute.
+//
+// Over HTTP/1 Refuse, as Handler does, first reads up to 256 KiB of a body that
+// was not read, for at most a second; [Config.OnError] does not find it. A proxy
+// in front that still sends a larger or slower body may answer 502 itself.
+//
+// R may be nil, where only the answer of Authenticate is at hand: a request of
+// which nothing is known.
+func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if r == nil {
+		r = &http.Request{Header: http.Header{}, URL: &url.URL{}}
+	}
+	m.refuse(w, r, m.judged(r, err, false))
+}
+
+// judged is what a request is refused with where a gate, or a handler, said err.
+func (m *Middleware) judged(r *http.Request, err error, gate bool) error {
+	said := m.faults.of(r.Context(), err, origin{r.Pattern, gate})
+	if v, ok := m.attached(r.Context()); ok && v.m == m && StatusCode(said) == http.StatusUnauthorized && isNotAuthenticated(said) {
+		m.answers.forget(v.entry.key)
+	}
+	return said
+}
+
+// refuse answers a request that must not reach its handler. It gives OnError a
+// request whose context holds what WriteRefusal must know.
+func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if noticeOf(r) != nil { // by OnError itself, which would be called without end
+		WriteRefusal(w, r, err)
+		return
+	}
+	id, _ := FromContext(r.Context())
+	with := &notice{ofKey: id.APIKeyID != "" || errors.Is(err, errAPIKey)}
+	refused := r.WithContext(context.WithValue(r.Context(), noticeKey{}, with))
+	defer handBack(r, refused)
+	m.refuser.refuse(w, refused, err, with)
+}
 
 // identify returns DSS's answer to who sent r: from memory at once, or with again
 // from what m has attached to r, or else from DSS. It is the whole way of a request.

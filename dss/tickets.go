@@ -72,7 +72,7 @@ type fetching struct {
 // ctx ends the wait for a fetch, and not the fetch: others may wait for it too.
 func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, newWireError(ctx, err)
 	}
 	s.mu.Lock()
 	if s.held != nil {
@@ -91,17 +91,17 @@ func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
 	case <-f.done:
 		return f.got, f.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, newWireError(ctx, ctx.Err())
 	}
 }
 
 func (s *credentialSource) run(f *fetching) {
 	// What remains where fetch ends the goroutine without returning.
-	f.err = fmt.Errorf("%s: it gave no %s", s.name, s.gives)
+	f.err = unsent{fmt.Errorf("%s: it gave no %s", s.name, s.gives)}
 	defer func() {
 		if recover() != nil {
 			// Not what it panicked with, which may be a ticket.
-			f.got, f.err = nil, errors.New(s.name+": it panicked")
+			f.got, f.err = nil, unsent{errors.New(s.name + ": it panicked")}
 		}
 		s.mu.Lock()
 		s.held, s.flight = f.got, nil
@@ -114,11 +114,19 @@ func (s *credentialSource) run(f *fetching) {
 	defer cancel()
 	got, err := s.fetch(ctx)
 	if err != nil {
-		f.err = fmt.Errorf("%s: %w", s.name, oneLine{err})
+		f.err = unsent{fmt.Errorf("%s: %w", s.name, oneLine{err})}
 		return
 	}
 	f.got, f.err = got, nil
 }
+
+// unsent is the failure of credentials to act with: no call was made, so that what
+// DSS said is about the caller, and not about that call. Package dssauth asks for
+// the method.
+type unsent struct{ error }
+
+func (unsent) NothingSent()    {}
+func (u unsent) Unwrap() error { return u.error }
 
 // oneLine shows the application's own error as one short line.
 type oneLine struct{ err error }
