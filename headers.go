@@ -72,9 +72,13 @@ func (s *selector) pick(h http.Header) (credentials, error) {
 	return credentials{k, picked}, nil
 }
 
-// redirectCookie marks a browser that was just sent to sign in. It says nothing
-// about the visitor.
-const redirectCookie = "dssauth_redirected"
+const (
+	// redirectCookie marks a browser that was just sent to sign in. It says nothing
+	// about the visitor.
+	redirectCookie = "dssauth_redirected"
+	// hostPrefix begins its name under TLS.
+	hostPrefix = "__Host-"
+)
 
 // cookieRule says which cookies identify a visitor.
 type cookieRule struct {
@@ -125,7 +129,7 @@ func makeCookieRule(only bool, patterns []string) cookieRule {
 }
 
 func (c *cookieRule) keeps(name string) bool {
-	if name == redirectCookie {
+	if name == redirectCookie || name == hostPrefix+redirectCookie {
 		return false
 	}
 	if name == "" {

@@ -99,12 +99,12 @@ func New(c Config) (*Middleware, error) {
 // example shows how the Cache-Control of its upstream wins.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e, err := m.identify(r)
+		e, asked, err := m.identify(r)
 		if err != nil {
 			m.refuse(w, r, err)
 			return
 		}
-		forOneVisitor(w.Header(), m.vary)
+		m.welcome(w, r, asked)
 		admitted := m.attach(r, e)
 		defer handBack(r, admitted)
 		next.ServeHTTP(w, admitted)
@@ -119,11 +119,11 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 // sets, the response to an anonymous one gets Vary only.
 func (m *Middleware) Optional(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e, err := m.identify(r)
+		e, asked, err := m.identify(r)
 		admitted := r
 		switch {
 		case err == nil:
-			forOneVisitor(w.Header(), m.vary)
+			m.welcome(w, r, asked)
 			admitted = m.attach(r, e)
 		case StatusCode(err) == http.StatusUnauthorized: // and no outage that such an error caused
 			addVary(w.Header(), m.vary)
@@ -180,18 +180,18 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			v, ok := m.attached(r.Context())
-			admitted := r
+			admitted, asked := r, false
 			if !ok {
 				if v != nil && v.m == nil {
 					m.refuse(w, r, errAnonymous)
 					return
 				}
-				e, err := m.identify(r)
+				e, looked, err := m.identify(r)
 				if err != nil {
 					m.refuse(w, r, err)
 					return
 				}
-				admitted = m.attach(r, e)
+				admitted, asked = m.attach(r, e), looked
 				v, _ = m.attached(admitted.Context())
 				defer handBack(r, admitted)
 			}
@@ -200,7 +200,7 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 				return
 			}
 			if !ok {
-				forOneVisitor(w.Header(), m.vary)
+				m.welcome(w, r, asked)
 			}
 			inner := m.admitted(admitted, v, g)
 			if inner != admitted {
@@ -254,7 +254,7 @@ func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request 
 // Authenticate sees no response. Where a shared cache may be in front, set the
 // headers that [Middleware.Handler] sets, as the example does.
 func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
-	e, err := m.identify(r)
+	e, _, err := m.identify(r)
 	if err != nil {
 		if hidden := m.attachAnonymous(r); hidden != r {
 			*r = *hidden
@@ -270,35 +270,45 @@ func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
 func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) { m.refuse(w, r, err) }
 
 // identify returns DSS's answer to who sent r: from memory at once, or else from
-// DSS. It is the whole way of a request.
-func (m *Middleware) identify(r *http.Request) (*entry, error) {
+// DSS, and whether DSS was asked. It is the whole way of a request.
+func (m *Middleware) identify(r *http.Request) (e *entry, asked bool, err error) {
 	raw, err := m.selector.raw(r.Header)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	e, due := m.answers.known(raw)
 	if e == nil || due {
-		if e, err = m.ask(r, raw, e); err != nil {
-			return nil, err
+		if e, asked, err = m.ask(r, raw, e); err != nil {
+			return nil, false, err
 		}
 	}
 	if e.identity.APIKeyID != "" && !m.allowAPIKeys {
-		return nil, errAPIKey
+		return nil, false, errAPIKey
 	}
-	return e, nil
+	return e, asked, nil
 }
 
 // ask is for raw headers that are not known, and for an answer to be refreshed.
-func (m *Middleware) ask(r *http.Request, raw key, known *entry) (*entry, error) {
+func (m *Middleware) ask(r *http.Request, raw key, known *entry) (e *entry, asked bool, err error) {
 	c, err := m.selector.pick(r.Header)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case known != nil:
 		m.answers.refresh(c, known)
-		return known, nil
+		return known, false, nil
 	}
-	return m.answers.who(r.Context(), raw, c, isNavigation(r))
+	remembered := m.answers.cache.find(c.key) // also one that bridges an outage
+	e, err = m.answers.who(r.Context(), raw, c, howAsked(r).byPerson())
+	return e, e != remembered, err
+}
+
+// welcome sets the headers of the response to an admitted request.
+func (m *Middleware) welcome(w http.ResponseWriter, r *http.Request, asked bool) {
+	forOneVisitor(w.Header(), m.vary)
+	if asked {
+		clearMarks(w, r)
+	}
 }
 
 // Forget makes the next request with r's credentials ask DSS again, for use

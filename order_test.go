@@ -23,7 +23,7 @@ import (
 var order = []string{
 	"live.go", "impersonate.go", "context.go",
 	"middleware.go", "config.go",
-	"refusal.go", "cachecontrol.go",
+	"refusal.go", "cachecontrol.go", "marks.go", "asking.go",
 	"answers.go", "flight.go",
 	"lookup.go",
 	"cache.go", "session.go", "churn.go", "limiter.go",
