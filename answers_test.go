@@ -50,10 +50,10 @@ func TestReplacedAnswerIsNotRefreshed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, dss := newCounted(t)
 		r := &http.Request{Header: http.Header{"Cookie": {"session=ann"}}}
-		old, err := m.identify(r, false)
+		old, _, err := m.identify(r, false)
 		require.NoError(t, err)
 		m.Forget(r)
-		_, err = m.identify(r, false)
+		_, _, err = m.identify(r, false)
 		require.NoError(t, err)
 		require.EqualValues(t, 2, dss.calls.Load())
 		c, err := m.selector.pick(r.Header)
@@ -111,7 +111,7 @@ func TestLandedLookupLeavesNothing(t *testing.T) {
 		m, _ := newCounted(t)
 		for i := range 100 {
 			r := &http.Request{Header: http.Header{"Cookie": {fmt.Sprint("session=", i)}}}
-			_, err := m.identify(r, false)
+			_, _, err := m.identify(r, false)
 			require.NoError(t, err)
 		}
 		assert.Empty(t, m.answers.flights.byKey)

@@ -75,7 +75,7 @@ func (c *churn) admit(login string, now int64) int {
 		}
 		c.users = slices.Delete(c.users, i, i+1)
 	}
-	c.users = append(c.users, &watched{login: login, began: now, parts: make(map[string]*part)})
+	c.users = append(c.users, &watched{login: login, began: now, parts: make(map[string]*piece)})
 	return len(c.users) - 1
 }
 
@@ -118,11 +118,11 @@ type watched struct {
 	changed int64 // when the last lookup came for bytes that were not remembered
 	lookups int
 	full    bool             // the user held as many answers as allowed
-	parts   map[string]*part // by the name of a cookie, or by that of a header with a colon
+	parts   map[string]*piece // by the name of a cookie, or by that of a header with a colon
 }
 
-// part is one cookie, or one header.
-type part struct {
+// piece is one cookie, or one header.
+type piece struct {
 	seen     map[uint32]bool // hash of a value → it came back
 	cameBack int             // how many did
 	lookups  int
@@ -136,7 +136,7 @@ func (w *watched) see(name string, value uint64, enough int) {
 		if len(w.parts) >= maxParts && !isHeader(name) {
 			return
 		}
-		p = &part{seen: make(map[uint32]bool)}
+		p = &piece{seen: make(map[uint32]bool)}
 		w.parts[strings.Clone(name)] = p // not the other cookies' values, which are in the same memory
 	}
 	p.lookups++
@@ -153,7 +153,7 @@ func (w *watched) see(name string, value uint64, enough int) {
 }
 
 // changes reports whether enough values were seen, and hardly one came back.
-func (p *part) changes(enough int) bool { return len(p.seen) >= enough && 8*p.cameBack <= len(p.seen) }
+func (p *piece) changes(enough int) bool { return len(p.seen) >= enough && 8*p.cameBack <= len(p.seen) }
 
 // changing returns the names of the parts that change from request to request.
 // The Cookie header stands for its cookies, and so is named where none of them is.

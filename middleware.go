@@ -112,12 +112,12 @@ func New(c Config) (*Middleware, error) {
 // example shows how the Cache-Control of its upstream wins.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e, err := m.identify(r, true)
+		e, asked, err := m.identify(r, true)
 		if err != nil {
 			m.refuse(w, r, err)
 			return
 		}
-		forOneVisitor(w.Header(), m.vary)
+		m.welcome(w, r, asked)
 		admitted := m.attach(r, e)
 		defer handBack(r, admitted)
 		next.ServeHTTP(w, admitted)
@@ -134,11 +134,11 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 func (m *Middleware) Optional(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		before := m.answers.count.Load()
-		e, err := m.identify(r, true)
+		e, asked, err := m.identify(r, true)
 		admitted := r
 		switch {
 		case err == nil:
-			forOneVisitor(w.Header(), m.vary)
+			m.welcome(w, r, asked)
 			admitted = m.attach(r, e)
 		case StatusCode(err) == http.StatusUnauthorized: // and no outage that such an error caused
 			addVary(w.Header(), m.vary)
@@ -206,18 +206,18 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			v, ok := m.attached(r.Context())
-			admitted := r
+			admitted, asked := r, false
 			if !ok {
 				if v != nil && v.m == nil {
 					m.refuse(w, r, errAnonymous)
 					return
 				}
-				e, err := m.identify(r, true)
+				e, looked, err := m.identify(r, true)
 				if err != nil {
 					m.refuse(w, r, err)
 					return
 				}
-				admitted = m.attach(r, e)
+				admitted, asked = m.attach(r, e), looked
 				v, _ = m.attached(admitted.Context())
 				defer handBack(r, admitted)
 			}
@@ -226,7 +226,7 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 				return
 			}
 			if !ok {
-				forOneVisitor(w.Header(), m.vary)
+				m.welcome(w, r, asked)
 			}
 			inner := m.admitted(admitted, v, g)
 			if inner != admitted {
@@ -294,7 +294,7 @@ func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request 
 // Authenticate sees no response. Where a shared cache may be in front, set the
 // headers that [Middleware.Handler] sets, as the example does.
 func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
-	e, err := m.identify(r, false)
+	e, _, err := m.identify(r, false)
 	if err != nil {
 		if hidden := m.attachAnonymous(r); hidden != r {
 			*r = *hidden
@@ -356,27 +356,28 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // identify returns DSS's answer to who sent r: from memory at once, or with again
-// from what m has attached to r, or else from DSS. It is the whole way of a request.
-func (m *Middleware) identify(r *http.Request, again bool) (*entry, error) {
+// from what m has attached to r, or else from DSS, and whether DSS was asked. It is
+// the whole way of a request.
+func (m *Middleware) identify(r *http.Request, again bool) (e *entry, asked bool, err error) {
 	raw, err := m.selector.raw(r.Header)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	e, due := m.answers.known(raw, m.answers.now())
 	if e == nil {
 		if e, due, err = m.recognise(r.Header, raw); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	if e == nil || due {
-		if e, err = m.ask(r, e, again); err != nil {
-			return nil, err
+		if e, asked, err = m.ask(r, e, again); err != nil {
+			return nil, false, err
 		}
 	}
 	if e.identity.APIKeyID != "" && !m.allowAPIKeys {
-		return nil, errAPIKey
+		return nil, false, errAPIKey
 	}
-	return e, nil
+	return e, asked, nil
 }
 
 // recognise is known for raw headers that are not: what is picked of them may be.
@@ -393,22 +394,32 @@ func (m *Middleware) recognise(h http.Header, raw key) (e *entry, due bool, err 
 }
 
 // ask is for a visitor who is not known, and for an answer to be refreshed.
-func (m *Middleware) ask(r *http.Request, known *entry, again bool) (*entry, error) {
+func (m *Middleware) ask(r *http.Request, known *entry, again bool) (e *entry, asked bool, err error) {
 	c, err := m.selector.pick(r.Header)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case known != nil:
 		m.answers.refresh(c, known)
-		return known, nil
+		return known, false, nil
 	}
 	// Not before the cache: a look into the context takes a hit 17 to 60 ns.
 	if again {
 		if e, err := m.attachedAnswer(r.Context(), c.key); e != nil || err != nil {
-			return e, err
+			return e, false, err
 		}
 	}
-	return m.answers.who(r.Context(), c, isNavigation(r))
+	remembered := m.answers.cache.find(c.key) // also one that bridges an outage
+	e, err = m.answers.who(r.Context(), c, howAsked(r).byPerson())
+	return e, e != remembered, err
+}
+
+// welcome sets the headers of the response to an admitted request.
+func (m *Middleware) welcome(w http.ResponseWriter, r *http.Request, asked bool) {
+	forOneVisitor(w.Header(), m.vary)
+	if asked {
+		clearMarks(w, r)
+	}
 }
 
 // Forget makes DSS be asked again about the visitor behind r, for use after a
