@@ -74,7 +74,7 @@ func TestOwnSettingsOfSomeoneElse(t *testing.T) {
 	status, _ := call(t, fake, creds(keyOf("root-key")).as("ann"), "PUT", "/current-user", `{"login":"root"}`)
 	assert.Equal(t, 200, status)
 	assert.Equal(t, before, fake.OwnSettings("root"))
-	assert.Equal(t, `{"login":"root"}`, fake.OwnSettings("ann"), "whose they are is said by the credentials alone")
+	assert.JSONEq(t, `{"login":"ann"}`, fake.OwnSettings("ann"), "whose they are is said by the credentials alone")
 }
 
 func TestSecrets(t *testing.T) {
