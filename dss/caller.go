@@ -179,5 +179,5 @@ func (c *Client) acting(as caller) *Client {
 	if c == nil {
 		return &Client{as: as}
 	}
-	return newCaller(c.dss, as)
+	return &Client{dss: c.dss, as: as}
 }

@@ -132,7 +132,7 @@ func newClient(cfg Config, o origin) (*Client, error) {
 		in.wire = newWire(cfg, base, o)
 	}
 	warn(cfg, base)
-	return newCaller(in, own), nil
+	return &Client{dss: in, as: own}, nil
 }
 
 func ownCredentials(cfg Config, o origin) (caller, error) {

@@ -1,6 +1,7 @@
 package dss_test
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 	"net/http"
@@ -62,6 +63,7 @@ func (r *recorder) recording(answer http.HandlerFunc) http.HandlerFunc {
 		r.mu.Lock()
 		r.seen = append(r.seen, request{req.Method, req.RequestURI, req.Host, req.Header.Clone(), string(body)})
 		r.mu.Unlock()
+		req.Body = io.NopCloser(bytes.NewReader(body))
 		answer(w, req)
 	}
 }
