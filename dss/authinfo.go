@@ -122,7 +122,7 @@ func (c *Client) AuthInfo(ctx context.Context, options ...AuthInfoOption) (AuthI
 //
 // DSS: POST /auth/info-from-browser-headers
 func (c *Client) AuthInfoFromBrowserHeaders(ctx context.Context, h http.Header, options ...AuthInfoOption) (AuthInfo, error) {
-	k, err := browserCall("/auth/info-from-browser-headers", h)
+	k, err := browserCall(pathBrowserInfo, h)
 	if err != nil {
 		return AuthInfo{}, err
 	}

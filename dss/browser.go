@@ -17,6 +17,12 @@ import (
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
+// The two calls about a browser.
+const (
+	pathBrowserInfo   = "/auth/info-from-browser-headers"
+	pathBrowserTicket = "/auth/ticket-from-browser-headers"
+)
+
 // TicketFromBrowserHeaders returns a ticket with which a client acts as the user
 // whose browser sent h; see [Client.WithTicketSource]. DSS gives it if the user
 // that this client is may impersonate the other one in webapps.
@@ -26,7 +32,7 @@ import (
 //
 // DSS: POST /auth/ticket-from-browser-headers
 func (c *Client) TicketFromBrowserHeaders(ctx context.Context, h http.Header) (string, error) {
-	k, err := browserCall("/auth/ticket-from-browser-headers", h)
+	k, err := browserCall(pathBrowserTicket, h)
 	if err != nil {
 		return "", err
 	}

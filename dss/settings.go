@@ -80,7 +80,9 @@ func (c *Client) UpdateOwnSettings(ctx context.Context, change func(*Settings) e
 // settingsToUpdate returns settings that no other update changes until done was
 // called.
 func (c *Client) settingsToUpdate(ctx context.Context) (s *Settings, done func(), err error) {
-	fail := func(err error) (*Settings, func(), error) { return nil, nil, fmt.Errorf("dss: UpdateOwnSettings: %w", err) }
+	fail := func(err error) (*Settings, func(), error) {
+		return nil, nil, fmt.Errorf("dss: UpdateOwnSettings: %w", err)
+	}
 	for range 3 { // an API key can become another user's, though not all the time
 		if ctx != nil && ctx.Err() != nil {
 			return fail(fmt.Errorf("waiting for another update: %w", ctx.Err()))
