@@ -143,7 +143,7 @@ func TestFromEnvRefuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := row.in.apply(t)
 			c, err := dss.FromEnv()
-			want := strings.ReplaceAll(row.want, "FILE", file)
+			want := strings.ReplaceAll(row.want, " FILE", " "+file)
 			assert.EqualError(t, err, want)
 			assert.Nil(t, c)
 			assert.Equal(t, strings.HasPrefix(want, "dss: no DSS"), err == dss.ErrNotConfigured, "ErrNotConfigured")
