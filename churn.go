@@ -117,7 +117,7 @@ type watched struct {
 	began   int64
 	changed int64 // when the last lookup came for bytes that were not remembered
 	lookups int
-	full    bool             // the user held as many answers as allowed
+	full    bool              // the user held as many answers as allowed
 	parts   map[string]*piece // by the name of a cookie, or by that of a header with a colon
 }
 

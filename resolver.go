@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/ownkey"
 )
 
 // A Resolver says who sent a request, given its identifying headers and no
@@ -65,7 +66,12 @@ func (d *dssResolver) Resolve(ctx context.Context, identifying http.Header) (Ide
 func (d *dssResolver) ask(ctx context.Context, identifying http.Header) (dss.AuthInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
-	return d.client.AuthInfoFromBrowserHeaders(ctx, identifying)
+	var used ownkey.Used
+	info, err := d.client.AuthInfoFromBrowserHeaders(used.Context(ctx), identifying)
+	if used.Number() != 0 && isNotAuthenticated(err) {
+		err = &refusedKey{err, used.Number()}
+	}
+	return info, err
 }
 
 // identity reads DSS's positive answer.

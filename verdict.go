@@ -24,7 +24,7 @@ func (d *dssResolver) verdict(ctx context.Context, k key, asked int64, err error
 	case isNotAuthenticated(err):
 		// DSS says so of a browser without a session, and of a rejected API key.
 		// Read as the first, a rotated key would quietly sign everybody out.
-		if unsure := d.outage.vouched(ctx, asked); unsure != nil {
+		if unsure := d.outage.vouched(ctx, asked, err); unsure != nil {
 			return unavailable("DSS refused, and whom it refused is not known", errors.Join(err, unsure), 0)
 		}
 		d.outage.resume(k)

@@ -53,6 +53,8 @@ type credentialSource struct {
 	name  string // in errors
 	gives string // in errors
 	fetch func(context.Context) (*credentials, error)
+
+	outdated func(*credentials) bool // whether those that are kept must be fetched anew; nil: never
 }
 
 // keep holds credentials until DSS rejects them.
@@ -75,7 +77,7 @@ func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
 		return nil, newWireError(ctx, err)
 	}
 	s.mu.Lock()
-	if s.held != nil {
+	if s.held != nil && (s.outdated == nil || !s.outdated(s.held)) {
 		defer s.mu.Unlock()
 		return s.held, nil
 	}

@@ -154,7 +154,7 @@ func TestGatesThatCannotBeMeant(t *testing.T) {
 		assert.PanicsWithValue(t, fmt.Sprintf("dssauth: RequireGroup: group %q is blank: is a setting missing?", blank), func() { m.RequireGroup("analysts", blank) })
 	}
 	for wrong, message := range map[string]string{
-		"analysts ":      `"analysts " has spaces at its ends, and names match exactly: write "analysts"`,
+		"analysts ":     `"analysts " has spaces at its ends, and names match exactly: write "analysts"`,
 		"\tdata people": `"\tdata people" has spaces at its ends, and names match exactly: write "data people"`,
 		"\u2003ana":     `"\u2003ana" has spaces at its ends, and names match exactly: write "ana"`,
 		"ana\nlysts":    `"ana\nlysts" has control characters, which no group's name has: remove them`,
@@ -176,7 +176,9 @@ func TestRequire(t *testing.T) {
 		{"an unknown error is a mistake", func(*http.Request, dssauth.Identity) error { return errors.New("no database") }, 500},
 		{"a malformed request is no verdict", func(*http.Request, dssauth.Identity) error { return dssauth.ErrMalformed }, 500},
 		{"not signed in is no verdict on who is signed in", func(*http.Request, dssauth.Identity) error { return dssauth.ErrUnauthenticated }, 500},
-		{"no answer now is an outage", func(*http.Request, dssauth.Identity) error { return fmt.Errorf("%w: no database", dssauth.ErrUnavailable) }, 503},
+		{"no answer now is an outage", func(*http.Request, dssauth.Identity) error {
+			return fmt.Errorf("%w: no database", dssauth.ErrUnavailable)
+		}, 503},
 		{"not signed in and not allowed at once is no verdict", func(*http.Request, dssauth.Identity) error {
 			return errors.Join(dssauth.ErrForbidden, dssauth.ErrUnauthenticated)
 		}, 500},
