@@ -141,6 +141,22 @@ type Options struct {
 	// code show it: 403, and, to administrators, 404 for a project that is not there.
 	HiddenProjects int
 
+	// DiscoverableJobs answers GET /projects/{key}/jobs/ to all who may find a
+	// project, and not only to those who may read it.
+	DiscoverableJobs bool
+
+	// LookupNeeds is a header of the browser without which no session is seen, as
+	// where sessions are bound to a browser or an address. Empty is none.
+	LookupNeeds string
+
+	// IgnoreLoginCase finds a user whose login is spelled in another case, in
+	// GET /users/{login} and in X-DKU-ProxyUser. Answers have the user's own
+	// spelling.
+	IgnoreLoginCase bool
+
+	// Latin1ProxyUser reads X-DKU-ProxyUser as Latin-1, and not as UTF-8.
+	Latin1ProxyUser bool
+
 	// Version is what DSS says of itself in the header DSS-Version. Empty is
 	// 14.3.3.
 	Version string

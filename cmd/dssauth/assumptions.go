@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,7 +21,7 @@ import (
 // assumption is something that this library takes for granted of DSS.
 type assumption struct {
 	name    string
-	says    string // goes on after "assumed is that"
+	says    string // a sentence
 	source  string // where it is from
 	takes   need
 	means   string // for this library, where it does not hold
@@ -421,12 +422,7 @@ func (c *contract) cookieAlone(context.Context) finding {
 	if len(c.extra) == 0 {
 		return held("a user, by Cookie alone")
 	}
-	var names []string
-	for name := range c.extra {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return other("nobody by Cookie alone, and a user with %s beside it", list(names))
+	return other("nobody by Cookie alone, and a user with %s beside it", list(slices.Sorted(maps.Keys(c.extra))))
 }
 
 func (c *contract) loginMember(context.Context) finding {

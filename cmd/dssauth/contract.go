@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"runtime"
@@ -95,6 +96,9 @@ type outcome struct {
 
 // examine is the doctor's job when it tries the contract.
 func (c *contract) examine(ctx context.Context) {
+	if c.file != nil {
+		defer c.file.Close()
+	}
 	if !c.settings() {
 		return
 	}
@@ -170,8 +174,8 @@ func (c *contract) try(ctx context.Context, a assumption) finding {
 		return untried("%s", why)
 	}
 	f := a.try(c, ctx)
-	if calls := c.journal.calls; f.status == differs && a.takes > anything && calls[len(calls)-1].Failed != "" {
-		return untried("there was no answer: %s", f.seen) // which says nothing of DSS
+	if calls := c.journal.calls; f.status == differs && a.takes > anything && calls[len(calls)-1].lost {
+		return untried("%s", f.seen) // which says nothing of what DSS answers
 	}
 	return f
 }
@@ -201,7 +205,7 @@ func (c *contract) tell(a assumption, f finding) {
 		text = fmt.Sprintf("%s (seen: %s)", a.says, f.seen)
 	case differs:
 		c.report.problems++
-		text = fmt.Sprintf("assumed is that %s, by %s; seen: %s. For this library: %s. What to set: %s.", a.says, a.source, f.seen, a.means, a.setting)
+		text = fmt.Sprintf("assumed: %s (%s). Seen: %s. For this library: %s. What to set: %s.", a.says, a.source, f.seen, a.means, a.setting)
 	}
 	c.report.print(fmt.Sprintf("%-9s", f.status), a.name, text, nil)
 }
@@ -256,8 +260,8 @@ func (c *contract) lookVisitor(ctx context.Context) look {
 		return alone
 	}
 	all := c.extra
-	for name, values := range all {
-		c.extra = http.Header{name: values}
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		c.extra = http.Header{name: all[name]}
 		if l := c.look(ctx, c.asOwn, c.browserHeaders()); l.isUser() {
 			c.visiting = l
 			return l
@@ -306,13 +310,12 @@ func (c *contract) writeReport() error {
 	enc := json.NewEncoder(c.file)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	err := enc.Encode(map[string]any{
+	if err := enc.Encode(map[string]any{
 		"dssauth": ownVersion(), "go": runtime.Version(), "assumptions": c.results, "calls": c.journal.calls,
-	})
-	if closed := c.file.Close(); err == nil {
-		err = closed
+	}); err != nil {
+		return err
 	}
-	return err
+	return c.file.Sync()
 }
 
 // holdsValue reports whether text may hold a value of ours, the visitor's or a
@@ -329,9 +332,13 @@ func (c *contract) holdsValue(text string) bool {
 		}
 	}
 	return slices.ContainsFunc(values, func(value string) bool {
-		return value != "" && strings.Contains(strings.ToLower(text), strings.ToLower(value))
+		return len(value) >= minShown && strings.Contains(strings.ToLower(text), strings.ToLower(value))
 	})
 }
+
+// minShown is the length from which a value counts as one where it is part of a
+// name: a cookie "1" says nothing.
+const minShown = 3
 
 // ownVersion is the version of this library, where it is known.
 func ownVersion() string {

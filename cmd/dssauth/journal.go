@@ -49,6 +49,7 @@ type recorded struct {
 	API        string   `json:"dssApiVersion,omitempty"`
 	Reply      any      `json:"reply,omitempty"`
 	Failed     string   `json:"failed,omitempty"`
+	lost       bool     // no reply came
 }
 
 // ready waits until the next call may start.
@@ -97,9 +98,9 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 			call.Sent = shapeOf(sent)
 		}
 	}
-	reply, err := r.through.RoundTrip(req)
+	reply, err := r.through.RoundTrip(req.WithContext(withoutValues{req.Context()}))
 	if err != nil {
-		call.Failed = failure(err)
+		call.Failed, call.lost = failure(err), true
 		return nil, err
 	}
 	defer reply.Body.Close()
@@ -118,6 +119,12 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	reply.Body, reply.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	return reply, nil
 }
+
+// withoutValues is a context of a call without what the recording client put into
+// it: each of the two clients has a trace, of its own connections.
+type withoutValues struct{ context.Context }
+
+func (withoutValues) Value(any) any { return nil }
 
 // failure is what an error of the wire may be called in a report: explain names
 // hosts.

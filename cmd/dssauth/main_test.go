@@ -66,26 +66,42 @@ func (s *scene) cookie() string {
 type result struct {
 	code        int
 	out, stderr string
+	lines       []string // of out
 }
 
 // run runs the doctor and checks that it prints no credential.
 func (s *scene) run(stdin string, args ...string) result {
 	s.Helper()
+	return s.command(stdin, append([]string{"doctor"}, args...))
+}
+
+// contract tries the contract, without a pause between its calls.
+func (s *scene) contract(stdin string, args ...string) result {
+	s.Helper()
+	return s.command(stdin, append([]string{"contract"}, args...))
+}
+
+func (s *scene) command(stdin string, args []string) result {
+	s.Helper()
 	var stdout, stderr bytes.Buffer
-	args = append([]string{"doctor"}, args...)
 	var code int
-	if s.connect == nil {
+	if s.connect == nil && args[0] == "doctor" {
 		code = run(s.Context(), args, strings.NewReader(stdin), &stdout, &stderr)
 	} else {
 		d, err := parseArgs(args, strings.NewReader(stdin), &stderr)
 		require.NoError(s, err)
-		d.connect = s.connect
+		if s.connect != nil {
+			d.connect = s.connect
+		}
+		if d.contract != nil {
+			d.contract.journal.pause = 0
+		}
 		code = d.run(s.Context(), &stdout)
 	}
 	for _, secret := range append(s.secrets, "ticket-") {
 		assert.NotContains(s, stdout.String()+stderr.String(), secret, "a credential is printed")
 	}
-	return result{code, words(stdout.String()), words(stderr.String())}
+	return result{code, words(stdout.String()), words(stderr.String()), strings.Split(strings.TrimSpace(stdout.String()), "\n")}
 }
 
 // words undoes the line breaks, which are not what is tested.
