@@ -130,7 +130,7 @@ func parseErrorBody(body []byte) (kind, message string, ok bool) {
 	}
 	r := newReader(members, "errorType")
 	r.text("errorType", &kind)
-	if r.err != nil {
+	if r.err != nil || strings.ContainsRune(kind, utf8.RuneError) {
 		return "", "", false
 	}
 	var detailed string

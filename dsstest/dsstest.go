@@ -30,7 +30,7 @@
 //	GET  /projects/{key}/permissions        its owner and rights, for its administrators
 //
 // [DSS.Handle] adds what else an application calls. Credentials are API keys
-// (Basic, the key as user name and an empty password, or Bearer) and tickets
+// (Bearer, or Basic with the key as user name or as password) and tickets
 // (X-DKU-APITicket); X-DKU-ProxyUser acts as another user and takes an
 // administrator's rights.
 //
@@ -129,6 +129,10 @@ type Options struct {
 	// for (403), as where the right "Impersonation in webapps" is missing.
 	// "*" is everybody.
 	NoImpersonation []string
+
+	// RestrictedUsers refuses (403) GET /users and GET /users/{login} to callers
+	// without an administrator's rights.
+	RestrictedUsers bool
 
 	// BareTickets answers with the ticket itself instead of {"msg": ticket},
 	// as very old servers do.

@@ -211,7 +211,7 @@ func (d *DSS) postBrowserTicket(w http.ResponseWriter, r *http.Request, caller p
 	}
 }
 
-// userInfo is what any caller may know of a user.
+// userInfo is what callers may know of a user.
 type userInfo struct {
 	Login       string   `json:"login"`
 	DisplayName string   `json:"displayName"`
@@ -224,7 +224,11 @@ func (u User) info() userInfo {
 	return userInfo{u.Login, u.DisplayName, u.Groups, u.Email, !u.Disabled}
 }
 
-func (d *DSS) getUser(w http.ResponseWriter, r *http.Request, _ principal) {
+func (d *DSS) getUser(w http.ResponseWriter, r *http.Request, caller principal) {
+	if d.currentOptions().RestrictedUsers && !caller.admin {
+		usersRestricted.write(w)
+		return
+	}
 	login := r.PathValue("login")
 	d.mu.RLock()
 	u, ok := d.users[d.spelling(login)]
@@ -236,7 +240,11 @@ func (d *DSS) getUser(w http.ResponseWriter, r *http.Request, _ principal) {
 	writeJSON(w, http.StatusOK, u.info())
 }
 
-func (d *DSS) getUsers(w http.ResponseWriter, _ *http.Request, _ principal) {
+func (d *DSS) getUsers(w http.ResponseWriter, _ *http.Request, caller principal) {
+	if d.currentOptions().RestrictedUsers && !caller.admin {
+		usersRestricted.write(w)
+		return
+	}
 	d.mu.RLock()
 	users := []userInfo{}
 	for _, u := range d.users {
