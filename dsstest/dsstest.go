@@ -46,8 +46,8 @@
 // key in its Authorization header; a project that everybody may find shows its
 // summary to everybody; acting as a user who is unknown or disabled
 // is a 404, with an empty login or two a 400; an endpoint that is not there, or
-// not with that method, is a 404. [Options] turns what is known to differ
-// between instances, [DSS.Intercept] everything else.
+// not with that method, is a 404. [Options] turns what is known, or
+// suspected, to differ between instances, [DSS.Intercept] everything else.
 //
 // # Judging whom DSS acted as
 //

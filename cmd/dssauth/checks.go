@@ -185,7 +185,9 @@ func (d *doctor) nobody(ctx context.Context) {
 		"“Hide access tokens” keeps the session from webapps: in DSS, switch it off under Administration > Settings > Login & Security. "+
 			"With it, no visitor can be identified.",
 		"Or the cookies are from another host than DSS's, or another DSS on the same host. The application must be under the same host name as DSS, so that "+
-			"browsers send it the session cookie; and the session may be bound to what only the browser has.",
+			"browsers send it the session cookie.",
+		"Or the session is bound to something that the browser sends beside its cookies, such as its address: “dssauth contract” finds out "+
+			"what, for Config.Headers.",
 		"Otherwise the session has ended: sign in and copy again.")
 }
 

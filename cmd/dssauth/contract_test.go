@@ -198,7 +198,7 @@ func TestContractNamesWhatDiffers(t *testing.T) {
 				next.ServeHTTP(w, r)
 			})
 		}},
-		{"compression", "no answer could be read", false, dsstest.Options{}, func(s *scene) {
+		{"compression", "not the gzip that it says it is", false, dsstest.Options{}, func(s *scene) {
 			s.fake.Intercept("/auth/info", 2, func(w http.ResponseWriter, r *http.Request, next http.Handler) { next.ServeHTTP(w, r) })
 			s.fake.Intercept("/auth/info", 1, reply(200, "no gzip", "Content-Encoding", "gzip"))
 		}},
@@ -233,7 +233,7 @@ func TestContractNamesWhatDiffers(t *testing.T) {
 			s.fake.Intercept("/projects/CHURN/jobs/", -1, reply(204, ""))
 		}},
 		{"ended-session", "a user", false, dsstest.Options{}, func(s *scene) {
-			s.fake.AddSession("dss_session_old", "canary-old", "ann")
+			s.fake.AddSession("ended_session", "canary-old", "ann")
 		}},
 		{"redirects", "302 to GET /users/{login}", false, dsstest.Options{}, func(s *scene) {
 			s.fake.Intercept("/users/ANN", -1, reply(302, "", "Location", "/elsewhere"))
@@ -262,7 +262,7 @@ func TestContractNamesWhatDiffers(t *testing.T) {
 			if row.breaks != nil {
 				row.breaks(s)
 			}
-			ended := s.written("dss_session_old=canary-old")
+			ended := s.written("ended_session=canary-old")
 			r := s.contract(s.cookie(), "-ended-cookie-file", ended, "-project", "FINDABLE")
 			require.Equal(t, []string{row.assumption}, r.named(differs), r.out)
 			assert.Contains(t, r.out, row.seen)

@@ -199,8 +199,8 @@ func TestUsage(t *testing.T) {
 		code int
 		says string
 	}{
-		"no command is an error":                     {nil, exitUsage, "a command is missing: doctor"},
-		"another command is an error":                {[]string{cookies}, exitUsage, "the only one is doctor"},
+		"no command is an error":                     {nil, exitUsage, "a command is missing: doctor or contract"},
+		"another command is an error":                {[]string{cookies}, exitUsage, "it is doctor or contract"},
 		"an argument after the flags is an error":    {[]string{"doctor", cookies}, exitUsage, "cookies are read from standard input"},
 		"cookies in place of their file's name":      {[]string{"doctor", "-cookie-file", cookies}, exitUsage, "-cookie-file: no such file"},
 		"an unknown flag is an error":                {[]string{"doctor", "-cookie=" + cookies}, exitUsage, "flag provided but not defined: -cookie:"},
@@ -226,10 +226,10 @@ func TestUsage(t *testing.T) {
 
 // A flag that is missing from the help, or only there, would be found by nobody.
 func TestHelpNamesEveryFlag(t *testing.T) {
-	for _, name := range []string{"cookie-file", "impersonation", "user", "timeout"} {
+	for _, name := range []string{"cookie-file", "impersonation", "user", "timeout", "report", "project", "ended-cookie-file"} {
 		assert.Contains(t, help, "\n  -"+name+" ")
 	}
-	assert.Equal(t, 4, strings.Count(help, "\n  -"))
+	assert.Equal(t, 7, strings.Count(help, "\n  -"))
 }
 
 // browserEcho answers with the Cookie header that it was asked about, as a
