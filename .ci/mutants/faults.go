@@ -468,7 +468,7 @@ var faults = []fault{
 	{"report whom a path names", "cmd/dssauth/journal.go",
 		"Path: redactedPath(path)}", "Path: path}", "TestContractReport ./cmd/dssauth"},
 	{"send X-DKU headers of a browser to DSS", "dss/browser.go",
-		"if isDKU(name) || len(values) == 0 {", "if len(values) == 0 {", "TestContractHolds ./cmd/dssauth"},
+		"case isDKU(name) || len(h[name]) == 0:", "case len(h[name]) == 0:", "TestContractHolds ./cmd/dssauth"},
 	{"say nothing where DSS hides sessions", "verdict.go",
 		"d.anonymous.Add(1) == manyAnonymous:", "d.anonymous.Add(1) < 0:", "TestWhereDSSDiffers ./promises"},
 	{"a missing right counts as a 403 only", "resolver.go",

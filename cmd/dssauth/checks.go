@@ -34,12 +34,22 @@ func (d *doctor) settings() bool {
 func (d *doctor) connection(ctx context.Context) bool {
 	ctx, cancel := d.limited(ctx)
 	defer cancel()
-	info, err := d.client.AuthInfo(ctx)
+	calls := new(journal)
+	client, err := calls.recording(d.client, "own credentials")
+	if err != nil {
+		d.fails("connection", err)
+		return false
+	}
+	info, err := client.AuthInfo(ctx)
+	answers := "DSS answers"
+	if v := calls.version(); v != "" {
+		answers += ", " + v
+	}
 	var reply *dss.Error
 	rejected := errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsAnonymous()
 	switch {
 	case rejected:
-		d.report.ok("connection", "DSS answers")
+		d.report.ok("connection", answers)
 		d.report.problem("own credentials", "DSS rejects them", d.newCredentials())
 		return false
 	case err != nil:
@@ -47,7 +57,7 @@ func (d *doctor) connection(ctx context.Context) bool {
 		return false
 	}
 	d.own = info
-	d.report.ok("connection", "DSS answers")
+	d.report.ok("connection", answers)
 	d.report.ok("own credentials", "to DSS, we are "+who(info))
 	return true
 }

@@ -68,6 +68,14 @@ func (j *journal) ready(ctx context.Context) error {
 	}
 }
 
+// version tells which DSS the last call met, if the reply said so.
+func (j *journal) version() string {
+	if n := len(j.calls); n > 0 && versionPattern.MatchString(j.calls[n-1].DSS) {
+		return "version " + j.calls[n-1].DSS
+	}
+	return ""
+}
+
 // recording returns a client that calls as client does, and takes its calls down.
 // The credentials that it has of its own are replaced by client's on the way.
 func (j *journal) recording(client *dss.Client, as string) (*dss.Client, error) {

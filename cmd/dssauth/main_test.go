@@ -125,7 +125,7 @@ func TestAllIsWell(t *testing.T) {
 	assert.NotContains(t, r.out, "problem")
 	assert.NotContains(t, r.out, "skipped")
 	s.shows(r, "ok settings: "+s.fake.URL()+", API key, from DKU_DSS_URL")
-	s.shows(r, "ok connection: DSS answers")
+	s.shows(r, "ok connection: DSS answers, version 14.3.3")
 	s.shows(r, "ok own credentials: to DSS, we are an API key without a user")
 	s.shows(r, "ok right to ask who a browser is: we have it")
 	s.shows(r, "ok cookies: sent to DSS are", `identify nobody: "_ga".`)
