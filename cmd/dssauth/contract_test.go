@@ -198,7 +198,7 @@ func TestContractNamesWhatDiffers(t *testing.T) {
 				next.ServeHTTP(w, r)
 			})
 		}},
-		{"compression", "not the gzip that it says it is", false, dsstest.Options{}, func(s *scene) {
+		{"compression", "what cannot be read as JSON", false, dsstest.Options{}, func(s *scene) {
 			s.fake.Intercept("/auth/info", 2, func(w http.ResponseWriter, r *http.Request, next http.Handler) { next.ServeHTTP(w, r) })
 			s.fake.Intercept("/auth/info", 1, reply(200, "no gzip", "Content-Encoding", "gzip"))
 		}},

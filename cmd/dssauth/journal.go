@@ -23,8 +23,6 @@ const (
 	maxRecorded = 16 << 20
 )
 
-var errLongReply = errors.New("the reply is too long")
-
 // journal takes down the calls of the contract, without any value in them, and
 // keeps their pace.
 type journal struct {
@@ -111,22 +109,33 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 		call.Failed, call.lost = failure(err), true
 		return nil, err
 	}
-	defer reply.Body.Close()
 	call.Status, call.Protocol = reply.StatusCode, reply.Proto
 	call.DSS, call.API = version(reply.Header.Get("DSS-Version")), version(reply.Header.Get("DSS-API-Version"))
 	for name := range reply.Header {
 		call.Headers = append(call.Headers, name)
 	}
 	slices.Sort(call.Headers)
-	body, err := readReply(reply)
-	if err != nil {
-		call.Failed = failure(err)
-		return nil, err
+	from := plain(reply)
+	start, err := io.ReadAll(io.LimitReader(from, maxRecorded))
+	switch {
+	case err != nil:
+		call.Failed, call.lost = failure(err), errors.As(err, new(*dss.WireError))
+		from = failing{err}
+	case len(start) == maxRecorded:
+		call.Reply = "a reply without end, or a very long one"
+	default:
+		call.Reply = shapeOf(start)
 	}
-	call.Reply = shapeOf(body)
-	reply.Body, reply.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	reply.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(start), from), reply.Body}
 	return reply, nil
 }
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // withoutValues is a context of a call without what the recording client put into
 // it: each of the two clients has a trace, of its own connections.
@@ -143,22 +152,18 @@ func failure(err error) string {
 	return "no reply that can be read"
 }
 
-// readReply reads a body, and undoes its compression.
-func readReply(reply *http.Response) ([]byte, error) {
-	from := io.Reader(reply.Body)
-	if strings.EqualFold(reply.Header.Get("Content-Encoding"), "gzip") {
-		plain, err := gzip.NewReader(from)
-		if err != nil {
-			return nil, err
-		}
-		reply.Header.Del("Content-Encoding")
-		from = plain
+// plain is the body of a reply, without its compression.
+func plain(reply *http.Response) io.Reader {
+	if !strings.EqualFold(reply.Header.Get("Content-Encoding"), "gzip") {
+		return reply.Body
 	}
-	body, err := io.ReadAll(io.LimitReader(from, maxRecorded+1))
-	if err == nil && len(body) > maxRecorded {
-		err = errLongReply
+	reply.Header.Del("Content-Encoding")
+	reply.ContentLength = -1
+	body, err := gzip.NewReader(reply.Body)
+	if err != nil {
+		return failing{err}
 	}
-	return body, err
+	return body
 }
 
 // apiPath is where DSS's API is below the URL of DSS.
