@@ -155,7 +155,7 @@ func (o *observer) guard(hook string, call func()) {
 // trouble says now and then that DSS could not say who a visitor is.
 func (o *observer) trouble(err error, now int64) {
 	if errors.Is(err, ErrUnavailable) && o.troubled.due(now) {
-		o.log.Warn("dssauth: a visitor could not be identified (said once a minute)", "error", err.Error())
+		o.log.Warn("dssauth: a visitor could not be identified (said once a minute); to find out why, run cmd/dssauth doctor, then contract", "error", err.Error())
 	}
 }
 

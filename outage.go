@@ -223,7 +223,7 @@ func (o *outage) vouched(ctx context.Context, asked int64, err error) error {
 		switch {
 		case q.err != nil:
 			return q.err
-		case q.key != key:
+		case key != 0 && q.key != key:
 			return errReplaced
 		case key != 0 && q.asked >= since:
 			return nil

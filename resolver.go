@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
@@ -36,6 +38,9 @@ type dssResolver struct {
 	now       func() int64
 	forbidden nag
 	nameless  nag
+
+	identified atomic.Bool  // somebody, since the start
+	anonymous  atomic.Int64 // lookups of nobody before that
 }
 
 func newDSSResolver(client *dss.Client, details bool, timeout time.Duration, log *slog.Logger, c *clock, life *lifetime) *dssResolver {
@@ -56,11 +61,18 @@ func (d *dssResolver) Resolve(ctx context.Context, identifying http.Header) (Ide
 	if err == nil {
 		return d.identity(ctx, info)
 	}
-	var reply *dss.Error
-	if errors.As(err, &reply) && reply.StatusCode == http.StatusForbidden && d.forbidden.due(d.now()) {
+	if forbids(err) && d.forbidden.due(d.now()) {
 		d.log.Error("dssauth: DSS does not let us ask who a browser is: give the API key, or the run-as user of this webapp, the right to", "error", err.Error())
 	}
 	return Identity{}, err
+}
+
+// forbids reports whether DSS itself, and no proxy, says that we lack a right. Of
+// the status it is not known whether it is 403 or 401.
+func forbids(err error) bool {
+	var reply *dss.Error
+	return errors.As(err, &reply) && reply.Type != "" && !reply.NotAuthenticated() &&
+		(reply.StatusCode == http.StatusForbidden || strings.HasSuffix(reply.Type, ".UnauthorizedException"))
 }
 
 func (d *dssResolver) ask(ctx context.Context, identifying http.Header) (dss.AuthInfo, error) {

@@ -46,8 +46,8 @@
 // key in its Authorization header; a project that everybody may find shows its
 // summary to everybody; acting as a user who is unknown or disabled
 // is a 404, with an empty login or two a 400; an endpoint that is not there, or
-// not with that method, is a 404. [Options] turns what is known to differ
-// between instances, [DSS.Intercept] everything else.
+// not with that method, is a 404. [Options] turns what is known, or
+// suspected, to differ between instances, [DSS.Intercept] everything else.
 //
 // # Judging whom DSS acted as
 //
@@ -144,6 +144,22 @@ type Options struct {
 	// that was 401 or 403 is not known. Zero answers as older documentation and
 	// code show it: 403, and, to administrators, 404 for a project that is not there.
 	HiddenProjects int
+
+	// DiscoverableJobs answers GET /projects/{key}/jobs/ to all who may find a
+	// project, and not only to those who may read it.
+	DiscoverableJobs bool
+
+	// LookupNeeds is a header of the browser without which no session is seen, as
+	// where sessions are bound to a browser or an address. Empty is none.
+	LookupNeeds string
+
+	// IgnoreLoginCase finds a user whose login is spelled in another case, in
+	// GET /users/{login} and in X-DKU-ProxyUser. Answers have the user's own
+	// spelling.
+	IgnoreLoginCase bool
+
+	// Latin1ProxyUser reads X-DKU-ProxyUser as Latin-1, and not as UTF-8.
+	Latin1ProxyUser bool
 
 	// Version is what DSS says of itself in the header DSS-Version. Empty is
 	// 14.3.3.

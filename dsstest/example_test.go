@@ -94,6 +94,22 @@ func ExampleDSS_Intercept() {
 	// Output: 429 3
 }
 
+// How does an application fare with a DSS that hides the sessions of its users?
+func ExampleDSS_Configure() {
+	fake := dsstest.New()
+	fake.AddUser(dsstest.User{Login: "ann"})
+	fake.AddAPIKey("key", "")
+	fake.Configure(dsstest.Options{HideAccessTokens: true})
+
+	cookie := fake.SignIn("ann")
+	r := httptest.NewRequest("POST", "/dip/publicapi/auth/info-from-browser-headers", strings.NewReader(`{"Cookie": "`+cookie.Name+"="+cookie.Value+`"}`))
+	r.Header.Set("Authorization", "Bearer key")
+	w := httptest.NewRecorder()
+	fake.ServeHTTP(w, r)
+	fmt.Println(w.Code)
+	// Output: 401
+}
+
 // An application's other calls to DSS, answered by the test.
 func ExampleDSS_Handle() {
 	fake := dsstest.New()

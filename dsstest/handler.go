@@ -231,7 +231,7 @@ func (d *DSS) getUser(w http.ResponseWriter, r *http.Request, caller principal) 
 	}
 	login := r.PathValue("login")
 	d.mu.RLock()
-	u, ok := d.users[login]
+	u, ok := d.users[d.spelling(login)]
 	d.mu.RUnlock()
 	if !ok {
 		notFound("user does not exist: " + login).write(w)

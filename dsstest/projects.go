@@ -211,7 +211,11 @@ func (d *DSS) getProject(w http.ResponseWriter, r *http.Request, caller principa
 
 // getJobs answers that there are none.
 func (d *DSS) getJobs(w http.ResponseWriter, r *http.Request, caller principal) {
-	if _, ok := d.admitted(w, r, caller, readsContent); ok {
+	least := readsContent
+	if d.currentOptions().DiscoverableJobs {
+		least = seesSummary
+	}
+	if _, ok := d.admitted(w, r, caller, least); ok {
 		writeJSON(w, http.StatusOK, []string{})
 	}
 }
