@@ -166,7 +166,9 @@ func TestRequire(t *testing.T) {
 		{"an unknown error is a mistake", func(*http.Request, dssauth.Identity) error { return errors.New("no database") }, 500},
 		{"a malformed request is no verdict", func(*http.Request, dssauth.Identity) error { return dssauth.ErrMalformed }, 500},
 		{"not signed in is no verdict on who is signed in", func(*http.Request, dssauth.Identity) error { return dssauth.ErrUnauthenticated }, 500},
-		{"no answer now is an outage", func(*http.Request, dssauth.Identity) error { return fmt.Errorf("%w: no database", dssauth.ErrUnavailable) }, 503},
+		{"no answer now is an outage", func(*http.Request, dssauth.Identity) error {
+			return fmt.Errorf("%w: no database", dssauth.ErrUnavailable)
+		}, 503},
 		{"not signed in and not allowed at once is no verdict", func(*http.Request, dssauth.Identity) error {
 			return errors.Join(dssauth.ErrForbidden, dssauth.ErrUnauthenticated)
 		}, 500},
