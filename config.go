@@ -61,7 +61,10 @@ type Config struct {
 	LoginURL func(r *http.Request, back string) string
 	// OnError answers a request that is refused; [StatusCode] gives the
 	// status. Cache-Control, Vary, WWW-Authenticate and Retry-After are set
-	// before. Nil means [WriteRefusal]. The error says what [Hooks] say of it.
+	// before, and over HTTP/1 the body has been read or given up, see
+	// [Middleware.Refuse]. Nil means [WriteRefusal]; a function that calls it
+	// passes on the request that it got, which knows where to sign in. The error
+	// says what [Hooks] say of it.
 	OnError func(http.ResponseWriter, *http.Request, error)
 	// Logger gets what an operator must know. Nil means [slog.Default].
 	Logger *slog.Logger

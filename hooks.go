@@ -17,8 +17,8 @@ import (
 // What they are told holds no credential and no login: an error says its kind,
 // DSS's status and class, and words of this package. What DSS, the network, a
 // [Resolver] or a gate said is found by [errors.As] and can quote what it saw:
-// do not log it. Only an error with which a gate forbids something, by wrapping
-// [ErrForbidden], is passed on as the gate made it.
+// do not log it. Only an error with which a gate or a handler forbids something,
+// by wrapping [ErrForbidden], is passed on as it was made.
 type Hooks struct {
 	// LookupStart runs before DSS is asked. It may return a context for the
 	// lookup, with a span for example; nil keeps ctx. No request's context is
@@ -26,8 +26,8 @@ type Hooks struct {
 	LookupStart func(ctx context.Context, renewal bool) context.Context
 	// LookupEnd runs with LookupStart's context when the lookup has ended.
 	LookupEnd func(ctx context.Context, l Lookup)
-	// Refused runs for each request that is refused. [StatusCode] tells the
-	// kind of err. r is the visitor's own request: log its path, not its headers.
+	// Refused runs once for each request that is refused, by a handler with
+	// [Middleware.Refuse] too. [StatusCode] tells the kind of err. r is the visitor's own request: log its path, not its headers.
 	Refused func(r *http.Request, err error)
 }
 
