@@ -1,6 +1,7 @@
 package dssauth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,9 +50,12 @@ type Config struct {
 	// AllowAPIKeys admits callers that are an API key without a user. They
 	// have no login and no groups, and are never impersonated.
 	AllowAPIKeys bool
-	// UserDetails adds display name and e-mail address to the identity, at
-	// the price of a second call to DSS per lookup. Where that call fails,
-	// the identity stands without them.
+	// UserDetails adds display name and e-mail address to the identity. With
+	// Impersonation they are read in the visitor's own settings (GET
+	// /current-user), as the visitor. Without, or where that fails, they are asked
+	// for with Client's rights (GET /users/{login}), which DSS 14.0 has and can
+	// restrict. Each lookup costs one more call to DSS, and a ticket with ByTicket.
+	// Where the calls fail, the identity stands without them.
 	UserDetails bool
 
 	// LoginURL returns where a signed-out browser's page navigation is sent to
@@ -112,6 +116,25 @@ const (
 	// about the visitor, DSS is asked whom it takes such calls for.
 	ByProxyUser
 )
+
+// asVisitor returns how to act as a visitor whose lookup is under way, nil if
+// that is not to be done. Who DSS then takes us for, its answer says.
+func (c *Config) asVisitor() asVisitor {
+	client := c.Client // not c, whose maker may change it
+	switch c.Impersonation {
+	case ByProxyUser:
+		return func(_ context.Context, _ http.Header, login string) (*dss.Client, error) { return client.As(login) }
+	case ByTicket:
+		return func(ctx context.Context, identifying http.Header, _ string) (*dss.Client, error) {
+			ticket, err := client.TicketFromBrowserHeaders(ctx, identifying)
+			if err != nil {
+				return nil, err
+			}
+			return client.WithTicket(ticket)
+		}
+	}
+	return nil
+}
 
 const (
 	maxTTL        = time.Hour

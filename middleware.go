@@ -78,7 +78,10 @@ func New(c Config) (*Middleware, error) {
 		life:    newLifetime(),
 	}
 	if a.resolver == nil {
-		a.dss = newDSSResolver(c.Client, c.UserDetails, c.Timeout, c.Logger, a.clock, a.life)
+		a.dss = newDSSResolver(c.Client, c.Timeout, c.Logger, a.clock, a.life)
+		if c.UserDetails {
+			a.dss.details = detailsOf(c.Client, c.asVisitor())
+		}
 		a.resolver = a.dss
 	}
 	own := &faults{clock: a.clock, log: c.Logger, patience: c.Timeout}
