@@ -78,6 +78,8 @@ func underAPI(u *url.URL) (*url.URL, bool) {
 type principalKey struct{}
 
 func (d *DSS) serveAPI(w http.ResponseWriter, r *http.Request, under *url.URL, call int) {
+	w.Header().Set("DSS-Version", d.currentOptions().version())
+	w.Header().Set("DSS-API-Version", apiVersion)
 	p, fail := d.authenticate(r.Header)
 	if fail != nil {
 		fail.write(w)
@@ -124,6 +126,9 @@ func (d *DSS) endpoints() *http.ServeMux {
 		"PUT /current-user":                      d.putSettings,
 		"GET /projects":                          d.getProjects,
 		"GET /projects/{$}":                      d.getProjects,
+		"GET /projects/{key}":                    d.getProject,
+		"GET /projects/{key}/jobs/{$}":           d.getJobs,
+		"GET /projects/{key}/permissions":        d.getPermissions,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			serve(w, r, r.Context().Value(principalKey{}).(principal))
@@ -265,11 +270,4 @@ func (d *DSS) putSettings(w http.ResponseWriter, r *http.Request, caller princip
 		return
 	}
 	w.WriteHeader(http.StatusOK)
-}
-
-func (d *DSS) getProjects(w http.ResponseWriter, _ *http.Request, _ principal) {
-	writeJSON(w, http.StatusOK, []map[string]string{
-		{"projectKey": "CHURN", "name": "Churn"},
-		{"projectKey": "SALES", "name": "Sales"},
-	})
 }
