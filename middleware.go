@@ -176,6 +176,17 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 	if admit == nil {
 		panic("dssauth: Require(nil): give a function that decides, or use Handler to admit every DSS user")
 	}
+	return m.gate(func(r *http.Request, v *visit) error {
+		if err := admit(r, v.entry.identity); err != nil {
+			return gateError(err)
+		}
+		return nil
+	})
+}
+
+// gate returns a gate that admits the requests for which admit returns nil, and
+// refuses the others with its error.
+func (m *Middleware) gate(admit func(*http.Request, *visit) error) func(http.Handler) http.Handler {
 	g := &gate{admit}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -195,8 +206,8 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 				v, _ = m.attached(admitted.Context())
 				defer handBack(r, admitted)
 			}
-			if err := admit(admitted, v.entry.identity); err != nil {
-				m.refuse(w, admitted, gateError(err))
+			if err := admit(admitted, v); err != nil {
+				m.refuse(w, admitted, err)
 				return
 			}
 			if !ok {
@@ -211,21 +222,19 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 	}
 }
 
-// gate is what [Middleware.Require] was given.
+// gate is one through which a request came.
 type gate struct {
-	admit func(*http.Request, Identity) error
+	admit func(*http.Request, *visit) error
 }
 
 // asksAgain asks about a connection. A gate that cannot answer, or panics, says
 // nothing about the visitor, and nor does an error of its that panics when it is
 // read.
-func (g *gate) asksAgain(r *http.Request, id Identity) error {
+func (g *gate) asksAgain(r *http.Request, v *visit) error {
 	var refused, panicked error
 	func() {
 		defer recovered(&panicked)
-		if err := g.admit(r, id); err != nil {
-			refused = gateError(err)
-		}
+		refused = g.admit(r, v)
 	}()
 	if panicked != nil {
 		return unavailable("a gate failed", panicked, 0)
