@@ -205,6 +205,17 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 	if admit == nil {
 		panic("dssauth: Require(nil): give a function that decides, or use Handler to admit every DSS user")
 	}
+	return m.gate(func(r *http.Request, v *visit) error {
+		if err := admit(r, v.entry.identity); err != nil {
+			return m.judged(r, err, true)
+		}
+		return nil
+	})
+}
+
+// gate returns a gate that admits the requests for which admit returns nil, and
+// refuses the others with its error.
+func (m *Middleware) gate(admit func(*http.Request, *visit) error) func(http.Handler) http.Handler {
 	g := &gate{admit}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -224,8 +235,8 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 				v, _ = m.attached(admitted.Context())
 				defer handBack(r, admitted)
 			}
-			if err := admit(admitted, v.entry.identity); err != nil {
-				m.refuse(w, admitted, m.judged(admitted, err, true))
+			if err := admit(admitted, v); err != nil {
+				m.refuse(w, admitted, err)
 				return
 			}
 			if !ok {
@@ -240,21 +251,19 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 	}
 }
 
-// gate is what [Middleware.Require] was given.
+// gate is one through which a request came.
 type gate struct {
-	admit func(*http.Request, Identity) error
+	admit func(*http.Request, *visit) error
 }
 
-// asksAgain asks g about a connection. A gate that cannot answer, or panics, says
+// asksAgain asks about a connection. A gate that cannot answer, or panics, says
 // nothing about the visitor, and nor does an error of its that is a mistake, or
 // that panics when it is read.
-func (m *Middleware) asksAgain(g *gate, r *http.Request, id Identity) error {
+func (g *gate) asksAgain(r *http.Request, v *visit) error {
 	var refused, panicked error
 	func() {
 		defer recovered(&panicked)
-		if err := g.admit(r, id); err != nil {
-			refused = m.judged(r, err, true)
-		}
+		refused = g.admit(r, v)
 	}()
 	if panicked != nil {
 		return unavailable("a gate failed", panicked, 0)

@@ -47,6 +47,12 @@ func (c *Client) WithTickets(t *Tickets, source func(context.Context) (string, e
 		}}})
 }
 
+// ErrNoCredentials is wrapped by the error of a call that was not made, since there
+// was nothing to make it with: a source of tickets failed, or the check of
+// [Client.AsVerified] did. A [*Error] behind it is DSS's answer to that, and none to
+// the call.
+var ErrNoCredentials = errors.New("no credentials to call DSS with")
+
 // credentialSource gives the credentials that are kept, or else fetches them.
 type credentialSource struct {
 	*keep
@@ -133,8 +139,8 @@ func (u unsent) Unwrap() error { return u.error }
 // oneLine shows the application's own error as one short line.
 type oneLine struct{ err error }
 
-func (e oneLine) Error() string { return clean(e.err.Error(), 300) }
-func (e oneLine) Unwrap() error { return e.err }
+func (e oneLine) Error() string   { return clean(e.err.Error(), 300) }
+func (e oneLine) Unwrap() []error { return []error{ErrNoCredentials, e.err} }
 
 // forget drops credentials that DSS rejected, unless they were replaced meanwhile.
 func (k *keep) forget(rejected *credentials) {
