@@ -365,12 +365,13 @@ func ExampleMiddleware_Stats() {
 		open(h, "/", ann)
 	}
 	_ = auth.Close() // waits for lookups under way
-	fmt.Println("DSS was asked", auth.Stats().Lookups, "time")
+	s := auth.Stats()
+	fmt.Println("DSS was asked", s.Lookups, "time, with", s.Places, "places, after a wait of", s.Waited)
 	// Output:
 	// / 200 hello ann
 	// / 200 hello ann
 	// / 200 hello ann
-	// DSS was asked 1 time
+	// DSS was asked 1 time, with 32 places, after a wait of 0s
 }
 
 func ExampleMiddleware_Close() {

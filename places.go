@@ -143,7 +143,7 @@ func (p *places) queue(t *turn, patience time.Duration) {
 	t.since = p.clock.now()
 	t.until = t.since + int64(patience)
 	t.spot = p.lines[t.line].PushBack(t)
-	p.admit()
+	p.admit(t.since)
 }
 
 // wait reports whether t got a place in time.
@@ -196,18 +196,18 @@ func (p *places) giveUp(t *turn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !t.held {
-		p.step(t)
+		p.step(t, p.clock.now())
 		p.forget(t)
 	}
 	return t.held
 }
 
 // admit gives free places to those who wait. The caller holds mu.
-func (p *places) admit() {
+func (p *places) admit(now int64) {
 	for line := range p.lines {
 		for p.isFree(line) && p.lines[line].Len() > 0 {
 			t := p.lines[line].Front().Value.(*turn)
-			p.step(t)
+			p.step(t, now)
 			t.held = true
 			p.taken++
 			if line == newcomers {
@@ -233,11 +233,11 @@ func (p *places) reserved() int { return max(1, p.open/16) }
 func (p *places) share() int { return max(1, p.reserved()/4) }
 
 // step takes t out of its line. The caller holds mu.
-func (p *places) step(t *turn) {
+func (p *places) step(t *turn, now int64) {
 	p.lines[t.line].Remove(t.spot)
 	if t.line != refreshes { // for which nobody waits
 		p.queued[t.line]--
-		p.waited += time.Duration(p.clock.now() - t.since)
+		p.waited += time.Duration(now - t.since)
 	}
 }
 
@@ -282,7 +282,7 @@ func (p *places) free(t *turn) {
 		p.newcomers--
 	}
 	p.forget(t)
-	p.admit()
+	p.admit(p.clock.now())
 }
 
 func (p *places) adjust(took time.Duration, r result) {

@@ -50,9 +50,9 @@ type Config struct {
 	// policy and its cookies are not used. The transport must leave Authorization
 	// and X-DKU headers as they are. Nil, or one without a Transport,
 	// means a transport that suits DSS: it takes at most 5 seconds to connect and
-	// 5 minutes for a reply to begin, keeps 64 idle connections, and uses a proxy
-	// named by the environment for https only. Refused together with the TLS
-	// fields below, which are the transport's to say.
+	// 5 minutes for a reply to begin, keeps up to 256 idle connections for up to a minute,
+	// and uses a proxy named by the environment for https only. Refused together
+	// with the TLS fields below, which are the transport's to say.
 	HTTPClient *http.Client
 
 	// RootCAs are the authorities that may sign DSS's certificate. Nil means the

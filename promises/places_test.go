@@ -139,7 +139,7 @@ func TestPlacesFollowDSS(t *testing.T) {
 		{"none above a MaxLookups below the floor", 8, 100, users(40), nil, 8},
 		{"junk opens none", 0, 60, repeat(8, nobody), nil, 32},
 		{"junk closes what was open", 0, 90, append(users(16), repeat(8, nobody)...), nil, 34},
-		{"but not where nobody waits", 0, 43, append(users(16), repeat(28, nobody)...), nil, 36},
+		{"but not where nobody waits", 0, 43, append(users(16), repeat(27, nobody)...), nil, 36},
 		{"junk closes none below the floor", 0, 90, append(users(8), repeat(20, nobody)...), nil, 32},
 		{"failures close half a place each", 0, 90, append(users(16), repeat(4, broken)...), nil, 34},
 		{"failures close none below the floor", 0, 90, append(users(4), repeat(20, broken)...), nil, 32},
@@ -271,6 +271,29 @@ func TestOneUserLeavesRoomForOtherKnownVisitors(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestOneUsersShareIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dss := resolver(userByCookie)
+		m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: 2})
+		require.Equal(t, "eve", who(m, browser("eve")))
+		for range 3 { // by refreshes, and by lookups
+			pass(8 * time.Second)
+			require.Equal(t, "eve", who(m, browser("eve")))
+			synctest.Wait()
+			pass(11 * time.Second)
+			require.Equal(t, "eve", who(m, browser("eve")))
+		}
+		pass(11 * time.Second)
+		release := make(chan struct{})
+		dss.does(held(release))
+		newcomers(m, 1)
+		asks(m, browser("eve"))
+		synctest.Wait()
+		assert.Equal(t, 2, m.Stats().InFlight, "she has the reserved place")
+		close(release)
+	})
 }
 
 // taken makes a Middleware of two places, on which ann's answer is as old as age,
