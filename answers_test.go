@@ -84,6 +84,40 @@ func TestForgottenLoginsAreNotKeptForEver(t *testing.T) {
 	})
 }
 
+// However many logins are forgotten at once. Those that are not remembered any
+// more count as forgotten.
+func TestForgottenLoginsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, dss := newCounted(t)
+		r := &http.Request{Header: http.Header{"Cookie": {"session=ann"}}}
+		_, err := m.Authenticate(r)
+		require.NoError(t, err)
+		ann, err := m.attachedAnswer(r.Context(), r.Context().(*placed).entry.key)
+		require.NoError(t, err)
+		require.NotNil(t, ann)
+		for i := range maxForgotten {
+			m.ForgetUser(fmt.Sprint("user", i))
+		}
+		again, err := m.attachedAnswer(r.Context(), ann.key)
+		require.NoError(t, err)
+		require.Same(t, ann, again, "all are remembered")
+		for i := range maxForgotten + 1 {
+			m.ForgetUser(fmt.Sprint("other", i))
+			require.LessOrEqual(t, len(m.answers.flights.owners.spans), maxForgotten)
+		}
+		again, err = m.attachedAnswer(r.Context(), ann.key)
+		require.NoError(t, err)
+		require.Nil(t, again)
+		for i := range maxForgotten + 1 {
+			m.Forget(&http.Request{Header: http.Header{"Cookie": {fmt.Sprint("junk=", i)}}})
+		}
+		assert.LessOrEqual(t, len(m.answers.flights.bytes.spans), maxForgotten)
+		_, _, err = m.identify(r, false)
+		require.NoError(t, err)
+		assert.EqualValues(t, 1, dss.calls.Load(), "what is remembered stays: ann was not forgotten")
+	})
+}
+
 func TestAttachingAgainReplaces(t *testing.T) {
 	m, _ := newCounted(t)
 	other, _ := newCounted(t)

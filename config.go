@@ -55,7 +55,8 @@ type Config struct {
 	// /current-user), as the visitor. Without, or where that fails, they are asked
 	// for with Client's rights (GET /users/{login}), which DSS 14.0 has and can
 	// restrict. Each lookup costs one more call to DSS, and a ticket with ByTicket.
-	// Where the calls fail, the identity stands without them.
+	// Where the calls fail, the identity stands without them; a missing right to
+	// read users is a warning in the log, once a minute.
 	UserDetails bool
 
 	// LoginURL returns where a signed-out browser's page navigation is sent to

@@ -435,11 +435,11 @@ func (m *Middleware) welcome(w http.ResponseWriter, r *http.Request, asked bool)
 }
 
 // Forget makes DSS be asked again about the visitor behind r, for use after a
-// sign-out: about r's own bytes, and about every session of the same login. That
-// is the one attached to r, or else the one of the remembered answer to r's bytes.
-// Of an anonymous request only the bytes are forgotten, and of an API key without
-// a user all requests with this key. What DSS was asked for before is not stored any more,
-// and answers no request that comes later. Forget revokes nothing: a visitor who
+// sign-out: about r's own bytes, and about every session of the same login. The
+// login is that of the identity attached to r, and that of the remembered answer
+// to r's bytes. An anonymous request has its bytes forgotten only, and an API key
+// without a user its id. An answer that DSS was asked for before is not stored
+// any more, and no later request gets it. Forget revokes nothing: a visitor who
 // is still signed in to DSS is let in again.
 func (m *Middleware) Forget(r *http.Request) {
 	if v, ok := m.attached(r.Context()); ok {

@@ -117,6 +117,34 @@ func TestTheIdentityStandsWhereItsDetailsFail(t *testing.T) {
 	}
 }
 
+// The right to read users is missing for all, and so said where it is seen, but
+// not for each visitor.
+func TestMissingRightToReadUsersIsSaidOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var book logBook
+		answer := dsstest.Respond(403, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException", "message": "ann may not"}`)
+		fake, auth := inBubble(t, dssauth.Config{UserDetails: true, TTL: -1, Logger: book.logger()})
+		fake.Intercept(annPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) { answer(w, r, next) })
+		r := httptest.NewRequest("GET", "/", nil)
+		r.AddCookie(fake.SignIn("ann"))
+		for minute := 1; minute <= 3; minute++ {
+			for range 100 {
+				assert.Equal(t, "ann", who(auth, r))
+			}
+			warned := book.with("Config.UserDetails")
+			require.Len(t, warned, minute)
+			assert.Contains(t, warned[minute-1], "level=WARN")
+			assert.Contains(t, warned[minute-1], "give the API key")
+			assert.NotContains(t, warned[minute-1], "ann")
+			assert.Len(t, book.with("level=WARN"), minute)
+			pass(time.Minute)
+		}
+		answer = dsstest.Respond(404, `{"errorType": "com.dataiku.dip.server.controllers.NotFoundException"}`)
+		assert.Equal(t, "ann", who(auth, r))
+		assert.Len(t, book.with("Config.UserDetails"), 3, "another failure is no missing right")
+	})
+}
+
 // A second call that hangs costs a second, and not the lookup.
 func TestTheIdentityStandsWhereItsDetailsHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -109,6 +109,19 @@ func TestRefusalOfNothingIsAMistake(t *testing.T) {
 	assert.Empty(t, w.Header().Values("Retry-After"))
 }
 
+// A 400 is about another header: cookies that cannot be read are left out.
+func TestMalformedCredentialsAreNotBlamedOnCookies(t *testing.T) {
+	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
+	for _, accept := range []string{"text/html", "application/json"} {
+		for _, headers := range [][]string{{"Authorization", "\x01"}, {"Authorization", "a", "Authorization", "b", "Cookie", "session=ann; bad=\xff"}} {
+			w := serve(m.Handler(unreachable(t)), request("GET", "/", append(headers, "Accept", accept)...))
+			assert.Equal(t, 400, w.Code)
+			assert.NotContains(t, strings.ToLower(w.Body.String()), "cookie")
+			assert.Contains(t, w.Body.String(), "Authorization")
+		}
+	}
+}
+
 // The request that Authenticate returns with an error is nil, and easily passed on.
 func TestRefusalWithoutARequest(t *testing.T) {
 	w := httptest.NewRecorder()
