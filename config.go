@@ -82,8 +82,11 @@ type Config struct {
 	// MaxEntriesPerUser bounds the answers remembered for one user, who has
 	// one per browser and API key. Zero means 8.
 	MaxEntriesPerUser int
-	// MaxHeaderBytes bounds the identifying headers of a request; what is
-	// larger is refused unread. Zero means 16 KiB.
+	// MaxHeaderBytes bounds what is sent to DSS about a visitor: the identifying
+	// headers, without the cookies that are dropped. The identifying headers may
+	// arrive with four times as much, so that other applications' cookies lock
+	// nobody out. A request with more is refused with [ErrTooLarge], before DSS is
+	// asked. Zero means 16 KiB.
 	MaxHeaderBytes int
 }
 
