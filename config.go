@@ -97,8 +97,11 @@ type Config struct {
 	// or header that changes with each request fills the bound too; the log names
 	// it. Zero means 32.
 	MaxEntriesPerUser int
-	// MaxHeaderBytes bounds the identifying headers of a request; what is
-	// larger is refused unread. Zero means 16 KiB.
+	// MaxHeaderBytes bounds what is sent to DSS about a visitor: the identifying
+	// headers, without the cookies that are dropped. The identifying headers may
+	// arrive with four times as much, so that other applications' cookies lock
+	// nobody out. A request with more is refused with [ErrTooLarge], before DSS is
+	// asked. Zero means 16 KiB.
 	MaxHeaderBytes int
 }
 
