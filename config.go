@@ -33,7 +33,7 @@ type Config struct {
 	// signed out elsewhere, keeps access for up to TTL. Zero means 10s;
 	// negative asks DSS every time.
 	TTL time.Duration
-	// RefusalTTL is how long DSS's "anonymous" is remembered; a page navigation
+	// RefusalTTL is how long DSS's "anonymous" is remembered; a page or a form
 	// asks again all the same. Zero means 2s; negative remembers none.
 	RefusalTTL time.Duration
 	// StaleIfError is how much longer than TTL an answer is reused while DSS is
@@ -59,10 +59,24 @@ type Config struct {
 	// read users is a warning in the log, once a minute.
 	UserDetails bool
 
-	// LoginURL returns where a signed-out browser's page navigation is sent to
-	// sign in; empty shows the refusal. The path back is that of this page as
-	// a path and query on this host; an application behind a proxy that strips
-	// a prefix must put the prefix in front. Nil never redirects.
+	// LoginURL returns where a signed-out person is sent to sign in; empty shows
+	// the refusal. A page is redirected. htmx gets it as HX-Redirect beside a 401.
+	// A form, whose data would be lost, a frame of another site, which keeps no
+	// cookies, and a person who may not open a page get it as a link on the
+	// refusal's page. Programs and prefetches get none. Nil never sends anybody.
+	//
+	// Back is where the person wants to return: a path, with its query, of this
+	// application and not of DSS. Escape it, as with [url.QueryEscape]. For a page
+	// it is the path that arrived here: where a proxy strips a prefix, put that in
+	// front. For htmx it is the path of HX-Current-URL, and for a form that of
+	// Referer. These come from the browser and have the prefix. Where they name
+	// another host than the request, as behind a proxy that rewrites Host, and
+	// where there is none, back is "/".
+	//
+	// A browser is sent to sign in for a page once in 30s, and for at most four
+	// pages in 30s: where signing in does not help, the refusal is shown. A cookie
+	// remembers that. The next request for which DSS names the visitor clears it,
+	// but not where [Middleware.Authenticate] admits it, which has no response.
 	LoginURL func(r *http.Request, back string) string
 	// OnError answers a request that is refused; [StatusCode] gives the
 	// status. Cache-Control, Vary, WWW-Authenticate and Retry-After are set

@@ -304,7 +304,9 @@ func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request 
 // [Middleware.Refuse].
 //
 // Authenticate sees no response. Where a shared cache may be in front, set the
-// headers that [Middleware.Handler] sets, as the example does.
+// headers that [Middleware.Handler] sets, as the example does. The cookie of
+// [Config.LoginURL] is not cleared: a visitor who signs in and out again within 30s
+// is shown the refusal, with its link, and not redirected.
 func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
 	e, _, err := m.identify(r, false)
 	if err != nil {
