@@ -128,19 +128,16 @@ func (s *credentialSource) run(f *fetching) {
 	f.got, f.err = got, nil
 }
 
-// unsent is the failure of credentials to act with: no call was made, so that what
-// DSS said is about the caller, and not about that call. Package dssauth asks for
-// the method.
+// unsent is the failure of credentials to act with.
 type unsent struct{ error }
 
-func (unsent) NothingSent()    {}
-func (u unsent) Unwrap() error { return u.error }
+func (u unsent) Unwrap() []error { return []error{ErrNoCredentials, u.error} }
 
 // oneLine shows the application's own error as one short line.
 type oneLine struct{ err error }
 
-func (e oneLine) Error() string   { return clean(e.err.Error(), 300) }
-func (e oneLine) Unwrap() []error { return []error{ErrNoCredentials, e.err} }
+func (e oneLine) Error() string { return clean(e.err.Error(), 300) }
+func (e oneLine) Unwrap() error { return e.err }
 
 // forget drops credentials that DSS rejected, unless they were replaced meanwhile.
 func (k *keep) forget(rejected *credentials) {
