@@ -34,27 +34,13 @@ const (
 
 // known returns the answer to bytes that were seen before, or nil. It reports
 // whether the caller must refresh it: one caller, once.
-func (a *answers) known(raw key) (e *entry, due bool) {
-	now := a.now()
-	e = a.cache.find(raw)
+func (a *answers) known(k key, now int64) (e *entry, due bool) {
+	e = a.cache.find(k)
 	if e == nil || now >= e.expires {
 		return nil, false
 	}
 	e.touch(now)
 	return e, now >= e.renew && e.renewing.CompareAndSwap(false, true)
-}
-
-// recognise is known for raw headers that are not: what was picked of them may be.
-func (a *answers) recognise(raw key, c credentials) *entry {
-	now := a.now()
-	e, due := a.known(c.key)
-	if due {
-		a.refresh(c, e)
-	}
-	if e != nil {
-		a.addAlias(raw, e, now)
-	}
-	return e
 }
 
 // who returns who sent c, which is not known: by a lookup, or as remembered of a
@@ -81,7 +67,7 @@ func (a *answers) ask(ctx context.Context, c credentials, fresh func(*entry) boo
 		after = arrival
 	}
 	for {
-		e, f, err := a.join(c, fresh, false, after)
+		e, f, err := a.join(c, fresh, nil, after)
 		if f == nil {
 			return e, err
 		}
@@ -96,10 +82,51 @@ func (a *answers) ask(ctx context.Context, c credentials, fresh func(*entry) boo
 	}
 }
 
-// refresh asks about e's visitor again before e ends. Nobody waits for it.
+// lastMoment is the end of an answer's life, in which a refresh no longer lets
+// everybody else go first.
+const lastMoment = time.Second
+
+// refresh asks about e's visitor again before e ends. Nobody waits for it, so it
+// waits itself while all places are taken, until the last moment.
 func (a *answers) refresh(c credentials, e *entry) {
-	if c.key == e.key {
-		_, _, _ = a.join(c, func(now *entry) bool { return now != e }, true, anyLookup)
+	if c.key != e.key {
+		return
+	}
+	t := newTurn(e.identity.owner())
+	// No longer than a lookup keeps credentials.
+	patience := min(time.Duration(e.expires-a.now())-lastMoment, a.timeout)
+	switch {
+	case patience <= 0:
+		a.renew(c, e, t)
+	case !a.places.ahead(t, patience):
+		e.renewing.Store(false) // a later hit tries again
+	case t.isReady():
+		a.renew(c, e, t)
+	default:
+		waits := func() {
+			switch {
+			case a.places.wait(a.life.ctx, t):
+				a.renew(c, e, t)
+			case a.now() < e.expires-int64(lastMoment):
+				e.renewing.Store(false)
+			default:
+				a.renew(c, e, newTurn(t.owner))
+			}
+		}
+		if !a.life.run(waits) {
+			waits() // no longer: life is over
+		}
+	}
+}
+
+// renew starts the refresh of e, unless somebody else has or e is forgotten.
+func (a *answers) renew(c credentials, e *entry, t *turn) {
+	var f *flight
+	if a.cache.find(c.key) == e {
+		_, f, _ = a.join(c, func(now *entry) bool { return now != e }, t, anyLookup)
+	}
+	if f == nil || f.turn != t {
+		a.places.giveBack(t)
 	}
 }
 
@@ -112,8 +139,9 @@ const anyLookup = -1
 // share it, the first one's cancellation must not fail the others, and routers
 // recycle a request's context once the handler returns. A lookup whose number is
 // not above after is not joined, but another one started beside it; only where
-// two are under way already, one of these has to do.
-func (a *answers) join(c credentials, fresh func(*entry) bool, renews bool, after int64) (*entry, *flight, error) {
+// two are under way already, one of these has to do. A refresh says whose turn it
+// is.
+func (a *answers) join(c credentials, fresh func(*entry) bool, renews *turn, after int64) (*entry, *flight, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// Again, now that no flight can land: one may have since the first look.
@@ -134,14 +162,24 @@ func (a *answers) join(c credentials, fresh func(*entry) bool, renews bool, afte
 		older.left = true
 	}
 	if older != nil && !older.isLeft() && (older.number.Load() > after || older.isSecond()) {
+		if older.renews && renews == nil {
+			a.places.join(older.turn)
+		}
 		return nil, older, nil
 	}
 	if err := a.paused(c.key); err != nil {
 		return nil, nil, err
 	}
 	f := &flight{
-		lookup: lookup{credentials: c, known: e != nil && now < e.expires+int64(knownFor), renews: renews, bridge: bridge, began: now},
+		lookup: lookup{credentials: c, turn: renews, renews: renews != nil, bridge: bridge, began: now},
 		done:   make(chan struct{}),
+	}
+	switch {
+	case f.renews:
+	case e != nil && now < e.expires+int64(knownFor):
+		f.turn = newTurn(e.identity.owner())
+	default:
+		f.turn = newTurn("")
 	}
 	f.number.Store(math.MaxInt64)
 	f.ctx, f.cancel = context.WithTimeout(a.life.ctx, a.timeout+grace)
@@ -188,9 +226,7 @@ func (a *answers) fly(f *flight) {
 	id, err := Identity{}, unavailable("the lookup ended without an answer", nil, 0)
 	defer func() {
 		_ = recover()
-		if f.leave != nil {
-			f.leave()
-		}
+		defer a.places.giveBack(f.turn) // whatever stops what comes before
 		defer f.cancel()
 		if f.ended != nil {
 			defer func() { f.ended(err, f.err == nil) }()
@@ -204,23 +240,38 @@ func (a *answers) fly(f *flight) {
 func (a *answers) land(f *flight, id Identity, err error) {
 	// Reading an error of a Resolver's, and logging, may call whatever code an
 	// application plugged in: not under lock.
-	anonymous, denied, outage := errors.Is(err, ErrUnauthenticated), isDenial(err), maybeOutage(err)
+	isAnonymous, denied, outage := errors.Is(err, ErrUnauthenticated), isDenial(err), maybeOutage(err)
 	a.mu.Lock()
 	a.flights.remove(f)
 	f.gone = f.forgotten.since(f.number.Load())
 	var changing []string
+	displaced, brought := a.cache.displaced, failed
 	switch {
 	case err == nil:
+		if brought = named; a.cache.held(id.owner(), f.key, a.now()) >= a.cache.maxPerUser {
+			brought = crowding
+		}
 		changing = a.identified(f, id)
-	case anonymous:
+	case isAnonymous:
+		brought = anonymous
 		a.anonymous(f, err)
 	default:
 		a.failed(f, err, denied, outage)
 	}
+	displaces := a.cache.displaced > displaced
+	a.places.leave(f.turn, time.Duration(a.now()-f.asked), brought)
 	close(f.done)
 	a.mu.Unlock()
 	a.told.churn(changing)
-	a.told.trouble(err, a.now())
+	switch {
+	case err == errNoPlace || err == errQueueFull:
+		a.told.crowded(a.places.shortage(), a.now())
+	default:
+		a.told.trouble(err, a.now())
+	}
+	if displaces {
+		a.told.evicts(a.cache.maxEntries, a.now())
+	}
 }
 
 // keeps reports whether f's answer may be kept. Forgetting is remembered for as
@@ -240,7 +291,8 @@ func (a *answers) identified(f *flight, id Identity) (changing []string) {
 		f.gone = gone
 	}
 	if a.keeps(f) && a.keep.ttl > 0 {
-		changing = a.churn.watch(owner, f.header, a.cache.maxPerUser, a.cache.held(owner, f.key, a.now()))
+		now := a.now()
+		changing = a.churn.watch(owner, f.header, a.cache.held(owner, f.key, now), a.cache.find(f.key) == nil, now)
 		a.cache.put(f.entry)
 	}
 	return changing
@@ -278,7 +330,7 @@ func (a *answers) newEntry(f *flight, id Identity) *entry {
 	e := &entry{
 		node:     node{key: f.key},
 		period:   period{f.asked + life, f.asked + int64(float64(life)*renewAt), f.asked, f.number.Load()},
-		identity: id,
+		identity: id.own(),
 	}
 	if id.APIKeyID != "" {
 		e.identity.Login, e.identity.groups = "", nil
@@ -396,7 +448,7 @@ func (a *answers) stats() (s Stats) {
 	s.Entries, s.Evictions = a.cache.order.Len(), a.cache.evictions
 	a.mu.Unlock()
 	s.Refusals = a.cache.refusals.Len()
-	s.InFlight, s.Queued = len(a.places.all), int(a.places.queued.Load())
+	a.places.addTo(&s)
 	s.DSSDown = a.dss != nil && a.dss.outage.isKnownDown()
 	return s
 }

@@ -50,10 +50,10 @@ func TestReplacedAnswerIsNotRefreshed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, dss := newCounted(t)
 		r := &http.Request{Header: http.Header{"Cookie": {"session=ann"}}}
-		old, err := m.identify(r, false)
+		old, _, err := m.identify(r, false)
 		require.NoError(t, err)
 		m.Forget(r)
-		_, err = m.identify(r, false)
+		_, _, err = m.identify(r, false)
 		require.NoError(t, err)
 		require.EqualValues(t, 2, dss.calls.Load())
 		c, err := m.selector.pick(r.Header)
@@ -112,7 +112,7 @@ func TestForgottenLoginsAreBounded(t *testing.T) {
 			m.Forget(&http.Request{Header: http.Header{"Cookie": {fmt.Sprint("junk=", i)}}})
 		}
 		assert.LessOrEqual(t, len(m.answers.flights.bytes.spans), maxForgotten)
-		_, err = m.identify(r, false)
+		_, _, err = m.identify(r, false)
 		require.NoError(t, err)
 		assert.EqualValues(t, 1, dss.calls.Load(), "what is remembered stays: ann was not forgotten")
 	})
@@ -145,7 +145,7 @@ func TestLandedLookupLeavesNothing(t *testing.T) {
 		m, _ := newCounted(t)
 		for i := range 100 {
 			r := &http.Request{Header: http.Header{"Cookie": {fmt.Sprint("session=", i)}}}
-			_, err := m.identify(r, false)
+			_, _, err := m.identify(r, false)
 			require.NoError(t, err)
 		}
 		assert.Empty(t, m.answers.flights.byKey)
@@ -176,7 +176,7 @@ func TestAnswerLongAfterDeadlineIsNone(t *testing.T) {
 		require.NoError(t, err)
 		c, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
 		require.NoError(t, err)
-		_, f, _ := m.answers.join(c, func(*entry) bool { return false }, false, anyLookup)
+		_, f, _ := m.answers.join(c, func(*entry) bool { return false }, nil, anyLookup)
 		<-time.After(2 * time.Hour)
 		synctest.Wait()
 		// As somebody who came at the moment that it landed.

@@ -2,11 +2,9 @@ package dssauth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"sync/atomic"
 )
 
@@ -31,7 +29,6 @@ func NewContext(ctx context.Context, id Identity) context.Context {
 	if !id.isSomebody() {
 		return &visit{Context: ctx}
 	}
-	id.groups = slices.Clone(id.groups)
 	id.AsOf = id.AsOf.Round(0)
 	return &visit{Context: ctx, entry: &entry{identity: id}}
 }
@@ -130,10 +127,10 @@ func handBack(r, inner *http.Request) {
 	}
 }
 
-// attachAnonymous hides who was attached before, by another Middleware too: that
-// DSS's user is not this one's.
+// attachAnonymous says that DSS was asked about this request, and hides who was
+// attached before, by another Middleware too: that DSS's user is not this one's.
 func (m *Middleware) attachAnonymous(r *http.Request) *http.Request {
-	if r.Context().Value(visitKey{}) == nil {
+	if v, ok := r.Context().(*visit); ok && v.m == m && v.entry == nil {
 		return r
 	}
 	return r.WithContext(&visit{Context: r.Context(), m: m})
@@ -179,5 +176,3 @@ func (m *Middleware) attached(ctx context.Context) (*visit, bool) {
 	v, ok := ctx.Value(ownKey{m}).(*visit)
 	return v, ok && v.entry != nil
 }
-
-var errNoVisitor = errors.New("dssauth: no visitor in this context: wrap the handler with Middleware.Handler, and pass it the request's context")

@@ -165,7 +165,7 @@ func Example_visitorsSecrets() {
 	list := func(w http.ResponseWriter, r *http.Request) {
 		secrets, err := dssauth.SecretsFromContext(r.Context())
 		if err != nil {
-			dssauth.WriteRefusal(w, r, err)
+			auth.Refuse(w, r, err)
 			return
 		}
 		fmt.Fprintln(w, secrets) // secret.Value() has what is secret
@@ -196,12 +196,12 @@ func Example_asTheVisitor() {
 	projects := func(w http.ResponseWriter, r *http.Request) {
 		visitor, err := dssauth.ClientFromContext(r.Context())
 		if err != nil {
-			dssauth.WriteRefusal(w, r, err)
+			auth.Refuse(w, r, err)
 			return
 		}
 		var list []struct{ ProjectKey string }
 		if err := visitor.Do(r.Context(), "GET", "/projects/", nil, &list); err != nil {
-			dssauth.WriteRefusal(w, r, err)
+			auth.Refuse(w, r, err)
 			return
 		}
 		fmt.Fprintln(w, list)
@@ -401,7 +401,7 @@ func Example_visitorsSettings() {
 			})
 		}
 		if err != nil {
-			dssauth.WriteRefusal(w, r, err)
+			auth.Refuse(w, r, err)
 			return
 		}
 		fmt.Fprintln(w, "saved")

@@ -299,7 +299,7 @@ func TestNothingPrintsACanary(t *testing.T) {
 		}},
 		{"a gate fails with what it sees", func(s *story) {
 			gate := s.auth.Require(func(r *http.Request, _ dssauth.Identity) error { return fmt.Errorf("cannot read %v", r.Header) })
-			assert.Equal(s.t, 503, s.serve(gate(s.app()), s.ann()).Code)
+			assert.Equal(s.t, 500, s.serve(gate(s.app()), s.ann()).Code)
 		}},
 		{"a request ends with what it carried", func(s *story) {
 			s.fake.Intercept(browserInfo, -1, dsstest.Hang)
@@ -309,7 +309,7 @@ func TestNothingPrintsACanary(t *testing.T) {
 		}},
 		{"a gate fails", func(s *story) {
 			gate := s.auth.Require(func(*http.Request, dssauth.Identity) error { return errors.New("no database") })
-			assert.Equal(s.t, 503, s.serve(gate(s.app()), s.ann()).Code)
+			assert.Equal(s.t, 500, s.serve(gate(s.app()), s.ann()).Code)
 		}},
 		{"a sign-in page is due", func(s *story) {
 			m := s.middleware(dssauth.Config{Client: s.client, LoginURL: func(_ *http.Request, back string) string { return "/login?back=" + back }})

@@ -163,6 +163,54 @@ func TestTheIdentityStandsWhereItsDetailsHang(t *testing.T) {
 	})
 }
 
+// A DSS that lets administrators only read users tells visitors their own name.
+func TestUserDetailsAreReadAsTheVisitor(t *testing.T) {
+	for name, test := range map[string]struct {
+		mode  dssauth.Impersonation
+		calls []string
+	}{
+		"by ticket":     {dssauth.ByTicket, []string{lookupPath, "/auth/ticket-from-browser-headers", "/current-user"}},
+		"by proxy user": {dssauth.ByProxyUser, []string{lookupPath, "/current-user"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := annAnalyst(t, func(_ *situation, c *dssauth.Config) { c.Impersonation = test.mode })
+			s.fake.Intercept(annPath, -1, dsstest.Respond(403, ""))
+			id := s.identity()
+			assert.Equal(t, "Ann Analyst", id.DisplayName)
+			assert.Equal(t, "ann@example.com", id.Email)
+			var calls []string
+			for _, call := range s.fake.Log("") {
+				calls = append(calls, call.Path)
+			}
+			assert.Equal(t, test.calls, calls)
+			assert.Equal(t, "ann", s.fake.LastCaller())
+		})
+	}
+}
+
+// Whatever goes wrong as the visitor, our own rights may do.
+func TestUserDetailsWhereTheVisitorIsNotActedAs(t *testing.T) {
+	for name, spoil := range map[string]func(*dsstest.Server){
+		"no right to": func(d *dsstest.Server) { d.Configure(dsstest.Options{NoImpersonation: []string{"*"}}) },
+		"somebody else's settings": func(d *dsstest.Server) {
+			d.Intercept("/current-user", -1, dsstest.Respond(200, `{"login": "bob", "displayName": "Bob", "email": "bob@example.com"}`))
+		},
+		"settings without a login": func(d *dsstest.Server) {
+			d.Intercept("/current-user", -1, dsstest.Respond(200, `{"displayName": "Bob"}`))
+		},
+		"settings without an end": func(d *dsstest.Server) { d.Intercept("/current-user", -1, dsstest.Endless) },
+		"a page":                  func(d *dsstest.Server) { d.Intercept("/current-user", -1, dsstest.Respond(200, "<html>")) },
+		"a refusal":               func(d *dsstest.Server) { d.Intercept("/current-user", -1, notAuthenticated) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := annAnalyst(t, func(_ *situation, c *dssauth.Config) { c.Impersonation = dssauth.ByTicket })
+			spoil(s.fake)
+			assert.Equal(t, "Ann Analyst", s.identity().DisplayName)
+			assert.Equal(t, 1, s.fake.Calls(annPath))
+		})
+	}
+}
+
 func TestTheIdentityAsJSON(t *testing.T) {
 	s := annAnalyst(t, nil)
 	text, err := json.Marshal(s.identity())

@@ -926,7 +926,8 @@ func TestAVisitorWithVeryManyGroupsGetsIn(t *testing.T) {
 func TestLargeAnswersKeepNoMemory(t *testing.T) {
 	const visitors = 100
 	dss := resolver(func(_ context.Context, cookie string) (dssauth.Identity, error) {
-		return dssauth.NewIdentity(strings.TrimPrefix(cookie, "session="), strings.Repeat("g", 1<<20)), nil
+		login := strings.TrimPrefix(cookie, "session=")
+		return dssauth.NewIdentity(login, login+strings.Repeat("g", 1<<20)), nil // what visitors share is kept once
 	})
 	m := newAuth(t, dssauth.Config{Resolver: dss, TTL: time.Hour})
 	heap := func() int64 {

@@ -173,9 +173,15 @@ func TestRequire(t *testing.T) {
 		admit  func(*http.Request, dssauth.Identity) error
 		status int
 	}{
-		{"an unknown error is an outage", func(*http.Request, dssauth.Identity) error { return errors.New("no database") }, 503},
-		{"a malformed request is no verdict", func(*http.Request, dssauth.Identity) error { return dssauth.ErrMalformed }, 503},
-		{"not signed in is no verdict on who is signed in", func(*http.Request, dssauth.Identity) error { return dssauth.ErrUnauthenticated }, 503},
+		{"an unknown error is a mistake", func(*http.Request, dssauth.Identity) error { return errors.New("no database") }, 500},
+		{"a malformed request is no verdict", func(*http.Request, dssauth.Identity) error { return dssauth.ErrMalformed }, 500},
+		{"not signed in is no verdict on who is signed in", func(*http.Request, dssauth.Identity) error { return dssauth.ErrUnauthenticated }, 500},
+		{"no answer now is an outage", func(*http.Request, dssauth.Identity) error {
+			return fmt.Errorf("%w: no database", dssauth.ErrUnavailable)
+		}, 503},
+		{"not signed in and not allowed at once is no verdict", func(*http.Request, dssauth.Identity) error {
+			return errors.Join(dssauth.ErrForbidden, dssauth.ErrUnauthenticated)
+		}, 500},
 		{"not allowed is refused", func(*http.Request, dssauth.Identity) error { return dssauth.ErrForbidden }, 403},
 		{"not allowed for a reason is refused", func(*http.Request, dssauth.Identity) error { return fmt.Errorf("%w: on Sundays", dssauth.ErrForbidden) }, 403},
 		{"by login and path", func(r *http.Request, id dssauth.Identity) error {

@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"log"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -56,8 +55,7 @@ func signedIn(auth *dssauth.Middleware) fiber.Handler {
 		r, err = auth.Authenticate(r.WithContext(c.Context()))
 		if err != nil {
 			return adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				w.Header()["Vary"] = slices.Clone(identifying)
-				dssauth.WriteRefusal(w, r, err)
+				auth.Refuse(w, r, err)
 			})(c)
 		}
 		// Authenticate attaches the identity to the converted request, of which
