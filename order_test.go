@@ -26,7 +26,7 @@ var order = []string{
 	"refusal.go", "cachecontrol.go",
 	"answers.go", "flight.go",
 	"lookup.go",
-	"cache.go", "session.go", "churn.go", "limiter.go",
+	"cache.go", "session.go", "churn.go", "places.go",
 	"verdict.go", "resolver.go", "outage.go",
 	"hooks.go", "identity.go", "headers.go", "keyer.go", "lifetime.go", "errors.go",
 }
