@@ -34,9 +34,8 @@ const (
 
 // known returns the answer to bytes that were seen before, or nil. It reports
 // whether the caller must refresh it: one caller, once.
-func (a *answers) known(raw key) (e *entry, due bool) {
-	now := a.now()
-	e = a.cache.find(raw)
+func (a *answers) known(k key, now int64) (e *entry, due bool) {
+	e = a.cache.find(k)
 	if e == nil || now >= e.expires {
 		return nil, false
 	}
@@ -44,47 +43,43 @@ func (a *answers) known(raw key) (e *entry, due bool) {
 	return e, now >= e.renew && e.renewing.CompareAndSwap(false, true)
 }
 
-// who returns who sent c, whose headers had the key raw before cookies were
-// picked: from memory if it can, else by a lookup. With anew, "not signed in" is
-// believed only of a lookup that began since: who loads a page may have signed in.
-func (a *answers) who(ctx context.Context, raw key, c credentials, anew bool) (*entry, error) {
-	arrival, now := a.count.Load(), a.now()
-	if e, due := a.known(c.key); e != nil {
-		if due {
-			a.refresh(c, e)
-		}
-		a.addAlias(raw, e, now)
-		return e, nil
-	}
+// who returns who sent c, which is not known: by a lookup, or as remembered of a
+// refusal. With anew, "not signed in" is believed only of a lookup that began
+// since: who loads a page may have signed in.
+func (a *answers) who(ctx context.Context, c credentials, anew bool) (*entry, error) {
+	now := a.now()
 	fresh := func(e *entry) bool { return now < e.expires }
 	if !anew {
 		if end, ok := a.cache.refusals.Get(c.key); ok && now < end {
 			return nil, errRemembered
 		}
-		return a.ask(ctx, c, fresh)
+	}
+	return a.ask(ctx, c, fresh, anew)
+}
+
+var errRemembered = refuse(ErrUnauthenticated, "DSS knew no session for this request a moment ago")
+
+// ask returns the answer to c if it is fresh, else what a lookup brings, unless
+// that was forgotten before the call. For anew, see who.
+func (a *answers) ask(ctx context.Context, c credentials, fresh func(*entry) bool, anew bool) (*entry, error) {
+	arrival, after := a.count.Load(), int64(anyLookup)
+	if anew {
+		after = arrival
 	}
 	for {
-		e, f, err := a.join(c, fresh, nil, arrival)
+		e, f, err := a.join(c, fresh, nil, after)
 		if f == nil {
 			return e, err
 		}
 		// Each turn waits for another one of the few lookups of before.
 		e, err = a.wait(ctx, f)
-		if !errors.Is(err, ErrUnauthenticated) || f.number.Load() > arrival {
+		gone := f.goneFor(arrival)
+		tooEarly := anew && errors.Is(err, ErrUnauthenticated) && f.number.Load() <= arrival
+		if gone == 0 && !tooEarly {
 			return e, err
 		}
+		after = max(after, gone)
 	}
-}
-
-var errRemembered = refuse(ErrUnauthenticated, "DSS knew no session for this request a moment ago")
-
-// ask returns the answer to c if it is fresh, else what a lookup brings.
-func (a *answers) ask(ctx context.Context, c credentials, fresh func(*entry) bool) (*entry, error) {
-	e, f, err := a.join(c, fresh, nil, anyLookup)
-	if f == nil {
-		return e, err
-	}
-	return a.wait(ctx, f)
 }
 
 // lastMoment is the end of an answer's life, in which a refresh no longer lets
@@ -166,7 +161,7 @@ func (a *answers) join(c credentials, fresh func(*entry) bool, renews *turn, aft
 	if older != nil && a.outdated(&older.lookup) {
 		older.left = true
 	}
-	if older != nil && !older.left && (older.number.Load() > after || older.isSecond()) {
+	if older != nil && !older.isLeft() && (older.number.Load() > after || older.isSecond()) {
 		if older.renews && renews == nil {
 			a.places.join(older.turn)
 		}
@@ -248,6 +243,7 @@ func (a *answers) land(f *flight, id Identity, err error) {
 	isAnonymous, denied, outage := errors.Is(err, ErrUnauthenticated), isDenial(err), maybeOutage(err)
 	a.mu.Lock()
 	a.flights.remove(f)
+	f.gone = f.forgotten.since(f.number.Load())
 	var changing []string
 	displaced, brought := a.cache.displaced, failed
 	switch {
@@ -281,17 +277,22 @@ func (a *answers) land(f *flight, id Identity, err error) {
 // keeps reports whether f's answer may be kept. Forgetting is remembered for as
 // long as a lookup can last, no longer.
 func (a *answers) keeps(f *flight) bool {
-	return !f.forgotten && !a.late(&f.lookup) && !a.life.isClosed()
+	return f.isLast() && !a.late(&f.lookup) && !a.life.isClosed()
 }
 
 func (a *answers) identified(f *flight, id Identity) (changing []string) {
 	f.entry = a.newEntry(f, id)
 	f.outdate()
-	if !f.forgotten { // even where the answer itself is not kept
+	if f.isLast() { // even where the answer itself is not kept
 		a.cache.refusals.Remove(f.key)
 	}
-	if a.keeps(f) && a.keep.ttl > 0 && !a.flights.wasForgotten(id.Login, f.asked) {
-		changing = a.churn.watch(id.owner(), f.header, a.cache.maxPerUser, a.cache.held(id.owner(), f.key, a.now()))
+	owner := f.entry.identity.owner()
+	if gone := a.flights.ownerGone(owner, f.entry.number); gone > 0 && (f.gone == 0 || gone < f.gone) {
+		f.gone = gone
+	}
+	if a.keeps(f) && a.keep.ttl > 0 {
+		now := a.now()
+		changing = a.churn.watch(owner, f.header, a.cache.held(owner, f.key, now), a.cache.find(f.key) == nil, now)
 		a.cache.put(f.entry)
 	}
 	return changing
@@ -300,7 +301,9 @@ func (a *answers) identified(f *flight, id Identity) (changing []string) {
 func (a *answers) anonymous(f *flight, err error) {
 	f.err = err
 	f.outdate()
-	a.cache.drop(f.key, f.asked)
+	if f.isLast() {
+		a.cache.drop(f.key, f.asked)
+	}
 	if a.keeps(f) && a.keep.refusalTTL > 0 && a.cache.find(f.key) == nil {
 		a.cache.refusals.Add(f.key, f.asked+int64(a.keep.refusalTTL))
 	}
@@ -326,10 +329,8 @@ func (a *answers) newEntry(f *flight, id Identity) *entry {
 	life := int64(float64(a.keep.ttl) * (1 - jitter*rand.Float64()))
 	e := &entry{
 		node:     node{key: f.key},
-		expires:  f.asked + life,
-		renew:    f.asked + int64(float64(life)*renewAt),
-		asked:    f.asked,
-		identity: id,
+		period:   period{f.asked + life, f.asked + int64(float64(life)*renewAt), f.asked, f.number.Load()},
+		identity: id.own(),
 	}
 	if id.APIKeyID != "" {
 		e.identity.Login, e.identity.groups = "", nil
@@ -394,16 +395,41 @@ func (a *answers) addAlias(raw key, e *entry, now int64) {
 func (a *answers) forget(k key) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.flights.forget(k)
 	a.cache.forget(k)
+	a.flights.forget(k, a.count.Add(1), a.now())
 }
 
-// forgetUser makes the next request of each visitor of this login ask DSS again.
-func (a *answers) forgetUser(login string) {
+// forgetOwner makes the next request of each visitor of this login, or with this
+// API key, ask DSS again.
+func (a *answers) forgetOwner(owner string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.cache.dropUser(login)
-	a.flights.forgetUser(login, a.now())
+	a.cache.dropUser(owner)
+	a.flights.forgetOwner(owner, a.count.Add(1), a.now())
+}
+
+// owner returns whom the remembered answer to k is about, or "".
+func (a *answers) owner(k key) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if e := a.cache.find(k); e != nil {
+		return e.identity.owner()
+	}
+	return ""
+}
+
+// isGone reports whether an answer to k was forgotten that DSS was asked for as
+// asked, or all about its owner, if it has one.
+func (a *answers) isGone(k key, owner string, asked int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.flights.bytesGone(k, asked) > 0 || owner != "" && a.flights.ownerGone(owner, asked) > 0
+}
+
+// lasts returns until when a request may be handled with e that began to wait for
+// it in time.
+func (a *answers) lasts(e *entry) int64 {
+	return e.asked + int64(max(a.keep.ttl, 0)+a.timeout+grace)
 }
 
 // close forgets everything, and ends and waits for what is under way. It reports

@@ -17,8 +17,8 @@ import (
 // What they are told holds no credential and no login: an error says its kind,
 // DSS's status and class, and words of this package. What DSS, the network, a
 // [Resolver] or a gate said is found by [errors.As] and can quote what it saw:
-// do not log it. Only an error with which a gate forbids something, by wrapping
-// [ErrForbidden], is passed on as the gate made it.
+// do not log it. Only an error with which a gate or a handler forbids something,
+// by wrapping [ErrForbidden], is passed on as it was made.
 type Hooks struct {
 	// LookupStart runs before DSS is asked. It may return a context for the
 	// lookup, with a span for example; nil keeps ctx. No request's context is
@@ -26,8 +26,8 @@ type Hooks struct {
 	LookupStart func(ctx context.Context, renewal bool) context.Context
 	// LookupEnd runs with LookupStart's context when the lookup has ended.
 	LookupEnd func(ctx context.Context, l Lookup)
-	// Refused runs for each request that is refused. [StatusCode] tells the
-	// kind of err. r is the visitor's own request: log its path, not its headers.
+	// Refused runs once for each request that is refused, by a handler with
+	// [Middleware.Refuse] too. [StatusCode] tells the kind of err. r is the visitor's own request: log its path, not its headers.
 	Refused func(r *http.Request, err error)
 }
 
@@ -155,7 +155,7 @@ func (o *observer) guard(hook string, call func()) {
 // trouble says now and then that DSS could not say who a visitor is.
 func (o *observer) trouble(err error, now int64) {
 	if errors.Is(err, ErrUnavailable) && o.troubled.due(now) {
-		o.log.Warn("dssauth: a visitor could not be identified (said once a minute)", "error", err.Error())
+		o.log.Warn("dssauth: a visitor could not be identified (said once a minute); to find out why, run cmd/dssauth doctor, then contract", "error", err.Error())
 	}
 }
 
@@ -190,11 +190,12 @@ func (o *observer) evicts(entries int, now int64) {
 	}
 }
 
-// churn names the cookies that change from request to request, if any.
+// churn names the cookies and headers that change from request to request, if any.
 func (o *observer) churn(changing []string) {
 	if len(changing) > 0 {
-		o.log.Warn("dssauth: one user holds as many answers as Config.MaxEntriesPerUser allows: a cookie seems to change from request to request, "+
-			"so that each asks DSS; name the cookies that identify a visitor in Config.Cookies", "changing", strings.Join(changing, " "))
+		o.log.Warn("dssauth: one user sends more different credentials than Config.MaxEntriesPerUser allows to remember: a cookie or header seems to change "+
+			"from request to request, so that each asks DSS; name those that identify a visitor in Config.Cookies and Config.Headers. "+
+			"If the user has as many browsers or API keys, raise Config.MaxEntriesPerUser", "changing", strings.Join(changing, " "))
 	}
 }
 

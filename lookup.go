@@ -22,7 +22,7 @@ type asker struct {
 	places   *places
 	told     *observer
 	timeout  time.Duration
-	count    atomic.Int64 // lookups that have asked
+	count    atomic.Int64 // lookups that have asked, and times that something was forgotten: which of two was first
 }
 
 // lookup is one question: who sent these bytes?
@@ -36,7 +36,7 @@ type lookup struct {
 	ended  func(error, bool) // tells the hooks
 	asked  int64             // when DSS was asked
 	denied atomic.Bool       // DSS refused somebody, and may have meant these bytes; set before anything waits
-	number atomic.Int64      // its place in the order in which lookups ask DSS; the last until it asks
+	number atomic.Int64      // its place among what is counted; the last until it asks
 }
 
 // ask answers l, in one line from a place towards DSS to the verdict. A panic
@@ -95,8 +95,8 @@ func (a *asker) enter(ctx context.Context, l *lookup) (err error) {
 // ahead reports whether l is a refresh that waited for its place before it began.
 func (l *lookup) ahead() bool { return l.turn.line == refreshes }
 
-// resolve calls the Resolver and distrusts it: a panic, and an identity that
-// names nobody, are no answer.
+// resolve calls the Resolver and distrusts it: a panic, and an identity without a
+// login, are no answer.
 func (a *asker) resolve(ctx context.Context, l *lookup) (id Identity, err error) {
 	if a.dss != nil {
 		defer a.dss.outage.beside(l.asked)()
@@ -173,9 +173,12 @@ func understood(err error) (kind error) {
 	anonymous, outage := errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrUnavailable)
 	switch {
 	case anonymous && outage: // without a cause, which would make it look anonymous
-		return unavailable("the resolver said nobody and no answer at once", nil, 0)
+		return unavailable("the resolver said anonymous and unavailable at once", nil, 0)
 	case !anonymous && !outage:
 		return unavailable("the resolver failed", unquoted(err), 0)
 	}
-	return inOurWords(err)
+	if anonymous {
+		return inOurWords(err, ErrUnauthenticated, "the resolver says so")
+	}
+	return inOurWords(err, ErrUnavailable, "the resolver says so")
 }

@@ -483,7 +483,7 @@ func TestShortageOfPlacesIsExplained(t *testing.T) {
 
 func TestEvictionsAreExplained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const line = "raise Config.MaxEntries"
+		const line = "make room for those about other visitors"
 		var book logBook
 		m := newAuth(t, dssauth.Config{Resolver: resolver(userByCookie), MaxEntries: 4, MaxEntriesPerUser: 2, Logger: book.logger()})
 		for i := range 9 {
