@@ -70,8 +70,8 @@ func (s *selector) choose(p picked, h http.Header) (picked, error) {
 			if p = s.cookies.appendKept(p, values, limit); len(p) == start {
 				continue // absent, not empty
 			}
-		case len(values) > 1:
-			return nil, refuse(ErrMalformed, fmt.Sprintf("%d %s headers where one is allowed", len(values), name))
+		case slices.ContainsFunc(values, func(v string) bool { return v != values[0] }):
+			return nil, refuse(ErrMalformed, fmt.Sprintf("%d %s headers that differ, where one is allowed", len(values), name))
 		case !printable(values[0]):
 			return nil, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters or is not UTF-8", name))
 		default:
@@ -88,9 +88,13 @@ func (s *selector) choose(p picked, h http.Header) (picked, error) {
 	return p, nil
 }
 
-// redirectCookie marks a browser that was just sent to sign in. It says nothing
-// about the visitor.
-const redirectCookie = "dssauth_redirected"
+const (
+	// redirectCookie marks a browser that was just sent to sign in. It says nothing
+	// about the visitor.
+	redirectCookie = "dssauth_redirected"
+	// hostPrefix begins its name under TLS.
+	hostPrefix = "__Host-"
+)
 
 // cookieRule says which cookies identify a visitor.
 type cookieRule struct {
@@ -168,7 +172,7 @@ func newPattern(p string) pattern {
 }
 
 func (c *cookieRule) keeps(name string) bool {
-	if name == redirectCookie {
+	if name == redirectCookie || name == hostPrefix+redirectCookie {
 		return false
 	}
 	if name == "" {

@@ -126,7 +126,8 @@ func TestHeadersPicked(t *testing.T) {
 		sentinel error
 	}{
 		{name: "two Authorization headers are malformed", raw: http.Header{"Authorization": {"Bearer a", "Bearer b"}}, sentinel: ErrMalformed},
-		{name: "the same Authorization header twice is malformed", raw: http.Header{"Authorization": {"Bearer a", "Bearer a"}}, sentinel: ErrMalformed},
+		{name: "three Authorization headers, two of them alike, are malformed", raw: http.Header{"Authorization": {"Bearer a", "Bearer a", "Bearer b"}}, sentinel: ErrMalformed},
+		{name: "two Authorization headers in another case are malformed", raw: http.Header{"Authorization": {"Bearer a", "bearer a"}}, sentinel: ErrMalformed},
 		{name: "two Authorization headers beside a good cookie are malformed", raw: http.Header{"Cookie": {"a=1"}, "Authorization": {"Bearer a", ""}}, sentinel: ErrMalformed},
 		{name: "an Authorization header with a line end is malformed", raw: http.Header{"Authorization": {"Bearer a\r\nX-DKU-ProxyUser: admin"}}, sentinel: ErrMalformed},
 		{name: "an Authorization header with a NUL is malformed", raw: http.Header{"Authorization": {"Bearer a\x00"}}, sentinel: ErrMalformed},
@@ -134,6 +135,7 @@ func TestHeadersPicked(t *testing.T) {
 		{name: "an Authorization header with DEL is malformed", raw: http.Header{"Authorization": {"Bearer a\x7f"}}, sentinel: ErrMalformed},
 		{name: "an Authorization header in Latin-1 is malformed", raw: http.Header{"Authorization": {"Bearer \xe9"}}, sentinel: ErrMalformed},
 		{name: "an Authorization header with half a surrogate pair is malformed", raw: http.Header{"Authorization": {"Bearer \xed\xa0\x80"}}, sentinel: ErrMalformed},
+		{name: "the same Authorization header twice is one", raw: http.Header{"Authorization": {"Bearer a", "Bearer a"}}, want: http.Header{"Authorization": {"Bearer a"}}},
 		{name: "no header at all is nobody", raw: http.Header{}, sentinel: ErrUnauthenticated},
 		{name: "empty headers are nobody", raw: http.Header{"Cookie": {""}, "Authorization": {""}}, sentinel: ErrUnauthenticated},
 		{name: "separators without cookies are nobody", raw: http.Header{"Cookie": {"; ;\t;"}}, sentinel: ErrUnauthenticated},
