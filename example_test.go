@@ -262,7 +262,7 @@ func ExampleMiddleware_Authenticate() {
 
 	handle := func(w http.ResponseWriter, r *http.Request) {
 		if _, err := auth.Authenticate(r); err != nil {
-			dssauth.WriteRefusal(w, r, err)
+			auth.Refuse(w, r, err)
 			return
 		}
 		w.Header().Set("Cache-Control", "private")
@@ -365,12 +365,13 @@ func ExampleMiddleware_Stats() {
 		open(h, "/", ann)
 	}
 	_ = auth.Close() // waits for lookups under way
-	fmt.Println("DSS was asked", auth.Stats().Lookups, "time")
+	s := auth.Stats()
+	fmt.Println("DSS was asked", s.Lookups, "time, with", s.Places, "places, after a wait of", s.Waited)
 	// Output:
 	// / 200 hello ann
 	// / 200 hello ann
 	// / 200 hello ann
-	// DSS was asked 1 time
+	// DSS was asked 1 time, with 32 places, after a wait of 0s
 }
 
 func ExampleMiddleware_Close() {
@@ -393,19 +394,58 @@ func ExampleMiddleware_Close() {
 	// / 503
 }
 
+// A handler that cannot go on refuses, and Refuse finds out what the visitor sees.
+func ExampleMiddleware_Refuse() {
+	fake, client, stop := fakeDSS()
+	defer stop()
+	auth, err := dssauth.New(dssauth.Config{Client: client, Impersonation: dssauth.ByTicket})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer auth.Close()
+
+	projects := auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		visitor, err := dssauth.ClientFromContext(r.Context())
+		if err == nil {
+			err = visitor.Do(r.Context(), "GET", "/projects/GONE/", nil, w)
+		}
+		if err != nil {
+			auth.Refuse(w, r, err)
+		}
+	}))
+	open(projects, "/projects", fake.SignIn("ann"))
+	fake.SetDown(true)
+	open(projects, "/projects", fake.SignIn("ann"))
+	// Output:
+	// /projects 404
+	// /projects 503
+}
+
+// OnError has a page of its own for one kind of refusal, and the default for others.
 func ExampleWriteRefusal() {
-	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		dssauth.WriteRefusal(w, r, dssauth.ErrForbidden)
-	})
+	_, client, stop := fakeDSS()
+	defer stop()
+	auth, err := dssauth.New(dssauth.Config{Client: client, OnError: func(w http.ResponseWriter, r *http.Request, err error) {
+		if dssauth.StatusCode(err) == http.StatusForbidden {
+			http.Error(w, "ask the sales team for access", http.StatusForbidden)
+			return
+		}
+		dssauth.WriteRefusal(w, r, err) // the request that OnError got
+	}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer auth.Close()
+
 	for _, accept := range []string{"application/json", "text/html"} {
 		w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Accept", accept)
-		h.ServeHTTP(w, r)
+		auth.Handler(hello).ServeHTTP(w, r)
 		fmt.Println(w.Code, w.Header().Get("Content-Type"))
 	}
 	// Output:
-	// 403 application/problem+json
-	// 403 text/html; charset=utf-8
+	// 401 application/problem+json
+	// 401 text/html; charset=utf-8
 }
 
 func ExampleStatusCode() {
@@ -420,7 +460,7 @@ func ExampleStatusCode() {
 	// 403 dssauth: not allowed
 	// 431 dssauth: credentials too large
 	// 503 dssauth: visitor cannot be identified now
-	// 503 any other
+	// 500 any other
 }
 
 func ExampleConfig() {
@@ -566,12 +606,12 @@ func ExampleClientFromContext() {
 	projects := auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		visitor, err := dssauth.ClientFromContext(r.Context())
 		if err != nil {
-			dssauth.WriteRefusal(w, r, err)
+			auth.Refuse(w, r, err)
 			return
 		}
 		var projects []struct{ ProjectKey string }
 		if err := visitor.Do(r.Context(), "GET", "/projects/", nil, &projects); err != nil {
-			http.Error(w, "DSS gave no projects", http.StatusBadGateway)
+			auth.Refuse(w, r, err) // the session has ended, DSS forbids it, or does not answer
 			return
 		}
 		fmt.Fprint(w, projects)
@@ -596,7 +636,7 @@ func ExampleSecretsFromContext() {
 	h := auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		secrets, err := dssauth.SecretsFromContext(r.Context())
 		if err != nil {
-			dssauth.WriteRefusal(w, r, err)
+			auth.Refuse(w, r, err)
 			return
 		}
 		for _, s := range secrets {

@@ -2,7 +2,6 @@ package dssauth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -22,17 +21,23 @@ func ClientFromContext(ctx context.Context) (*dss.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch v.m.impersonation {
+	return v.m.clientOf(v.entry, header)
+}
+
+// clientOf returns a client that calls DSS as e's visitor, whose browser sent
+// header.
+func (m *Middleware) clientOf(e *entry, header http.Header) (*dss.Client, error) {
+	switch m.impersonation {
 	case ByProxyUser:
-		return v.entry.session.proxied(v.m.client, v.entry.identity.Login)
+		return e.session.proxied(m.client, e.identity.Login)
 	case ByTicket:
-		return v.m.client.WithTickets(&v.entry.session.tickets, func(ctx context.Context) (string, error) {
-			ctx, cancel := context.WithTimeout(ctx, v.m.answers.timeout)
+		return m.client.WithTickets(&e.session.tickets, func(ctx context.Context) (string, error) {
+			ctx, cancel := context.WithTimeout(ctx, m.answers.timeout)
 			defer cancel()
-			return v.m.fetchTicket(ctx, v.entry, header)
+			return m.fetchTicket(ctx, e, header)
 		}), nil
 	}
-	return nil, errors.New("dssauth: no impersonation: set Config.Impersonation to ByTicket or ByProxyUser")
+	return nil, errNoImpersonation
 }
 
 // SecretsFromContext returns the secrets that the visitor behind a request
@@ -47,17 +52,20 @@ func SecretsFromContext(ctx context.Context) ([]dss.Secret, error) {
 		return nil, err
 	}
 	if v.m.client == nil {
-		return nil, errors.New("dssauth: no secrets: set Config.Client")
+		return nil, errNoClient
 	}
 	ctx, cancel := context.WithTimeout(ctx, v.m.answers.timeout)
 	defer cancel()
 	info, err := v.m.client.AuthInfoFromBrowserHeaders(ctx, header, dss.WithSecrets())
-	if err != nil {
+	switch {
+	case isNotAuthenticated(err):
+		return nil, v.m.faults.of(ctx, err, origin{})
+	case err != nil:
 		return nil, unavailable("DSS gave no secrets", err, 0)
 	}
 	if info.Login() != v.entry.identity.Login {
 		v.m.answers.forget(v.entry.key)
-		return nil, refuse(ErrUnauthenticated, "the session belongs to another user now")
+		return nil, errOtherUser
 	}
 	return info.Secrets, nil
 }
@@ -67,29 +75,41 @@ func SecretsFromContext(ctx context.Context) ([]dss.Secret, error) {
 func credentialsOf(ctx context.Context) (*visit, http.Header, error) {
 	v, ok := ctx.Value(visitKey{}).(*visit)
 	switch {
-	case !ok || v.entry == nil:
+	case !ok:
 		return nil, nil, errNoVisitor
+	case v.entry == nil:
+		return nil, nil, errAnonymous
+	}
+	c, err := v.credentials()
+	return v, c.header, err
+}
+
+// credentials returns a copy of what v's visitor was authenticated by.
+func (v *visit) credentials() (credentials, error) {
+	switch {
 	case v.m == nil:
-		return nil, nil, errors.New("dssauth: this identity comes from NewContext, and DSS knows nothing of it: test with dsstest and a Middleware instead")
+		return credentials{}, errMadeUp
 	case v.entry.identity.Login == "":
-		return nil, nil, refuse(ErrForbidden, "an API key without a user cannot be impersonated")
+		return credentials{}, errKeyCannotAct
 	}
 	c, err := v.m.selector.pick(v.request.Header)
 	if err != nil {
-		return nil, nil, err
+		return credentials{}, err
 	}
 	if c.key != v.entry.key {
-		return nil, nil, refuse(ErrUnauthenticated, "the request's credentials are no longer those that were authenticated: do not change them between the Middleware and the handler")
+		return credentials{}, refuse(ErrUnauthenticated, "the request's credentials are no longer those that were authenticated: do not change them between the Middleware and the handler")
 	}
-	return v, c.header, nil
+	return c, nil
 }
+
+var errKeyCannotAct = refuse(ErrForbidden, "an API key without a user cannot be impersonated")
 
 // fetchTicket gets a ticket for the browser that sent header, and makes sure
 // that it is that of e's visitor: the session may be another user's by now.
 func (m *Middleware) fetchTicket(ctx context.Context, e *entry, header http.Header) (string, error) {
 	ticket, err := m.client.TicketFromBrowserHeaders(ctx, header)
 	if err != nil {
-		return "", fmt.Errorf("dssauth: no ticket for the visitor: %w", err)
+		return "", m.faults.noTicket(ctx, err)
 	}
 	visitor, err := m.client.WithTicket(ticket)
 	if err != nil {
@@ -101,7 +121,7 @@ func (m *Middleware) fetchTicket(ctx context.Context, e *entry, header http.Head
 	}
 	if info.Login() != e.identity.Login {
 		m.answers.forget(e.key)
-		return "", refuse(ErrUnauthenticated, "the session belongs to another user now")
+		return "", errOtherUser
 	}
 	return ticket, nil
 }

@@ -38,7 +38,7 @@ func TestSettingTheClockMovesNoExpiry(t *testing.T) {
 				m, err := New(Config{Resolver: dss, TTL: ttl})
 				require.NoError(t, err)
 				visit := func() int64 {
-					_, _, err := m.identify(&http.Request{Header: http.Header{"Cookie": {"session=ann"}}})
+					_, _, err := m.identify(&http.Request{Header: http.Header{"Cookie": {"session=ann"}}}, false)
 					require.NoError(t, err)
 					return dss.calls.Load()
 				}
@@ -82,5 +82,5 @@ func TestNothingElseReadsAClock(t *testing.T) {
 		})
 	}
 	slices.Sort(found)
-	assert.Equal(t, []string{"identity.go Now", "lifetime.go Now", "lookup.go Now"}, found, "Identity.AsOf twice, and clock.base")
+	assert.Equal(t, []string{"drain.go Now", "identity.go Now", "lifetime.go Now", "lookup.go Now"}, found, "Identity.AsOf twice, and clock.base")
 }

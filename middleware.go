@@ -20,8 +20,8 @@
 // # What is promised
 //
 // A request is handled under the identity that DSS gave for exactly the bytes
-// it carried, or not at all. DSS has three answers: who it is; nobody, which is
-// a 401; and none, which is a 503 and never taken for one of the others. A user
+// it carried, or not at all. DSS has three answers: who it is; anonymous, which
+// is a 401; and none, which is a 503 and never taken for one of the others. A user
 // who signs out, or loses a group, keeps access for at most [Config.TTL].
 //
 // # Order of middleware
@@ -32,12 +32,15 @@
 package dssauth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/dssauth/dssauth/dss"
 )
@@ -48,6 +51,7 @@ type Middleware struct {
 	selector
 	answers *answers
 	refuser
+	faults        *faults
 	allowAPIKeys  bool
 	client        *dss.Client
 	impersonation Impersonation
@@ -64,22 +68,34 @@ func New(c Config) (*Middleware, error) {
 		return nil, err
 	}
 	told := &observer{hooks: c.Hooks, log: c.Logger}
+	clock := newClock()
 	a := &answers{
-		asker:   asker{clock: newClock(), resolver: c.Resolver, places: newLimiter(c.MaxLookups), told: told, timeout: c.Timeout},
+		asker:   asker{clock: clock, resolver: c.Resolver, places: newPlaces(c.MaxLookups, c.Timeout, clock), told: told, timeout: c.Timeout},
 		cache:   newCache(c.MaxEntries, c.MaxEntriesPerUser),
 		flights: newFlights(int64(c.Timeout + 2*grace)),
-		churn:   newChurn(),
+		churn:   newChurn(c.MaxEntriesPerUser),
 		keep:    policy{c.TTL, c.RefusalTTL, c.StaleIfError, c.Impersonation != NoImpersonation},
 		life:    newLifetime(),
 	}
 	if a.resolver == nil {
-		a.dss = newDSSResolver(c.Client, c.UserDetails, c.Timeout, c.Logger, a.clock, a.life)
+		a.dss = newDSSResolver(c.Client, c.Timeout, c.Logger, a.clock, a.life)
+		if c.UserDetails {
+			a.dss.details = detailsOf(c.Client, c.asVisitor())
+		}
 		a.resolver = a.dss
+	}
+	own := &faults{clock: a.clock, log: c.Logger, patience: c.Timeout}
+	switch {
+	case a.dss != nil:
+		own.own = a.dss.outage
+	case c.Client != nil:
+		own.own = newOutage(c.Client, c.Logger, a.clock, a.life)
 	}
 	return &Middleware{
 		selector:      s,
 		answers:       a,
 		refuser:       refuser{vary: slices.Clip(slices.Clone(s.names)), loginURL: c.LoginURL, onError: c.OnError, told: told},
+		faults:        own,
 		allowAPIKeys:  c.AllowAPIKeys,
 		client:        c.Client,
 		impersonation: c.Impersonation,
@@ -99,7 +115,7 @@ func New(c Config) (*Middleware, error) {
 // example shows how the Cache-Control of its upstream wins.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e, asked, err := m.identify(r)
+		e, asked, err := m.identify(r, true)
 		if err != nil {
 			m.refuse(w, r, err)
 			return
@@ -112,14 +128,16 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 }
 
 // Optional wraps next so that anonymous visitors reach it too, without an
-// identity. That is for visitors of whom DSS said that they are nobody, or who
-// sent no credentials: where DSS could not say, the request is refused.
+// identity: those whom DSS does not know, and those who sent no credentials.
+// Where DSS could not say, the request is refused. A Handler or a gate inside
+// uses the same answer, and asks DSS no second time.
 //
 // The response to an identified visitor gets the headers that [Middleware.Handler]
 // sets, the response to an anonymous one gets Vary only.
 func (m *Middleware) Optional(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e, asked, err := m.identify(r)
+		before := m.answers.count.Load()
+		e, asked, err := m.identify(r, true)
 		admitted := r
 		switch {
 		case err == nil:
@@ -127,7 +145,7 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 			admitted = m.attach(r, e)
 		case StatusCode(err) == http.StatusUnauthorized: // and no outage that such an error caused
 			addVary(w.Header(), m.vary)
-			admitted = m.attachAnonymous(r)
+			admitted = m.attachUnknown(r, before)
 		default:
 			m.refuse(w, r, err)
 			return
@@ -139,8 +157,9 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 
 // RequireGroup returns a gate that admits members of at least one of the
 // groups, by exact name. It identifies the visitor itself, as Handler does,
-// where this Middleware has not yet. It panics where no group is given, or a
-// blank one.
+// where this Middleware has not yet. It panics where no group is given, and on a
+// name that no group can have: blank, with spaces at its ends, or with control
+// characters.
 func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handler {
 	if len(anyOf) == 0 {
 		panic("dssauth: RequireGroup without a group: name at least one, or use Handler to admit every DSS user")
@@ -149,6 +168,12 @@ func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handl
 	for _, g := range groups {
 		if strings.TrimSpace(g) == "" {
 			panic(fmt.Sprintf("dssauth: RequireGroup: group %q is blank: is a setting missing?", g))
+		}
+		if trimmed := strings.TrimSpace(g); trimmed != g {
+			panic(fmt.Sprintf("dssauth: RequireGroup: group %q has spaces at its ends, and names match exactly: write %q", g, trimmed))
+		}
+		if strings.ContainsFunc(g, unicode.IsControl) {
+			panic(fmt.Sprintf("dssauth: RequireGroup: group %q has control characters, which no group's name has: remove them", g))
 		}
 	}
 	return m.Require(func(_ *http.Request, id Identity) error {
@@ -160,11 +185,15 @@ func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handl
 }
 
 // Require returns a gate that admits the visitors for whom admit returns nil.
-// An error that wraps [ErrForbidden] refuses the visitor, and goes to hooks and
-// [Config.OnError] as it is; any other means that the question could not be
-// answered, a 503, and its text is not repeated. It is asked on every request, and
-// identifies the visitor itself, as Handler does, where this Middleware has not
-// yet. It panics where admit is nil.
+// It is asked on every request, and identifies the visitor itself, as Handler
+// does, where this Middleware has not yet. It panics where admit is nil.
+//
+// An error that wraps [ErrForbidden] refuses the visitor with a 403, and goes to
+// hooks and [Config.OnError] as it is. One that wraps [ErrUnavailable] says that
+// the question has no answer now, a 503. What a call of DSS ended with means what
+// [Middleware.Refuse] says. Any other error, [ErrUnauthenticated] included, is a
+// mistake of the application: a 500, which sends nobody to sign in, and a line in
+// the log, once a minute. The text of these errors is not repeated.
 //
 // Admit is asked again about each connection that [Middleware.WhileSignedIn]
 // watches, from another goroutine, until the connection's CancelFunc has
@@ -176,6 +205,17 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 	if admit == nil {
 		panic("dssauth: Require(nil): give a function that decides, or use Handler to admit every DSS user")
 	}
+	return m.gate(func(r *http.Request, v *visit) error {
+		if err := admit(r, v.entry.identity); err != nil {
+			return m.judged(r, err, true)
+		}
+		return nil
+	})
+}
+
+// gate returns a gate that admits the requests for which admit returns nil, and
+// refuses the others with its error.
+func (m *Middleware) gate(admit func(*http.Request, *visit) error) func(http.Handler) http.Handler {
 	g := &gate{admit}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -186,7 +226,7 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 					m.refuse(w, r, errAnonymous)
 					return
 				}
-				e, looked, err := m.identify(r)
+				e, looked, err := m.identify(r, true)
 				if err != nil {
 					m.refuse(w, r, err)
 					return
@@ -195,8 +235,8 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 				v, _ = m.attached(admitted.Context())
 				defer handBack(r, admitted)
 			}
-			if err := admit(admitted, v.entry.identity); err != nil {
-				m.refuse(w, admitted, gateError(err))
+			if err := admit(admitted, v); err != nil {
+				m.refuse(w, admitted, err)
 				return
 			}
 			if !ok {
@@ -211,24 +251,36 @@ func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(htt
 	}
 }
 
-// gate is what [Middleware.Require] was given.
+// gate is one through which a request came.
 type gate struct {
-	admit func(*http.Request, Identity) error
+	admit func(*http.Request, *visit) error
 }
 
 // asksAgain asks about a connection. A gate that cannot answer, or panics, says
-// nothing about the visitor, and nor does an error of its that panics when it is
-// read.
-func (g *gate) asksAgain(r *http.Request, id Identity) error {
+// nothing about the visitor, and nor does an error of its that is a mistake, or
+// that panics when it is read.
+func (g *gate) asksAgain(r *http.Request, v *visit) error {
 	var refused, panicked error
 	func() {
 		defer recovered(&panicked)
-		if err := g.admit(r, id); err != nil {
-			refused = gateError(err)
-		}
+		refused = g.admit(r, v)
 	}()
 	if panicked != nil {
 		return unavailable("a gate failed", panicked, 0)
+	}
+	if refused == nil {
+		return nil
+	}
+	var own *refusal
+	switch isOwn := errors.As(refused, &own); kindOf(refused) {
+	case errNotFound: // what is gone admits nobody
+		return &refusal{kind: ErrForbidden, why: "a gate found nothing in DSS", cause: refused}
+	case errMistake, errNonsense:
+		why := unavailable("a gate failed", nil, 0)
+		if isOwn {
+			why = unavailable("a gate failed", own.cause, 0)
+		}
+		return why
 	}
 	return refused
 }
@@ -247,7 +299,7 @@ func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request 
 // Authenticate attaches the visitor's identity to r itself, and returns r, for
 // frameworks whose middleware is not made of [http.Handler]. Call it once, before
 // anything else holds r or its context: r is changed without a lock. A second
-// call replaces what the first one attached. On an error, which wraps one of this
+// call asks again, and replaces what the first one attached. On an error, which wraps one of this
 // package's, it returns nil, and r carries no identity any more: answer it with
 // [Middleware.Refuse].
 //
@@ -256,7 +308,7 @@ func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request 
 // [Config.LoginURL] is not cleared: a visitor who signs in and out again within 30s
 // is shown the refusal, with its link, and not redirected.
 func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
-	e, _, err := m.identify(r)
+	e, _, err := m.identify(r, false)
 	if err != nil {
 		if hidden := m.attachAnonymous(r); hidden != r {
 			*r = *hidden
@@ -267,20 +319,72 @@ func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
 	return r, nil
 }
 
-// Refuse answers r as [Middleware.Handler] answers a request that it refuses with
-// err: with the same headers, hooks, redirect to sign in and [Config.OnError].
-func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) { m.refuse(w, r, err) }
+// Refuse answers r, which must not reach its handler or was not handled by it, as
+// [Middleware.Handler] answers a request that it refuses: with the same headers,
+// hooks, redirect to sign in and [Config.OnError]. Nothing may be written before,
+// and nothing after. A handler that has set a Content-Encoding removes it first:
+// Refuse leaves what a middleware in front has set.
+//
+// Err is an error of [Middleware.Authenticate], [ClientFromContext] or
+// [SecretsFromContext], or what a call of DSS as the visitor ended with.
+// [StatusCode] gives the status, with one exception: a 401 of DSS is believed only
+// if DSS accepts the application's own credentials, and is a 503 otherwise. Where
+// it is believed, the visitor's answer is forgotten. An error that is none of
+// these, nil included, is a mistake of the application: a 500, and a line in the
+// log, once a minute.
+//
+// Over HTTP/1 Refuse, as Handler does, first reads up to 256 KiB of a body that
+// was not read, for at most a second; [Config.OnError] does not find it. A proxy
+// in front that still sends a larger or slower body may answer 502 itself.
+//
+// R may be nil, where only the answer of Authenticate is at hand: a request of
+// which nothing is known.
+func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if r == nil {
+		r = &http.Request{Header: http.Header{}, URL: &url.URL{}}
+	}
+	m.refuse(w, r, m.judged(r, err, false))
+}
 
-// identify returns DSS's answer to who sent r: from memory at once, or else from
-// DSS, and whether DSS was asked. It is the whole way of a request.
-func (m *Middleware) identify(r *http.Request) (e *entry, asked bool, err error) {
+// judged is what a request is refused with where a gate, or a handler, said err.
+func (m *Middleware) judged(r *http.Request, err error, gate bool) error {
+	said := m.faults.of(r.Context(), err, origin{r.Pattern, gate})
+	if v, ok := m.attached(r.Context()); ok && v.m == m && StatusCode(said) == http.StatusUnauthorized && isNotAuthenticated(said) {
+		m.answers.forget(v.entry.key)
+	}
+	return said
+}
+
+// refuse answers a request that must not reach its handler. It gives OnError a
+// request whose context holds what WriteRefusal must know.
+func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	if noticeOf(r) != nil { // by OnError itself, which would be called without end
+		WriteRefusal(w, r, err)
+		return
+	}
+	id, _ := FromContext(r.Context())
+	with := &notice{ofKey: id.APIKeyID != "" || errors.Is(err, errAPIKey)}
+	refused := r.WithContext(context.WithValue(r.Context(), noticeKey{}, with))
+	defer handBack(r, refused)
+	m.refuser.refuse(w, refused, err, with)
+}
+
+// identify returns DSS's answer to who sent r: from memory at once, or with again
+// from what m has attached to r, or else from DSS, and whether DSS was asked. It is
+// the whole way of a request.
+func (m *Middleware) identify(r *http.Request, again bool) (e *entry, asked bool, err error) {
 	raw, err := m.selector.raw(r.Header)
 	if err != nil {
 		return nil, false, err
 	}
-	e, due := m.answers.known(raw)
+	e, due := m.answers.known(raw, m.answers.now())
+	if e == nil {
+		if e, due, err = m.recognise(r.Header, raw); err != nil {
+			return nil, false, err
+		}
+	}
 	if e == nil || due {
-		if e, asked, err = m.ask(r, raw, e); err != nil {
+		if e, asked, err = m.ask(r, e, again); err != nil {
 			return nil, false, err
 		}
 	}
@@ -290,8 +394,21 @@ func (m *Middleware) identify(r *http.Request) (e *entry, asked bool, err error)
 	return e, asked, nil
 }
 
-// ask is for raw headers that are not known, and for an answer to be refreshed.
-func (m *Middleware) ask(r *http.Request, raw key, known *entry) (e *entry, asked bool, err error) {
+// recognise is known for raw headers that are not: what is picked of them may be.
+func (m *Middleware) recognise(h http.Header, raw key) (e *entry, due bool, err error) {
+	k, err := m.selector.pickKey(h)
+	if err != nil {
+		return nil, false, err
+	}
+	now := m.answers.now()
+	if e, due = m.answers.known(k, now); e != nil {
+		m.answers.addAlias(raw, e, now)
+	}
+	return e, due, nil
+}
+
+// ask is for a visitor who is not known, and for an answer to be refreshed.
+func (m *Middleware) ask(r *http.Request, known *entry, again bool) (e *entry, asked bool, err error) {
 	c, err := m.selector.pick(r.Header)
 	switch {
 	case err != nil:
@@ -300,8 +417,14 @@ func (m *Middleware) ask(r *http.Request, raw key, known *entry) (e *entry, aske
 		m.answers.refresh(c, known)
 		return known, false, nil
 	}
+	// Not before the cache: a look into the context takes a hit 17 to 60 ns.
+	if again {
+		if e, err := m.attachedAnswer(r.Context(), c.key); e != nil || err != nil {
+			return e, false, err
+		}
+	}
 	remembered := m.answers.cache.find(c.key) // also one that bridges an outage
-	e, err = m.answers.who(r.Context(), raw, c, howAsked(r).byPerson())
+	e, err = m.answers.who(r.Context(), c, howAsked(r).byPerson())
 	return e, e != remembered, err
 }
 
@@ -313,19 +436,32 @@ func (m *Middleware) welcome(w http.ResponseWriter, r *http.Request, asked bool)
 	}
 }
 
-// Forget makes the next request with r's credentials ask DSS again, for use
-// after a sign-out. A lookup under way is not stored. It revokes nothing: who
+// Forget makes DSS be asked again about the visitor behind r, for use after a
+// sign-out: about r's own bytes, and about every session of the same login. The
+// login is that of the identity attached to r, and that of the remembered answer
+// to r's bytes. An anonymous request has its bytes forgotten only, and an API key
+// without a user its id. An answer that DSS was asked for before is not stored
+// any more, and no later request gets it. Forget revokes nothing: a visitor who
 // is still signed in to DSS is let in again.
 func (m *Middleware) Forget(r *http.Request) {
-	if c, err := m.selector.pick(r.Header); err == nil {
-		m.answers.forget(c.key)
+	if v, ok := m.attached(r.Context()); ok {
+		m.answers.forgetOwner(v.entry.identity.owner())
 	}
+	c, err := m.selector.pick(r.Header)
+	if err != nil {
+		return
+	}
+	if owner := m.answers.owner(c.key); owner != "" {
+		m.answers.forgetOwner(owner)
+	}
+	m.answers.forget(c.key)
 }
 
 // ForgetUser makes DSS be asked again about every visitor of this login, for
 // use after the user's groups changed. An answer that DSS was asked for before
-// is not stored any more, and no later request waits for it.
-func (m *Middleware) ForgetUser(login string) { m.answers.forgetUser(login) }
+// is not stored any more. A later request that waits for a lookup under way,
+// which turns out to be about this login, asks again.
+func (m *Middleware) ForgetUser(login string) { m.answers.forgetOwner(login) }
 
 // Stats returns the numbers of now. Hits are not counted: counting them would
 // cost more than finding them.

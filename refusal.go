@@ -17,13 +17,33 @@ type refuser struct {
 	told     *observer
 }
 
+// notice is what WriteRefusal is told by the context of the request that OnError
+// gets, and passes on.
+type notice struct {
+	login string // where to sign in; empty: nowhere
+	ofKey bool   // the caller is an API key without a user
+}
+
+type noticeKey struct{}
+
+// noticeOf returns what goes with r, or nil where r is not being refused.
+func noticeOf(r *http.Request) *notice {
+	if r == nil {
+		return nil
+	}
+	n, _ := r.Context().Value(noticeKey{}).(*notice)
+	return n
+}
+
 // refuse answers a request that must not reach its handler.
-func (d *refuser) refuse(w http.ResponseWriter, r *http.Request, err error) {
+func (d *refuser) refuse(w http.ResponseWriter, r *http.Request, err error, with *notice) {
 	d.told.refused(r, err)
 	addVary(w.Header(), d.vary)
 	setRefusalHeaders(w.Header(), err)
 	a := howAsked(r)
 	login, back := d.login(r, a, err)
+	with.login = login
+	drain(w, r)
 	if login != "" && StatusCode(err) == http.StatusUnauthorized && (a == page || a == part) && markPage(w, r, back) {
 		if a == page {
 			http.Redirect(w, r, login, http.StatusFound)
@@ -35,7 +55,7 @@ func (d *refuser) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		d.onError(w, r, err)
 		return
 	}
-	writeRefusal(w, r, err, login)
+	WriteRefusal(w, r, err)
 }
 
 // login returns where the sender of r can sign in after err, and the way back
@@ -78,17 +98,27 @@ func retrySeconds(err error) int {
 
 // WriteRefusal answers a request with err's status: a small page where a person
 // opened a page or sent a form, problem details (RFC 9457) for everybody else.
-// Neither tells more than the kind of err. It is the default of [Config.OnError].
-// The request is read to tell who asks; nil is a program.
-func WriteRefusal(w http.ResponseWriter, r *http.Request, err error) { writeRefusal(w, r, err, "") }
-
-// writeRefusal is WriteRefusal with a page that leads to sign in, if login is given.
-func writeRefusal(w http.ResponseWriter, r *http.Request, err error, login string) {
+// Neither tells more than the kind of err; nil is a mistake of the application, a 500.
+//
+// It is the default of [Config.OnError], and for use in such a function: given
+// the request that the function got, the page leads to where the visitor can sign
+// in. Elsewhere use [Middleware.Refuse]. A nil request is a program's.
+//
+// A Content-Encoding stays, since it may be that of a middleware in front which
+// compresses. A handler that has set it itself removes it first.
+func WriteRefusal(w http.ResponseWriter, r *http.Request, err error) {
 	if err == nil { // no reason to refuse, and none to admit
-		err = ErrUnavailable
+		err = errMistake
 	}
 	status := StatusCode(err)
 	text := refusalTexts[status]
+	var login string
+	if with := noticeOf(r); with != nil {
+		login = with.login
+		if with.ofKey && status == http.StatusForbidden {
+			text = refusalOfKey
+		}
+	}
 	if status == http.StatusServiceUnavailable {
 		text.Detail += " Try again in " + seconds(retrySeconds(err)) + "."
 	}
@@ -98,7 +128,6 @@ func writeRefusal(w http.ResponseWriter, r *http.Request, err error, login strin
 	h.Add("Vary", "Sec-Fetch-Mode")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Del("Content-Length")
-	h.Del("Content-Encoding")
 	if a := howAsked(r); a.byPerson() {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'")
@@ -142,11 +171,21 @@ var refusalTexts = map[int]refusalText{
 		"You are signed in to Dataiku DSS, but your groups do not give access here. Ask the owner of this application for access."},
 	http.StatusServiceUnavailable: {"Not now", "We cannot check who you are right now",
 		"Dataiku DSS did not answer. Nothing is wrong with your account."},
+	http.StatusNotFound: {"Not found", "There is nothing here",
+		"Dataiku DSS does not have what you asked for, or does not show it to you."},
+	http.StatusInternalServerError: {"Mistake", "This application made a mistake",
+		"It is not your fault, and signing in again does not help. Tell the owner of this application."},
+	http.StatusBadGateway: {"Unexpected", "Dataiku DSS gave an unexpected answer",
+		"This application cannot go on with it. If this happens again, tell the owner of this application."},
 	http.StatusBadRequest: {"Unreadable", "Your browser sent something unreadable",
-		"The credentials in this request are malformed. Delete this site's cookies, sign in to Dataiku DSS and try again."},
+		"A header that says who you are, such as Authorization, is malformed. It comes from a program, a proxy or a browser extension: change it there."},
 	http.StatusRequestHeaderFieldsTooLarge: {"Too much", "Your browser sent too much",
 		"The cookies and credentials in this request are too large. Delete this site's cookies, sign in to Dataiku DSS and try again."},
 }
+
+// refusalOfKey is that of a 403 to an API key without a user, which has no groups.
+var refusalOfKey = refusalText{"No access", "This API key may not open this",
+	"It belongs to no user of Dataiku DSS. Use the personal API key of a user, or ask the owner of this application for access."}
 
 var refusalPage = template.Must(template.New("").Parse(`<!doctype html>
 <html lang="en">

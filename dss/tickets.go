@@ -47,12 +47,20 @@ func (c *Client) WithTickets(t *Tickets, source func(context.Context) (string, e
 		}}})
 }
 
+// ErrNoCredentials is wrapped by the error of a call that was not made, since there
+// was nothing to make it with: a source of tickets failed, or the check of
+// [Client.AsVerified] did. A [*Error] behind it is DSS's answer to that, and none to
+// the call.
+var ErrNoCredentials = errors.New("no credentials to call DSS with")
+
 // credentialSource gives the credentials that are kept, or else fetches them.
 type credentialSource struct {
 	*keep
 	name  string // in errors
 	gives string // in errors
 	fetch func(context.Context) (*credentials, error)
+
+	outdated func(*credentials) bool // whether those that are kept must be fetched anew; nil: never
 }
 
 // keep holds credentials until DSS rejects them.
@@ -72,10 +80,10 @@ type fetching struct {
 // ctx ends the wait for a fetch, and not the fetch: others may wait for it too.
 func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, newWireError(ctx, err)
 	}
 	s.mu.Lock()
-	if s.held != nil {
+	if s.held != nil && (s.outdated == nil || !s.outdated(s.held)) {
 		defer s.mu.Unlock()
 		return s.held, nil
 	}
@@ -91,17 +99,17 @@ func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
 	case <-f.done:
 		return f.got, f.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, newWireError(ctx, ctx.Err())
 	}
 }
 
 func (s *credentialSource) run(f *fetching) {
 	// What remains where fetch ends the goroutine without returning.
-	f.err = fmt.Errorf("%s: it gave no %s", s.name, s.gives)
+	f.err = unsent{fmt.Errorf("%s: it gave no %s", s.name, s.gives)}
 	defer func() {
 		if recover() != nil {
 			// Not what it panicked with, which may be a ticket.
-			f.got, f.err = nil, errors.New(s.name+": it panicked")
+			f.got, f.err = nil, unsent{errors.New(s.name + ": it panicked")}
 		}
 		s.mu.Lock()
 		s.held, s.flight = f.got, nil
@@ -114,11 +122,16 @@ func (s *credentialSource) run(f *fetching) {
 	defer cancel()
 	got, err := s.fetch(ctx)
 	if err != nil {
-		f.err = fmt.Errorf("%s: %w", s.name, oneLine{err})
+		f.err = unsent{fmt.Errorf("%s: %w", s.name, oneLine{err})}
 		return
 	}
 	f.got, f.err = got, nil
 }
+
+// unsent is the failure of credentials to act with.
+type unsent struct{ error }
+
+func (u unsent) Unwrap() []error { return []error{ErrNoCredentials, u.error} }
 
 // oneLine shows the application's own error as one short line.
 type oneLine struct{ err error }

@@ -26,7 +26,7 @@ func TestStatusCode(t *testing.T) {
 		err  error
 		want int
 	}{
-		{"an unknown error is an outage", errors.New("x"), 503},
+		{"an unknown error is a mistake", errors.New("x"), 500},
 		{"an outage caused by a refusal is an outage", fmt.Errorf("%w: %w", dssauth.ErrUnavailable, dssauth.ErrUnauthenticated), 503},
 		{"a refusal that hides an outage is an outage", fmt.Errorf("%w: %w", dssauth.ErrForbidden, dssauth.ErrUnavailable), 503},
 		{"not signed in and not allowed is not signed in", errors.Join(dssauth.ErrForbidden, dssauth.ErrUnauthenticated), 401},
@@ -102,11 +102,24 @@ func TestRefusalHeaders(t *testing.T) {
 	}
 }
 
-func TestRefusalOfNothingIsAnOutage(t *testing.T) {
+func TestRefusalOfNothingIsAMistake(t *testing.T) {
 	w := httptest.NewRecorder()
 	dssauth.WriteRefusal(w, request("GET", "/"), nil)
-	assert.Equal(t, 503, w.Code)
-	assert.Equal(t, "1", w.Header().Get("Retry-After"))
+	assert.Equal(t, 500, w.Code)
+	assert.Empty(t, w.Header().Values("Retry-After"))
+}
+
+// A 400 is about another header: cookies that cannot be read are left out.
+func TestMalformedCredentialsAreNotBlamedOnCookies(t *testing.T) {
+	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
+	for _, accept := range []string{"text/html", "application/json"} {
+		for _, headers := range [][]string{{"Authorization", "\x01"}, {"Authorization", "a", "Authorization", "b", "Cookie", "session=ann; bad=\xff"}} {
+			w := serve(m.Handler(unreachable(t)), request("GET", "/", append(headers, "Accept", accept)...))
+			assert.Equal(t, 400, w.Code)
+			assert.NotContains(t, strings.ToLower(w.Body.String()), "cookie")
+			assert.Contains(t, w.Body.String(), "Authorization")
+		}
+	}
 }
 
 // The request that Authenticate returns with an error is nil, and easily passed on.
@@ -117,6 +130,7 @@ func TestRefusalWithoutARequest(t *testing.T) {
 	assert.Equal(t, "application/problem+json", w.Header().Get("Content-Type"))
 }
 
+// A Content-Encoding can be that of a middleware in front.
 func TestRefusalDropsHeadersOfAnotherBody(t *testing.T) {
 	w := httptest.NewRecorder()
 	w.Header().Set("Content-Length", "5")
@@ -124,7 +138,7 @@ func TestRefusalDropsHeadersOfAnotherBody(t *testing.T) {
 	w.Header().Set("Cache-Control", "max-age=3600")
 	dssauth.WriteRefusal(w, request("GET", "/"), dssauth.ErrForbidden)
 	assert.Empty(t, w.Header().Values("Content-Length"))
-	assert.Empty(t, w.Header().Values("Content-Encoding"))
+	assert.Equal(t, []string{"gzip"}, w.Header().Values("Content-Encoding"))
 	assert.Equal(t, []string{"no-store"}, w.Header().Values("Cache-Control"))
 }
 
@@ -297,7 +311,7 @@ func FuzzRefuse(f *testing.F) {
 		dssauth.WriteRefusal(w, r, err)
 
 		if err == nil {
-			err = dssauth.ErrUnavailable
+			err = errors.New("none")
 		}
 		assert.Equal(t, dssauth.StatusCode(err), w.Code)
 		assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))

@@ -42,7 +42,7 @@ func wrappers(t *testing.T) map[string]wrapper {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				r, err := m.Authenticate(r)
 				if err != nil {
-					dssauth.WriteRefusal(w, r, err)
+					m.Refuse(w, r, err)
 					return
 				}
 				h.ServeHTTP(w, r)
@@ -318,7 +318,7 @@ func TestAuthenticateDuringAnUpload(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := m.Authenticate(r); err != nil {
-			dssauth.WriteRefusal(w, r, err)
+			m.Refuse(w, r, err)
 			return
 		}
 		_, _ = io.Copy(io.Discard, r.Body)

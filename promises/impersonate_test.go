@@ -923,11 +923,11 @@ func TestManyVisitorsAtOnce(t *testing.T) {
 		app := httptest.NewServer(s.auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			client, err := dssauth.ClientFromContext(r.Context())
 			if err != nil {
-				dssauth.WriteRefusal(w, r, err)
+				s.auth.Refuse(w, r, err)
 				return
 			}
 			if err := client.Do(r.Context(), "POST", runPath, "it", w); err != nil {
-				dssauth.WriteRefusal(w, r, err)
+				s.auth.Refuse(w, r, err)
 			}
 		})))
 		t.Cleanup(app.Close)

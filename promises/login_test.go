@@ -71,7 +71,7 @@ func TestOutageCausedByARefusalIsNoRefusal(t *testing.T) {
 	m := signingIn(t, newDoorman())
 	gate := m.Require(func(*http.Request, dssauth.Identity) error { return dssauth.ErrUnauthenticated })
 	w := serve(gate(unreachable(t)), nav)
-	assert.Equal(t, 503, w.Code, "a gate that fails sends nobody to sign in")
+	assert.Equal(t, 500, w.Code, "a gate that fails sends nobody to sign in")
 
 	down := newDoorman()
 	down.fails(both)

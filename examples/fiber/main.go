@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"log"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -56,8 +55,7 @@ func signedIn(auth *dssauth.Middleware) fiber.Handler {
 		r, err = auth.Authenticate(r.WithContext(c.Context()))
 		if err != nil {
 			return adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				w.Header()["Vary"] = slices.Clone(identifying)
-				dssauth.WriteRefusal(w, r, err)
+				auth.Refuse(w, r, err)
 			})(c)
 		}
 		// Authenticate attaches the identity to the converted request, of which
@@ -105,17 +103,26 @@ func gate(middleware func(http.Handler) http.Handler) fiber.Handler {
 }
 
 func me(c fiber.Ctx) error {
-	id, _ := dssauth.FromContext(c.Context())
+	id, ok := dssauth.FromContext(c.Context())
+	if !ok { // only where the middleware did not run
+		return fiber.ErrInternalServerError
+	}
 	return c.JSON(id)
 }
 
 func report(c fiber.Ctx) error {
-	id, _ := dssauth.FromContext(c.Context())
+	id, ok := dssauth.FromContext(c.Context())
+	if !ok { // only where the middleware did not run
+		return fiber.ErrInternalServerError
+	}
 	return c.SendString(fmt.Sprintf("the report, for %s\n", id.Login))
 }
 
 func user(c fiber.Ctx) error {
-	id, _ := dssauth.FromContext(c.Context())
+	id, ok := dssauth.FromContext(c.Context())
+	if !ok { // only where the middleware did not run
+		return fiber.ErrInternalServerError
+	}
 	return c.SendString(fmt.Sprintf("user %s, shown to %s\n", c.Params("login"), id.Login))
 }
 

@@ -16,48 +16,51 @@ import (
 
 // newRouter needs auth to have an impersonation. dssURL is where DSS is.
 func newRouter(auth *dssauth.Middleware, dssURL *url.URL) http.Handler {
+	a := &app{auth}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /me", me)
-	mux.HandleFunc("GET /projects", projects)
-	mux.Handle("/dip/publicapi/", newProxy(dssURL))
+	mux.HandleFunc("GET /me", a.me)
+	mux.HandleFunc("GET /projects", a.projects)
+	mux.Handle("/dip/publicapi/", a.newProxy(dssURL))
 	// The cookie says who is browsing, not that the visitor meant to write.
 	return http.NewCrossOriginProtection().Handler(auth.Handler(mux))
 }
 
+type app struct{ auth *dssauth.Middleware }
+
 // me answers whom DSS acts as in our calls.
-func me(w http.ResponseWriter, r *http.Request) {
+func (a *app) me(w http.ResponseWriter, r *http.Request) {
 	client, err := dssauth.ClientFromContext(r.Context())
 	if err != nil {
-		fail(w, r, err)
+		a.fail(w, r, err)
 		return
 	}
 	info, err := client.AuthInfo(r.Context())
 	if err != nil {
-		fail(w, r, err)
+		a.fail(w, r, err)
 		return
 	}
 	writeJSON(w, map[string]any{"login": info.Login(), "groups": info.Groups})
 }
 
 // projects answers the names of the projects that the visitor may see.
-func projects(w http.ResponseWriter, r *http.Request) {
+func (a *app) projects(w http.ResponseWriter, r *http.Request) {
 	client, err := dssauth.ClientFromContext(r.Context())
 	if err != nil {
-		fail(w, r, err)
+		a.fail(w, r, err)
 		return
 	}
 	var projects []struct {
 		Name string `json:"name"`
 	}
 	if err := client.Do(r.Context(), http.MethodGet, "/projects/", nil, &projects); err != nil {
-		fail(w, r, err)
+		a.fail(w, r, err)
 		return
 	}
 	writeJSON(w, projects)
 }
 
 // newProxy gives front ends the whole API of DSS, with their visitor's rights.
-func newProxy(dssURL *url.URL) http.Handler {
+func (a *app) newProxy(dssURL *url.URL) http.Handler {
 	return &httputil.ReverseProxy{
 		Transport: asVisitor{},
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(dssURL) },
@@ -69,7 +72,7 @@ func newProxy(dssURL *url.URL) http.Handler {
 			reply.Header.Del("Cache-Control") // the Middleware has said private
 			return nil
 		},
-		ErrorHandler: fail,
+		ErrorHandler: a.fail,
 	}
 }
 
@@ -84,10 +87,11 @@ func (asVisitor) RoundTrip(r *http.Request) (*http.Response, error) {
 	return client.Transport().RoundTrip(r)
 }
 
-// fail answers a request whose call to DSS went wrong.
-func fail(w http.ResponseWriter, r *http.Request, err error) {
+// fail answers a request whose call to DSS went wrong: Refuse knows whether the
+// session has ended, DSS forbids the call, or does not answer.
+func (a *app) fail(w http.ResponseWriter, r *http.Request, err error) {
 	log.Print(err)
-	dssauth.WriteRefusal(w, r, err)
+	a.auth.Refuse(w, r, err)
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

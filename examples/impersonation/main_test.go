@@ -78,7 +78,7 @@ func TestDSSIsNotCalled(t *testing.T) {
 		"for a visitor who may not be impersonated": {func(dss *dsstest.Server, r *http.Request) {
 			r.AddCookie(dss.SignIn("ann"))
 			dss.Configure(dsstest.Options{NoImpersonation: []string{"*"}})
-		}, 403},
+		}, 503}, // the application lacks a right, and not the visitor
 	} {
 		t.Run(name, func(t *testing.T) {
 			app, dss := newApp(t, dssauth.ByTicket)

@@ -34,7 +34,7 @@ func newApp(config dssauth.Config, demo *demo) (*app, error) {
 	mux.Handle(homePattern, auth.Optional(http.HandlerFunc(a.home)))
 	mux.Handle("GET /me", auth.Handler(http.HandlerFunc(me)))
 	mux.Handle("GET /report", auth.RequireGroup("analysts")(http.HandlerFunc(report)))
-	mux.Handle("GET /as-me", auth.Handler(http.HandlerFunc(asMe)))
+	mux.Handle("GET /as-me", auth.Handler(http.HandlerFunc(a.asMe)))
 	if demo != nil {
 		demo.addRoutes(mux, auth)
 	}
@@ -63,34 +63,42 @@ func (a *app) refuse(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func me(w http.ResponseWriter, r *http.Request) {
-	id, _ := dssauth.FromContext(r.Context())
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
 	writeJSON(w, id)
 }
 
 func report(w http.ResponseWriter, r *http.Request) {
-	id, _ := dssauth.FromContext(r.Context())
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	fmt.Fprintf(w, "The analysts' report, for %s.\n", id.Login)
 }
 
 // asMe calls DSS with the visitor's own rights.
-func asMe(w http.ResponseWriter, r *http.Request) {
+func (a *app) asMe(w http.ResponseWriter, r *http.Request) {
 	client, err := dssauth.ClientFromContext(r.Context())
 	if err != nil {
-		refuseCall(w, r, err)
+		a.refuseCall(w, r, err)
 		return
 	}
 	info, err := client.AuthInfo(r.Context())
 	if err != nil {
-		refuseCall(w, r, err)
+		a.refuseCall(w, r, err)
 		return
 	}
 	writeJSON(w, map[string]any{"calledDSSAs": info.Login(), "groups": info.Groups})
 }
 
-func refuseCall(w http.ResponseWriter, r *http.Request, err error) {
+func (a *app) refuseCall(w http.ResponseWriter, r *http.Request, err error) {
 	slog.Warn("a call to DSS as the visitor failed", "error", err)
-	dssauth.WriteRefusal(w, r, err)
+	a.auth.Refuse(w, r, err)
 }
 
 func writeJSON(w http.ResponseWriter, v any) {
