@@ -652,6 +652,8 @@ var faults = []fault{
 		"	if asked {\n		clearMarks(w, r)\n", "	if asked || len(w.Header()) > 0 {\n		clearMarks(w, r)\n", "TestWhatClearsMarks ./promises"},
 	{"clear an anonymous visitor's marks", "middleware.go",
 		"			admitted = m.attachUnknown(r, before)\n", "			clearMarks(w, r)\n			admitted = m.attachUnknown(r, before)\n", "TestWhatClearsMarks ./promises"},
+	{"clear the marks of a visitor whose session a handler finds refused", "refusal.go",
+		"		keepMarks(w.Header())\n", "", "TestWhatClearsMarks ./promises"},
 	{"send a part to sign in without a mark", "refusal.go",
 		"&& markPage(w, r, back) {", "&& (markPage(w, r, back) || a == part) {", "TestPartsOfAPublicPageCostOneSignIn ./promises"},
 	{"keep a link in a frame of another site", "refusal.go",
