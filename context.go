@@ -106,7 +106,7 @@ func handBack(r, inner *http.Request) {
 	}
 }
 
-// attachAnonymous says that this request was asked about, and hides whoever was
+// attachAnonymous says that this request was asked about, and hides who was
 // attached before, by another Middleware too: that DSS's user is not this one's.
 func (m *Middleware) attachAnonymous(r *http.Request) *http.Request {
 	if v, ok := r.Context().(*visit); ok && v.m == m && v.entry == nil {
