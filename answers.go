@@ -34,9 +34,8 @@ const (
 
 // known returns the answer to bytes that were seen before, or nil. It reports
 // whether the caller must refresh it: one caller, once.
-func (a *answers) known(raw key) (e *entry, due bool) {
-	now := a.now()
-	e = a.cache.find(raw)
+func (a *answers) known(k key, now int64) (e *entry, due bool) {
+	e = a.cache.find(k)
 	if e == nil || now >= e.expires {
 		return nil, false
 	}
@@ -44,53 +43,90 @@ func (a *answers) known(raw key) (e *entry, due bool) {
 	return e, now >= e.renew && e.renewing.CompareAndSwap(false, true)
 }
 
-// who returns who sent c, whose headers had the key raw before cookies were
-// picked: from memory if it can, else by a lookup. With anew, "not signed in" is
-// believed only of a lookup that began since: who loads a page may have signed in.
-func (a *answers) who(ctx context.Context, raw key, c credentials, anew bool) (*entry, error) {
-	arrival, now := a.count.Load(), a.now()
-	if e, due := a.known(c.key); e != nil {
-		if due {
-			a.refresh(c, e)
-		}
-		a.addAlias(raw, e, now)
-		return e, nil
-	}
+// who returns who sent c, which is not known: by a lookup, or as remembered of a
+// refusal. With anew, "not signed in" is believed only of a lookup that began
+// since: who loads a page may have signed in.
+func (a *answers) who(ctx context.Context, c credentials, anew bool) (*entry, error) {
+	now := a.now()
 	fresh := func(e *entry) bool { return now < e.expires }
 	if !anew {
 		if end, ok := a.cache.refusals.Get(c.key); ok && now < end {
 			return nil, errRemembered
 		}
-		return a.ask(ctx, c, fresh)
+	}
+	return a.ask(ctx, c, fresh, anew)
+}
+
+var errRemembered = refuse(ErrUnauthenticated, "DSS knew no session for this request a moment ago")
+
+// ask returns the answer to c if it is fresh, else what a lookup brings, unless
+// that was forgotten before the call. For anew, see who.
+func (a *answers) ask(ctx context.Context, c credentials, fresh func(*entry) bool, anew bool) (*entry, error) {
+	arrival, after := a.count.Load(), int64(anyLookup)
+	if anew {
+		after = arrival
 	}
 	for {
-		e, f, err := a.join(c, fresh, false, arrival)
+		e, f, err := a.join(c, fresh, nil, after)
 		if f == nil {
 			return e, err
 		}
 		// Each turn waits for another one of the few lookups of before.
 		e, err = a.wait(ctx, f)
-		if !errors.Is(err, ErrUnauthenticated) || f.number.Load() > arrival {
+		gone := f.goneFor(arrival)
+		tooEarly := anew && errors.Is(err, ErrUnauthenticated) && f.number.Load() <= arrival
+		if gone == 0 && !tooEarly {
 			return e, err
+		}
+		after = max(after, gone)
+	}
+}
+
+// lastMoment is the end of an answer's life, in which a refresh no longer lets
+// everybody else go first.
+const lastMoment = time.Second
+
+// refresh asks about e's visitor again before e ends. Nobody waits for it, so it
+// waits itself while all places are taken, until the last moment.
+func (a *answers) refresh(c credentials, e *entry) {
+	if c.key != e.key {
+		return
+	}
+	t := newTurn(e.identity.owner())
+	// No longer than a lookup keeps credentials.
+	patience := min(time.Duration(e.expires-a.now())-lastMoment, a.timeout)
+	switch {
+	case patience <= 0:
+		a.renew(c, e, t)
+	case !a.places.ahead(t, patience):
+		e.renewing.Store(false) // a later hit tries again
+	case t.isReady():
+		a.renew(c, e, t)
+	default:
+		waits := func() {
+			switch {
+			case a.places.wait(a.life.ctx, t):
+				a.renew(c, e, t)
+			case a.now() < e.expires-int64(lastMoment):
+				e.renewing.Store(false)
+			default:
+				a.renew(c, e, newTurn(t.owner))
+			}
+		}
+		if !a.life.run(waits) {
+			waits() // no longer: life is over
 		}
 	}
 }
 
-var errRemembered = refuse(ErrUnauthenticated, "DSS knew no session for this request a moment ago")
-
-// ask returns the answer to c if it is fresh, else what a lookup brings.
-func (a *answers) ask(ctx context.Context, c credentials, fresh func(*entry) bool) (*entry, error) {
-	e, f, err := a.join(c, fresh, false, anyLookup)
-	if f == nil {
-		return e, err
+// renew starts the refresh of e, unless somebody else has or e is forgotten.
+func (a *answers) renew(c credentials, e *entry, t *turn) {
+	var f *flight
+	if a.cache.find(c.key) == e {
+		_, f, _ = a.join(c, func(now *entry) bool { return now != e }, t, anyLookup)
 	}
-	return a.wait(ctx, f)
-}
-
-// refresh asks about e's visitor again before e ends. Nobody waits for it.
-func (a *answers) refresh(c credentials, e *entry) {
-	if c.key == e.key {
-		_, _, _ = a.join(c, func(now *entry) bool { return now != e }, true, anyLookup)
+	if f == nil || f.turn != t {
+		a.places.giveBack(t)
 	}
 }
 
@@ -103,8 +139,9 @@ const anyLookup = -1
 // share it, the first one's cancellation must not fail the others, and routers
 // recycle a request's context once the handler returns. A lookup whose number is
 // not above after is not joined, but another one started beside it; only where
-// two are under way already, one of these has to do.
-func (a *answers) join(c credentials, fresh func(*entry) bool, renews bool, after int64) (*entry, *flight, error) {
+// two are under way already, one of these has to do. A refresh says whose turn it
+// is.
+func (a *answers) join(c credentials, fresh func(*entry) bool, renews *turn, after int64) (*entry, *flight, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// Again, now that no flight can land: one may have since the first look.
@@ -124,15 +161,25 @@ func (a *answers) join(c credentials, fresh func(*entry) bool, renews bool, afte
 	if older != nil && a.outdated(&older.lookup) {
 		older.left = true
 	}
-	if older != nil && !older.left && (older.number.Load() > after || older.isSecond()) {
+	if older != nil && !older.isLeft() && (older.number.Load() > after || older.isSecond()) {
+		if older.renews && renews == nil {
+			a.places.join(older.turn)
+		}
 		return nil, older, nil
 	}
 	if err := a.paused(c.key); err != nil {
 		return nil, nil, err
 	}
 	f := &flight{
-		lookup: lookup{credentials: c, known: e != nil && now < e.expires+int64(knownFor), renews: renews, bridge: bridge, began: now},
+		lookup: lookup{credentials: c, turn: renews, renews: renews != nil, bridge: bridge, began: now},
 		done:   make(chan struct{}),
+	}
+	switch {
+	case f.renews:
+	case e != nil && now < e.expires+int64(knownFor):
+		f.turn = newTurn(e.identity.owner())
+	default:
+		f.turn = newTurn("")
 	}
 	f.number.Store(math.MaxInt64)
 	f.ctx, f.cancel = context.WithTimeout(a.life.ctx, a.timeout+grace)
@@ -179,9 +226,7 @@ func (a *answers) fly(f *flight) {
 	id, err := Identity{}, unavailable("the lookup ended without an answer", nil, 0)
 	defer func() {
 		_ = recover()
-		if f.leave != nil {
-			f.leave()
-		}
+		defer a.places.giveBack(f.turn) // whatever stops what comes before
 		defer f.cancel()
 		if f.ended != nil {
 			defer func() { f.ended(err, f.err == nil) }()
@@ -195,38 +240,59 @@ func (a *answers) fly(f *flight) {
 func (a *answers) land(f *flight, id Identity, err error) {
 	// Reading an error of a Resolver's, and logging, may call whatever code an
 	// application plugged in: not under lock.
-	anonymous, denied, outage := errors.Is(err, ErrUnauthenticated), isDenial(err), maybeOutage(err)
+	isAnonymous, denied, outage := errors.Is(err, ErrUnauthenticated), isDenial(err), maybeOutage(err)
 	a.mu.Lock()
 	a.flights.remove(f)
+	f.gone = f.forgotten.since(f.number.Load())
 	var changing []string
+	displaced, brought := a.cache.displaced, failed
 	switch {
 	case err == nil:
+		if brought = named; a.cache.held(id.owner(), f.key, a.now()) >= a.cache.maxPerUser {
+			brought = crowding
+		}
 		changing = a.identified(f, id)
-	case anonymous:
+	case isAnonymous:
+		brought = anonymous
 		a.anonymous(f, err)
 	default:
 		a.failed(f, err, denied, outage)
 	}
+	displaces := a.cache.displaced > displaced
+	a.places.leave(f.turn, time.Duration(a.now()-f.asked), brought)
 	close(f.done)
 	a.mu.Unlock()
 	a.told.churn(changing)
-	a.told.trouble(err, a.now())
+	switch {
+	case err == errNoPlace || err == errQueueFull:
+		a.told.crowded(a.places.shortage(), a.now())
+	default:
+		a.told.trouble(err, a.now())
+	}
+	if displaces {
+		a.told.evicts(a.cache.maxEntries, a.now())
+	}
 }
 
 // keeps reports whether f's answer may be kept. Forgetting is remembered for as
 // long as a lookup can last, no longer.
 func (a *answers) keeps(f *flight) bool {
-	return !f.forgotten && !a.late(&f.lookup) && !a.life.isClosed()
+	return f.isLast() && !a.late(&f.lookup) && !a.life.isClosed()
 }
 
 func (a *answers) identified(f *flight, id Identity) (changing []string) {
 	f.entry = a.newEntry(f, id)
 	f.outdate()
-	if !f.forgotten { // even where the answer itself is not kept
+	if f.isLast() { // even where the answer itself is not kept
 		a.cache.refusals.Remove(f.key)
 	}
-	if a.keeps(f) && a.keep.ttl > 0 && !a.flights.wasForgotten(id.Login, f.asked) {
-		changing = a.churn.watch(id.owner(), f.header, a.cache.maxPerUser, a.cache.held(id.owner(), f.key, a.now()))
+	owner := f.entry.identity.owner()
+	if gone := a.flights.ownerGone(owner, f.entry.number); gone > 0 && (f.gone == 0 || gone < f.gone) {
+		f.gone = gone
+	}
+	if a.keeps(f) && a.keep.ttl > 0 {
+		now := a.now()
+		changing = a.churn.watch(owner, f.header, a.cache.held(owner, f.key, now), a.cache.find(f.key) == nil, now)
 		a.cache.put(f.entry)
 	}
 	return changing
@@ -235,7 +301,9 @@ func (a *answers) identified(f *flight, id Identity) (changing []string) {
 func (a *answers) anonymous(f *flight, err error) {
 	f.err = err
 	f.outdate()
-	a.cache.drop(f.key, f.asked)
+	if f.isLast() {
+		a.cache.drop(f.key, f.asked)
+	}
 	if a.keeps(f) && a.keep.refusalTTL > 0 && a.cache.find(f.key) == nil {
 		a.cache.refusals.Add(f.key, f.asked+int64(a.keep.refusalTTL))
 	}
@@ -261,10 +329,8 @@ func (a *answers) newEntry(f *flight, id Identity) *entry {
 	life := int64(float64(a.keep.ttl) * (1 - jitter*rand.Float64()))
 	e := &entry{
 		node:     node{key: f.key},
-		expires:  f.asked + life,
-		renew:    f.asked + int64(float64(life)*renewAt),
-		asked:    f.asked,
-		identity: id,
+		period:   period{f.asked + life, f.asked + int64(float64(life)*renewAt), f.asked, f.number.Load()},
+		identity: id.own(),
 	}
 	if id.APIKeyID != "" {
 		e.identity.Login, e.identity.groups = "", nil
@@ -329,16 +395,41 @@ func (a *answers) addAlias(raw key, e *entry, now int64) {
 func (a *answers) forget(k key) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.flights.forget(k)
 	a.cache.forget(k)
+	a.flights.forget(k, a.count.Add(1), a.now())
 }
 
-// forgetUser makes the next request of each visitor of this login ask DSS again.
-func (a *answers) forgetUser(login string) {
+// forgetOwner makes the next request of each visitor of this login, or with this
+// API key, ask DSS again.
+func (a *answers) forgetOwner(owner string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.cache.dropUser(login)
-	a.flights.forgetUser(login, a.now())
+	a.cache.dropUser(owner)
+	a.flights.forgetOwner(owner, a.count.Add(1), a.now())
+}
+
+// owner returns whom the remembered answer to k is about, or "".
+func (a *answers) owner(k key) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if e := a.cache.find(k); e != nil {
+		return e.identity.owner()
+	}
+	return ""
+}
+
+// isGone reports whether an answer to k was forgotten that DSS was asked for as
+// asked, or all about its owner, if it has one.
+func (a *answers) isGone(k key, owner string, asked int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.flights.bytesGone(k, asked) > 0 || owner != "" && a.flights.ownerGone(owner, asked) > 0
+}
+
+// lasts returns until when a request may be handled with e that began to wait for
+// it in time.
+func (a *answers) lasts(e *entry) int64 {
+	return e.asked + int64(max(a.keep.ttl, 0)+a.timeout+grace)
 }
 
 // close forgets everything, and ends and waits for what is under way. It reports
@@ -357,7 +448,7 @@ func (a *answers) stats() (s Stats) {
 	s.Entries, s.Evictions = a.cache.order.Len(), a.cache.evictions
 	a.mu.Unlock()
 	s.Refusals = a.cache.refusals.Len()
-	s.InFlight, s.Queued = len(a.places.all), int(a.places.queued.Load())
+	a.places.addTo(&s)
 	s.DSSDown = a.dss != nil && a.dss.outage.isKnownDown()
 	return s
 }

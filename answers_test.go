@@ -36,10 +36,10 @@ func TestLandedLookupIsFoundAtSecondLook(t *testing.T) {
 		c, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
 		require.NoError(t, err)
 		fresh := func(e *entry) bool { return m.answers.now() < e.expires }
-		landed, err := m.answers.ask(t.Context(), c, fresh)
+		landed, err := m.answers.ask(t.Context(), c, fresh, false)
 		require.NoError(t, err)
 		// As if the first look had been before that.
-		again, err := m.answers.ask(t.Context(), c, fresh)
+		again, err := m.answers.ask(t.Context(), c, fresh, false)
 		require.NoError(t, err)
 		assert.Same(t, landed, again)
 		assert.EqualValues(t, 1, dss.calls.Load())
@@ -50,10 +50,10 @@ func TestReplacedAnswerIsNotRefreshed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, dss := newCounted(t)
 		r := &http.Request{Header: http.Header{"Cookie": {"session=ann"}}}
-		old, err := m.identify(r)
+		old, _, err := m.identify(r, false)
 		require.NoError(t, err)
 		m.Forget(r)
-		_, err = m.identify(r)
+		_, _, err = m.identify(r, false)
 		require.NoError(t, err)
 		require.EqualValues(t, 2, dss.calls.Load())
 		c, err := m.selector.pick(r.Header)
@@ -79,8 +79,42 @@ func TestForgottenLoginsAreNotKeptForEver(t *testing.T) {
 			<-time.After(100 * time.Millisecond)
 		}
 		// 70 in the 7s that a lookup can last, and as many again between purges.
-		assert.Less(t, len(m.answers.flights.forgotten), 300)
-		assert.GreaterOrEqual(t, len(m.answers.flights.forgotten), 60, "as long as a lookup can last, they are")
+		assert.Less(t, len(m.answers.flights.owners.spans), 300)
+		assert.GreaterOrEqual(t, len(m.answers.flights.owners.spans), 60, "as long as a lookup can last, they are")
+	})
+}
+
+// However many logins are forgotten at once. Those that are not remembered any
+// more count as forgotten.
+func TestForgottenLoginsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, dss := newCounted(t)
+		r := &http.Request{Header: http.Header{"Cookie": {"session=ann"}}}
+		_, err := m.Authenticate(r)
+		require.NoError(t, err)
+		ann, err := m.attachedAnswer(r.Context(), r.Context().(*placed).entry.key)
+		require.NoError(t, err)
+		require.NotNil(t, ann)
+		for i := range maxForgotten {
+			m.ForgetUser(fmt.Sprint("user", i))
+		}
+		again, err := m.attachedAnswer(r.Context(), ann.key)
+		require.NoError(t, err)
+		require.Same(t, ann, again, "all are remembered")
+		for i := range maxForgotten + 1 {
+			m.ForgetUser(fmt.Sprint("other", i))
+			require.LessOrEqual(t, len(m.answers.flights.owners.spans), maxForgotten)
+		}
+		again, err = m.attachedAnswer(r.Context(), ann.key)
+		require.NoError(t, err)
+		require.Nil(t, again)
+		for i := range maxForgotten + 1 {
+			m.Forget(&http.Request{Header: http.Header{"Cookie": {fmt.Sprint("junk=", i)}}})
+		}
+		assert.LessOrEqual(t, len(m.answers.flights.bytes.spans), maxForgotten)
+		_, _, err = m.identify(r, false)
+		require.NoError(t, err)
+		assert.EqualValues(t, 1, dss.calls.Load(), "what is remembered stays: ann was not forgotten")
 	})
 }
 
@@ -95,15 +129,15 @@ func TestAttachingAgainReplaces(t *testing.T) {
 			_, err = m.Authenticate(r)
 			require.NoError(t, err)
 		}
-		assert.Equal(t, t.Context(), r.Context().(*visit).Context, "a second visit around the first one")
-		assert.Same(t, r, r.Context().(*visit).request)
+		assert.Equal(t, t.Context(), r.Context().(*placed).Context, "a second visit around the first one")
+		assert.Same(t, r, r.Context().(*placed).request)
 		r = r.WithContext(t.Context())
 	}
 	_, err = other.Authenticate(r)
 	require.NoError(t, err)
 	_, err = m.Authenticate(r)
 	require.NoError(t, err)
-	assert.Equal(t, other, r.Context().(*visit).Context.(*visit).m, "what another Middleware attached stays")
+	assert.Equal(t, other, r.Context().(*placed).Context.(*placed).m, "what another Middleware attached stays")
 }
 
 func TestLandedLookupLeavesNothing(t *testing.T) {
@@ -111,7 +145,7 @@ func TestLandedLookupLeavesNothing(t *testing.T) {
 		m, _ := newCounted(t)
 		for i := range 100 {
 			r := &http.Request{Header: http.Header{"Cookie": {fmt.Sprint("session=", i)}}}
-			_, err := m.identify(r)
+			_, _, err := m.identify(r, false)
 			require.NoError(t, err)
 		}
 		assert.Empty(t, m.answers.flights.byKey)
@@ -142,7 +176,7 @@ func TestAnswerLongAfterDeadlineIsNone(t *testing.T) {
 		require.NoError(t, err)
 		c, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
 		require.NoError(t, err)
-		_, f, _ := m.answers.join(c, func(*entry) bool { return false }, false, anyLookup)
+		_, f, _ := m.answers.join(c, func(*entry) bool { return false }, nil, anyLookup)
 		<-time.After(2 * time.Hour)
 		synctest.Wait()
 		// As somebody who came at the moment that it landed.

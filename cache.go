@@ -1,6 +1,7 @@
 package dssauth
 
 import (
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ type cache struct {
 	maxPerUser int
 	maxEntries int
 	evictions  uint64
+	displaced  uint64 // of these, by other users' answers while they were fresh
 
 	refusals *lru.Cache[key, int64] // key → when it expires; apart, so that junk evicts nobody
 }
@@ -33,20 +35,26 @@ type cache struct {
 // entry is one answer of DSS. What it says never changes: a newer answer is
 // another entry.
 type entry struct {
-	node                  // under the key of the bytes sent to DSS
-	first    node         // the first alias: beside what a hit reads, not elsewhere in memory
-	expires  int64        // all times are monotonic, see clock
-	renew    int64        // from here on a hit starts a refresh
+	node       // under the key of the bytes sent to DSS
+	first node // the first alias: beside what a hit reads, not elsewhere in memory
+	period
 	renewing atomic.Bool  // one refresh per entry, whatever comes of it
-	denied   bool         // DSS refused since, and may have meant this visitor; guarded by the owner
-	touched  atomic.Int64 // when it was last hit, to a second
+	denied   bool         // forgotten, or DSS refused since, and may have meant this visitor; guarded by the owner
+	touched  atomic.Int64 // when it was last hit, to a second; asked before the first hit
 	moved    int64        // touched, when it last moved to the front of the order; guarded by the owner
-	asked    int64        // when DSS was asked
 	alias    *node        // under the key of raw headers that were filtered; guarded by the owner
 	aliased  atomic.Int64 // when alias last changed
 	sibling  *entry       // next one of the same user; guarded by the owner
 	session  *session     // what it shares with later answers about the same visitor
 	identity Identity
+}
+
+// period is for how long an answer is good. All times are monotonic, see clock.
+type period struct {
+	expires int64
+	renew   int64 // from here on a hit starts a refresh
+	asked   int64 // when DSS was asked
+	number  int64 // of the lookup: what was forgotten later has a higher one
 }
 
 // node is one place in the table.
@@ -100,6 +108,10 @@ func (e *entry) touch(now int64) {
 	}
 }
 
+// cameBack reports whether e's bytes were seen again, more than a second after
+// the first request or once the answer had ended.
+func (e *entry) cameBack() bool { return e.touched.Load() > e.asked }
+
 // spare gives the entries that are next to be evicted a second chance where
 // they were hit since they came to the front of the order. So no hit has to
 // move them, or needs a lock.
@@ -142,6 +154,7 @@ func (c *cache) put(e *entry) {
 		if e.asked < old.expires && e.identity.owner() == old.identity.owner() {
 			e.session = old.session
 		}
+		e.touched.Store(max(e.touched.Load(), e.asked+1)) // these bytes came back
 		c.order.Remove(old)
 	}
 	if !e.identity.fits() {
@@ -149,31 +162,72 @@ func (c *cache) put(e *entry) {
 	}
 	e.entry = e
 	owner := e.identity.owner()
-	c.makeRoom(owner)
+	c.makeRoom(owner, e.asked)
 	c.insertNode(&e.node)
 	e.moved = e.touched.Load()
 	c.spare()
 	e.sibling, c.byUser[owner] = c.byUser[owner], e
+	oldest, _, _ := c.order.GetOldest()
 	if c.order.Add(e, struct{}{}) {
 		c.evictions++
+		if e.asked < oldest.expires {
+			c.displaced++
+		}
 	}
 	c.refusals.Remove(e.key)
 }
 
-// makeRoom evicts a user's own least recently used entry where the user has
-// as many as allowed: one valid cookie beside random ones evicts nobody else.
-func (c *cache) makeRoom(owner string) {
-	count, oldest := 0, (*entry)(nil)
+// makeRoom evicts one of the owner's own entries where there are as many as
+// allowed: one valid cookie beside random ones evicts nobody else.
+func (c *cache) makeRoom(owner string, now int64) {
+	count := 0
 	for e := c.byUser[owner]; e != nil; e = e.sibling {
 		count++
-		if oldest == nil || e.touched.Load() <= oldest.touched.Load() {
-			oldest = e
-		}
 	}
 	if count >= c.maxPerUser {
-		c.order.Remove(oldest)
+		c.order.Remove(c.leastUseful(owner, now))
 		c.evictions++
 	}
+}
+
+// leastUseful returns the owner's entry to evict: one that has ended; else one
+// whose bytes did not come back; else the least recently used one.
+//
+// Where more browsers than allowed take turns, the least recently used one is
+// the next to come: always evicting that one keeps no answer from round to
+// round. Evicting the newest keeps all others. Now and then it is any that did
+// not come back: so a new session gets in beside junk, however much there is.
+// Junk never comes back, so it evicts no session at work.
+func (c *cache) leastUseful(owner string, now int64) *entry {
+	var ended, used *entry
+	var once []*entry // the newest first
+	for e := c.byUser[owner]; e != nil; e = e.sibling {
+		switch {
+		case now >= e.expires:
+			ended = lessRecent(ended, e)
+		case e.cameBack():
+			used = lessRecent(used, e)
+		default:
+			once = append(once, e)
+		}
+	}
+	switch {
+	case ended != nil:
+		return ended
+	case len(once) == 0:
+		return used
+	case rand.IntN(c.maxPerUser) == 0:
+		return once[rand.IntN(len(once))]
+	}
+	return once[0]
+}
+
+// lessRecent returns the one that was used less recently. The first may be nil.
+func lessRecent(a, b *entry) *entry {
+	if a == nil || b.touched.Load() <= a.touched.Load() {
+		return b
+	}
+	return a
 }
 
 // held returns how many unexpired answers the owner holds besides the one
@@ -194,17 +248,20 @@ func (c *cache) drop(k key, asked int64) {
 	}
 }
 
-// forget removes what is remembered under k, "not signed in" included.
+// forget removes what is remembered under k, "not signed in" included. No
+// connection may rely on it in an outage any more.
 func (c *cache) forget(k key) {
 	if e := c.find(k); e != nil {
+		e.denied = true
 		c.order.Remove(e)
 	}
 	c.refusals.Remove(k)
 }
 
-// dropUser removes all of a user's entries.
+// dropUser does the same with all of a user's entries.
 func (c *cache) dropUser(login string) {
 	for e := c.byUser[login]; e != nil; e = c.byUser[login] {
+		e.denied = true
 		c.order.Remove(e)
 	}
 }

@@ -2,6 +2,7 @@ package dssauth
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -21,8 +22,7 @@ func numbered(n int) key { return key{0, uint64(n)} }
 func answer(k key, login string, asked time.Duration) *entry {
 	e := &entry{
 		node:     node{key: k},
-		asked:    int64(asked),
-		expires:  int64(asked + time.Minute),
+		period:   period{asked: int64(asked), expires: int64(asked + time.Minute)},
 		identity: NewIdentity(login),
 	}
 	e.touched.Store(int64(asked))
@@ -132,27 +132,88 @@ func TestReadsReorderOnceASecondAtMost(t *testing.T) {
 func TestUserEvictsOnlyOwnAnswers(t *testing.T) {
 	c := newOwned(100, 3)
 	c.putLocked(answer(numbered(0), "bob", 0))
-	first := c.putLocked(answer(numbered(1), "ann", 1*time.Second))
-	c.putLocked(answer(numbered(2), "ann", 2*time.Second))
-	c.putLocked(answer(numbered(3), "ann", 3*time.Second))
-	assert.Zero(t, c.evictions, "at the bound")
-	first.touch(int64(4 * time.Second))
-	c.putLocked(answer(numbered(4), "ann", 5*time.Second))
-	assert.EqualValues(t, 1, c.evictions)
-	assert.Nil(t, c.find(numbered(2)), "ann's least recently used answer")
-	for _, n := range []int{0, 1, 3, 4} {
-		assert.NotNil(t, c.find(numbered(n)), "answer %d", n)
+	for i := range 3 {
+		c.putLocked(answer(numbered(1+i), "ann", time.Duration(1+i)*time.Second))
 	}
+	assert.Zero(t, c.evictions, "at the bound")
+	for i := range 100 {
+		c.putLocked(answer(numbered(4+i), "ann", 5*time.Second))
+		assert.NotNil(t, c.find(numbered(4+i)), "the answer itself")
+		assert.Equal(t, 4, c.order.Len())
+		assert.EqualValues(t, 1+i, c.evictions)
+	}
+	assert.NotNil(t, c.find(numbered(0)), "ann evicted bob")
 	sound(t, c, 100)
 }
 
-func TestAnswersOfOneMomentAreEvictedInOrder(t *testing.T) {
+// The bound of a user is hard; this is what makes room.
+func TestOwnAnswerThatIsEvicted(t *testing.T) {
+	const minute = time.Minute
+	for name, test := range map[string]struct {
+		asked, touched [4]time.Duration // of answers 0 to 3; they end a minute after asked
+		evicted        []int            // one of these
+	}{
+		"one that has ended, before all others": {
+			[4]time.Duration{100, 100, 50 - minute, 100}, [4]time.Duration{200, 200, 200, 200}, []int{2}},
+		"of those that have ended, the least recently used": {
+			[4]time.Duration{40 - minute, 50 - minute, 30 - minute, 100}, [4]time.Duration{60, 55, 57, 100}, []int{1}},
+		"one that did not come back, though it was asked for last": {
+			[4]time.Duration{10, 20, 30, 100}, [4]time.Duration{11, 21, 31, 100}, []int{3}},
+		"any that did not come back": {
+			[4]time.Duration{10, 20, 30, 40}, [4]time.Duration{10, 21, 30, 40}, []int{0, 2, 3}},
+		"of those that came back, the least recently used": {
+			[4]time.Duration{10, 20, 30, 40}, [4]time.Duration{90, 91, 80, 92}, []int{2}},
+		"of those last used at one moment, the oldest": {
+			[4]time.Duration{10, 10, 10, 10}, [4]time.Duration{90, 90, 90, 90}, []int{0}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			evicted := map[int]int{}
+			for range 1000 {
+				c := newOwned(100, 4)
+				for i := range 4 {
+					e := answer(numbered(i), "ann", test.asked[i])
+					e.touched.Store(int64(test.touched[i]))
+					c.putLocked(e)
+				}
+				c.putLocked(answer(numbered(9), "ann", 100))
+				for i := range 4 {
+					if c.find(numbered(i)) == nil {
+						evicted[i]++
+					}
+				}
+			}
+			assert.ElementsMatch(t, test.evicted, slices.Collect(maps.Keys(evicted)), "%v", evicted)
+		})
+	}
+}
+
+// Most often the newest of those that did not come back goes, so that most
+// browsers that take turns are still there in the next round.
+func TestNewestIsEvictedMostOften(t *testing.T) {
+	gone := 0
+	for range 1000 {
+		c := newOwned(100, 32)
+		for i := range 33 {
+			c.putLocked(answer(numbered(i), "ann", 0))
+		}
+		if c.find(numbered(31)) == nil {
+			gone++
+		}
+	}
+	assert.Greater(t, gone, 900) // 969 by chance
+	assert.Less(t, gone, 1000)
+}
+
+func TestAnswerAskedForAgainCameBack(t *testing.T) {
 	c := newOwned(100, 3)
-	for i := range 4 {
+	for i := range 3 {
 		c.putLocked(answer(numbered(i), "ann", 0))
 	}
-	assert.Nil(t, c.find(numbered(0)), "the oldest answer")
-	assert.NotNil(t, c.find(numbered(2)), "the newest but one")
+	c.putLocked(answer(numbered(1), "ann", time.Second)) // a refresh
+	for i := range 100 {
+		c.putLocked(answer(numbered(10+i), "ann", 2*time.Second))
+		require.NotNil(t, c.find(numbered(1)), "after %d others", i+1)
+	}
 }
 
 func TestAPIKeyIsNoUser(t *testing.T) {
@@ -198,7 +259,7 @@ func TestAnswerEndsRefusal(t *testing.T) {
 // ofSize is DSS's answer of so many bytes in one group.
 func ofSize(k key, bytes int, asked time.Duration) *entry {
 	e := answer(k, "ann", asked)
-	e.identity.groups = []string{strings.Repeat("g", bytes-len("ann")-16)}
+	e.identity.groups = makeGroups([]string{strings.Repeat("g", bytes-len("ann")-16)})
 	return e
 }
 

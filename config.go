@@ -1,6 +1,7 @@
 package dssauth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,7 +33,7 @@ type Config struct {
 	// signed out elsewhere, keeps access for up to TTL. Zero means 10s;
 	// negative asks DSS every time.
 	TTL time.Duration
-	// RefusalTTL is how long DSS's "nobody" is remembered; a page navigation
+	// RefusalTTL is how long DSS's "anonymous" is remembered; a page or a form
 	// asks again all the same. Zero means 2s; negative remembers none.
 	RefusalTTL time.Duration
 	// StaleIfError is how much longer than TTL an answer is reused while DSS is
@@ -49,15 +50,33 @@ type Config struct {
 	// AllowAPIKeys admits callers that are an API key without a user. They
 	// have no login and no groups, and are never impersonated.
 	AllowAPIKeys bool
-	// UserDetails adds display name and e-mail address to the identity, at
-	// the price of a second call to DSS per lookup. Where that call fails,
-	// the identity stands without them.
+	// UserDetails adds display name and e-mail address to the identity. With
+	// Impersonation they are read in the visitor's own settings (GET
+	// /current-user), as the visitor. Without, or where that fails, they are asked
+	// for with Client's rights (GET /users/{login}), which DSS 14.0 has and can
+	// restrict. Each lookup costs one more call to DSS, and a ticket with ByTicket.
+	// Where the calls fail, the identity stands without them; a missing right to
+	// read users is a warning in the log, once a minute.
 	UserDetails bool
 
-	// LoginURL returns where a signed-out browser's page navigation is sent to
-	// sign in; empty shows the refusal. The path back is that of this page as
-	// a path and query on this host; an application behind a proxy that strips
-	// a prefix must put the prefix in front. Nil never redirects.
+	// LoginURL returns where a signed-out person is sent to sign in; empty shows
+	// the refusal. A page is redirected. htmx gets it as HX-Redirect beside a 401.
+	// A form, whose data would be lost, a frame of another site, which keeps no
+	// cookies, and a person who may not open a page get it as a link on the
+	// refusal's page. Programs and prefetches get none. Nil never sends anybody.
+	//
+	// Back is where the person wants to return: a path, with its query, of this
+	// application and not of DSS. Escape it, as with [url.QueryEscape]. For a page
+	// it is the path that arrived here: where a proxy strips a prefix, put that in
+	// front. For htmx it is the path of HX-Current-URL, and for a form that of
+	// Referer. These come from the browser and have the prefix. Where they name
+	// another host than the request, as behind a proxy that rewrites Host, and
+	// where there is none, back is "/".
+	//
+	// A browser is sent to sign in for a page once in 30s, and for at most four
+	// pages in 30s: where signing in does not help, the refusal is shown. A cookie
+	// remembers that. The next request for which DSS names the visitor clears it,
+	// but not where [Middleware.Authenticate] admits it, which has no response.
 	LoginURL func(r *http.Request, back string) string
 	// OnError answers a request that is refused; [StatusCode] gives the
 	// status. Cache-Control, Vary, WWW-Authenticate and Retry-After are set
@@ -73,20 +92,30 @@ type Config struct {
 
 	// Timeout bounds everything a lookup may take. Zero means 5s.
 	Timeout time.Duration
-	// MaxLookups bounds the lookups under way at once; a quarter of them is
-	// reserved for visitors known lately. A request waits at most 1s for its
-	// turn. Zero means 32; the least is 2.
+	// MaxLookups bounds the lookups under way at once. That many places open only
+	// where they are needed and DSS is quick: there are 32 at first, or MaxLookups
+	// if that is less, and never fewer. A quarter is reserved for visitors
+	// known lately. A request waits at most 1s for its turn. Zero means 256; the
+	// least is 2. Above 256, give [dss.Config] an HTTPClient whose transport keeps as
+	// many idle connections. How many visitors that serves is in docs/capacity.md.
 	MaxLookups int
 	// MaxEntries bounds the answers remembered. Zero means 10,000. An answer with
 	// more than 64 KiB of groups and other text is not remembered: its visitor
 	// gets in, but each of the visitor's requests asks DSS. (1,000 groups with
 	// names of 48 bytes are 64 KiB: a name counts 16 bytes more than its length.)
 	MaxEntries int
-	// MaxEntriesPerUser bounds the answers remembered for one user, who has
-	// one per browser and API key. Zero means 8.
+	// MaxEntriesPerUser bounds the answers remembered for one user, who has one
+	// per browser and API key. An account on more screens than that still gets in,
+	// but for some of the requests DSS is asked: where n screens take turns, about
+	// (MaxEntriesPerUser-1)/n of the requests are answered from memory. A cookie
+	// or header that changes with each request fills the bound too; the log names
+	// it. Zero means 32.
 	MaxEntriesPerUser int
-	// MaxHeaderBytes bounds the identifying headers of a request; what is
-	// larger is refused unread. Zero means 16 KiB.
+	// MaxHeaderBytes bounds what is sent to DSS about a visitor: the identifying
+	// headers, without the cookies that are dropped. The identifying headers may
+	// arrive with four times as much, so that other applications' cookies lock
+	// nobody out. A request with more is refused with [ErrTooLarge], before DSS is
+	// asked. Zero means 16 KiB.
 	MaxHeaderBytes int
 }
 
@@ -105,6 +134,25 @@ const (
 	// about the visitor, DSS is asked whom it takes such calls for.
 	ByProxyUser
 )
+
+// asVisitor returns how to act as a visitor whose lookup is under way, nil if
+// that is not to be done. Who DSS then takes us for, its answer says.
+func (c *Config) asVisitor() asVisitor {
+	client := c.Client // not c, whose maker may change it
+	switch c.Impersonation {
+	case ByProxyUser:
+		return func(_ context.Context, _ http.Header, login string) (*dss.Client, error) { return client.As(login) }
+	case ByTicket:
+		return func(ctx context.Context, identifying http.Header, _ string) (*dss.Client, error) {
+			ticket, err := client.TicketFromBrowserHeaders(ctx, identifying)
+			if err != nil {
+				return nil, err
+			}
+			return client.WithTicket(ticket)
+		}
+	}
+	return nil
+}
 
 const (
 	maxTTL        = time.Hour
@@ -202,9 +250,9 @@ func (c *Config) setDefaults() {
 	orDefault(&c.TTL, 10*time.Second)
 	orDefault(&c.RefusalTTL, 2*time.Second)
 	orDefault(&c.Timeout, 5*time.Second)
-	orDefault(&c.MaxLookups, 32)
+	orDefault(&c.MaxLookups, 256)
 	orDefault(&c.MaxEntries, 10_000)
-	orDefault(&c.MaxEntriesPerUser, 8)
+	orDefault(&c.MaxEntriesPerUser, 32)
 	orDefault(&c.MaxHeaderBytes, 16<<10)
 	if c.Logger == nil {
 		c.Logger = slog.Default()

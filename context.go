@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"sync/atomic"
 )
 
@@ -30,7 +29,6 @@ func NewContext(ctx context.Context, id Identity) context.Context {
 	if !id.isSomebody() {
 		return &visit{Context: ctx}
 	}
-	id.groups = slices.Clone(id.groups)
 	id.AsOf = id.AsOf.Round(0)
 	return &visit{Context: ctx, entry: &entry{identity: id}}
 }
@@ -49,6 +47,10 @@ type visit struct {
 type (
 	visitKey struct{}                // the innermost visit
 	ownKey   struct{ m *Middleware } // the innermost visit that m's gates trust
+	usedKey  struct {                // the innermost visit whose answer m uses again
+		m   *Middleware
+		now int64
+	}
 )
 
 func (v *visit) Value(k any) any {
@@ -59,8 +61,26 @@ func (v *visit) Value(k any) any {
 		if v.m == k.m || v.m == nil {
 			return v
 		}
+	case usedKey:
+		if v.m == k.m {
+			return v
+		}
 	}
 	return v.Context.Value(k)
+}
+
+// placed is a visit in a request itself, which may be served again. So its answer
+// has an end: as late as a request that waits for a lookup can be handled.
+type placed struct {
+	visit
+	until int64
+}
+
+func (p *placed) Value(k any) any {
+	if used, ok := k.(usedKey); ok && used.now >= p.until {
+		return p.Context.Value(k)
+	}
+	return p.visit.Value(k)
 }
 
 // String keeps the request's headers out of whatever prints a context.
@@ -88,10 +108,14 @@ func newVisit(r *http.Request, m *Middleware, e *entry) *visit {
 // for gates that admitted r: WhileSignedIn asks them again.
 func (m *Middleware) attachTo(r *http.Request, e *entry) {
 	ctx := r.Context()
-	if v, ok := ctx.(*visit); ok && v.m == m && v.gate.Load() == nil {
+	v, ok := ctx.(*visit)
+	if p, is := ctx.(*placed); is {
+		v, ok = &p.visit, true
+	}
+	if ok && v.m == m && v.gate.Load() == nil {
 		ctx = v.Context
 	}
-	*r = *r.WithContext(&visit{Context: ctx, m: m, entry: e, request: r})
+	*r = *r.WithContext(&placed{visit{Context: ctx, m: m, entry: e, request: r}, m.answers.lasts(e)})
 }
 
 // handBack gives to r what handlers put into inner, our copy of it. net/http
@@ -106,13 +130,48 @@ func handBack(r, inner *http.Request) {
 	}
 }
 
-// attachAnonymous says that this request was asked about, and hides who was
+// attachAnonymous says that DSS was asked about this request, and hides who was
 // attached before, by another Middleware too: that DSS's user is not this one's.
 func (m *Middleware) attachAnonymous(r *http.Request) *http.Request {
 	if v, ok := r.Context().(*visit); ok && v.m == m && v.entry == nil {
 		return r
 	}
 	return r.WithContext(&visit{Context: r.Context(), m: m})
+}
+
+// unknown is the context of a visit that DSS was asked about, and did not know.
+type unknown struct {
+	context.Context
+	key    key
+	number int64 // DSS was asked later than this, as lookups are counted
+}
+
+// attachUnknown is attachAnonymous for what DSS said of r's bytes.
+func (m *Middleware) attachUnknown(r *http.Request, number int64) *http.Request {
+	c, err := m.selector.pick(r.Header)
+	if err != nil { // DSS was not asked
+		return m.attachAnonymous(r)
+	}
+	return r.WithContext(&visit{Context: &unknown{r.Context(), c.key, number}, m: m})
+}
+
+// attachedAnswer returns the answer that m attached to ctx for the bytes of k,
+// if that was not forgotten since.
+func (m *Middleware) attachedAnswer(ctx context.Context, k key) (*entry, error) {
+	v, ok := ctx.Value(usedKey{m, m.answers.now()}).(*visit)
+	if !ok {
+		return nil, nil
+	}
+	if e := v.entry; e != nil {
+		if e.key == k && !m.answers.isGone(k, e.identity.owner(), e.number) {
+			return e, nil
+		}
+		return nil, nil
+	}
+	if u, ok := v.Context.(*unknown); ok && u.key == k && !m.answers.isGone(k, "", u.number) {
+		return nil, errRemembered
+	}
+	return nil, nil
 }
 
 // attached returns the visit that this Middleware, or NewContext, attached.

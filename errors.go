@@ -12,7 +12,7 @@ import (
 
 // What a request is refused for. [StatusCode] gives the HTTP status.
 var (
-	// ErrUnauthenticated means that DSS said nobody is signed in: 401.
+	// ErrUnauthenticated means that the visitor is anonymous, to DSS or for want of credentials: 401.
 	ErrUnauthenticated = errors.New("dssauth: not signed in to DSS")
 	// ErrForbidden means that the visitor is known and may not do this: 403.
 	ErrForbidden = errors.New("dssauth: not allowed")
@@ -78,37 +78,25 @@ func kindOf(err error) error {
 	}
 	var reply *dss.Error
 	var wire *dss.WireError
-	switch {
-	case errors.As(err, &reply):
-		return kindOfReply(reply, isUnsent(err))
+	switch unsent, replied := errors.Is(err, dss.ErrNoCredentials), errors.As(err, &reply); {
+	case replied && reply.NotAuthenticated():
+		return ErrUnauthenticated
+	case unsent: // what DSS refused, it refused to the application
+		return ErrUnavailable
+	case replied:
+		return kindOfReply(reply)
 	case errors.As(err, &wire):
 		return ErrUnavailable
 	case errors.Is(err, dss.ErrUnexpectedReply):
 		return errNonsense
-	case isUnsent(err):
-		return ErrUnavailable
 	}
 	return errMistake
 }
 
-// isUnsent reports whether a client had no credentials to act with, so that no
-// call was made.
-func isUnsent(err error) bool {
-	var unsent interface{ NothingSent() }
-	return errors.As(err, &unsent)
-}
-
-// kindOfReply is what it means that DSS answered a call with reply, or did not
-// give the credentials for that call.
-func kindOfReply(reply *dss.Error, unsent bool) error {
+// kindOfReply is what it means that DSS answered a call with reply.
+func kindOfReply(reply *dss.Error) error {
 	status := reply.StatusCode
 	switch {
-	case unsent && isRefusal(reply): // of the application, and not of the visitor
-		return ErrUnavailable
-	case unsent && status == http.StatusNotFound:
-		return errNonsense
-	case reply.NotAuthenticated():
-		return ErrUnauthenticated
 	case isRefusal(reply):
 		return ErrForbidden
 	case status == http.StatusNotFound:

@@ -365,12 +365,13 @@ func ExampleMiddleware_Stats() {
 		open(h, "/", ann)
 	}
 	_ = auth.Close() // waits for lookups under way
-	fmt.Println("DSS was asked", auth.Stats().Lookups, "time")
+	s := auth.Stats()
+	fmt.Println("DSS was asked", s.Lookups, "time, with", s.Places, "places, after a wait of", s.Waited)
 	// Output:
 	// / 200 hello ann
 	// / 200 hello ann
 	// / 200 hello ann
-	// DSS was asked 1 time
+	// DSS was asked 1 time, with 32 places, after a wait of 0s
 }
 
 func ExampleMiddleware_Close() {
@@ -466,10 +467,13 @@ func ExampleConfig() {
 	_, client, stop := fakeDSS()
 	defer stop()
 	auth, err := dssauth.New(dssauth.Config{
-		Client:   client,
-		TTL:      30 * time.Second, // who signs out keeps access for up to this
-		Cookies:  []string{"dss_access_token_*"},
-		LoginURL: func(_ *http.Request, back string) string { return "https://dss.example/login/?redirectTo=" + back },
+		Client:  client,
+		TTL:     30 * time.Second, // who signs out keeps access for up to this
+		Cookies: []string{"dss_access_token_*"},
+		LoginURL: func(_ *http.Request, back string) string {
+			// Of this application: a sign-in page on another host needs its address.
+			return "https://dss.example/login/?redirectTo=" + url.QueryEscape("https://app.example"+back)
+		},
 		OnError: func(w http.ResponseWriter, r *http.Request, err error) {
 			if dssauth.StatusCode(err) == http.StatusForbidden {
 				w.WriteHeader(http.StatusForbidden)
@@ -484,11 +488,11 @@ func ExampleConfig() {
 	}
 	defer auth.Close()
 
-	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/report", nil)
+	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/report?year=2025&month=3", nil)
 	r.Header.Set("Accept", "text/html")
 	auth.Handler(report).ServeHTTP(w, r)
 	fmt.Println(w.Code, w.Header().Get("Location"))
-	// Output: 302 https://dss.example/login/?redirectTo=/report
+	// Output: 302 https://dss.example/login/?redirectTo=https%3A%2F%2Fapp.example%2Freport%3Fyear%3D2025%26month%3D3
 }
 
 func ExampleHooks() {

@@ -83,7 +83,7 @@ func (f *faults) signedOut(ctx context.Context, said *refusal) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
-	if unsure := f.own.vouched(ctx, f.now()+int64(ownTrust)); unsure != nil {
+	if unsure := f.own.vouched(ctx, f.now()+int64(ownTrust), said.cause); unsure != nil {
 		return unavailable("DSS refused a call, and whom it refused is not known", errors.Join(said.cause, unsure), 0)
 	}
 	return said

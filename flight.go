@@ -2,8 +2,8 @@ package dssauth
 
 import (
 	"context"
+	"hash/maphash"
 	"maps"
-	"strings"
 )
 
 // flight is a lookup under way, for all requests with the same bytes.
@@ -19,21 +19,23 @@ type flight struct {
 	err    error
 
 	older     *flight // of the same key, still under way but not to be joined
-	forgotten bool    // Forget was called: not to be stored
+	outdated  bool    // a newer one brought an answer: not to be stored
 	left      bool    // not to be joined any more
+	forgotten span    // when its bytes were forgotten
+	gone      int64   // its answer is none for requests of this number and later; 0: for all it is one. Set before done
 }
 
 // flights is the ledger of lookups under way, and of what must not come out of
 // them. It has no lock: its owner serialises all calls.
 type flights struct {
-	byKey     map[key]*flight  // the newest of each key; older ones behind flight.older
-	forgotten map[string]int64 // login → when ForgetUser was called
-	purgeAt   int              // size at which forgotten is purged
-	lasts     int64            // how long a lookup can last: for so long forgetting is remembered
+	byKey  map[key]*flight // the newest of each key; older ones behind flight.older
+	owners forgotten       // logins, and the ids of API keys
+	bytes  forgotten       // keys; apart, so that junk takes no login's room
+	seed   maphash.Seed
 }
 
 func newFlights(lasts int64) flights {
-	return flights{byKey: make(map[key]*flight), forgotten: make(map[string]int64), lasts: lasts}
+	return flights{byKey: make(map[key]*flight), owners: newForgotten(lasts), bytes: newForgotten(lasts), seed: maphash.MakeSeed()}
 }
 
 // add makes f the newest lookup of its key.
@@ -62,13 +64,34 @@ func (l *flights) remove(f *flight) {
 
 // isSecond reports whether an older lookup for the same bytes could be joined as
 // well. There are never three, however many page loads ask anew.
-func (f *flight) isSecond() bool { return f.older != nil && !f.older.left }
+func (f *flight) isSecond() bool { return f.older != nil && !f.older.isLeft() }
+
+// isLeft reports whether f is not to be joined any more. One that waits for its
+// place when its bytes are forgotten asks DSS afterwards.
+func (f *flight) isLeft() bool { return f.left || f.number.Load() < f.forgotten.last }
+
+// isLast reports whether what f brings counts for what is remembered: no newer
+// lookup has brought an answer to its bytes, and they were not forgotten since.
+func (f *flight) isLast() bool { return !f.outdated && f.gone == 0 }
+
+// goneFor returns since which number f's answer is none, if it is none for a
+// request that came when there were arrival numbers, else 0.
+func (f *flight) goneFor(arrival int64) int64 {
+	select {
+	case <-f.done:
+		if f.gone <= arrival {
+			return f.gone
+		}
+	default:
+	}
+	return 0
+}
 
 // outdate keeps the older lookups of f's key from being stored and joined: f
 // brought a newer answer.
 func (f *flight) outdate() {
 	for older := f.older; older != nil; older = older.older {
-		older.forgotten, older.left = true, true
+		older.outdated, older.left = true, true
 	}
 }
 
@@ -83,30 +106,101 @@ func (l *flights) isDenied(k key, since int64) bool {
 	return false
 }
 
-// forget keeps the lookups of k from being stored and joined.
-func (l *flights) forget(k key) {
+// forget ends what lookups bring about k that asked before number.
+func (l *flights) forget(k key, number, now int64) {
 	for f := l.byKey[k]; f != nil; f = f.older {
-		f.forgotten, f.left = true, true
+		f.forgotten.add(number, now)
 	}
+	l.bytes.add(maphash.Comparable(l.seed, k), number, now)
 }
 
-// forgetUser keeps answers about login from being stored that were asked for
-// until now.
-func (l *flights) forgetUser(login string, now int64) {
-	for _, f := range l.byKey {
-		for ; f != nil; f = f.older {
-			f.left = true // whom it is about is not known yet
+// forgetOwner ends what lookups bring about an owner that asked before number.
+// Which ones they are is not known yet. All go on: a visitor who signs out again
+// and again must not keep others from sharing their lookups.
+func (l *flights) forgetOwner(owner string, number, now int64) {
+	l.owners.add(maphash.String(l.seed, owner), number, now)
+}
+
+// ownerGone returns since which number an answer about owner is none that DSS
+// was asked for as asked, or 0.
+func (l *flights) ownerGone(owner string, asked int64) int64 {
+	return l.owners.since(maphash.String(l.seed, owner), asked)
+}
+
+// bytesGone is ownerGone for the answer to k.
+func (l *flights) bytesGone(k key, asked int64) int64 {
+	return l.bytes.since(maphash.Comparable(l.seed, k), asked)
+}
+
+// span is from the first to the last time that something was forgotten, by the
+// numbers in which lookups ask DSS. In between it counts as forgotten all the time.
+type span struct {
+	first, last int64
+	at          int64 // when last was
+}
+
+func (s *span) add(number, now int64) {
+	if s.first == 0 {
+		s.first = number
+	}
+	s.last, s.at = number, now
+}
+
+// since returns when an answer ended that DSS was asked for as asked, or 0.
+func (s span) since(asked int64) int64 {
+	if asked >= s.last {
+		return 0
+	}
+	return max(s.first, asked+1)
+}
+
+// forgotten is what was forgotten lately, by its hash: a login has no bound, and
+// a server may reuse its memory. What is not remembered any more counts as
+// forgotten.
+type forgotten struct {
+	spans   map[uint64]span
+	floor   int64 // all that DSS was asked for before counts as forgotten
+	purgeAt int   // size at which spans is purged
+	lasts   int64 // how long a lookup can last: for so long forgetting is remembered
+}
+
+// maxForgotten bounds what is remembered, however much is forgotten at once.
+const maxForgotten = 1 << 16
+
+func newForgotten(lasts int64) forgotten {
+	return forgotten{spans: make(map[uint64]span), lasts: lasts}
+}
+
+func (l *forgotten) add(hash uint64, number, now int64) {
+	if len(l.spans) >= l.purgeAt {
+		l.purge(number, now)
+	}
+	s := l.spans[hash]
+	if s.at < now-l.lasts {
+		s = span{}
+	}
+	s.add(number, now)
+	l.spans[hash] = s
+}
+
+func (l *forgotten) purge(number, now int64) {
+	maps.DeleteFunc(l.spans, func(_ uint64, s span) bool {
+		if s.at >= now-l.lasts {
+			return false
 		}
+		l.floor = max(l.floor, s.last)
+		return true
+	})
+	if len(l.spans) >= maxForgotten {
+		clear(l.spans)
+		l.floor = number
 	}
-	if len(l.forgotten) >= l.purgeAt {
-		maps.DeleteFunc(l.forgotten, func(_ string, at int64) bool { return at < now-l.lasts })
-		l.purgeAt = 2*len(l.forgotten) + 64
-	}
-	l.forgotten[strings.Clone(login)] = now // a server may reuse its memory
+	l.purgeAt = min(2*len(l.spans)+64, maxForgotten)
 }
 
-// wasForgotten reports whether login was forgotten since DSS was asked.
-func (l *flights) wasForgotten(login string, asked int64) bool {
-	at, was := l.forgotten[login]
-	return was && asked <= at
+func (l *forgotten) since(hash uint64, asked int64) int64 {
+	if asked < l.floor {
+		return asked + 1
+	}
+	return l.spans[hash].since(asked)
 }

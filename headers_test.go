@@ -126,7 +126,8 @@ func TestHeadersPicked(t *testing.T) {
 		sentinel error
 	}{
 		{name: "two Authorization headers are malformed", raw: http.Header{"Authorization": {"Bearer a", "Bearer b"}}, sentinel: ErrMalformed},
-		{name: "the same Authorization header twice is malformed", raw: http.Header{"Authorization": {"Bearer a", "Bearer a"}}, sentinel: ErrMalformed},
+		{name: "three Authorization headers, two of them alike, are malformed", raw: http.Header{"Authorization": {"Bearer a", "Bearer a", "Bearer b"}}, sentinel: ErrMalformed},
+		{name: "two Authorization headers in another case are malformed", raw: http.Header{"Authorization": {"Bearer a", "bearer a"}}, sentinel: ErrMalformed},
 		{name: "two Authorization headers beside a good cookie are malformed", raw: http.Header{"Cookie": {"a=1"}, "Authorization": {"Bearer a", ""}}, sentinel: ErrMalformed},
 		{name: "an Authorization header with a line end is malformed", raw: http.Header{"Authorization": {"Bearer a\r\nX-DKU-ProxyUser: admin"}}, sentinel: ErrMalformed},
 		{name: "an Authorization header with a NUL is malformed", raw: http.Header{"Authorization": {"Bearer a\x00"}}, sentinel: ErrMalformed},
@@ -134,6 +135,7 @@ func TestHeadersPicked(t *testing.T) {
 		{name: "an Authorization header with DEL is malformed", raw: http.Header{"Authorization": {"Bearer a\x7f"}}, sentinel: ErrMalformed},
 		{name: "an Authorization header in Latin-1 is malformed", raw: http.Header{"Authorization": {"Bearer \xe9"}}, sentinel: ErrMalformed},
 		{name: "an Authorization header with half a surrogate pair is malformed", raw: http.Header{"Authorization": {"Bearer \xed\xa0\x80"}}, sentinel: ErrMalformed},
+		{name: "the same Authorization header twice is one", raw: http.Header{"Authorization": {"Bearer a", "Bearer a"}}, want: http.Header{"Authorization": {"Bearer a"}}},
 		{name: "no header at all is nobody", raw: http.Header{}, sentinel: ErrUnauthenticated},
 		{name: "empty headers are nobody", raw: http.Header{"Cookie": {""}, "Authorization": {""}}, sentinel: ErrUnauthenticated},
 		{name: "separators without cookies are nobody", raw: http.Header{"Cookie": {"; ;\t;"}}, sentinel: ErrUnauthenticated},
@@ -198,7 +200,7 @@ func TestStrayCookiesAreDropped(t *testing.T) {
 		"__cf_bm", "__cflb", "_cfuvid", "ARRAffinity", "ARRAffinitySameSite", "BIGipServerpool_dss",
 	}
 	for _, pattern := range strayCookies {
-		assert.True(t, slices.ContainsFunc(stray, func(name string) bool { return matches(pattern, name) }), "no cookie here is dropped for %q", pattern)
+		assert.True(t, slices.ContainsFunc(stray, func(name string) bool { return newPattern(pattern).matches(name) }), "no cookie here is dropped for %q", pattern)
 	}
 	s := selecting(t, nil, nil)
 	for _, name := range stray {
@@ -249,35 +251,101 @@ func TestCookiesNamedByGlobs(t *testing.T) {
 }
 
 func TestHeadersAsLargeAsAllowed(t *testing.T) {
-	s := selecting(t, nil, nil)
-	s.maxBytes = 300
-	fits := []http.Header{
-		{"Cookie": {strings.Repeat("a", 299)}},
-		{"Cookie": {strings.Repeat("a", 300)}},
-		{"Cookie": {strings.Repeat("a", 100), strings.Repeat("b", 100)}, "Authorization": {strings.Repeat("c", 100)}},
-		{"Cookie": {strings.Repeat("a", 300)}, "User-Agent": {strings.Repeat("b", 5000)}},
+	s, err := newSelector(nil, nil, 300)
+	require.NoError(t, err)
+	a, b, stray := strings.Repeat("a", 300), strings.Repeat("b", 98), "_ga="+strings.Repeat("stray", 300)
+	for name, row := range map[string]struct {
+		h         http.Header
+		raw, pick bool // whether it is taken
+	}{
+		"a byte less":                       {http.Header{"Cookie": {a[:299]}}, true, true},
+		"all":                               {http.Header{"Cookie": {a}}, true, true},
+		"all in two headers":                {http.Header{"Cookie": {a[:100], b}, "Authorization": {a[:100]}}, true, true},
+		"more in what is not named":         {http.Header{"Cookie": {a}, "User-Agent": {stray}}, true, true},
+		"all, beside cookies dropped":       {http.Header{"Cookie": {a, stray[:900]}}, true, true},
+		"all, behind cookies dropped":       {http.Header{"Cookie": {stray[:900], a}}, true, true},
+		"a byte more":                       {http.Header{"Cookie": {a + "a"}}, true, false},
+		"a byte more by being joined":       {http.Header{"Cookie": {a[:100], b + "b"}, "Authorization": {a[:100]}}, true, false},
+		"a byte more of an API key":         {http.Header{"Authorization": {a + "a"}}, true, false},
+		"a byte more, beside an API key":    {http.Header{"Cookie": {a}, "Authorization": {"b"}}, true, false},
+		"four times as much":                {http.Header{"Cookie": {a, a, a, a}}, true, false},
+		"four times as much, and a byte":    {http.Header{"Cookie": {a, a, a, a, "a"}}, false, false},
+		"cookies dropped, and a byte":       {http.Header{"Cookie": {a, stray[:901]}}, false, true},
+		"much more of an API key":           {http.Header{"Authorization": {strings.Repeat("a", 1<<20)}}, false, false},
+		"much more behind many empty lines": {http.Header{"Cookie": append(make([]string, 5000), strings.Repeat("a", 1201))}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := s.raw(row.h)
+			checkSize(t, row.raw, err, "more than 4 times Config.MaxHeaderBytes (300) bytes")
+			_, _, err = s.picked(row.h)
+			checkSize(t, row.pick, err, "more than Config.MaxHeaderBytes (300) bytes")
+			_, err = s.pickKey(row.h)
+			checkSize(t, row.pick, err, "more than Config.MaxHeaderBytes (300) bytes")
+		})
 	}
-	for _, h := range fits {
-		_, err := s.raw(h)
-		assert.NoError(t, err)
-		_, _, err = s.picked(h)
-		assert.NoError(t, err)
-	}
+}
 
-	tooLarge := []http.Header{
-		{"Cookie": {strings.Repeat("a", 301)}},
-		{"Authorization": {strings.Repeat("a", 301)}},
-		{"Authorization": {strings.Repeat("a", 1<<20)}},
-		{"Cookie": {strings.Repeat("a", 100), strings.Repeat("b", 101)}, "Authorization": {strings.Repeat("c", 100)}},
-		{"Cookie": {"_ga=" + strings.Repeat("stray", 100)}},
-		{"Cookie": append(make([]string, 5000), strings.Repeat("a", 301))},
+func checkSize(t *testing.T, taken bool, err error, says string) {
+	t.Helper()
+	if taken {
+		assert.NoError(t, err)
+		return
 	}
-	for _, h := range tooLarge {
-		_, err := s.raw(h)
-		assert.ErrorIs(t, err, ErrTooLarge)
-		_, _, err = s.picked(h)
-		assert.ErrorIs(t, err, ErrTooLarge)
+	assert.ErrorIs(t, err, ErrTooLarge)
+	assert.ErrorContains(t, err, says)
+}
+
+// Around the size of the buffer, and of the words and turns of the hash, and up
+// to what is allowed: the key of a request whose headers are not made, that of
+// those that are, and the raw one of these are the same.
+func TestKeyOfPickIsThatOfItsHeaders(t *testing.T) {
+	s := selecting(t, []string{"Cookie", "Authorization", "X-One"}, nil)
+	sizes := []int{1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 350, 1536, 16<<10 - 30}
+	for size := pickRoom - 60; size < pickRoom+40; size++ {
+		sizes = append(sizes, size)
 	}
+	seen := map[key]int{}
+	for _, size := range sizes {
+		for i, h := range []http.Header{
+			{"Cookie": {strings.Repeat("c", size)}},
+			{"Authorization": {strings.Repeat("c", size)}},
+			{"X-One": {strings.Repeat("c", size)}},
+			{"Cookie": {"_ga=1; c; " + strings.Repeat("c", size)}, "Authorization": {"c"}, "X-One": {""}},
+			{"Cookie": {"c"}, "Authorization": {""}, "X-One": {strings.Repeat("c", size)}},
+		} {
+			c, err := s.pick(h)
+			require.NoError(t, err)
+			k, err := s.pickKey(h)
+			require.NoError(t, err)
+			require.Equal(t, c.key, k, "%d bytes", size)
+			raw, err := s.raw(c.header)
+			require.NoError(t, err)
+			require.Equal(t, raw, k, "%d bytes", size)
+			require.NotContains(t, seen, k, "%d bytes, header %d", size, i)
+			seen[k] = size
+		}
+	}
+}
+
+func TestPickKeyAllocatesNothing(t *testing.T) {
+	s := selecting(t, nil, nil)
+	h := http.Header{"Cookie": {"_ga=1; " + strings.Repeat("c", 1000), "d=" + strings.Repeat("d", 980)}, "Authorization": {"Bearer token"}}
+	assert.Zero(t, testing.AllocsPerRun(100, func() { _, _ = s.pickKey(h) }))
+}
+
+// Each byte at each place of a word.
+func TestPrintable(t *testing.T) {
+	for _, around := range []string{"", "a", "abcdefg", "abcdefgh", "é", "abcdefghijklmnopé"} {
+		for c := range 256 {
+			for at := range 17 {
+				text := around + strings.Repeat("~", at) + string([]byte{byte(c)}) + strings.Repeat(" ", 16-at)
+				assert.Equal(t, c >= ' ' && c < 0x7f, printable(text), "%q", text)
+			}
+		}
+	}
+	assert.True(t, printable(""))
+	assert.True(t, printable("abcdefg\u00e9\U0001f600"))
+	assert.False(t, printable("abcdefg\xed\xa0\x80"))
 }
 
 func TestKeysAreDistinctAndSpread(t *testing.T) {
@@ -382,6 +450,8 @@ func checkPick(t *testing.T, s *selector, h, picked http.Header, k key, err erro
 	assert.Equal(t, k, sameKey, "not the same key twice")
 	assert.Equal(t, err == nil, sameErr == nil)
 	if err != nil {
+		_, quick := s.pickKey(h)
+		assert.Equal(t, err, quick)
 		assert.Nil(t, picked)
 		assert.Contains(t, []int{400, 401, 431}, StatusCode(err))
 		return
@@ -392,14 +462,14 @@ func checkPick(t *testing.T, s *selector, h, picked http.Header, k key, err erro
 		assert.True(t, printable(values[0]), "%q", values[0])
 		assert.True(t, strings.Contains(strings.Join(h[name], ";"), strings.Split(values[0], "; ")[0]), "%q is not in %q", values[0], h[name])
 	}
-	// Joined with "; ", cookies may be longer than they came.
-	wide := *s
-	wide.maxBytes *= 2
-	repicked, rekey, err := wide.picked(picked)
+	quick, err := s.pickKey(h)
+	require.NoError(t, err)
+	assert.Equal(t, k, quick, "another key where no headers are made")
+	repicked, rekey, err := s.picked(picked)
 	require.NoError(t, err, "%q", picked)
 	assert.Equal(t, picked, repicked, "picking what was picked changed it")
 	assert.Equal(t, k, rekey)
-	raw, err := wide.raw(picked)
+	raw, err := s.raw(picked)
 	require.NoError(t, err)
 	assert.Equal(t, k, raw, "what was picked is found under another key when it is sent as it is")
 }

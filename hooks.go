@@ -58,9 +58,14 @@ type Stats struct {
 	Lookups                                   uint64 // questions to DSS that ended, by outcome:
 	Identified, Anonymous, Unavailable, Stale uint64
 
-	InFlight int  // lookups that have a place towards DSS now
-	Queued   int  // lookups that wait for one now
-	DSSDown  bool // as our own question said last; never with a Config.Resolver
+	// Places is how many lookups may be under way towards DSS now. See
+	// Config.MaxLookups.
+	Places   int
+	InFlight int           // lookups that have a place now
+	Queued   int           // lookups that wait for one now, refreshes ahead not among them
+	Waited   time.Duration // that lookups waited for one, in sum
+
+	DSSDown bool // as our own question said last; never with a Config.Resolver
 }
 
 type counters struct{ identified, anonymous, unavailable, stale atomic.Uint64 }
@@ -78,6 +83,8 @@ type observer struct {
 	log      *slog.Logger
 	counters counters
 	troubled nag
+	short    nag // of places
+	full     nag // of entries
 }
 
 // lookupStarts calls the hook, and returns the lookup's context and what to call
@@ -148,15 +155,47 @@ func (o *observer) guard(hook string, call func()) {
 // trouble says now and then that DSS could not say who a visitor is.
 func (o *observer) trouble(err error, now int64) {
 	if errors.Is(err, ErrUnavailable) && o.troubled.due(now) {
-		o.log.Warn("dssauth: a visitor could not be identified (said once a minute)", "error", err.Error())
+		o.log.Warn("dssauth: a visitor could not be identified (said once a minute); to find out why, run cmd/dssauth doctor, then contract", "error", err.Error())
 	}
 }
 
-// churn names the cookies that change from request to request, if any.
+// shortage is why a visitor found no place towards DSS.
+type shortage struct {
+	places, most int
+	latency      time.Duration // of DSS
+	slow         bool          // too slow for more places
+}
+
+// crowded says now and then that there are too few places, and what helps.
+func (o *observer) crowded(s shortage, now int64) {
+	if !o.short.due(now) {
+		return
+	}
+	fix := "more open while DSS names visitors quickly; if this goes on, raise Config.TTL, and look for requests of visitors whom DSS does not know"
+	switch {
+	case s.slow:
+		fix = "DSS is slow, and a higher Config.MaxLookups would make it slower: raise Config.TTL, or give DSS more to work with"
+	case s.places == s.most:
+		fix = "raise Config.MaxLookups, or Config.TTL"
+	}
+	o.log.Warn("dssauth: a visitor was refused for want of a place towards DSS (said once a minute): "+fix,
+		"places", s.places, "MaxLookups", s.most, "latency", s.latency.Round(time.Millisecond))
+}
+
+// evicts says now and then that answers make room for others before their time.
+func (o *observer) evicts(entries int, now int64) {
+	if o.full.due(now) {
+		o.log.Warn("dssauth: answers make room for those about other visitors, so that DSS is asked again too soon (said once a minute): raise Config.MaxEntries",
+			"MaxEntries", entries)
+	}
+}
+
+// churn names the cookies and headers that change from request to request, if any.
 func (o *observer) churn(changing []string) {
 	if len(changing) > 0 {
-		o.log.Warn("dssauth: one user holds as many answers as Config.MaxEntriesPerUser allows: a cookie seems to change from request to request, "+
-			"so that each asks DSS; name the cookies that identify a visitor in Config.Cookies", "changing", strings.Join(changing, " "))
+		o.log.Warn("dssauth: one user sends more different credentials than Config.MaxEntriesPerUser allows to remember: a cookie or header seems to change "+
+			"from request to request, so that each asks DSS; name those that identify a visitor in Config.Cookies and Config.Headers. "+
+			"If the user has as many browsers or API keys, raise Config.MaxEntriesPerUser", "changing", strings.Join(changing, " "))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unique"
 )
 
 // Identity is who DSS said a visitor is. It is a value: what a handler
@@ -29,25 +30,51 @@ type Identity struct {
 	// so that [time.Since] counts the time that the machine was suspended.
 	AsOf time.Time
 
-	groups []string
+	groups []group // never changed: copies of an Identity share them
+}
+
+// group is the name of a group. Visitors share groups, and each name is in memory
+// once.
+type group = unique.Handle[string]
+
+func makeGroups(names []string) []group {
+	if names == nil {
+		return nil
+	}
+	groups := make([]group, len(names))
+	for i, name := range names {
+		groups[i] = unique.Make(name)
+	}
+	return groups
 }
 
 // NewIdentity returns the identity of a user, for a [Resolver] and for tests.
 func NewIdentity(login string, groups ...string) Identity {
-	return Identity{Login: login, AsOf: time.Now().Round(0), groups: slices.Clone(groups)}
+	return Identity{Login: login, AsOf: time.Now().Round(0), groups: makeGroups(groups)}
 }
 
 // Groups returns a copy of the names of the visitor's groups in DSS, in DSS's
 // order. API keys without a user have none.
-func (id Identity) Groups() []string { return slices.Clone(id.groups) }
+func (id Identity) Groups() []string {
+	if id.groups == nil {
+		return nil
+	}
+	names := make([]string, len(id.groups))
+	for i, g := range id.groups {
+		names[i] = g.Value()
+	}
+	return names
+}
 
 // InGroup reports whether the visitor is in the group of exactly this name.
-func (id Identity) InGroup(name string) bool { return slices.Contains(id.groups, name) }
+func (id Identity) InGroup(name string) bool {
+	return slices.ContainsFunc(id.groups, func(g group) bool { return g.Value() == name })
+}
 
 // MarshalJSON gives what a front end wants to know: login, groups and profile,
 // and display name and e-mail address where they are known.
 func (id Identity) MarshalJSON() ([]byte, error) {
-	groups := id.groups
+	groups := id.Groups()
 	if groups == nil {
 		groups = []string{}
 	}
@@ -84,10 +111,20 @@ const maxAnswerBytes = 64 << 10
 // fits reports whether id is within maxAnswerBytes.
 func (id *Identity) fits() bool {
 	size := len(id.Login) + len(id.Profile) + len(id.Source) + len(id.APIKeyID) + len(id.DisplayName) + len(id.Email)
-	for _, group := range id.groups {
-		if size += 16 + len(group); size > maxAnswerBytes { // 16 for where the text is
+	for _, g := range id.groups {
+		if size += 16 + len(g.Value()); size > maxAnswerBytes { // 16 for where the text is
 			return false
 		}
 	}
 	return size <= maxAnswerBytes
+}
+
+// own returns id in memory that belongs to nobody else: a Resolver may have cut
+// its answer out of the headers it was given, which would then be kept as well.
+// Most visitors have one of a few profiles and sources: each is in memory once.
+func (id Identity) own() Identity {
+	id.Login, id.APIKeyID = strings.Clone(id.Login), strings.Clone(id.APIKeyID)
+	id.DisplayName, id.Email = strings.Clone(id.DisplayName), strings.Clone(id.Email)
+	id.Profile, id.Source = unique.Make(id.Profile).Value(), unique.Make(id.Source).Value()
+	return id
 }

@@ -21,14 +21,20 @@ func ClientFromContext(ctx context.Context) (*dss.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch v.m.impersonation {
+	return v.m.clientOf(v.entry, header)
+}
+
+// clientOf returns a client that calls DSS as e's visitor, whose browser sent
+// header.
+func (m *Middleware) clientOf(e *entry, header http.Header) (*dss.Client, error) {
+	switch m.impersonation {
 	case ByProxyUser:
-		return v.entry.session.proxied(v.m.client, v.entry.identity.Login)
+		return e.session.proxied(m.client, e.identity.Login)
 	case ByTicket:
-		return v.m.client.WithTickets(&v.entry.session.tickets, func(ctx context.Context) (string, error) {
-			ctx, cancel := context.WithTimeout(ctx, v.m.answers.timeout)
+		return m.client.WithTickets(&e.session.tickets, func(ctx context.Context) (string, error) {
+			ctx, cancel := context.WithTimeout(ctx, m.answers.timeout)
 			defer cancel()
-			return v.m.fetchTicket(ctx, v.entry, header)
+			return m.fetchTicket(ctx, e, header)
 		}), nil
 	}
 	return nil, errNoImpersonation
@@ -73,20 +79,30 @@ func credentialsOf(ctx context.Context) (*visit, http.Header, error) {
 		return nil, nil, errNoVisitor
 	case v.entry == nil:
 		return nil, nil, errAnonymous
+	}
+	c, err := v.credentials()
+	return v, c.header, err
+}
+
+// credentials returns a copy of what v's visitor was authenticated by.
+func (v *visit) credentials() (credentials, error) {
+	switch {
 	case v.m == nil:
-		return nil, nil, errMadeUp
+		return credentials{}, errMadeUp
 	case v.entry.identity.Login == "":
-		return nil, nil, refuse(ErrForbidden, "an API key without a user cannot be impersonated")
+		return credentials{}, errKeyCannotAct
 	}
 	c, err := v.m.selector.pick(v.request.Header)
 	if err != nil {
-		return nil, nil, err
+		return credentials{}, err
 	}
 	if c.key != v.entry.key {
-		return nil, nil, refuse(ErrUnauthenticated, "the request's credentials are no longer those that were authenticated: do not change them between the Middleware and the handler")
+		return credentials{}, refuse(ErrUnauthenticated, "the request's credentials are no longer those that were authenticated: do not change them between the Middleware and the handler")
 	}
-	return v, c.header, nil
+	return c, nil
 }
+
+var errKeyCannotAct = refuse(ErrForbidden, "an API key without a user cannot be impersonated")
 
 // fetchTicket gets a ticket for the browser that sent header, and makes sure
 // that it is that of e's visitor: the session may be another user's by now.

@@ -15,66 +15,127 @@ type key = keyhash.Key
 // longer to make, see rareKey.
 const spareParts = 64
 
+// rawShare is how many times as large as what is picked the headers may arrive:
+// most of them may be cookies that are dropped.
+const rawShare = 4
+
 // keyer makes keys of the values of some headers.
 type keyer struct {
 	names    []string // canonical, in the order in which they are keyed
-	maxBytes int
+	maxBytes int      // of what is picked
 	hash     keyhash.Hash
 }
 
-// newKeyer makes secrets for headers of up to maxBytes.
+// newKeyer makes secrets for picks of up to maxBytes, and what they are picked
+// from.
 func newKeyer(names []string, maxBytes int) keyer {
-	return keyer{names: names, maxBytes: maxBytes, hash: keyhash.New(maxBytes, len(names)+spareParts)}
+	return keyer{names: names, maxBytes: maxBytes, hash: keyhash.New(rawShare*maxBytes, len(names)+spareParts)}
 }
 
 func (s *keyer) tooLarge() error {
-	return refuse(ErrTooLarge, fmt.Sprintf("the identifying headers have more than Config.MaxHeaderBytes (%d) bytes", s.maxBytes))
+	return refuse(ErrTooLarge, fmt.Sprintf("the headers to send to DSS have more than Config.MaxHeaderBytes (%d) bytes, without the cookies that are dropped", s.maxBytes))
 }
 
-// key covers the named headers of h in an injective encoding: for every name
-// the number of its values, and each value behind its length. Shifting a byte
-// from one value to the next changes it, and absent is not empty.
-func (s *keyer) key(h http.Header, maxBytes int) (key, error) {
-	sum, size := s.hash.Start(), 0
+func (s *keyer) rawTooLarge() error {
+	return refuse(ErrTooLarge, fmt.Sprintf("the identifying headers arrived with more than %d times Config.MaxHeaderBytes (%d) bytes, with the cookies that are dropped", rawShare, s.maxBytes))
+}
+
+// raw returns the key of h's identifying headers exactly as they arrived. Equal
+// raw headers yield equal picks, so an answer found under the raw key needs no
+// look at the single cookies.
+//
+// A key covers an injective encoding: for every name the number of its values,
+// and each value behind its length. Shifting a byte from one value to the next
+// changes it, and absent is not empty.
+func (s *keyer) raw(h http.Header) (key, error) {
+	var room [4][]string // for the usual number of names
+	all, size := room[:0], 0
 	for _, name := range s.names {
 		values := h[name]
+		for _, v := range values {
+			size += len(v)
+		}
+		all = append(all, values)
+	}
+	if size > rawShare*s.maxBytes { // before anything is hashed
+		return key{}, s.rawTooLarge()
+	}
+	if size == 0 {
+		return key{}, errNoCredentials
+	}
+	sum := s.hash.Start()
+	for _, values := range all {
 		count := uint64(len(values))
 		if count == 0 {
 			sum.Pair(0, 0)
 		}
 		for _, v := range values {
-			if size += len(v); size > maxBytes {
-				return key{}, s.tooLarge()
-			}
 			if !sum.Fits(len(v), 1+len(s.names)) { // this one, and all names that may be absent
-				return s.rareKey(h, maxBytes)
+				return s.rareKey(all), nil
 			}
-			sum.Text(count, v)
+			sum.Text(count, []byte(v))
 		}
-	}
-	if size == 0 {
-		return key{}, errNoCredentials
 	}
 	return s.hash.Key(&sum), nil
 }
 
-// rareKey is key for what the secret is too short for, such as a thousand
+// rareKey is raw for what the secret is too short for, such as a thousand
 // empty headers of one name.
-func (s *keyer) rareKey(h http.Header, maxBytes int) (key, error) {
+func (s *keyer) rareKey(all [][]string) key {
 	var msg []byte
-	size := 0
-	for _, name := range s.names {
-		msg = binary.AppendUvarint(msg, uint64(len(h[name])))
-		for _, v := range h[name] {
-			if size += len(v); size > maxBytes {
-				return key{}, s.tooLarge()
-			}
+	for _, values := range all {
+		msg = binary.AppendUvarint(msg, uint64(len(values)))
+		for _, v := range values {
 			msg = binary.AppendUvarint(msg, uint64(len(v)))
 			msg = append(msg, v...)
 		}
 	}
-	if size == 0 {
-		return key{}, errNoCredentials
+	return s.hash.Rare(msg)
+}
+
+// picked are the bytes that identify a visitor: for each name of a selector, in
+// order, one value behind its length, or none. What DSS receives is read from
+// them, and so is the key.
+type picked []byte
+
+// lengthBytes stand before each value: its length and one more, or zero for none.
+const lengthBytes = 4
+
+// next returns the first value, whether there is one, and those behind it.
+func (p picked) next() (value []byte, ok bool, rest picked) {
+	n := int(binary.LittleEndian.Uint32(p))
+	p = p[lengthBytes:]
+	if n == 0 {
+		return nil, false, p
 	}
-	return s.hash.Rare(msg), nil
+	return p[:n-1], true, p[n-1:]
+}
+
+// key returns the key of p: the raw one of headers with these values. The secret
+// is long enough for every pick.
+func (s *keyer) key(p picked) key {
+	sum := s.hash.Start()
+	for len(p) > 0 {
+		value, ok, rest := p.next()
+		if ok {
+			sum.Text(1, value)
+		} else {
+			sum.Pair(0, 0)
+		}
+		p = rest
+	}
+	return s.hash.Key(&sum)
+}
+
+// header returns p as a header for DSS, in memory of its own.
+func (s *keyer) header(p picked) http.Header {
+	h := make(http.Header, len(s.names))
+	for _, name := range s.names {
+		value, ok, rest := p.next()
+		if ok {
+			h[name] = []string{string(value)}
+		}
+		p = rest
+	}
+	return h
 }

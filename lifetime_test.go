@@ -38,7 +38,7 @@ func TestSettingTheClockMovesNoExpiry(t *testing.T) {
 				m, err := New(Config{Resolver: dss, TTL: ttl})
 				require.NoError(t, err)
 				visit := func() int64 {
-					_, err := m.identify(&http.Request{Header: http.Header{"Cookie": {"session=ann"}}})
+					_, _, err := m.identify(&http.Request{Header: http.Header{"Cookie": {"session=ann"}}}, false)
 					require.NoError(t, err)
 					return dss.calls.Load()
 				}

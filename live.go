@@ -244,9 +244,9 @@ func (c *connection) passes(ctx context.Context, e *entry) error {
 		return context.Cause(ctx)
 	}
 	// Each look has a copy of its own, since gates may change what they are given.
-	r := c.m.attach(c.request.Clone(ctx), e)
+	v := newVisit(c.request.Clone(ctx), c.m, e)
 	for _, g := range c.gates {
-		if err := c.m.asksAgain(g, r, e.identity); err != nil {
+		if err := g.asksAgain(v.request, v); err != nil {
 			return err
 		}
 	}
@@ -257,7 +257,7 @@ func (c *connection) identify(since int64) (*entry, error) {
 	// Twice, since a lookup may be under way that started earlier. The next one
 	// cannot have, so that what is older then only bridges an outage.
 	for range 2 {
-		e, err := c.answers.ask(c.ctx, c.credentials, func(e *entry) bool { return e.asked > since })
+		e, err := c.answers.ask(c.ctx, c.credentials, func(e *entry) bool { return e.asked > since }, false)
 		switch {
 		case err != nil:
 			return nil, err

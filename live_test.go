@@ -20,7 +20,7 @@ func TestEndedConnectionAsksNoGate(t *testing.T) {
 	asked := 0
 	c := &connection{
 		m: m, answers: m.answers, owner: "ann", every: time.Second, asking: make(chan struct{}, 1), request: r,
-		gates: []*gate{{func(*http.Request, Identity) error {
+		gates: []*gate{{func(*http.Request, *visit) error {
 			asked++
 			return nil
 		}}},

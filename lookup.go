@@ -19,25 +19,24 @@ type asker struct {
 	*clock
 	resolver Resolver
 	dss      *dssResolver // the same; nil where an application set its own
-	places   *limiter
+	places   *places
 	told     *observer
 	timeout  time.Duration
-	count    atomic.Int64 // lookups that have asked
+	count    atomic.Int64 // lookups that have asked, and times that something was forgotten: which of two was first
 }
 
 // lookup is one question: who sent these bytes?
 type lookup struct {
 	credentials
-	known  bool  // they have, or recently had, an identity: it may use the reserved places
+	turn   *turn
 	renews bool  // nobody waits: an answer is refreshed ahead of its end
 	bridge bool  // there is an old answer, which may serve if DSS is down
 	began  int64 // when the first request came
 
-	leave  func()            // gives its place back, if it has one; may be called twice
 	ended  func(error, bool) // tells the hooks
 	asked  int64             // when DSS was asked
 	denied atomic.Bool       // DSS refused somebody, and may have meant these bytes; set before anything waits
-	number atomic.Int64      // its place in the order in which lookups ask DSS; the last until it asks
+	number atomic.Int64      // its place among what is counted; the last until it asks
 }
 
 // ask answers l, in one line from a place towards DSS to the verdict. A panic
@@ -54,7 +53,13 @@ func (a *asker) ask(life context.Context, l *lookup) (id Identity, err error) {
 	asOf := time.Now().Round(0)
 	ctx, l.ended = a.told.lookupStarts(ctx, l.renews, a.clock)
 	id, err = a.resolve(ctx, l)
-	l.leave() // before anything waits for our own question
+	if a.dss != nil && err != nil { // before anything waits for our own question
+		r := failed
+		if errors.Is(err, ErrUnauthenticated) || isNotAuthenticated(err) {
+			r = anonymous
+		}
+		a.places.leave(l.turn, time.Duration(a.now()-l.asked), r)
+	}
 	l.denied.Store(a.dss != nil && isDenial(err))
 	err = a.verdict(ctx, l, err)
 	a.findOutage(life, l, err)
@@ -65,13 +70,16 @@ func (a *asker) ask(life context.Context, l *lookup) (id Identity, err error) {
 	return id, err
 }
 
-// enter waits for l's place towards DSS.
+// enter waits for l's place towards DSS. A refresh may have one already.
 func (a *asker) enter(ctx context.Context, l *lookup) (err error) {
-	if a.dss == nil {
-		l.leave, err = a.places.enter(ctx, l.known, nil)
-		return err
+	if !l.ahead() {
+		var before func(context.Context)
+		if a.dss != nil {
+			before = a.dss.outage.settle
+		}
+		err = a.places.enter(ctx, l.turn, before)
 	}
-	if l.leave, err = a.places.enter(ctx, l.known, a.dss.outage.settle); err != nil {
+	if err != nil || a.dss == nil {
 		return err
 	}
 	// Again: what stands in its way may have come while l waited.
@@ -79,13 +87,16 @@ func (a *asker) enter(ctx context.Context, l *lookup) (err error) {
 		err = a.dss.outage.paused(l.key)
 	}
 	if err != nil {
-		l.leave()
+		a.places.giveBack(l.turn)
 	}
 	return err
 }
 
-// resolve calls the Resolver and distrusts it: a panic, and an identity that
-// names nobody, are no answer.
+// ahead reports whether l is a refresh that waited for its place before it began.
+func (l *lookup) ahead() bool { return l.turn.line == refreshes }
+
+// resolve calls the Resolver and distrusts it: a panic, and an identity without a
+// login, are no answer.
 func (a *asker) resolve(ctx context.Context, l *lookup) (id Identity, err error) {
 	if a.dss != nil {
 		defer a.dss.outage.beside(l.asked)()
@@ -162,7 +173,7 @@ func understood(err error) (kind error) {
 	anonymous, outage := errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrUnavailable)
 	switch {
 	case anonymous && outage: // without a cause, which would make it look anonymous
-		return unavailable("the resolver said nobody and no answer at once", nil, 0)
+		return unavailable("the resolver said anonymous and unavailable at once", nil, 0)
 	case !anonymous && !outage:
 		return unavailable("the resolver failed", unquoted(err), 0)
 	}

@@ -21,12 +21,12 @@ import (
 // order is that of this package's files, from top to bottom: each uses only
 // files that stand below it.
 var order = []string{
-	"live.go", "impersonate.go", "context.go",
+	"project.go", "live.go", "impersonate.go", "context.go",
 	"middleware.go", "config.go",
-	"refusal.go", "drain.go", "fault.go", "cachecontrol.go",
+	"refusal.go", "drain.go", "fault.go", "cachecontrol.go", "marks.go", "asking.go",
 	"answers.go", "flight.go",
 	"lookup.go",
-	"cache.go", "session.go", "churn.go", "limiter.go",
+	"cache.go", "session.go", "churn.go", "places.go",
 	"verdict.go", "resolver.go", "outage.go",
 	"hooks.go", "identity.go", "headers.go", "keyer.go", "lifetime.go", "errors.go",
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/ownkey"
 )
 
 // outage is what we know of DSS by our own question: GET /auth/info with our
@@ -41,6 +42,7 @@ type outage struct {
 type evidence struct {
 	accepted int64 // start of the newest call in which DSS accepted our credentials
 	rejected int64 // until when our credentials count as rejected
+	waiting  bool  // they were rejected, and the source of our key may give others
 	down     bool  // as the last question said
 	known    int64 // when that question ended
 	back     int64 // when DSS last was back
@@ -62,15 +64,22 @@ const (
 	// maxWondering bounds the lookups that DSS refused and that wait for the
 	// question: a flood of junk brings them quicker than it is answered.
 	maxWondering = 1024
-	// rejectionTime is how long lookups fail at once after DSS rejected them.
-	rejectionTime = 5 * time.Second
+	// rejectionTime is how long lookups fail at once after DSS rejected our
+	// credentials, keyRejectionTime the same where they have a source, which may
+	// give others after a second.
+	rejectionTime    = 5 * time.Second
+	keyRejectionTime = time.Second
+	// keyQuestionPause is questionPause where refusals wait that were given to a
+	// key which can be replaced: each must be older than the question.
+	keyQuestionPause = 100 * time.Millisecond
 )
 
 // question is one time that DSS is asked who we are.
 type question struct {
 	asked int64         // when it starts, which may lie ahead
-	done  chan struct{} // closed when err is set
+	done  chan struct{} // closed when the rest is set
 	err   error         // nil: DSS accepted us
+	key   int64         // the number of our API key, if it can be replaced
 }
 
 func (q *question) ended() bool {
@@ -128,6 +137,7 @@ func (o *outage) paused(k key) error {
 var (
 	errDown     error = &refusal{kind: ErrUnavailable, why: "DSS is down", unasked: true}
 	errRejected       = errors.New("DSS rejected our own credentials a moment ago")
+	errReplaced       = errors.New("our own API key was replaced meanwhile")
 )
 
 // isDown reports whether DSS is down by evidence that still counts.
@@ -147,11 +157,12 @@ func (o *outage) isKnownDown() bool {
 	return o.down
 }
 
-// settle waits for a new question where DSS was down and nobody asked since.
+// settle waits for a new question where DSS was down, or rejected a key that can
+// be replaced, and nobody asked since. No lookup is asked with such a key.
 func (o *outage) settle(ctx context.Context) {
 	o.mu.Lock()
 	now := o.time.now()
-	if !o.down || o.isDown(now) {
+	if (!o.down || o.isDown(now)) && (!o.waiting || now < o.rejected) {
 		o.mu.Unlock()
 		return
 	}
@@ -181,15 +192,22 @@ func (o *outage) findOut(ctx context.Context, since int64) {
 
 // vouched returns nil if DSS accepts our own credentials, by a call that began
 // at most ownTrust before asked, and has not rejected them since. If need be it
-// waits for the question.
-func (o *outage) vouched(ctx context.Context, asked int64) error {
+// waits for the question. Where a lookup began at asked, it ended with err.
+func (o *outage) vouched(ctx context.Context, asked int64, err error) error {
 	defer o.wondering.Add(-1)
 	if o.wondering.Add(1) > maxWondering {
 		return errors.New("too many wait to know whether DSS accepts our own credentials")
 	}
+	since, pause, key := asked-int64(ownTrust), questionPause, int64(0)
+	var with *refusedKey
+	if errors.As(err, &with) {
+		// Keys that can be replaced end while the application is at work. Only a
+		// question that began later tells that this one had not.
+		since, pause, key = o.time.now(), keyQuestionPause, with.number
+	}
 	for { // twice at most: one may be under way that began too early
 		o.mu.Lock()
-		rejected, accepted := asked < o.rejected, o.accepted >= asked-int64(ownTrust)
+		rejected, accepted := asked < o.rejected, key == 0 && o.accepted >= since
 		if rejected || accepted {
 			o.mu.Unlock()
 			if rejected { // that may be whom the refusal was about
@@ -197,16 +215,30 @@ func (o *outage) vouched(ctx context.Context, asked int64) error {
 			}
 			return nil
 		}
-		q := o.ask(o.time.now())
+		q := o.askAfter(pause, o.time.now())
 		o.mu.Unlock()
 		if !q.wait(ctx) {
 			return context.Cause(ctx)
 		}
-		if q.err != nil {
+		switch {
+		case q.err != nil:
 			return q.err
+		case key != 0 && q.key != key:
+			return errReplaced
+		case key != 0 && q.asked >= since:
+			return nil
 		}
 	}
 }
+
+// refusedKey is the refusal of a lookup that was made with a key of ours which can
+// be replaced.
+type refusedKey struct {
+	error
+	number int64
+}
+
+func (r *refusedKey) Unwrap() error { return r.error }
 
 // wait reports whether q ended before ctx did.
 func (q *question) wait(ctx context.Context) bool {
@@ -220,13 +252,16 @@ func (q *question) wait(ctx context.Context) bool {
 
 // ask returns the question under way, or else starts one, questionPause after
 // the last. The caller holds mu.
-func (o *outage) ask(now int64) *question {
+func (o *outage) ask(now int64) *question { return o.askAfter(questionPause, now) }
+
+// askAfter is ask with another pause.
+func (o *outage) askAfter(pause time.Duration, now int64) *question {
 	if o.question != nil && !o.question.ended() {
 		return o.question
 	}
 	q := &question{asked: now, done: make(chan struct{})}
 	if o.question != nil {
-		q.asked = max(now, o.question.asked+int64(questionPause))
+		q.asked = max(now, o.question.asked+int64(pause))
 	}
 	if !o.life.run(func() { o.run(q) }) {
 		q.end(errClosed)
@@ -253,13 +288,15 @@ func (o *outage) run(q *question) {
 	defer recovered(&err)
 	ctx, cancel := context.WithTimeout(o.life.ctx, questionTime)
 	defer cancel()
-	info, err = o.own(ctx)
+	var used ownkey.Used
+	defer func() { q.key = used.Number() }()
+	info, err = o.own(used.Context(ctx))
 }
 
 // conclude takes down what q brought, and tells those who wait for it.
 func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 	if err == nil && info.IsAnonymous() {
-		err = errNobodyOurselves
+		err = errUnknownOurselves
 	}
 	if o.life.ctx.Err() != nil { // the Middleware is closed: that says nothing of DSS
 		q.end(errClosed)
@@ -273,11 +310,16 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 	o.down, o.known = down, now
 	switch {
 	case err == nil:
+		if o.waiting {
+			o.waiting, o.rejected = false, min(o.rejected, now)
+		}
 		o.accepted = max(o.accepted, q.asked)
 		if wasDown {
 			o.back = now
 			o.pauses.clear()
 		}
+	case rejected && q.key != 0:
+		o.waiting, o.rejected = true, now+int64(keyRejectionTime)
 	case rejected:
 		o.rejected = now + int64(rejectionTime)
 	}
@@ -294,7 +336,7 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 	case rejected:
 		if o.rejection.due(now) {
 			o.log.Error("dssauth: DSS REJECTS OUR OWN CREDENTIALS, so no visitor can be identified: "+
-				"replace the API key (DKU_API_KEY, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", err.Error())
+				"replace the API key (DKU_API_KEY, the file that DKU_API_KEY_FILE names, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", err.Error())
 		}
 	case down && !wasDown:
 		o.log.Error("dssauth: DSS is down: visitors who are not known are refused until it answers", "error", err.Error())
@@ -310,10 +352,10 @@ func (q *question) end(err error) {
 	close(q.done)
 }
 
-var errNobodyOurselves = errors.New("DSS takes us for nobody")
+var errUnknownOurselves = errors.New("DSS does not know us")
 
 // rejectsUs reports whether DSS answered our own question with "not authenticated".
-func rejectsUs(err error) bool { return err == errNobodyOurselves || isNotAuthenticated(err) }
+func rejectsUs(err error) bool { return err == errUnknownOurselves || isNotAuthenticated(err) }
 
 // meansDown reports whether our own question that ended with err says that DSS
 // is down. One that timed out does not while DSS answers lookups: a DSS that is

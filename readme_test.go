@@ -3,11 +3,13 @@ package dssauth_test
 import (
 	"encoding/json"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +41,30 @@ func TestReadmeProgram(t *testing.T) {
 	status, body := getWhenUp(t, address, fake.SignIn("ann"))
 	assert.Equal(t, http.StatusOK, status, "ann")
 	assert.Equal(t, "ann [analysts]\n", body)
+}
+
+// A program that ignores whether there is a visitor takes nobody for a user
+// without a name.
+func TestNoExampleIgnoresThatThereIsNoVisitor(t *testing.T) {
+	ignores := regexp.MustCompile(`, _ :?= (dssauth\.)?FromContext\(`)
+	require.True(t, ignores.MatchString("id, _ := dssauth.FromContext(ctx)"))
+	read := 0
+	check := func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() || filepath.Ext(path) != ".go" && filepath.Ext(path) != ".md":
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		assert.NotRegexp(t, ignores, string(text), path)
+		read++
+		return err
+	}
+	for _, root := range []string{"README.md", "example_test.go", "middleware.go", "context.go", "docs", "examples", "dsstest", "dss"} {
+		require.NoError(t, filepath.WalkDir(root, check))
+	}
+	assert.Greater(t, read, 30)
 }
 
 func buildReadme(t *testing.T, address string) string {

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"html/template"
 	"net/http"
-	"net/url"
-	"path"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -43,16 +40,41 @@ func (d *refuser) refuse(w http.ResponseWriter, r *http.Request, err error, with
 	d.told.refused(r, err)
 	addVary(w.Header(), d.vary)
 	setRefusalHeaders(w.Header(), err)
-	with.login = d.loginTarget(r, err)
+	a := howAsked(r)
+	login, back := d.login(r, a, err)
+	with.login = login
 	drain(w, r)
-	switch {
-	case with.login != "" && !justRedirected(r):
-		redirectToLogin(w, r, with.login)
-	case d.onError != nil:
-		d.onError(w, r, err)
-	default:
-		WriteRefusal(w, r, err)
+	if login != "" && StatusCode(err) == http.StatusUnauthorized && (a == page || a == part) && markPage(w, r, back) {
+		if a == page {
+			http.Redirect(w, r, login, http.StatusFound)
+			return
+		}
+		w.Header().Set("HX-Redirect", login) // htmx follows it whatever the status
 	}
+	if d.onError != nil {
+		d.onError(w, r, err)
+		return
+	}
+	WriteRefusal(w, r, err)
+}
+
+// login returns where the sender of r can sign in after err, and the way back
+// from there. It returns "" where signing in cannot help, and where neither a
+// person nor htmx would follow it.
+func (d *refuser) login(r *http.Request, a asking, err error) (login, back string) {
+	follows := a.byPerson()
+	switch StatusCode(err) {
+	case http.StatusUnauthorized:
+		follows = follows || a == part && has(r.Header, "HX-Request")
+	case http.StatusForbidden: // as somebody else
+	default:
+		return "", ""
+	}
+	if d.loginURL == nil || !follows {
+		return "", ""
+	}
+	back = a.wayBack(r)
+	return d.loginURL(r, back), back
 }
 
 func setRefusalHeaders(h http.Header, err error) {
@@ -74,13 +96,13 @@ func retrySeconds(err error) int {
 	return 1
 }
 
-// WriteRefusal answers a request with err's status: a small page for a browser's
-// page navigation, problem details (RFC 9457) for everybody else. Neither
-// tells more than the kind of err; nil is a mistake of the application, a 500.
+// WriteRefusal answers a request with err's status: a small page where a person
+// opened a page or sent a form, problem details (RFC 9457) for everybody else.
+// Neither tells more than the kind of err; nil is a mistake of the application, a 500.
 //
 // It is the default of [Config.OnError], and for use in such a function: given
 // the request that the function got, the page leads to where the visitor can sign
-// in. Elsewhere use [Middleware.Refuse]. A nil request is no browser's.
+// in. Elsewhere use [Middleware.Refuse]. A nil request is a program's.
 //
 // A Content-Encoding stays, since it may be that of a middleware in front which
 // compresses. A handler that has set it itself removes it first.
@@ -97,17 +119,22 @@ func WriteRefusal(w http.ResponseWriter, r *http.Request, err error) {
 			text = refusalOfKey
 		}
 	}
+	if status == http.StatusServiceUnavailable {
+		text.Detail += " Try again in " + seconds(retrySeconds(err)) + "."
+	}
 	h := w.Header()
 	setRefusalHeaders(h, err)
 	h.Add("Vary", "Accept")
 	h.Add("Vary", "Sec-Fetch-Mode")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Del("Content-Length")
-	if isNavigation(r) {
+	if a := howAsked(r); a.byPerson() {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'")
 		w.WriteHeader(status)
-		_ = refusalPage.Execute(w, refusalPageData{text, login})
+		_ = refusalPage.Execute(w, refusalPageData{
+			refusalText: text, Status: status, Login: login, Lost: !isRead(r), Framed: a == frame,
+		})
 		return
 	}
 	h.Set("Content-Type", "application/problem+json")
@@ -120,34 +147,44 @@ func WriteRefusal(w http.ResponseWriter, r *http.Request, err error) {
 	}{"about:blank", http.StatusText(status), status, text.Detail})
 }
 
-type refusalText struct{ Title, Detail string }
+func seconds(n int) string {
+	if n == 1 {
+		return "a second"
+	}
+	return strconv.Itoa(n) + " seconds"
+}
+
+type refusalText struct{ Mark, Title, Detail string }
 
 type refusalPageData struct {
 	refusalText
-	Login string
+	Status int
+	Login  string // where to sign in
+	Lost   bool   // a form's data: no link sends it again
+	Framed bool   // in a frame of another site, where signing in has no effect
 }
 
 var refusalTexts = map[int]refusalText{
-	http.StatusUnauthorized: {"You are not signed in",
+	http.StatusUnauthorized: {"Signed out", "You are not signed in",
 		"Sign in to Dataiku DSS in this browser, then try again."},
-	http.StatusForbidden: {"You may not open this",
+	http.StatusForbidden: {"No access", "You may not open this",
 		"You are signed in to Dataiku DSS, but your groups do not give access here. Ask the owner of this application for access."},
-	http.StatusServiceUnavailable: {"We cannot check who you are right now",
-		"Dataiku DSS did not answer. Nothing is wrong with your account. Try again in a moment."},
-	http.StatusNotFound: {"There is nothing here",
+	http.StatusServiceUnavailable: {"Not now", "We cannot check who you are right now",
+		"Dataiku DSS did not answer. Nothing is wrong with your account."},
+	http.StatusNotFound: {"Not found", "There is nothing here",
 		"Dataiku DSS does not have what you asked for, or does not show it to you."},
-	http.StatusInternalServerError: {"This application made a mistake",
+	http.StatusInternalServerError: {"Mistake", "This application made a mistake",
 		"It is not your fault, and signing in again does not help. Tell the owner of this application."},
-	http.StatusBadGateway: {"Dataiku DSS gave an unexpected answer",
+	http.StatusBadGateway: {"Unexpected", "Dataiku DSS gave an unexpected answer",
 		"This application cannot go on with it. If this happens again, tell the owner of this application."},
-	http.StatusBadRequest: {"Your browser sent something unreadable",
-		"The credentials in this request are malformed. Delete this site's cookies, sign in to Dataiku DSS and try again."},
-	http.StatusRequestHeaderFieldsTooLarge: {"Your browser sent too much",
+	http.StatusBadRequest: {"Unreadable", "Your browser sent something unreadable",
+		"A header that says who you are, such as Authorization, is malformed. It comes from a program, a proxy or a browser extension: change it there."},
+	http.StatusRequestHeaderFieldsTooLarge: {"Too much", "Your browser sent too much",
 		"The cookies and credentials in this request are too large. Delete this site's cookies, sign in to Dataiku DSS and try again."},
 }
 
 // refusalOfKey is that of a 403 to an API key without a user, which has no groups.
-var refusalOfKey = refusalText{"This API key may not open this",
+var refusalOfKey = refusalText{"No access", "This API key may not open this",
 	"It belongs to no user of Dataiku DSS. Use the personal API key of a user, or ask the owner of this application for access."}
 
 var refusalPage = template.Must(template.New("").Parse(`<!doctype html>
@@ -157,139 +194,45 @@ var refusalPage = template.Must(template.New("").Parse(`<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{.Title}}</title>
 <style>
-:root { color-scheme: light dark }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; font: 1rem/1.6 system-ui, sans-serif }
-main { max-width: 32rem; padding: 2rem }
-h1 { font-size: 1.5rem; line-height: 1.3; margin: 0 0 .75rem }
-p { margin: 0 0 1.5rem }
-a { color: inherit }
+:root { color-scheme: light dark; --ground: #f4f5f7; --card: #fff; --line: #dfe2e8; --text: #1b2230; --quiet: #5b6577; --accent: #0b6e75; --on-accent: #fff; --mark: #a33a10; --mark-bg: #fdebe2 }
+.s401 { --mark: #0b6e75; --mark-bg: #def1f2 }
+.s503 { --mark: #9c1c3a; --mark-bg: #fce5ea }
+@media (prefers-color-scheme: dark) {
+:root { --ground: #14171c; --card: #1d2129; --line: #333a46; --text: #e8ebf1; --quiet: #9aa5b8; --accent: #4fc3c9; --on-accent: #0c1a1b; --mark: #f2a37e; --mark-bg: #3b2117 }
+.s401 { --mark: #4fc3c9; --mark-bg: #12363a }
+.s503 { --mark: #ff9db1; --mark-bg: #401a25 }
+}
+* { box-sizing: border-box }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1.25rem; background: var(--ground); color: var(--text); font: 1rem/1.55 system-ui, sans-serif }
+main { width: 100%; max-width: 30rem; padding: 1.75rem; background: var(--card); border: 1px solid var(--line); border-radius: .9rem; box-shadow: inset 0 .25rem 0 var(--mark) }
+.mark { display: inline-block; margin: 0 0 .9rem; padding: .1rem .7rem; border-radius: 1rem; background: var(--mark-bg); color: var(--mark); font-size: .85rem; font-weight: 650 }
+h1 { margin: 0 0 .6rem; font-size: 1.5rem; line-height: 1.25; letter-spacing: -.015em; text-wrap: balance }
+p { margin: 0 0 .75rem; text-wrap: balance }
+.ways { display: flex; flex-wrap: wrap; gap: .6rem; margin: 1.4rem 0 0 }
+.ways:empty { display: none }
+a { padding: .45rem 1rem; border: 1px solid var(--line); border-radius: .6rem; color: inherit; font-weight: 600; text-decoration: none }
+a:hover { border-color: var(--accent); color: var(--accent) }
+a.main { background: var(--accent); border-color: var(--accent); color: var(--on-accent) }
+a.main:hover { filter: brightness(1.08) }
+:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px }
 </style>
 </head>
 <body>
-<main>
+<main class="s{{.Status}}">
+<p class="mark">{{.Mark}}</p>
 <h1>{{.Title}}</h1>
 <p>{{.Detail}}</p>
-{{with .Login}}<a href="{{.}}">Sign in</a> · {{end}}<a href="">Try again</a>
+{{- if and .Framed (eq .Status 401)}}
+<p>Another site shows this page inside its own, where browsers keep nobody signed in. Open it by itself.</p>
+{{- end}}
+{{- if .Lost}}
+<p>Nothing was saved. Your browser’s “back” brings the form again.</p>
+{{- end}}
+<p class="ways">
+{{- with .Login}}<a class="main" href="{{.}}"{{if $.Framed}} target="_top"{{end}}>{{if eq $.Status 403}}Use another account{{else}}Sign in{{end}}</a>{{end}}
+{{- if not .Lost}}<a href=""{{if .Framed}} target="_top"{{end}}>{{if .Framed}}Open by itself{{else}}Try again{{end}}</a>{{end -}}
+</p>
 </main>
 </body>
 </html>
 `))
-
-// isNavigation reports whether a person's browser asked for a page, rather
-// than a script or a program for data.
-func isNavigation(r *http.Request) bool {
-	if r == nil || r.Method != http.MethodGet && r.Method != http.MethodHead || r.Header.Get("Upgrade") != "" {
-		return false
-	}
-	if r.Header.Get("X-Requested-With") != "" || !acceptsHTML(r.Header) {
-		return false
-	}
-	mode := r.Header.Get("Sec-Fetch-Mode")
-	return mode == "" || mode == "navigate"
-}
-
-// acceptsHTML reports whether h asks for HTML by name: programs send */*.
-func acceptsHTML(h http.Header) bool {
-	for _, accept := range h["Accept"] {
-		for element := range strings.SplitSeq(accept, ",") {
-			kind, parameters, _ := strings.Cut(element, ";")
-			if strings.EqualFold(trim(kind), "text/html") && !isRefused(parameters) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// isRefused reports whether an element of Accept with these parameters has the
-// weight 0: what is not wanted at all.
-func isRefused(parameters string) bool {
-	for parameter := range strings.SplitSeq(parameters, ";") {
-		name, weight, _ := strings.Cut(parameter, "=")
-		if strings.EqualFold(trim(name), "q") {
-			return strings.Trim(trim(weight), "0.") == ""
-		}
-	}
-	return false
-}
-
-const (
-	// redirectPause is how many seconds pass before it is sent there again.
-	redirectPause = 30
-	// maxBack bounds the return path; a longer one is replaced by "/".
-	maxBack = 2048
-)
-
-// loginTarget returns where the sender of r can sign in, or "" where that is
-// no answer to err: only a person's page navigation can be sent elsewhere.
-func (d *refuser) loginTarget(r *http.Request, err error) string {
-	if d.loginURL == nil || StatusCode(err) != http.StatusUnauthorized || r.Method != http.MethodGet || !isNavigation(r) {
-		return ""
-	}
-	return d.loginURL(r, localPath(r))
-}
-
-// redirectToLogin sends a browser to sign in, and marks it. Where signing in
-// does not help, the next refusal must be seen, not looped over.
-func redirectToLogin(w http.ResponseWriter, r *http.Request, target string) {
-	http.SetCookie(w, &http.Cookie{
-		Name: redirectCookie, Value: "1", Path: "/", MaxAge: redirectPause,
-		HttpOnly: true, Secure: r.TLS != nil, SameSite: http.SameSiteLaxMode,
-	})
-	http.Redirect(w, r, target, http.StatusFound)
-}
-
-func justRedirected(r *http.Request) bool {
-	_, err := r.Cookie(redirectCookie)
-	return err == nil
-}
-
-// localPath returns r's path and query in a form that no browser and no
-// further redirect can take for another site's address.
-func localPath(r *http.Request) string {
-	u := asSent(r)
-	back := safePath(u)
-	if u.RawQuery != "" && isQuery(u.RawQuery) {
-		back += "?" + u.RawQuery
-	}
-	if len(back) > maxBack {
-		return "/"
-	}
-	return back
-}
-
-// asSent is r's URL as it was before a router stripped a prefix of its path.
-func asSent(r *http.Request) *url.URL {
-	if sent, err := url.ParseRequestURI(r.RequestURI); err == nil {
-		return sent
-	}
-	return r.URL
-}
-
-// safePath returns the path of u, escaped. One that begins like another site's
-// address, or that a browser would rewrite, is cleaned first.
-func safePath(u *url.URL) string {
-	if !printable(u.Path) { // browsers ignore a tab between two slashes
-		return "/"
-	}
-	escaped := u.EscapedPath()
-	asItIs := strings.HasPrefix(escaped, "/") && !strings.HasPrefix(u.Path, "//") && !strings.Contains(u.Path, `\`) &&
-		path.Clean(u.Path) == strings.TrimSuffix(u.Path, "/")
-	if !asItIs {
-		escaped = (&url.URL{Path: path.Clean("/" + strings.ReplaceAll(u.Path, `\`, "/"))}).EscapedPath()
-	}
-	if !strings.HasPrefix(escaped, "/") || strings.HasPrefix(escaped, "//") {
-		return "/"
-	}
-	return escaped
-}
-
-// isQuery reports whether s has only bytes that may stand in a query as they are.
-func isQuery(s string) bool {
-	for _, c := range []byte(s) {
-		if c <= ' ' || c >= 0x7f || c == '\\' || c == '#' || c == '"' || c == '<' || c == '>' {
-			return false
-		}
-	}
-	return true
-}

@@ -1,7 +1,9 @@
 package dssauth
 
 import (
+	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dssauth/dssauth/dss"
 )
@@ -11,10 +13,16 @@ import (
 // ends it.
 type session struct {
 	tickets dss.Tickets
+	rights  atomic.Pointer[[]*projectVerdict] // oldest first; replaced, never changed
 
-	mu       sync.Mutex
-	verified *dss.Client // acts by X-DKU-ProxyUser, and has DSS confirm it once
+	mu       sync.Mutex                // guards all below, and writing to rights
+	verified *dss.Client               // acts by X-DKU-ProxyUser, and has DSS confirm it once
+	asking   map[string]*projectFlight // by the project's key
 }
+
+// maxProjects bounds how many verdicts a session holds, and how many questions at
+// once. So [Config.MaxEntries] times this bounds them all.
+const maxProjects = 16
 
 // proxied returns the client that acts as login, for all handlers the same, so
 // that DSS is asked once whom it takes it for.
@@ -25,4 +33,81 @@ func (s *session) proxied(own *dss.Client, login string) (_ *dss.Client, err err
 		s.verified, err = own.AsVerified(login)
 	}
 	return s.verified, err
+}
+
+// projectVerdict is what DSS said of one visitor and one project.
+type projectVerdict struct {
+	project  string
+	err      error // nil: the visitor may read its content
+	basis    int64 // when DSS was asked for the answer about the visitor that it belongs to
+	expires  int64 // when that answer ends
+	renewing atomic.Bool
+}
+
+// projectFlight is one question about a project, for all requests of the visitor.
+type projectFlight struct {
+	ctx    context.Context // as long as anybody waits
+	cancel context.CancelFunc
+	done   chan struct{} // closed when err is set
+	err    error
+}
+
+// verdictOn returns what DSS said of project, or nil.
+func (s *session) verdictOn(project string) *projectVerdict {
+	if all := s.rights.Load(); all != nil {
+		for _, v := range *all {
+			if v.project == project {
+				return v
+			}
+		}
+	}
+	return nil
+}
+
+// joinProject returns the question about project that is under way, or one that
+// start starts.
+func (s *session) joinProject(project string, start func(*projectFlight) error) (*projectFlight, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.asking[project]; f != nil {
+		return f, nil
+	}
+	if len(s.asking) >= maxProjects {
+		return nil, unavailable("too many projects are asked about for one visitor at once", nil, 0)
+	}
+	f := &projectFlight{done: make(chan struct{})}
+	if err := start(f); err != nil {
+		return nil, err
+	}
+	if s.asking == nil {
+		s.asking = make(map[string]*projectFlight)
+	}
+	s.asking[project] = f
+	return f, nil
+}
+
+// landProject ends f, and keeps v in place of an older verdict.
+func (s *session) landProject(f *projectFlight, v *projectVerdict, keep bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.asking, v.project)
+	if keep {
+		var all []*projectVerdict
+		if old := s.rights.Load(); old != nil {
+			all = *old
+		}
+		kept := make([]*projectVerdict, 0, min(len(all)+1, maxProjects))
+		for _, other := range all {
+			if other.project != v.project {
+				kept = append(kept, other)
+			}
+		}
+		if len(kept) == maxProjects {
+			kept = append(kept[:0], kept[1:]...)
+		}
+		kept = append(kept, v)
+		s.rights.Store(&kept)
+	}
+	f.err = v.err
+	close(f.done)
 }

@@ -9,8 +9,25 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
+// manyAnonymous is how many lookups may find nobody before the first one that
+// finds somebody, until the log says so.
+const manyAnonymous = 20
+
 // verdict says what it means that a lookup of k, begun at asked, ended with err.
 func (d *dssResolver) verdict(ctx context.Context, k key, asked int64, err error) error {
+	err = d.meaning(ctx, k, asked, err)
+	switch {
+	case err == nil:
+		d.identified.Store(true)
+	case errors.Is(err, ErrUnauthenticated) && !d.identified.Load() && d.anonymous.Add(1) == manyAnonymous:
+		// A DSS that hides sessions answers as if nobody were signed in.
+		d.log.Warn("dssauth: DSS has identified none of the first visitors with cookies or keys: if they are signed in to DSS, switch “Hide access tokens” off there " +
+			"(Administration > Settings > Login & Security), or name in Config.Headers what a lookup needs beside Cookie; cmd/dssauth doctor and contract tell which")
+	}
+	return err
+}
+
+func (d *dssResolver) meaning(ctx context.Context, k key, asked int64, err error) error {
 	if err == nil || errors.Is(err, ErrUnauthenticated) {
 		d.outage.accepts(asked)
 		d.outage.resume(k)
@@ -24,7 +41,7 @@ func (d *dssResolver) verdict(ctx context.Context, k key, asked int64, err error
 	case isNotAuthenticated(err):
 		// DSS says so of a browser without a session, and of a rejected API key.
 		// Read as the first, a rotated key would quietly sign everybody out.
-		if unsure := d.outage.vouched(ctx, asked); unsure != nil {
+		if unsure := d.outage.vouched(ctx, asked, err); unsure != nil {
 			return unavailable("DSS refused, and whom it refused is not known", errors.Join(err, unsure), 0)
 		}
 		d.outage.resume(k)

@@ -56,15 +56,21 @@ func (c *Contender) Remembers() bool { return c.asked != nil }
 
 // The names of the contenders that the targets speak of.
 const (
-	Floor = "FLOOR"
-	Ours  = "dssauth"
-	K8s   = "k8s.io/apiserver v0.37.2, cached token authenticator"
+	Floor        = "FLOOR"
+	FloorHeaders = "FLOOR with the two response headers"
+	Ours         = "dssauth"
+	OursChanging = "dssauth, a load balancer's cookie changes each time"
+	K8s          = "k8s.io/apiserver v0.37.2, cached token authenticator"
 )
 
 // NewContenders returns the contenders, each new, for the users 0 to count-1
 // of d.
 func NewContenders(d *DSS, count int) ([]*Contender, error) {
-	ours, err := newOurs(d)
+	ours, err := newOurs(d, Ours, Session)
+	if err != nil {
+		return nil, err
+	}
+	changing, err := newOurs(d, OursChanging, Changing)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +86,7 @@ func NewContenders(d *DSS, count int) ([]*Contender, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []*Contender{newFloor(), newFloorInOne(), ours, newK8s(d), auth0, jwt, sessions}, nil
+	return []*Contender{newFloor(), newFloorHeaders(), newFloorInOne(), ours, changing, newK8s(d), auth0, jwt, sessions}, nil
 }
 
 // Fill lets every user send two requests, so that what follows are hits. It
@@ -140,7 +146,23 @@ func newFloor() *Contender {
 	}
 }
 
-// newFloorInOne does the same, with context and request in one allocation.
+// newFloorHeaders also sets what dssauth puts on each admitted answer.
+func newFloorHeaders() *Contender {
+	c := newFloor()
+	c.Name = FloorHeaders
+	private, vary := []string{"private"}, []string{"Cookie", "Authorization"}
+	c.Wrap = func(next http.Handler) http.Handler {
+		next = FloorHandler(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h := w.Header()
+			h["Cache-Control"], h["Vary"] = private, vary
+			next.ServeHTTP(w, r)
+		})
+	}
+	return c
+}
+
+// newFloorInOne does the same as newFloor, with context and request in one allocation.
 func newFloorInOne() *Contender {
 	return &Contender{
 		Name: Floor + " with one allocation", Credential: Session,
@@ -171,13 +193,13 @@ func (v *inOne) Value(k any) any {
 }
 
 // newOurs is this module's Middleware as it comes.
-func newOurs(d *DSS) (*Contender, error) {
+func newOurs(d *DSS, name string, credential Credential) (*Contender, error) {
 	auth, err := dssauth.New(dssauth.Config{Client: d.Client})
 	if err != nil {
 		return nil, err
 	}
 	return &Contender{
-		Name: Ours, Credential: Session,
+		Name: name, Credential: credential,
 		Wrap:  auth.Handler,
 		asked: func() int { return int(auth.Stats().Lookups) },
 		close: func() { _ = auth.Close() },

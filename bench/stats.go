@@ -24,6 +24,15 @@ func (s Sample) Ratio(by Sample) Sample {
 	return ratio
 }
 
+// Minus subtracts likewise.
+func (s Sample) Minus(other Sample) Sample {
+	rest := make(Sample, min(len(s), len(other)))
+	for i := range rest {
+		rest[i] = s[i] - other[i]
+	}
+	return rest
+}
+
 // Quantile returns the q-quantile, with linear interpolation; NaN of nothing.
 func (s Sample) Quantile(q float64) float64 {
 	if len(s) == 0 {
@@ -42,6 +51,11 @@ func (s Sample) Median() float64 { return s.Quantile(0.5) }
 // Spread prints the median with the quartiles, as in "1.50 [1.47–1.55]".
 func (s Sample) Spread() string {
 	return fmt.Sprintf("%.2f [%.2f–%.2f]", s.Median(), s.Quantile(0.25), s.Quantile(0.75))
+}
+
+// Whole is Spread without decimals.
+func (s Sample) Whole() string {
+	return fmt.Sprintf("%.0f [%.0f–%.0f]", s.Median(), s.Quantile(0.25), s.Quantile(0.75))
 }
 
 // Interval returns a range in which the true median lies at least with the given
@@ -65,7 +79,7 @@ func (s Sample) Interval(confidence float64) (low, high float64) {
 
 // Target is a figure to reach, and what was reached.
 type Target struct {
-	Number  int // in README.md
+	Number  string // in README.md
 	What    string
 	Reached float64
 	AtMost  bool // otherwise at least
@@ -89,7 +103,7 @@ func (t Target) String() string {
 	if !t.Met() {
 		verdict = fmt.Sprintf("MISS by %.0f%%", 100*math.Abs(t.Reached/t.Bound-1))
 	}
-	return fmt.Sprintf("| %d | %s | %s %.4g | %.4g | %s |", t.Number, t.What, sign, t.Bound, t.Reached, verdict)
+	return fmt.Sprintf("| %s | %s | %s %.4g | %.4g | %s |", t.Number, t.What, sign, t.Bound, t.Reached, verdict)
 }
 
 // PrintTargets prints a table of targets and reports whether all were met.

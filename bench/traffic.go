@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 )
 
 // A Credential returns the cookie, as name=value, by which a middleware knows
@@ -65,22 +66,47 @@ func Request(credential Credential, user, size int) *http.Request {
 	return &http.Request{
 		Method: http.MethodGet, URL: target, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Host: "app.example", RequestURI: "/report", RemoteAddr: "127.0.0.1:50000", Body: http.NoBody,
-		Header: http.Header{
-			"Accept":          browserAccept,
-			"Accept-Encoding": browserEncoding,
-			"Accept-Language": browserLanguage,
-			"User-Agent":      browserAgent,
-			"Cookie":          {CookieHeader(credential, user, size)},
-		},
+		Header: browserHeader(CookieHeader(credential, user, size)),
 	}
 }
 
-var (
-	browserAccept   = []string{"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
-	browserEncoding = []string{"gzip, deflate, br"}
-	browserLanguage = []string{"en-GB,en;q=0.5"}
-	browserAgent    = []string{"Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"}
-)
+// browserHeader returns what arrives from a browser behind a reverse proxy: 19
+// headers.
+func browserHeader(cookies string) http.Header {
+	h := http.Header{"Cookie": {cookies}}
+	for line := range strings.Lines(browser) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		h[name] = []string{value}
+	}
+	return h
+}
+
+const browser = `Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8
+Accept-Encoding: gzip, deflate, br
+Accept-Language: en-GB,en;q=0.5
+Cache-Control: max-age=0
+Dnt: 1
+If-None-Match: W/"5f3-18c"
+Priority: u=0, i
+Referer: https://app.example/
+Sec-Fetch-Dest: document
+Sec-Fetch-Mode: navigate
+Sec-Fetch-Site: same-origin
+Sec-Fetch-User: ?1
+Upgrade-Insecure-Requests: 1
+User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0
+X-Forwarded-For: 192.0.2.7
+X-Forwarded-Host: app.example
+X-Forwarded-Proto: https
+X-Request-Id: 01JA3Z0V8S7T2Q4M6N8P0R1C3E`
+
+// Changing is [Session] beside a load balancer's cookie, which is another one
+// each time.
+func Changing(user int) string {
+	return fmt.Sprintf("AWSALB=%032x; %s", balanced.Add(1), Session(user))
+}
+
+var balanced atomic.Uint64
 
 // Users is who sends the requests of a measurement, and how often.
 type Users struct {
@@ -96,7 +122,7 @@ var (
 )
 
 const (
-	hotCopies  = 64
+	hotCopies  = 512
 	zipfS      = 1.1
 	orderCount = 1 << 17
 )
@@ -107,7 +133,7 @@ type Traffic struct {
 	Order    []int32
 }
 
-// NewTraffic returns 64 copies of a single user's request, in turn, or one
+// NewTraffic returns 512 copies of a single user's request, in turn, or one
 // request of each of several users, Zipf-distributed (s = 1.1). The same
 // arguments give the same traffic, in memory of its own.
 func NewTraffic(credential Credential, users Users, size int) *Traffic {

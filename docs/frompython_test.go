@@ -66,17 +66,21 @@ func Example_webapp() {
 		log.Fatal(err)
 	}
 	hello := func(w http.ResponseWriter, r *http.Request) {
-		visitor, _ := dssauth.FromContext(r.Context())
+		visitor, ok := dssauth.FromContext(r.Context())
+		if !ok { // only where the middleware did not run
+			http.Error(w, "no visitor", http.StatusInternalServerError)
+			return
+		}
 		fmt.Fprintln(w, "hello", visitor.Login, visitor.Groups())
 	}
 
 	app := http.NewServeMux()
 	app.Handle("/", auth.Handler(http.HandlerFunc(hello)))
-	visit(app, "ann", "bob", "nobody")
+	visit(app, "ann", "bob", "anonymous")
 	// Output:
 	// ann gets 200: hello ann [analysts]
 	// bob gets 200: hello bob []
-	// nobody gets 401
+	// anonymous gets 401
 }
 
 func Example_group() {
@@ -90,11 +94,11 @@ func Example_group() {
 
 	app := http.NewServeMux()
 	app.Handle("/", auth.RequireGroup("analysts")(http.HandlerFunc(report)))
-	visit(app, "ann", "bob", "nobody")
+	visit(app, "ann", "bob", "anonymous")
 	// Output:
 	// ann gets 200: the figures
 	// bob gets 403
-	// nobody gets 401
+	// anonymous gets 401
 }
 
 func Example_longConnection() {
@@ -129,10 +133,10 @@ func Example_browserHeaders() {
 		fmt.Fprintln(w, "hello", info.Login())
 	}
 
-	visit(http.HandlerFunc(hello), "ann", "nobody")
+	visit(http.HandlerFunc(hello), "ann", "anonymous")
 	// Output:
 	// ann gets 200: hello ann
-	// nobody gets 503
+	// anonymous gets 503
 }
 
 func Example_visitorsName() {
@@ -141,7 +145,11 @@ func Example_visitorsName() {
 		log.Fatal(err)
 	}
 	hello := func(w http.ResponseWriter, r *http.Request) {
-		visitor, _ := dssauth.FromContext(r.Context())
+		visitor, ok := dssauth.FromContext(r.Context())
+		if !ok { // only where the middleware did not run
+			http.Error(w, "no visitor", http.StatusInternalServerError)
+			return
+		}
 		fmt.Fprintf(w, "hello %s <%s>\n", visitor.DisplayName, visitor.Email)
 	}
 
@@ -226,10 +234,10 @@ func Example_ticket() {
 		fmt.Fprintln(w, "this ticket is", info.Login()+"'s")
 	}
 
-	visit(http.HandlerFunc(hello), "ann", "nobody")
+	visit(http.HandlerFunc(hello), "ann", "anonymous")
 	// Output:
 	// ann gets 200: this ticket is ann's
-	// nobody gets 503
+	// anonymous gets 503
 }
 
 func Example_userInfo() {
@@ -464,7 +472,7 @@ func browse(app *httptest.Server, method, visitor string) (status int, body stri
 	if err != nil {
 		log.Fatal(err)
 	}
-	if visitor != "nobody" {
+	if visitor != "anonymous" {
 		req.AddCookie(fake.SignIn(visitor))
 	}
 	reply, err := app.Client().Do(req)

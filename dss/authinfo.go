@@ -23,8 +23,8 @@ type AuthInfo struct {
 	// where nobody is signed in. Use Login to tell them apart.
 	AuthIdentifier string
 
-	// Groups are the user's groups. They are nil where DSS named none at all, as
-	// for API keys without a user.
+	// Groups are the user's groups, or those of an API key without a user, which
+	// can have some since DSS 14.3. They are nil where DSS named none at all.
 	Groups []string
 
 	// UserProfile is the user's profile, as in DESIGNER.
@@ -54,7 +54,9 @@ func (a AuthInfo) Login() string {
 	case a.AuthSource == "USER_FROM_UI":
 		return a.AuthIdentifier
 	case a.AuthSource == "" && a.Groups != nil:
-		return a.AuthIdentifier // only users have groups
+		// A DSS that does not say how callers authenticate is older than 14.3, since
+		// when global API keys can be in groups, too.
+		return a.AuthIdentifier
 	}
 	return ""
 }
@@ -109,8 +111,10 @@ func (c *Client) AuthInfo(ctx context.Context, options ...AuthInfoOption) (AuthI
 
 // AuthInfoFromBrowserHeaders returns the user whose browser sent h: what DSS
 // makes of the cookies and credentials among them. Of h, the X-DKU headers are
-// left out; several Cookie headers become one. A name other than Cookie with
-// several values is an error, and so are values that are not valid UTF-8.
+// left out. The rest is what a server for Python makes of it: the lines of one
+// header become one, joined with a comma, or a semicolon for Cookie, and a value
+// that is not valid UTF-8 is read as Latin-1. Authorization headers that differ
+// are an error.
 //
 // Errors are those of [Client.AuthInfo]. An [*Error] that is NotAuthenticated
 // means that DSS does not know the browser, or that it rejects the credentials
@@ -118,7 +122,7 @@ func (c *Client) AuthInfo(ctx context.Context, options ...AuthInfoOption) (AuthI
 //
 // DSS: POST /auth/info-from-browser-headers
 func (c *Client) AuthInfoFromBrowserHeaders(ctx context.Context, h http.Header, options ...AuthInfoOption) (AuthInfo, error) {
-	k, err := browserCall("/auth/info-from-browser-headers", h)
+	k, err := browserCall(pathBrowserInfo, h)
 	if err != nil {
 		return AuthInfo{}, err
 	}
@@ -189,7 +193,11 @@ func decodeAuthInfo(body []byte) (AuthInfo, error) {
 
 // name refuses what cannot be a login.
 func (r *reader) name(member, login string) {
-	if err := checkName(login); err != nil {
+	err := checkName(login)
+	if err == errUndecoded { // in JSON it can be spelled in another way
+		err = fmt.Errorf("%w, or half a surrogate pair", err)
+	}
+	if err != nil {
 		r.fail(member, err)
 	}
 }
@@ -205,7 +213,7 @@ func (r *reader) associatedUser(to *string) {
 		switch {
 		case err != nil:
 			r.fail(spelling, err)
-		case login == "" && r.isAnonymous():
+		case login == "": // as good as absent
 		case *to != "" && *to != login:
 			r.fail(spelling, errors.New("differs from its other spelling"))
 		default:
@@ -214,10 +222,6 @@ func (r *reader) associatedUser(to *string) {
 		}
 	}
 }
-
-// isAnonymous reports whether the reply is that nobody is signed in, where an empty
-// associated user says the same once more.
-func (r *reader) isAnonymous() bool { return string(r.value("authIdentifier")) == `""` }
 
 func parseUser(value []byte) (string, error) {
 	if value[0] != '{' {

@@ -67,12 +67,10 @@ func TestAuthInfoRefusesAmbiguousReplies(t *testing.T) {
 		"null among groups":          {`{"authIdentifier": "alice", "groups": ["readers", null]}`, `groups has an element that is not a string`},
 		"a number among groups":      {`{"authIdentifier": "alice", "groups": [7]}`, `groups has an element that is not a string`},
 		"a list among groups":        {`{"authIdentifier": "alice", "groups": [["readers"]]}`, `groups has an element that is not a string`},
-		"half a pair among groups":   {`{"authIdentifier": "alice", "groups": ["\udc00"]}`, `groups has an element that has the character U+FFFD, or half a surrogate pair`},
 		"source a number":            {`{"authIdentifier": "alice", "authSource": 1}`, `authSource is not a string`},
 		"profile an object":          {`{"authIdentifier": "alice", "userProfile": {}}`, `userProfile is not a string`},
 		"run-as user a list":         {`{"authIdentifier": "alice", "userForImpersonation": []}`, `userForImpersonation is not a string`},
 		"user a number":              {`{"authIdentifier": "alice", "associatedDSSUser": 1}`, `associatedDSSUser is not a string`},
-		"user empty":                 {`{"authIdentifier": "alice", "associatedDSSUser": ""}`, `associatedDSSUser is empty or blank`},
 		"user blank":                 {`{"authIdentifier": "alice", "associatedDSSUser": "\t"}`, `associatedDSSUser is empty or blank`},
 		"user with a line end":       {`{"authIdentifier": "alice", "associatedDSSUser": "bob\nadmin"}`, `associatedDSSUser has control characters`},
 		"user with a space":          {`{"authIdentifier": "alice", "associatedDSSUser": "bob "}`, `associatedDSSUser has spaces at its ends`},
@@ -118,6 +116,7 @@ func TestLogin(t *testing.T) {
 		"a personal key without user":   {`{"authSource": "PERSONAL_API_KEY", "authIdentifier": "alice", "groups": ["readers"]}`, ""},
 		"neither source nor groups":     {`{"authIdentifier": "alice"}`, ""},
 		"groups null":                   {`{"authIdentifier": "alice", "groups": null}`, ""},
+		"a key, empty associated user":  {`{"authSource": "GLOBAL_API_KEY", "authIdentifier": "alice", "associatedDSSUser": "", "groups": ["admin"]}`, ""},
 		"an unknown source":             {`{"authSource": "SOMETHING_NEW", "authIdentifier": "alice", "groups": ["readers"]}`, ""},
 		"a blank source":                {`{"authSource": " ", "authIdentifier": "alice", "groups": ["readers"]}`, ""},
 
@@ -134,6 +133,10 @@ func TestLogin(t *testing.T) {
 		"a user as an object":        {`{"authIdentifier": "bob", "associatedDSSUser": {"displayName": "A", "login": "alice"}}`, "alice"},
 		"via of another shape":       {`{"via": {"a": 1}, "authSource": "USER_FROM_UI", "authIdentifier": "alice"}`, "alice"},
 		"unknown members":            {`{"authIdentifier": "alice", "groups": [], "future": [{"a": null}], "x": 1e999}`, "alice"},
+		"an empty associated user":   {`{"authSource": "USER_FROM_UI", "authIdentifier": "alice", "associatedDSSUser": ""}`, "alice"},
+		"an empty one as an object":  {`{"authSource": "USER_FROM_UI", "authIdentifier": "alice", "associatedDSSUSer": {"login": ""}}`, "alice"},
+		"one spelling of it empty":   {`{"authIdentifier": "bob", "associatedDSSUser": "", "associatedDSSUSer": "alice"}`, "alice"},
+		"U+FFFD in what is no login": {`{"authIdentifier": "alice", "groups": ["\udc00", "\ufffd"], "userProfile": "\ud800", "via": ["\ufffd"]}`, "alice"},
 		"a login with inner spaces":  {`{"authSource": "USER_FROM_UI", "authIdentifier": "alice de bob"}`, "alice de bob"},
 		"a login outside ASCII":      {`{"authSource": "USER_FROM_UI", "authIdentifier": "\u00e1lice\ud83d\ude00"}`, "álice😀"},
 		"a login in another case":    {`{"authSource": "USER_FROM_UI", "authIdentifier": "Alice"}`, "Alice"},
@@ -181,6 +184,16 @@ func TestSecretsAreThereOnlyIfAskedFor(t *testing.T) {
 	assert.Equal(t, "m1", info.Secrets[2].Value())
 	assert.Equal(t, "sms", info.Secrets[3].Name)
 	assert.Equal(t, "", dss.Secret{}.Value())
+}
+
+// What a user may save, auth info may say.
+func TestSecretsOfAnyText(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, `{"authIdentifier": "alice", "groups": [], "secrets": [{"key": "\ufffd", "value": "a\ud800b"}]}`))
+	info, err := server.client(t).AuthInfo(t.Context(), dss.WithSecrets())
+	require.NoError(t, err)
+	require.Len(t, info.Secrets, 1)
+	assert.Equal(t, "\ufffd", info.Secrets[0].Name)
+	assert.Equal(t, "a\ufffdb", info.Secrets[0].Value())
 }
 
 // FuzzAuthInfo checks that a reply that is taken for somebody says so to any

@@ -13,7 +13,14 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/dssauth/dssauth/internal/latin1"
 	"github.com/dssauth/dssauth/internal/shown"
+)
+
+// The two calls about a browser.
+const (
+	pathBrowserInfo   = "/auth/info-from-browser-headers"
+	pathBrowserTicket = "/auth/ticket-from-browser-headers"
 )
 
 // TicketFromBrowserHeaders returns a ticket with which a client acts as the user
@@ -25,7 +32,7 @@ import (
 //
 // DSS: POST /auth/ticket-from-browser-headers
 func (c *Client) TicketFromBrowserHeaders(ctx context.Context, h http.Header) (string, error) {
-	k, err := browserCall("/auth/ticket-from-browser-headers", h)
+	k, err := browserCall(pathBrowserTicket, h)
 	if err != nil {
 		return "", err
 	}
@@ -90,39 +97,37 @@ func browserCall(path string, h http.Header) (call, error) {
 	return k, nil
 }
 
-// headerDictionary returns h as DSS wants it, one string for each name.
+// headerDictionary returns h as DSS wants it, one string for each name: several
+// lines become one as servers for Python join them, and bytes that are not UTF-8
+// are read as they read them.
 func headerDictionary(h http.Header) (map[string]string, error) {
-	dictionary := make(map[string]string, len(h))
+	lines := make(map[string][]string, len(h))
 	for _, name := range sortedNames(h) { // so that Cookie and cookie are joined in the same order each time
-		values := h[name]
-		if isDKU(name) || len(values) == 0 {
-			continue
-		}
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
-		value := strings.Join(values, "; ")
-		before, twice := dictionary[canonical]
-		if canonical != "Cookie" && (twice || len(values) > 1) {
-			return nil, fmt.Errorf("header %s has %d values; DSS takes one", shown.Quote(canonical), countValues(h, canonical))
+		switch {
+		case isDKU(name) || len(h[name]) == 0:
+			continue
+		case !utf8.ValidString(canonical):
+			return nil, fmt.Errorf("the name of the header %s is not valid UTF-8, which JSON cannot carry", shown.Quote(canonical))
 		}
-		if !utf8.ValidString(canonical) || !utf8.ValidString(value) {
-			return nil, fmt.Errorf("header %s is not valid UTF-8, which JSON cannot carry", shown.Quote(canonical))
+		for _, value := range h[name] {
+			lines[canonical] = append(lines[canonical], latin1.Text(value))
 		}
-		if twice {
-			value = before + "; " + value
+	}
+	dictionary := make(map[string]string, len(lines))
+	for name, values := range lines {
+		separator := ", "
+		switch name {
+		case "Cookie":
+			separator = "; "
+		case "Authorization":
+			if values = slices.Compact(values); len(values) > 1 { // of which DSS would take one
+				return nil, errors.New("there are Authorization headers that differ; DSS takes one")
+			}
 		}
-		dictionary[canonical] = value
+		dictionary[name] = strings.Join(values, separator)
 	}
 	return dictionary, nil
-}
-
-// countValues returns how many values a header has, in all its spellings.
-func countValues(h http.Header, canonical string) (n int) {
-	for name, values := range h {
-		if textproto.CanonicalMIMEHeaderKey(name) == canonical {
-			n += len(values)
-		}
-	}
-	return n
 }
 
 // encodeTexts writes a JSON object of strings, sorted by name. They are valid UTF-8.

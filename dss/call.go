@@ -84,6 +84,9 @@ func (c *Client) call(ctx context.Context, k call) error {
 			body, _ = io.ReadAll(io.LimitReader(reply.Body, maxErrorBytes))
 		}
 		e := newError(reply, body)
+		if c.as.keys != nil && e.NotAuthenticated() && !isAboutABrowser(c.dss.base, req.URL) {
+			e.because = c.as.keys.why(x.used.ofKey())
+		}
 		x.judge(e.Type != "")
 		return e
 	}

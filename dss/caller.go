@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/dssauth/dssauth/internal/ownkey"
 )
 
 const (
@@ -22,8 +24,10 @@ type caller struct {
 	acts   bool   // as someone; must not be made to act as someone else
 	fixed  *credentials
 	source *credentialSource
-	renews bool  // the source gives tickets, which DSS may reject
-	err    error // why no call can be made
+	keys   *keySource                      // gives the API key that the credentials are made of
+	over   func(*credentials) *credentials // makes credentials of that key; nil: it is all
+	renews bool                            // the source gives tickets, which DSS may reject
+	err    error                           // why no call can be made
 }
 
 // credentials are kept behind functions, because fmt prints what it finds in
@@ -31,14 +35,24 @@ type caller struct {
 type credentials struct {
 	set    func(http.Header) // those headers that say who calls, all together
 	secret func() string
+	number int64        // of the API key, where it can be replaced
+	key    *credentials // the API key that these are made of; nil: they are that key
 }
 
-func callerWithKey(key string) caller {
+// ofKey returns the API key that c is made of.
+func (c *credentials) ofKey() *credentials {
+	if c.key != nil {
+		return c.key
+	}
+	return c
+}
+
+func keyCredentials(key string) *credentials {
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(key+":"))
-	return caller{kind: "API key", fixed: &credentials{
+	return &credentials{
 		set:    func(h http.Header) { h.Set("Authorization", basic) },
 		secret: func() string { return key },
-	}}
+	}
 }
 
 func callerWithTicket(kind, ticket string) caller {
@@ -60,10 +74,30 @@ func (a caller) current(ctx context.Context) (*credentials, error) {
 		return nil, a.err
 	case a.source != nil:
 		return a.source.current(ctx)
+	case a.keys != nil && a.over != nil:
+		return a.over(a.keys.current()), nil
+	case a.keys != nil:
+		return a.keys.current(), nil
 	case a.fixed != nil:
 		return a.fixed, nil
 	}
 	return nil, errors.New("no credentials")
+}
+
+// canRenew reports whether DSS may reject credentials and then take others.
+func (a caller) canRenew() bool { return a.renews || a.keys != nil }
+
+// renewed reports whether there are other credentials than used, which DSS
+// rejected, or may have rejected in answer to a question about a browser.
+func (a caller) renewed(ctx context.Context, used *credentials, aboutABrowser bool) bool {
+	switch {
+	case a.renews:
+		a.source.forget(used)
+		return true
+	case aboutABrowser:
+		return a.keys.current() != used.ofKey()
+	}
+	return a.keys.instead(ctx, used.ofKey())
 }
 
 // As returns a copy of the client that acts as the user login, by an
@@ -89,7 +123,7 @@ func (c *Client) As(login string) (*Client, error) {
 // nothing else is sent; the next call asks again. Calls at the same time share
 // the question, which is asked from a goroutine of its own, with a context that
 // ends after 30 seconds and is no caller's. Once DSS named login, the copy does
-// not ask again.
+// not ask again, but for another API key of [Config.APIKeySource].
 //
 // DSS: GET /auth/info
 func (c *Client) AsVerified(login string) (*Client, error) {
@@ -99,16 +133,26 @@ func (c *Client) AsVerified(login string) (*Client, error) {
 	}
 	login = strings.Clone(login) // it is compared later, and may stand in a server's reused memory
 	unchecked := c.acting(as)
-	return c.acting(caller{kind: as.kind, source: &credentialSource{keep: new(keep), name: "check of the user", gives: "answer", fetch: func(ctx context.Context) (*credentials, error) {
-		info, err := unchecked.AuthInfo(ctx)
+	check := func(ctx context.Context) (*credentials, error) {
+		var used ownkey.Used
+		info, err := unchecked.AuthInfo(used.Context(ctx))
 		if err != nil {
 			return nil, err
 		}
 		if info.Login() != login {
 			return nil, errors.New("DSS takes the call for somebody else's; a proxy before it may drop X-DKU-ProxyUser")
 		}
-		return as.fixed, nil
-	}}}), nil
+		checked, err := as.current(ctx)
+		if err == nil && checked.number != used.Number() {
+			return nil, errors.New("the API key was replaced meanwhile")
+		}
+		return checked, err
+	}
+	source := &credentialSource{keep: new(keep), name: "check of the user", gives: "answer", fetch: check}
+	if as.keys != nil {
+		source.outdated = func(held *credentials) bool { return held.ofKey() != as.keys.current() }
+	}
+	return c.acting(caller{kind: as.kind, source: source, keys: as.keys}), nil
 }
 
 // actingAs is the caller that acts as login by this client's credentials.
@@ -120,13 +164,24 @@ func (c *Client) actingAs(login string) (caller, error) {
 	if err := checkName(login); err != nil {
 		return caller{}, fmt.Errorf("the login %w", err)
 	}
-	return caller{kind: own.kind + " acting as a user", fixed: &credentials{
-		set: func(h http.Header) {
-			own.fixed.set(h)
-			h.Set(headerProxyUser, login)
-		},
-		secret: own.fixed.secret,
-	}}, nil
+	over := func(key *credentials) *credentials {
+		return &credentials{
+			set: func(h http.Header) {
+				key.set(h)
+				h.Set(headerProxyUser, login)
+			},
+			secret: key.secret,
+			number: key.number,
+			key:    key,
+		}
+	}
+	as := caller{kind: own.kind + " acting as a user"}
+	if own.keys != nil {
+		as.keys, as.over = own.keys, over
+	} else {
+		as.fixed = over(own.fixed)
+	}
+	return as, nil
 }
 
 // WithTicket returns a copy of the client that calls with ticket in place of its
@@ -179,5 +234,5 @@ func (c *Client) acting(as caller) *Client {
 	if c == nil {
 		return &Client{as: as}
 	}
-	return newCaller(c.dss, as)
+	return &Client{dss: c.dss, as: as}
 }

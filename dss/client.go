@@ -13,13 +13,8 @@ import (
 // once and kept: each one from [New] has connections of its own, which the
 // copies that act as users share.
 type Client struct {
-	dss      *instance
-	as       caller
-	updating chan struct{} // holds a token while UpdateOwnSettings runs
-}
-
-func newCaller(in *instance, as caller) *Client {
-	return &Client{dss: in, as: as, updating: make(chan struct{}, 1)}
+	dss *instance
+	as  caller
 }
 
 // instance is a DSS and the way to it, shared by the copies of a client.

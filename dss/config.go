@@ -1,6 +1,7 @@
 package dss
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -23,9 +24,24 @@ type Config struct {
 	// https://example.com/dss. Required.
 	URL string
 
-	// APIKey is a personal or global API key of DSS. One of APIKey and Ticket
-	// is required.
+	// APIKey is a personal or global API key of DSS. One of APIKey, APIKeySource
+	// and Ticket is required.
 	APIKey string
+
+	// APIKeySource gives the API key where keys are replaced while the application
+	// runs. New asks it, and whenever DSS rejects the key that it gave, it is asked
+	// for another one: one question at a time, at most once a second, from a
+	// goroutine of its own, with a context that ends after 5 seconds. The call that
+	// was rejected waits up to a second for the answer, and is made once more with
+	// another key, if its body can be sent twice. Copies of the client share the key.
+	//
+	// Where it fails, panics, or gives the same key, or what cannot be one, New
+	// fails, and later calls are made with the key that is there. The error says so,
+	// with the text of the source's own error as one line. Do not put a key into it.
+	//
+	// That DSS does not know a browser is no reason to ask, though the reply is the
+	// same: only a call that is not about a browser tells, as [Client.AuthInfo].
+	APIKeySource func(context.Context) (string, error)
 
 	// Ticket is what DSS gives to processes that it starts, in DKU_API_TICKET.
 	Ticket string
@@ -34,9 +50,9 @@ type Config struct {
 	// policy and its cookies are not used. The transport must leave Authorization
 	// and X-DKU headers as they are. Nil, or one without a Transport,
 	// means a transport that suits DSS: it takes at most 5 seconds to connect and
-	// 5 minutes for a reply to begin, keeps 64 idle connections, and uses a proxy
-	// named by the environment for https only. Refused together with the TLS
-	// fields below, which are the transport's to say.
+	// 5 minutes for a reply to begin, keeps up to 256 idle connections for up to a minute,
+	// and uses a proxy named by the environment for https only. Refused together
+	// with the TLS fields below, which are the transport's to say.
 	HTTPClient *http.Client
 
 	// RootCAs are the authorities that may sign DSS's certificate. Nil means the
@@ -78,14 +94,17 @@ func credentialKind(c Config) string {
 	switch {
 	case c.APIKey != "":
 		return "API key"
+	case c.APIKeySource != nil:
+		return "API key from a source"
 	case c.Ticket != "":
 		return "ticket"
 	}
 	return "no credentials"
 }
 
-// New returns a client for the DSS that cfg describes. It calls nothing: wrong
-// settings fail here, wrong credentials at the first call.
+// New returns a client for the DSS that cfg describes. It does not call DSS: wrong
+// settings fail here, wrong credentials at the first call. It waits up to 5 seconds
+// for cfg.APIKeySource.
 func New(cfg Config) (*Client, error) {
 	return newClient(cfg, origin{from: "Config"})
 }
@@ -131,20 +150,33 @@ func newClient(cfg Config, o origin) (*Client, error) {
 	if in.wire == nil {
 		in.wire = newWire(cfg, base, o)
 	}
+	if cfg.APIKeySource != nil { // last: it takes time
+		name := o.field("APIKeySource")
+		own.kind = "API key from " + name
+		if own.keys, err = newKeySource(name, cfg.APIKeySource); err != nil {
+			return nil, err
+		}
+	}
 	warn(cfg, base)
-	return newCaller(in, own), nil
+	return &Client{dss: in, as: own}, nil
 }
 
 func ownCredentials(cfg Config, o origin) (caller, error) {
 	key, ticket := o.field("APIKey"), o.field("Ticket")
 	switch {
+	case cfg.APIKeySource != nil && cfg.APIKey != "":
+		return caller{}, fmt.Errorf("dss: %s and %s are both set; set one of them", key, o.field("APIKeySource"))
+	case cfg.APIKeySource != nil && cfg.Ticket != "":
+		return caller{}, fmt.Errorf("dss: %s and %s are both set; set one of them", ticket, o.field("APIKeySource"))
+	case cfg.APIKeySource != nil:
+		return caller{}, nil
 	case cfg.APIKey != "" && cfg.Ticket != "":
 		return caller{}, fmt.Errorf("dss: %s and %s are both set; set one of them", key, ticket)
 	case cfg.APIKey != "":
 		if err := checkAPIKey(cfg.APIKey); err != nil {
 			return caller{}, fmt.Errorf("dss: %s: %w", key, err)
 		}
-		return callerWithKey(cfg.APIKey), nil
+		return caller{kind: "API key", fixed: keyCredentials(cfg.APIKey)}, nil
 	case cfg.Ticket != "":
 		if err := checkTicket(cfg.Ticket); err != nil {
 			return caller{}, fmt.Errorf("dss: %s: %w", ticket, err)

@@ -54,6 +54,12 @@ func (d *document) value(name string) []byte {
 	return nil
 }
 
+// text returns a member that is a string, or "".
+func (d *document) text(name string) string {
+	s, _ := unquote(d.value(name))
+	return string(s)
+}
+
 // section returns the members of an object in the document.
 func (d *document) section(name string) []member {
 	members, _ := parseObject(d.value(name)) // sound since parseDocument, or null

@@ -30,9 +30,13 @@ var ErrNotConfigured = errors.New("dss: no DSS is configured: neither DKU_API_TI
 //     DKU_SERVER_CERT is the certificate to trust, in PEM or, after "b64:", in
 //     base64: DSS's own, whatever host name it is for, or its authority's.
 //     Without it the system's authorities are trusted.
-//  2. DKU_DSS_URL with DKU_API_KEY. DKU_NO_CHECK_CERTIFICATE, set to anything
-//     but blanks, false, f, no, n, off or 0 in upper or lower case, accepts any
-//     certificate.
+//  2. DKU_DSS_URL with DKU_API_KEY, or with DKU_API_KEY_FILE: a file with the key,
+//     such as a mounted secret, which is read now and again when DSS rejects the
+//     key, as [Config.APIKeySource] says. White space around the key is left out.
+//     DKU_NO_CHECK_CERTIFICATE, set to anything but blanks, false, f, no, n, off or
+//     0 in upper or lower case, accepts any certificate. A key without DKU_DSS_URL
+//     is an error, unless the file below is there: that one counts then, and a
+//     warning is logged.
 //  3. The file ~/.dataiku/config.json of the official clients, and in it the
 //     instance that DKU_DEFAULT_INSTANCE or else default_instance names. Where
 //     others than its owner may read or write it, a warning is logged.
@@ -54,10 +58,27 @@ func configFromEnv() (Config, origin, error) {
 	switch {
 	case os.Getenv("DKU_API_TICKET") != "":
 		return configInsideDSS()
-	case os.Getenv("DKU_DSS_URL") != "" || os.Getenv("DKU_API_KEY") != "":
+	case os.Getenv("DKU_DSS_URL") != "":
 		return configFromVariables()
 	}
-	return configFromFile()
+	cfg, o, err := configFromFile()
+	// Either may be left over from something else.
+	if key := keyVariable(); key != "" && errors.Is(err, ErrNotConfigured) {
+		err = fmt.Errorf("dss: %s is set and DKU_DSS_URL is not; set it to where DSS is, as in https://dss.example", key)
+	} else if key != "" {
+		slog.Default().Warn("dss: "+key+" has no effect, since DKU_DSS_URL is not set: the file of the official clients counts", "file", configFile())
+	}
+	return cfg, o, err
+}
+
+// keyVariable returns which variable gives an API key, or "".
+func keyVariable() string {
+	for _, name := range []string{"DKU_API_KEY", "DKU_API_KEY_FILE"} {
+		if os.Getenv(name) != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 func configInsideDSS() (Config, origin, error) {
@@ -92,12 +113,11 @@ func configInsideDSS() (Config, origin, error) {
 }
 
 func configFromVariables() (Config, origin, error) {
-	o := origin{from: "DKU_DSS_URL", fields: map[string]string{"URL": "DKU_DSS_URL", "APIKey": "DKU_API_KEY"}}
+	o := origin{from: "DKU_DSS_URL", fields: map[string]string{"URL": "DKU_DSS_URL", "APIKey": "DKU_API_KEY", "APIKeySource": "DKU_API_KEY_FILE"}}
 	cfg := Config{URL: os.Getenv("DKU_DSS_URL"), APIKey: os.Getenv("DKU_API_KEY")}
-	if cfg.URL == "" {
-		return Config{}, o, errors.New("dss: DKU_API_KEY is set and DKU_DSS_URL is not; set it to where DSS is, as in https://dss.example")
-	}
-	if cfg.APIKey == "" {
+	if file := os.Getenv("DKU_API_KEY_FILE"); file != "" {
+		cfg.APIKeySource = keyOfFile(file)
+	} else if cfg.APIKey == "" {
 		return Config{}, o, errors.New("dss: DKU_DSS_URL is set and DKU_API_KEY is not; set it to an API key of that DSS")
 	}
 	cfg.InsecureSkipVerify = saysYes(os.Getenv("DKU_NO_CHECK_CERTIFICATE"))
@@ -115,12 +135,21 @@ func saysYes(value string) bool {
 
 const maxConfigFileBytes = 1 << 20
 
-func configFromFile() (Config, origin, error) {
+// configFile returns the name of the official clients' file, or "" where nobody
+// says where it would be.
+func configFile() string {
 	home, err := os.UserHomeDir()
 	if err != nil {
-		return Config{}, origin{}, ErrNotConfigured
+		return ""
 	}
-	file := filepath.Join(home, ".dataiku", "config.json")
+	return filepath.Join(home, ".dataiku", "config.json")
+}
+
+func configFromFile() (Config, origin, error) {
+	file := configFile()
+	if file == "" {
+		return Config{}, origin{}, fmt.Errorf("%w, and where that would be is not known, since HOME is not set", ErrNotConfigured)
+	}
 	f, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Config{}, origin{}, ErrNotConfigured

@@ -128,20 +128,87 @@ func TestFromEnvRefuses(t *testing.T) {
 		"a broken first source, a sound second one": {surroundings{env: map[string]string{
 			"DKU_API_TICKET": "canary", "DKU_DSS_URL": "https://dss.example", "DKU_API_KEY": "canary"}},
 			`dss: DKU_BACKEND_PORT is empty; DSS sets it together with DKU_API_TICKET`},
-		"a broken second source, a sound third one": {surroundings{env: map[string]string{"DKU_API_KEY": "canary"},
+		"a broken second source, a sound third one": {surroundings{env: map[string]string{"DKU_DSS_URL": "https://dss.example"},
 			file: `{"dss_instances": {"prod": {"url": "https://dss.example", "api_key": "canary"}}, "default_instance": "prod"}`},
-			`dss: DKU_API_KEY is set and DKU_DSS_URL is not; set it to where DSS is, as in https://dss.example`},
+			`dss: DKU_DSS_URL is set and DKU_API_KEY is not; set it to an API key of that DSS`},
+		"a key without URL, a broken file": {surroundings{env: map[string]string{"DKU_API_KEY": "canary"}, file: `{}`},
+			`dss: FILE: default_instance is missing; set it, or DKU_DEFAULT_INSTANCE, to the name of an instance`},
+		"a key file without URL": {surroundings{env: map[string]string{"DKU_API_KEY_FILE": "/canary"}},
+			`dss: DKU_API_KEY_FILE is set and DKU_DSS_URL is not; set it to where DSS is, as in https://dss.example`},
+		"a key and a key file": {surroundings{env: map[string]string{"DKU_DSS_URL": "https://dss.example", "DKU_API_KEY": "canary", "DKU_API_KEY_FILE": "/canary"}},
+			`dss: DKU_API_KEY and DKU_API_KEY_FILE are both set; set one of them`},
+		"a key file that is not there": {surroundings{env: map[string]string{"DKU_DSS_URL": "https://dss.example", "DKU_API_KEY_FILE": "/no/such/file"}},
+			`dss: DKU_API_KEY_FILE: open /no/such/file: no such file or directory`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := row.in.apply(t)
 			c, err := dss.FromEnv()
-			want := strings.ReplaceAll(row.want, "FILE", file)
+			want := strings.ReplaceAll(row.want, " FILE", " "+file)
 			assert.EqualError(t, err, want)
 			assert.Nil(t, c)
 			assert.Equal(t, strings.HasPrefix(want, "dss: no DSS"), err == dss.ErrNotConfigured, "ErrNotConfigured")
 			assert.NotContains(t, err.Error(), "canary")
 		})
 	}
+}
+
+// What is read of a key's file, and what is wrong with it.
+func TestKeyOfAFile(t *testing.T) {
+	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
+	file := filepath.Join(t.TempDir(), "key")
+	surroundings{env: map[string]string{"DKU_DSS_URL": server.URL, "DKU_API_KEY_FILE": file}}.apply(t)
+	for text, want := range map[string]string{
+		"":                                "the API key is empty",
+		" \n":                             "the API key is empty",
+		"canary one":                      "the API key has spaces, line ends or other characters that no key has",
+		"canary\ncanary":                  "the API key has spaces, line ends or other characters that no key has",
+		"canary:x":                        "the API key has a colon, which ends the user name in HTTP Basic authentication",
+		"canary\x00":                      "the API key has spaces, line ends or other characters that no key has",
+		strings.Repeat("canary", 64<<10):  file + " is longer than 64 KiB",
+		"\ufeffkey-of-windows":            "the API key has spaces, line ends or other characters that no key has",
+		" key-of-the-file\r\n":            "",
+		strings.Repeat("\n", 1<<10) + "k": "",
+	} {
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		c, err := dss.FromEnv()
+		if want != "" {
+			assert.EqualError(t, err, "dss: DKU_API_KEY_FILE: "+want)
+			continue
+		}
+		require.NoError(t, err)
+		assert.Equal(t, "dss.Client("+server.URL+", API key from DKU_API_KEY_FILE, from DKU_DSS_URL)", c.String())
+		_, err = c.AuthInfo(t.Context())
+		require.NoError(t, err)
+		key, _, _ := (&http.Request{Header: server.last(t).Header}).BasicAuth()
+		assert.Equal(t, strings.TrimSpace(text), key)
+		c.CloseIdleConnections()
+	}
+}
+
+// A key that is left over from something else is no reason to stop.
+func TestKeyWithoutURLBesideAFile(t *testing.T) {
+	for _, name := range []string{"DKU_API_KEY", "DKU_API_KEY_FILE"} {
+		file := surroundings{env: map[string]string{"DKU_API_KEY": "", "DKU_API_KEY_FILE": "", name: "canary"},
+			file: `{"dss_instances": {"prod": {"url": "https://dss.example", "api_key": "canary"}}, "default_instance": "prod"}`}.apply(t)
+		var log bytes.Buffer
+		before := slog.Default()
+		slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+		c, err := dss.FromEnv()
+		slog.SetDefault(before)
+		require.NoError(t, err)
+		assert.Contains(t, c.String(), `API key, from `+file+`, instance "prod"`)
+		assert.Equal(t, 1, bytes.Count(log.Bytes(), []byte("\n")), "lines")
+		assert.Contains(t, log.String(), "dss: "+name+" has no effect, since DKU_DSS_URL is not set")
+		assert.Contains(t, log.String(), file)
+		assert.NotContains(t, log.String(), "canary")
+	}
+}
+
+func TestWithoutHome(t *testing.T) {
+	t.Setenv("HOME", "")
+	_, err := dss.FromEnv()
+	assert.ErrorIs(t, err, dss.ErrNotConfigured)
+	assert.ErrorContains(t, err, "HOME is not set")
 }
 
 func TestFromEnvRefusesTooLongFile(t *testing.T) {

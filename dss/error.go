@@ -34,11 +34,13 @@ type Error struct {
 	// where it does not ask.
 	RetryAfter time.Duration
 
-	leads string        // where a redirect leads, in words of ours
-	said  func() string // a function, because fmt prints what is in fields
+	leads   string        // where a redirect leads, in words of ours
+	because string        // why a rejected API key was not replaced; empty: it cannot be, or was
+	said    func() string // a function, because fmt prints what is in fields
 }
 
-// Error tells status and type, and of a redirect that it is not followed.
+// Error tells status and type, of a redirect that it is not followed, and of a
+// rejected API key why Config.APIKeySource gave no other one.
 func (e *Error) Error() string {
 	text := "dss: " + strconv.Itoa(e.StatusCode)
 	if isClass(e.Type) {
@@ -48,6 +50,9 @@ func (e *Error) Error() string {
 	}
 	if isRedirect(e.StatusCode) {
 		text += ": redirects are not followed" + e.leads
+	}
+	if e.because != "" {
+		text += ": " + e.because
 	}
 	return text
 }
@@ -130,7 +135,7 @@ func parseErrorBody(body []byte) (kind, message string, ok bool) {
 	}
 	r := newReader(members, "errorType")
 	r.text("errorType", &kind)
-	if r.err != nil {
+	if r.err != nil || strings.ContainsRune(kind, utf8.RuneError) {
 		return "", "", false
 	}
 	var detailed string

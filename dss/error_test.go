@@ -56,6 +56,7 @@ func TestErrorReplies(t *testing.T) {
 		"a type that is empty":         {401, `{"errorType": ""}`, "", "", unauthorized, false},
 		"a message that is no text":    {401, `{"errorType": "` + kind + `", "message": {"a": 1}, "detailedMessage": 7}`, kind, "", "dss: 401 " + kind, true},
 		"a message in another case":    {401, `{"errorType": "` + kind + `", "Message": "m"}`, kind, "", "dss: 401 " + kind, true},
+		"a long stack trace":           {401, `{"errorType": "` + kind + `", "message": "no", "stackTrace": "` + strings.Repeat("at a.b\\n", 90<<10) + `"}`, kind, "no", "dss: 401 " + kind, true},
 		"it quotes half a character":   {401, `{"errorType": "` + kind + `", "message": "no \ud800 here"}`, kind, "no \ufffd here", "dss: 401 " + kind, true},
 		"it quotes a cookie cut short": {401, `{"errorType": "` + kind + `", "message": "no ` + "\xc3" + `"}`, kind, "no \ufffd", "dss: 401 " + kind, true},
 		"half a character in the type": {401, `{"errorType": "` + kind + "\xc3" + `"}`, "", `{"errorType": "` + kind + `"}`, unauthorized, false},

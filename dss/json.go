@@ -20,8 +20,8 @@ import (
 // dependencies. With GOEXPERIMENT=jsonv2 it is another name for Go's own package.
 //
 // What jsontext accepts and this package must not is refused here: member names in
-// another case or with U+FFFD, U+FFFD in strings, null for an object or in a list, and
-// anything after the end.
+// another case or with U+FFFD, null for an object or in a list, and anything after the
+// end.
 
 // ErrUnexpectedReply is wrapped by errors about a 2xx reply that is not what was
 // asked for: a proxy's login page, a body cut short, a login with a line end in
@@ -53,8 +53,7 @@ func (p *parser) release() {
 }
 
 // halfPairs accepts half a surrogate pair, as in \ud800: settings may contain it, and
-// must go back as they came. parseString refuses it in what is read. Bytes that are
-// not UTF-8 are refused before.
+// must go back as they came. Bytes that are not UTF-8 are refused before.
 var halfPairs = jsontext.AllowInvalidUTF8(true)
 
 func (p *parser) reset(data []byte) {
@@ -174,15 +173,13 @@ func unquote(value []byte) ([]byte, bool) {
 	return text, true
 }
 
-// parseString returns the string that a value of a parser is. U+FFFD is refused: it
-// stands where a string had half a surrogate pair, and so makes two strings one.
+// parseString returns the string that a value of a parser is. Half a surrogate
+// pair becomes U+FFFD, which makes two strings one: checkName refuses it where that
+// says who somebody is.
 func parseString(value []byte) (string, error) {
 	text, ok := unquote(value)
 	if !ok {
 		return "", errors.New("is not a string")
-	}
-	if bytes.ContainsRune(text, utf8.RuneError) {
-		return "", errors.New("has the character U+FFFD, or half a surrogate pair")
 	}
 	return string(text), nil
 }

@@ -1,6 +1,7 @@
 package dss_test
 
 import (
+	"bytes"
 	"io"
 	"log/slog"
 	"net/http"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 	}
 	for _, name := range []string{
 		"DKU_API_TICKET", "DKU_BACKEND_PROTOCOL", "DKU_BACKEND_HOST", "DKU_BACKEND_PORT", "DKU_SERVER_CERT",
-		"DKU_DSS_URL", "DKU_API_KEY", "DKU_NO_CHECK_CERTIFICATE", "DKU_DEFAULT_INSTANCE", "DKU_CALL_ORIGIN",
+		"DKU_DSS_URL", "DKU_API_KEY", "DKU_API_KEY_FILE", "DKU_NO_CHECK_CERTIFICATE", "DKU_DEFAULT_INSTANCE", "DKU_CALL_ORIGIN",
 	} {
 		os.Unsetenv(name)
 	}
@@ -62,6 +63,7 @@ func (r *recorder) recording(answer http.HandlerFunc) http.HandlerFunc {
 		r.mu.Lock()
 		r.seen = append(r.seen, request{req.Method, req.RequestURI, req.Host, req.Header.Clone(), string(body)})
 		r.mu.Unlock()
+		req.Body = io.NopCloser(bytes.NewReader(body))
 		answer(w, req)
 	}
 }

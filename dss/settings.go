@@ -57,44 +57,65 @@ func (c *Client) OwnSettings(ctx context.Context) (*Settings, error) {
 
 // UpdateOwnSettings reads the settings, has change change them, and saves them,
 // as close together as can be: DSS has no way to save only if nobody else did
-// meanwhile. Updates through one client wait for each other, so that change must
-// not make another one. Where change returns an error nothing is saved, and that
-// error is returned.
+// meanwhile. Updates of one user's settings in this process wait for each other,
+// whichever client of the same URL they are made with, so that change must not make
+// another one. For that the settings are read before the turn comes, and once more
+// if another update ended meanwhile. Where change returns an error nothing is saved,
+// and that error is returned.
 func (c *Client) UpdateOwnSettings(ctx context.Context, change func(*Settings) error) error {
 	if change == nil {
 		return errors.New("dss: UpdateOwnSettings: the change is nil")
 	}
-	done, err := c.updateTurn(ctx)
-	if err != nil {
-		return fmt.Errorf("dss: UpdateOwnSettings: %w", err)
-	}
-	defer done()
-	s, err := c.OwnSettings(ctx)
+	s, done, err := c.settingsToUpdate(ctx)
 	if err != nil {
 		return err
 	}
+	defer done()
 	if err := change(s); err != nil {
 		return err
 	}
 	return s.Save(ctx)
 }
 
-// updateTurn waits until no other update runs, as long as a call may take.
-func (c *Client) updateTurn(ctx context.Context) (done func(), err error) {
-	if err := c.check(); err != nil {
-		return nil, err
+// settingsToUpdate returns settings that no other update changes until done was
+// called.
+func (c *Client) settingsToUpdate(ctx context.Context) (s *Settings, done func(), err error) {
+	fail := func(err error) (*Settings, func(), error) {
+		return nil, nil, fmt.Errorf("dss: UpdateOwnSettings: %w", err)
 	}
-	if ctx == nil {
-		return nil, errors.New("the context is nil")
+	for range 3 { // an API key can become another user's, though not all the time
+		if ctx != nil && ctx.Err() != nil {
+			return fail(fmt.Errorf("waiting for another update: %w", ctx.Err()))
+		}
+		before := allUpdates.count()
+		if s, err = c.OwnSettings(ctx); err != nil {
+			return nil, nil, err
+		}
+		owner := settingsOwner{c.URL(), s.doc().text("login")}
+		if done, err = c.updateTurn(ctx, owner); err != nil {
+			return fail(fmt.Errorf("waiting for another update: %w", err))
+		}
+		if allUpdates.count() == before {
+			return s, done, nil
+		}
+		s, err = c.OwnSettings(ctx)
+		if err == nil && s.doc().text("login") == owner.login {
+			return s, done, nil
+		}
+		done()
+		if err != nil {
+			return nil, nil, err
+		}
 	}
+	return fail(errors.New("the settings are another user's each time"))
+}
+
+// updateTurn waits until no other update of owner's settings runs, as long as a
+// call may take.
+func (c *Client) updateTurn(ctx context.Context, owner settingsOwner) (done func(), err error) {
 	ctx, cancel := c.deadline(ctx, false)
 	defer cancel()
-	select {
-	case c.updating <- struct{}{}:
-		return func() { <-c.updating }, nil
-	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for another update: %w", ctx.Err())
-	}
+	return allUpdates.take(ctx, owner)
 }
 
 // Save writes the settings as a whole. What anybody else saved since they were

@@ -304,6 +304,86 @@ func TestUpdatesOfOneClientWaitForEachOther(t *testing.T) {
 	assert.Error(t, new(dss.Client).UpdateOwnSettings(t.Context(), func(*dss.Settings) error { return nil }))
 }
 
+// newTwoUsers is a DSS that keeps the settings of the users of two keys, and of
+// those who are acted as.
+func newTwoUsers(t testing.TB) (server *recorder, saved func(login string) map[string]any) {
+	var mu sync.Mutex
+	settings := map[string]string{}
+	server = newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		login, _, _ := r.BasicAuth()
+		if as := r.Header.Get("X-DKU-ProxyUser"); as != "" {
+			login = as
+		} else if ticket := r.Header.Get("X-DKU-APITicket"); ticket != "" {
+			login = ticket
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		switch before, ok := settings[login]; {
+		case r.Method == http.MethodPut:
+			body, _ := io.ReadAll(r.Body)
+			settings[login] = string(body)
+		case ok:
+			io.WriteString(w, before)
+		default:
+			fmt.Fprintf(w, `{"login": %q}`, login)
+		}
+	})
+	return server, func(login string) map[string]any {
+		mu.Lock()
+		defer mu.Unlock()
+		properties, _ := exact(t, []byte(settings[login])).(map[string]any)["userProperties"].(map[string]any)
+		return properties
+	}
+}
+
+// Whichever client they are made with: copies that act as the user, by proxy or by
+// ticket, the user's own, and clients made anew.
+func TestUpdatesOfOneUserLoseNothing(t *testing.T) {
+	server, saved := newTwoUsers(t)
+	admin := server.client(t)
+	var updates sync.WaitGroup
+	update := func(c *dss.Client, name string) {
+		updates.Go(func() {
+			assert.NoError(t, c.UpdateOwnSettings(t.Context(), func(s *dss.Settings) error { s.SetProperty(name, "x"); return nil }))
+		})
+	}
+	for i := range 16 {
+		as, err := admin.As("ann")
+		require.NoError(t, err)
+		update(as, fmt.Sprint("proxy ", i))
+		byTicket, err := admin.WithTicket("ann")
+		require.NoError(t, err)
+		update(byTicket, fmt.Sprint("ticket ", i))
+		own, err := dss.New(dss.Config{URL: server.URL, APIKey: "ann"})
+		require.NoError(t, err)
+		t.Cleanup(own.CloseIdleConnections)
+		update(own, fmt.Sprint("own ", i))
+		update(admin, fmt.Sprint("admin ", i))
+	}
+	updates.Wait()
+	assert.Len(t, saved("ann"), 48)
+	assert.Len(t, saved(testKey), 16)
+}
+
+// A slow visitor keeps no other one waiting.
+func TestUpdatesOfTwoUsersDoNotWait(t *testing.T) {
+	server, saved := newTwoUsers(t)
+	as := func(login string) *dss.Client {
+		c, err := server.client(t).As(login)
+		require.NoError(t, err)
+		return c
+	}
+	require.NoError(t, as("ann").UpdateOwnSettings(t.Context(), func(s *dss.Settings) error {
+		before := len(server.requests())
+		assert.NoError(t, as("bob").UpdateOwnSettings(t.Context(), func(s *dss.Settings) error { s.SetProperty("b", "x"); return nil }))
+		assert.Len(t, server.requests(), before+2, "one read, and one write")
+		s.SetProperty("a", "x")
+		return nil
+	}))
+	assert.Len(t, saved("ann"), 1)
+	assert.Len(t, saved("bob"), 1)
+}
+
 // The settings of a user who is acted as are read and saved as that user.
 func TestSettingsOfAUserWhoIsActedAs(t *testing.T) {
 	d := newSettingsDSS(t, `{}`)

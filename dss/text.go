@@ -11,6 +11,10 @@ func isControl(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r 
 
 func isSpaceOrControl(r rune) bool { return unicode.IsSpace(r) || isControl(r) }
 
+// errUndecoded is about what stands for text that someone could not decode: two
+// names become one.
+var errUndecoded = errors.New("has the character U+FFFD")
+
 // checkName refuses what cannot be the login of a user or the id of an API key.
 func checkName(s string) error {
 	switch {
@@ -19,8 +23,7 @@ func checkName(s string) error {
 	case !utf8.ValidString(s):
 		return errors.New("is not valid UTF-8")
 	case strings.ContainsRune(s, utf8.RuneError):
-		// It stands for what someone could not decode: two names become one.
-		return errors.New("has the character U+FFFD")
+		return errUndecoded
 	case strings.ContainsFunc(s, isControl):
 		return errors.New("has control characters")
 	case strings.TrimSpace(s) != s:

@@ -47,12 +47,20 @@ func (c *Client) WithTickets(t *Tickets, source func(context.Context) (string, e
 		}}})
 }
 
+// ErrNoCredentials is wrapped by the error of a call that was not made, since there
+// was nothing to make it with: a source of tickets failed, or the check of
+// [Client.AsVerified] did. A [*Error] behind it is DSS's answer to that, and none to
+// the call.
+var ErrNoCredentials = errors.New("no credentials to call DSS with")
+
 // credentialSource gives the credentials that are kept, or else fetches them.
 type credentialSource struct {
 	*keep
 	name  string // in errors
 	gives string // in errors
 	fetch func(context.Context) (*credentials, error)
+
+	outdated func(*credentials) bool // whether those that are kept must be fetched anew; nil: never
 }
 
 // keep holds credentials until DSS rejects them.
@@ -75,7 +83,7 @@ func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
 		return nil, newWireError(ctx, err)
 	}
 	s.mu.Lock()
-	if s.held != nil {
+	if s.held != nil && (s.outdated == nil || !s.outdated(s.held)) {
 		defer s.mu.Unlock()
 		return s.held, nil
 	}
@@ -120,13 +128,10 @@ func (s *credentialSource) run(f *fetching) {
 	f.got, f.err = got, nil
 }
 
-// unsent is the failure of credentials to act with: no call was made, so that what
-// DSS said is about the caller, and not about that call. Package dssauth asks for
-// the method.
+// unsent is the failure of credentials to act with.
 type unsent struct{ error }
 
-func (unsent) NothingSent()    {}
-func (u unsent) Unwrap() error { return u.error }
+func (u unsent) Unwrap() []error { return []error{ErrNoCredentials, u.error} }
 
 // oneLine shows the application's own error as one short line.
 type oneLine struct{ err error }

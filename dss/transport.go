@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/dssauth/dssauth/internal/ownkey"
 )
 
 // Transport returns an [http.RoundTripper] that calls DSS as whoever this client
@@ -55,9 +57,9 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 func (t transport) CloseIdleConnections() { t.client.CloseIdleConnections() }
 
 // roundTrip sends req with the client's credentials, and once more where DSS
-// rejected a ticket that can be replaced. It returns the exchange that the reply
-// came in, nil where nothing was sent. That req may be sent was checked: see admit
-// and apiURL.
+// rejected some that can be replaced: a ticket, or the key of an APIKeySource. It
+// returns the exchange that the reply came in, nil where nothing was sent. That req
+// may be sent was checked: see admit and apiURL.
 func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error) {
 	used, err := c.as.current(req.Context())
 	if err != nil {
@@ -66,12 +68,14 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error)
 	}
 	x := &exchange{used: used}
 	reply, err := c.send(req, req.Body, x)
-	if err != nil || !c.as.renews || !rejectsTicket(reply) {
+	if err != nil || !c.as.canRenew() || !rejectsCredentials(reply) {
 		return reply, x, err
 	}
 
 	x.judge(true) // at once: who fetches a ticket may get this connection
-	c.as.source.forget(used)
+	if !c.as.renewed(req.Context(), used, isAboutABrowser(c.dss.base, req.URL)) {
+		return reply, x, nil
+	}
 	body, ok := rewound(req)
 	if !ok {
 		return reply, x, nil
@@ -86,7 +90,7 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error)
 	}
 	discard(reply.Body)
 	x = &exchange{used: next}
-	if reply, err = c.send(req, body, x); err == nil && rejectsTicket(reply) {
+	if reply, err = c.send(req, body, x); err == nil && c.as.renews && rejectsCredentials(reply) {
 		x.judge(true)
 		c.as.source.forget(next)
 	}
@@ -159,7 +163,7 @@ func (c *Client) send(req *http.Request, body io.ReadCloser, x *exchange) (*http
 	out.Host = ""
 	out.Trailer = nil // it could hold X-DKU headers, set once the body is sent
 	out.Header = withoutCredentials(req.Header)
-	if c.as.renews {
+	if c.as.canRenew() {
 		// So that a rejection can be read: Go then asks for gzip itself, and decodes it.
 		out.Header.Del("Accept-Encoding")
 	}
@@ -169,6 +173,7 @@ func (c *Client) send(req *http.Request, body io.ReadCloser, x *exchange) (*http
 	// For a cache before DSS one visitor's call by ticket is like the next one's.
 	out.Header.Set("Cache-Control", "no-store")
 	x.used.set(out.Header)
+	ownkey.Note(req.Context(), x.used.number)
 
 	reply, err := x.roundTrip(c.dss.wire, out)
 	if err != nil {
@@ -251,9 +256,9 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// rejectsTicket reports whether DSS does not know the ticket. The reply can be
-// read as before.
-func rejectsTicket(reply *http.Response) bool {
+// rejectsCredentials reports whether DSS does not know the ticket or the key, or
+// the browser that it was asked about. The reply can be read as before.
+func rejectsCredentials(reply *http.Response) bool {
 	if reply.StatusCode != http.StatusUnauthorized {
 		return false
 	}

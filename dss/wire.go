@@ -16,7 +16,7 @@ const (
 	connectTimeout     = 5 * time.Second  // for TCP, and again for TLS
 	headerTimeout      = 5 * time.Minute  // from a request sent to the start of its reply; some of DSS's take minutes
 	idleTimeout        = 60 * time.Second // proxies before DSS commonly drop idle ones after 75
-	idleConnections    = 64               // Go keeps two for a host, and makes and drops the rest
+	idleConnections    = 256              // as many as dssauth asks at once; Go keeps two for a host, and makes and drops the rest
 	maxReplyHeaderSize = 256 << 10
 )
 

@@ -1,6 +1,7 @@
 package dss_test
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -36,25 +37,29 @@ type wireCase struct {
 
 // wireNames are put in place of the recording's own, anew on each run, so that
 // nothing can be made to fit them.
-type wireNames struct{ key, ticket, alice, bob, unknown, cookie string }
+type wireNames struct{ key, ticket, alice, bob, unknown, cookie, project string }
 
 func readWire(t *testing.T) (wireNames, []wireCase) {
 	to := wireNames{
 		key: rand.Text(), ticket: rand.Text(), alice: rand.Text(), bob: rand.Text(), unknown: rand.Text(),
-		cookie: rand.Text() + "=" + rand.Text(),
+		cookie: rand.Text() + "=" + rand.Text(), project: rand.Text(),
 	}
 	basic := func(key string) string { return base64.StdEncoding.EncodeToString([]byte(key + ":")) }
-	text, err := os.ReadFile("testdata/wire/recorded.json")
-	require.NoError(t, err)
-	renamed := strings.NewReplacer(
+	renames := strings.NewReplacer(
 		"dkuaps-EXAMPLEKEY", to.key, basic("dkuaps-EXAMPLEKEY"), basic(to.key), "ticket-EXAMPLE", to.ticket,
 		"alice", to.alice, "bob", to.bob, "/users/x", "/users/"+to.unknown, "exist: x", "exist: "+to.unknown,
-		"dss_session=abc", to.cookie,
-	).Replace(string(text))
-	var recording struct{ Cases []wireCase }
-	require.NoError(t, json.Unmarshal([]byte(renamed), &recording))
-	require.Len(t, recording.Cases, 23, "cases of the recording")
-	return to, recording.Cases
+		"dss_session=abc", to.cookie, "CHURN", to.project, "NOPE", to.unknown,
+	)
+	var cases []wireCase
+	for _, file := range []string{"recorded.json", "projects.json"} {
+		text, err := os.ReadFile("testdata/wire/" + file)
+		require.NoError(t, err)
+		var recording struct{ Cases []wireCase }
+		require.NoError(t, json.Unmarshal([]byte(renames.Replace(string(text))), &recording))
+		cases = append(cases, recording.Cases...)
+	}
+	require.Len(t, cases, 23+10, "cases of the recordings")
+	return to, cases
 }
 
 // A wireCall makes the recorded call with this client. What it returns has to be
@@ -89,7 +94,50 @@ func wireCalls(t *testing.T) map[string]wireCall {
 			return nil, s.Save(t.Context())
 		}
 	}
+	get := func(c *dss.Client, path string) (reply json.RawMessage, err error) {
+		err = c.Do(t.Context(), "GET", path, nil, &reply)
+		return reply, err
+	}
+	project := func(path string) wireCall {
+		return func(c *dss.Client, names wireNames, _ http.Header) (any, error) {
+			return get(c, strings.ReplaceAll(path, "KEY", names.project))
+		}
+	}
+	projectAsBob := func(path string) wireCall {
+		return func(c *dss.Client, names wireNames, browser http.Header) (any, error) {
+			asBob, err := c.As(names.bob)
+			require.NoError(t, err)
+			return project(path)(asBob, names, browser)
+		}
+	}
+	projectByTicket := func(path string) wireCall {
+		return func(c *dss.Client, names wireNames, browser http.Header) (any, error) {
+			return project(path)(c.WithTicketSource(func(ctx context.Context) (string, error) {
+				return c.TicketFromBrowserHeaders(ctx, browser)
+			}), names, browser)
+		}
+	}
 	return map[string]wireCall{
+		"project_summary":                      project("/projects/KEY"),
+		"project_summary_as_visitor_by_ticket": projectByTicket("/projects/KEY"),
+		"project_summary_as_user":              projectAsBob("/projects/KEY"),
+		"project_summary_forbidden":            projectAsBob("/projects/KEY"),
+		"project_summary_unknown": func(c *dss.Client, names wireNames, _ http.Header) (any, error) {
+			return get(c, "/projects/"+names.unknown)
+		},
+		"project_permissions":               project("/projects/KEY/permissions"),
+		"project_jobs_as_visitor_by_ticket": projectByTicket("/projects/KEY/jobs/"),
+		"project_jobs_as_user_forbidden":    projectAsBob("/projects/KEY/jobs/"),
+		"projects":                          project("/projects/?includeLocation=False"),
+		"project_keys": func(c *dss.Client, _ wireNames, _ http.Header) (any, error) {
+			var list []struct{ ProjectKey string }
+			err := c.Do(t.Context(), "GET", "/projects/", nil, &list)
+			keys := []string{}
+			for _, p := range list {
+				keys = append(keys, p.ProjectKey)
+			}
+			return keys, err
+		},
 		"auth_info": info,
 		"auth_info_secrets": func(c *dss.Client, _ wireNames, _ http.Header) (any, error) {
 			return facts(c.AuthInfo(t.Context(), dss.WithSecrets()))
@@ -204,7 +252,7 @@ func wireClient(t *testing.T, url string, names wireNames, recorded wireCase) *d
 
 // wireBrowser is the headers that the recorded call was given.
 func wireBrowser(t *testing.T, recorded wireCase) http.Header {
-	if !strings.Contains(recorded.Name, "browser") {
+	if !strings.Contains(recorded.Requests[0].Target, "browser-headers") {
 		return nil
 	}
 	var sent map[string]string

@@ -52,6 +52,15 @@ func (d *DSS) credentials(h http.Header) (principal, *failure) {
 	return principal{}, notAuthenticated("No API key or ticket in the call")
 }
 
+// fromLatin1 is what bytes say where each one is a character.
+func fromLatin1(bytes string) string {
+	runes := make([]rune, 0, len(bytes))
+	for i := range len(bytes) {
+		runes = append(runes, rune(bytes[i]))
+	}
+	return string(runes)
+}
+
 // proxied returns the user that caller acts as, which is caller itself where
 // the call says nothing else.
 func (d *DSS) proxied(caller principal, proxyUser []string) (principal, *failure) {
@@ -64,6 +73,10 @@ func (d *DSS) proxied(caller principal, proxyUser []string) (principal, *failure
 		return principal{}, unauthorized("acting as another user takes an administrator's rights")
 	}
 	login := proxyUser[0]
+	if d.options.Latin1ProxyUser {
+		login = fromLatin1(login)
+	}
+	login = d.spelling(login)
 	p, ok := d.byLogin(login, "USER_FROM_UI")
 	if !ok {
 		return principal{}, notFound("user does not exist: " + login)

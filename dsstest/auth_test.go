@@ -47,6 +47,8 @@ func TestRefusedCredentials(t *testing.T) {
 		"a key of a disabled user":                     {keyOf("old-key"), 401, "NotAuthenticatedException"},
 		"a ticket of a disabled user":                  {ticketOf("old-ticket"), 401, "NotAuthenticatedException"},
 		"a key with a password":                        {header("Authorization", "Basic YW5uLWtleTpw"), 401, "NotAuthenticatedException"},
+		"a key in two halves":                          {header("Authorization", "Basic YW5uLTprZXk="), 401, "NotAuthenticatedException"},
+		"a key without a colon":                        {header("Authorization", "Basic YW5uLWtleQ=="), 401, "NotAuthenticatedException"},
 		"Basic that is not base64":                     {header("Authorization", "Basic ***"), 401, "NotAuthenticatedException"},
 		"another scheme":                               {header("Authorization", "Digest ann-key"), 401, "NotAuthenticatedException"},
 		"a bare key":                                   {header("Authorization", "ann-key"), 401, "NotAuthenticatedException"},
@@ -99,6 +101,8 @@ func TestWhoIsCalling(t *testing.T) {
 		"a user's own key": {keyOf("ann-key"), "ann", false,
 			`{"authSource":"PERSONAL_API_KEY","via":[],` + ann + `,"userForImpersonation":"ann"}`},
 		"a user's own key as Bearer": {header("Authorization", "bearer ann-key"), "ann", false,
+			`{"authSource":"PERSONAL_API_KEY","via":[],` + ann + `,"userForImpersonation":"ann"}`},
+		"a user's own key as the password of Basic": {header("Authorization", "Basic OmFubi1rZXk="), "ann", false,
 			`{"authSource":"PERSONAL_API_KEY","via":[],` + ann + `,"userForImpersonation":"ann"}`},
 		"a ticket": {ticketOf("ann-ticket"), "ann", false,
 			`{"authSource":"USER_FROM_UI","via":[],` + ann + `,"userForImpersonation":"ann"}`},
@@ -195,6 +199,20 @@ func TestUserInfo(t *testing.T) {
 	status, reply = call(t, fake, keyOf("ann-key"), "GET", "/users", "")
 	assert.Equal(t, 200, status)
 	assert.Len(t, decode(t, reply), 5)
+}
+
+func TestRestrictedUsers(t *testing.T) {
+	fake := newFake(t)
+	fake.Configure(dsstest.Options{RestrictedUsers: true})
+	for _, path := range []string{"/users", "/users/", "/users/ann", "/users/zed"} {
+		status, reply := call(t, fake, keyOf("ann-key"), "GET", path, "")
+		assert.Equal(t, 403, status, path)
+		assertError(t, "UnauthorizedException", reply)
+	}
+	status, _ := call(t, fake, keyOf("root-key"), "GET", "/users/ann", "")
+	assert.Equal(t, 200, status)
+	status, _ = call(t, fake, keyOf("ann-key"), "GET", "/current-user", "")
+	assert.Equal(t, 200, status, "one's own name is in one's own settings")
 }
 
 func TestEndpoints(t *testing.T) {

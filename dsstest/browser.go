@@ -92,6 +92,18 @@ func (d *DSS) impersonable(visitor principal) bool {
 	})
 }
 
+// seesSession reports whether headers have what a lookup needs beside Cookie.
+// The caller holds d.mu.
+func (d *DSS) seesSession(headers map[string]string) bool {
+	needed := d.options.LookupNeeds
+	for name, value := range headers {
+		if strings.EqualFold(name, needed) && value != "" {
+			return true
+		}
+	}
+	return needed == ""
+}
+
 // browser returns whose browser sent headers. The caller holds d.mu.
 func (d *DSS) browser(headers map[string]string) (principal, bool) {
 	var cookie, authorization, ticket, proxyUser string
@@ -114,7 +126,7 @@ func (d *DSS) browser(headers map[string]string) (principal, bool) {
 	if p, ok := d.byTicket(ticket); ok {
 		return p, true
 	}
-	if login, ok := d.signedIn(cookie); ok {
+	if login, ok := d.signedIn(cookie); ok && d.seesSession(headers) {
 		if p, ok := d.byLogin(login, "USER_FROM_UI"); ok {
 			return p, true
 		}

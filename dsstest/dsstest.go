@@ -24,10 +24,13 @@
 //	GET  /users/{login}                     a user's display name, e-mail, groups
 //	GET  /current-user                      the caller's own settings
 //	PUT  /current-user                      saves them
-//	GET  /projects/                         a short list, for calls of any other kind
+//	GET  /projects/                         the projects that the caller may read
+//	GET  /projects/{key}                    a project's summary
+//	GET  /projects/{key}/jobs/              an empty list, for those who may read the project
+//	GET  /projects/{key}/permissions        its owner and rights, for its administrators
 //
 // [DSS.Handle] adds what else an application calls. Credentials are API keys
-// (Basic, the key as user name and an empty password, or Bearer) and tickets
+// (Bearer, or Basic with the key as user name or as password) and tickets
 // (X-DKU-APITicket); X-DKU-ProxyUser acts as another user and takes an
 // administrator's rights.
 //
@@ -40,10 +43,11 @@
 // Tickets outlive the session they were made from.
 //
 // Also not checked against a real one: a browser's session goes before an API
-// key in its Authorization header; acting as a user who is unknown or disabled
+// key in its Authorization header; a project that everybody may find shows its
+// summary to everybody; acting as a user who is unknown or disabled
 // is a 404, with an empty login or two a 400; an endpoint that is not there, or
-// not with that method, is a 404. [Options] turns what is known to differ
-// between instances, [DSS.Intercept] everything else.
+// not with that method, is a 404. [Options] turns what is known, or
+// suspected, to differ between instances, [DSS.Intercept] everything else.
 //
 // # Judging whom DSS acted as
 //
@@ -56,6 +60,7 @@
 package dsstest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -79,8 +84,9 @@ type DSS struct {
 	settings   map[string][]byte  // login → own settings, a JSON object
 	sessions   map[session]string // → login
 	keys       map[string]apiKey
-	tickets    map[string]string // → login
-	issued     []string          // tickets given out to browsers, oldest first
+	tickets    map[string]string  // → login
+	projects   map[string]Project // nil: firstProjects
+	issued     []string           // tickets given out to browsers, oldest first
 	down       bool
 	latency    time.Duration
 	faults     []*fault
@@ -124,10 +130,46 @@ type Options struct {
 	// "*" is everybody.
 	NoImpersonation []string
 
+	// RestrictedUsers refuses (403) GET /users and GET /users/{login} to callers
+	// without an administrator's rights.
+	RestrictedUsers bool
+
 	// BareTickets answers with the ticket itself instead of {"msg": ticket},
 	// as very old servers do.
 	BareTickets bool
+
+	// HiddenProjects is the status of the one answer that DSS 14.6 was seen to
+	// give for a project that the caller may not see and for one that is not
+	// there: UnauthorizedException, "Failed to read project permissions". Whether
+	// that was 401 or 403 is not known. Zero answers as older documentation and
+	// code show it: 403, and, to administrators, 404 for a project that is not there.
+	HiddenProjects int
+
+	// DiscoverableJobs answers GET /projects/{key}/jobs/ to all who may find a
+	// project, and not only to those who may read it.
+	DiscoverableJobs bool
+
+	// LookupNeeds is a header of the browser without which no session is seen, as
+	// where sessions are bound to a browser or an address. Empty is none.
+	LookupNeeds string
+
+	// IgnoreLoginCase finds a user whose login is spelled in another case, in
+	// GET /users/{login} and in X-DKU-ProxyUser. Answers have the user's own
+	// spelling.
+	IgnoreLoginCase bool
+
+	// Latin1ProxyUser reads X-DKU-ProxyUser as Latin-1, and not as UTF-8.
+	Latin1ProxyUser bool
+
+	// Version is what DSS says of itself in the header DSS-Version. Empty is
+	// 14.3.3.
+	Version string
 }
+
+func (o Options) version() string { return cmp.Or(o.Version, "14.3.3") }
+
+// apiVersion is the header DSS-API-Version.
+const apiVersion = "1"
 
 // Configure replaces the options, from the next call on.
 func (d *DSS) Configure(o Options) {

@@ -33,6 +33,8 @@ func badRequest(message string) *failure {
 
 var noUser = unauthorized("an API key without a user has no settings of its own")
 
+var usersRestricted = unauthorized("reading users takes an administrator's rights")
+
 func (f *failure) write(w http.ResponseWriter) { writeJSON(w, f.status, f) }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {

@@ -18,7 +18,11 @@ import (
 )
 
 var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-	id, _ := dssauth.FromContext(r.Context())
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
 	fmt.Fprint(w, "hello ", id.Login)
 })
 
@@ -90,6 +94,22 @@ func ExampleDSS_Intercept() {
 	// Output: 429 3
 }
 
+// How does an application fare with a DSS that hides the sessions of its users?
+func ExampleDSS_Configure() {
+	fake := dsstest.New()
+	fake.AddUser(dsstest.User{Login: "ann"})
+	fake.AddAPIKey("key", "")
+	fake.Configure(dsstest.Options{HideAccessTokens: true})
+
+	cookie := fake.SignIn("ann")
+	r := httptest.NewRequest("POST", "/dip/publicapi/auth/info-from-browser-headers", strings.NewReader(`{"Cookie": "`+cookie.Name+"="+cookie.Value+`"}`))
+	r.Header.Set("Authorization", "Bearer key")
+	w := httptest.NewRecorder()
+	fake.ServeHTTP(w, r)
+	fmt.Println(w.Code)
+	// Output: 401
+}
+
 // An application's other calls to DSS, answered by the test.
 func ExampleDSS_Handle() {
 	fake := dsstest.New()
@@ -104,4 +124,40 @@ func ExampleDSS_Handle() {
 	fake.ServeHTTP(w, r)
 	fmt.Println(w.Body)
 	// Output: datasets of SALES for ann
+}
+
+// Who may read a project: its owner, and the members of a group.
+func ExampleDSS_AddProject() {
+	fake := dsstest.New()
+	fake.AddProject(dsstest.Project{Key: "SALES", Owner: "ann", Permissions: []dsstest.Permission{
+		{Group: "readers", Rights: map[string]bool{"readProjectContent": true}},
+	}})
+	fake.AddUser(dsstest.User{Login: "ann"})
+	fake.AddUser(dsstest.User{Login: "bob", Groups: []string{"readers"}})
+	fake.AddUser(dsstest.User{Login: "eve"})
+
+	for _, login := range []string{"ann", "bob", "eve"} {
+		fake.AddAPIKey(login+"-key", login)
+		r, w := httptest.NewRequest("GET", "/dip/publicapi/projects/SALES/jobs/?limit=1", nil), httptest.NewRecorder()
+		r.SetBasicAuth(login+"-key", "")
+		fake.ServeHTTP(w, r)
+		fmt.Println(login, w.Code)
+	}
+	// Output:
+	// ann 200
+	// bob 200
+	// eve 403
+}
+
+// A project is deleted while somebody works with it.
+func ExampleDSS_RemoveProject() {
+	fake := dsstest.New()
+	fake.AddAPIKey("key", "") // an administrator's
+	fake.RemoveProject("SALES")
+
+	r, w := httptest.NewRequest("GET", "/dip/publicapi/projects/SALES", nil), httptest.NewRecorder()
+	r.SetBasicAuth("key", "")
+	fake.ServeHTTP(w, r)
+	fmt.Println(w.Code)
+	// Output: 404
 }

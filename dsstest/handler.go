@@ -78,6 +78,8 @@ func underAPI(u *url.URL) (*url.URL, bool) {
 type principalKey struct{}
 
 func (d *DSS) serveAPI(w http.ResponseWriter, r *http.Request, under *url.URL, call int) {
+	w.Header().Set("DSS-Version", d.currentOptions().version())
+	w.Header().Set("DSS-API-Version", apiVersion)
 	p, fail := d.authenticate(r.Header)
 	if fail != nil {
 		fail.write(w)
@@ -124,6 +126,9 @@ func (d *DSS) endpoints() *http.ServeMux {
 		"PUT /current-user":                      d.putSettings,
 		"GET /projects":                          d.getProjects,
 		"GET /projects/{$}":                      d.getProjects,
+		"GET /projects/{key}":                    d.getProject,
+		"GET /projects/{key}/jobs/{$}":           d.getJobs,
+		"GET /projects/{key}/permissions":        d.getPermissions,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			serve(w, r, r.Context().Value(principalKey{}).(principal))
@@ -206,7 +211,7 @@ func (d *DSS) postBrowserTicket(w http.ResponseWriter, r *http.Request, caller p
 	}
 }
 
-// userInfo is what any caller may know of a user.
+// userInfo is what callers may know of a user.
 type userInfo struct {
 	Login       string   `json:"login"`
 	DisplayName string   `json:"displayName"`
@@ -219,10 +224,14 @@ func (u User) info() userInfo {
 	return userInfo{u.Login, u.DisplayName, u.Groups, u.Email, !u.Disabled}
 }
 
-func (d *DSS) getUser(w http.ResponseWriter, r *http.Request, _ principal) {
+func (d *DSS) getUser(w http.ResponseWriter, r *http.Request, caller principal) {
+	if d.currentOptions().RestrictedUsers && !caller.admin {
+		usersRestricted.write(w)
+		return
+	}
 	login := r.PathValue("login")
 	d.mu.RLock()
-	u, ok := d.users[login]
+	u, ok := d.users[d.spelling(login)]
 	d.mu.RUnlock()
 	if !ok {
 		notFound("user does not exist: " + login).write(w)
@@ -231,7 +240,11 @@ func (d *DSS) getUser(w http.ResponseWriter, r *http.Request, _ principal) {
 	writeJSON(w, http.StatusOK, u.info())
 }
 
-func (d *DSS) getUsers(w http.ResponseWriter, _ *http.Request, _ principal) {
+func (d *DSS) getUsers(w http.ResponseWriter, _ *http.Request, caller principal) {
+	if d.currentOptions().RestrictedUsers && !caller.admin {
+		usersRestricted.write(w)
+		return
+	}
 	d.mu.RLock()
 	users := []userInfo{}
 	for _, u := range d.users {
@@ -265,11 +278,4 @@ func (d *DSS) putSettings(w http.ResponseWriter, r *http.Request, caller princip
 		return
 	}
 	w.WriteHeader(http.StatusOK)
-}
-
-func (d *DSS) getProjects(w http.ResponseWriter, _ *http.Request, _ principal) {
-	writeJSON(w, http.StatusOK, []map[string]string{
-		{"projectKey": "CHURN", "name": "Churn"},
-		{"projectKey": "SALES", "name": "Sales"},
-	})
 }

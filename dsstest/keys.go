@@ -93,8 +93,8 @@ func (d *DSS) byTicket(ticket string) (principal, bool) {
 	return d.byLogin(login, "USER_FROM_UI")
 }
 
-// keyIn returns the API key in an Authorization header: Basic with the key as
-// user name and an empty password, or Bearer.
+// keyIn returns the API key in an Authorization header: Bearer, or Basic with the
+// key as user name or as password, and the other one empty.
 func keyIn(authorization string) (key string, ok bool) {
 	scheme, rest, _ := strings.Cut(authorization, " ")
 	switch {
@@ -105,8 +105,8 @@ func keyIn(authorization string) (key string, ok bool) {
 		if err != nil {
 			return "", false
 		}
-		key, password, colon := strings.Cut(string(plain), ":")
-		return key, colon && password == ""
+		user, password, colon := strings.Cut(string(plain), ":")
+		return user + password, colon && (user == "" || password == "")
 	}
 	return "", false
 }

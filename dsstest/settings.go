@@ -26,8 +26,9 @@ func (d *DSS) OwnSettings(login string) string {
 	return string(d.settings[login])
 }
 
-// saveSettings stores what a user saved. Login, groups and the like are stored
-// with it and change nothing: the user is what AddUser says.
+// saveSettings stores what a user saved. Groups and the like are stored with it
+// and change nothing: the user is what AddUser says. A login other than the
+// user's is not stored.
 func (d *DSS) saveSettings(login string, settings []byte) error {
 	var fields map[string]json.RawMessage
 	if !utf8.Valid(settings) || json.Unmarshal(settings, &fields) != nil || fields == nil {
@@ -38,19 +39,41 @@ func (d *DSS) saveSettings(login string, settings []byte) error {
 	if _, ok := d.users[login]; !ok {
 		return errors.New("no such user: AddUser comes first")
 	}
-	d.settings[login] = slices.Clone(settings)
+	d.settings[login] = withLogin(settings, fields, login)
 	return nil
 }
 
-// secrets returns the list of that name in a user's own settings. The caller
-// holds d.mu.
+// withLogin returns settings, whose fields these are, as settings of login: byte
+// by byte the same, unless they are said to be another user's.
+func withLogin(settings []byte, fields map[string]json.RawMessage, login string) []byte {
+	own, _ := json.Marshal(login)
+	var said any
+	if stored, ok := fields["login"]; !ok || json.Unmarshal(stored, &said) == nil && said == login {
+		return slices.Clone(settings)
+	}
+	fields["login"] = own
+	changed, _ := json.Marshal(fields) // what was read can be written
+	return changed
+}
+
+// secrets returns the list of that name in a user's own settings, as auth info
+// has it: each name is there as key, too. The caller holds d.mu.
 func (d *DSS) secrets(login string) []json.RawMessage {
 	var own struct {
 		Secrets []json.RawMessage `json:"secrets"`
 	}
 	// A list that is none is no list: settings are stored as they come.
 	_ = json.Unmarshal(d.settings[login], &own)
-	return append([]json.RawMessage{}, own.Secrets...)
+	secrets := []json.RawMessage{}
+	for _, stored := range own.Secrets {
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(stored, &fields) == nil && fields["name"] != nil && fields["key"] == nil {
+			fields["key"] = fields["name"]
+			stored, _ = json.Marshal(fields) // what was read can be written
+		}
+		secrets = append(secrets, stored)
+	}
+	return secrets
 }
 
 // withUser returns settings with what AddUser knows of u, and otherwise as

@@ -74,7 +74,7 @@ func TestOwnSettingsOfSomeoneElse(t *testing.T) {
 	status, _ := call(t, fake, creds(keyOf("root-key")).as("ann"), "PUT", "/current-user", `{"login":"root"}`)
 	assert.Equal(t, 200, status)
 	assert.Equal(t, before, fake.OwnSettings("root"))
-	assert.Equal(t, `{"login":"root"}`, fake.OwnSettings("ann"), "whose they are is said by the credentials alone")
+	assert.JSONEq(t, `{"login":"ann"}`, fake.OwnSettings("ann"), "whose they are is said by the credentials alone")
 }
 
 func TestSecrets(t *testing.T) {
@@ -92,7 +92,7 @@ func TestSecrets(t *testing.T) {
 			secrets, ok := decode(t, reply).(map[string]any)["secrets"]
 			assert.Equal(t, shown, ok, query)
 			if shown {
-				assert.Equal(t, decode(t, `[`+secret+`]`), secrets)
+				assert.Equal(t, decode(t, `[{"name": "db", "key": "db", "value": "s3cret", "secret": true}]`), secrets)
 			}
 		}
 	}
@@ -101,4 +101,29 @@ func TestSecrets(t *testing.T) {
 		_, reply := call(t, fake, keyOf("ann-key"), "GET", authInfo+"?withSecrets=True", "")
 		assert.Equal(t, []any{}, decode(t, reply).(map[string]any)["secrets"], none)
 	}
+}
+
+func TestNobodySavesAnotherLogin(t *testing.T) {
+	fake := newFake(t)
+	for _, login := range []string{`"root"`, `"ANN"`, `null`, `7`, `["ann"]`} {
+		status, _ := call(t, fake, keyOf("ann-key"), "PUT", "/current-user", `{"login": `+login+`, "n": 12345678901234567890.10}`)
+		assert.Equal(t, 200, status)
+		assert.JSONEq(t, `{"login":"ann","n":12345678901234567890.10}`, fake.OwnSettings("ann"), login)
+		assert.Contains(t, fake.OwnSettings("ann"), "12345678901234567890.10", "what else was saved, to the digit")
+		assert.Contains(t, fake.OwnSettings("root"), `"login":"root"`)
+	}
+	assert.Equal(t, "ann", whoAmI(t, fake, keyOf("ann-key")))
+}
+
+// DSS's samples read the secrets of auth info by key.
+func TestSecretsHaveKeys(t *testing.T) {
+	fake := newFake(t)
+	fake.SetOwnSettings("ann", `{"login":"ann","secrets":[{"name":"a","value":"1","secret":true},{"name":"b","key":"B","value":"2"},7]}`)
+	_, reply := call(t, fake, keyOf("ann-key"), "GET", authInfo+"?withSecrets=True", "")
+	info := decode(t, reply).(map[string]any)
+	first := info["secrets"].([]any)[0].(map[string]any)
+	assert.Equal(t, map[string]any{"name": "a", "key": "a", "value": "1", "secret": true}, first)
+	assert.Len(t, info["secrets"], 3)
+	assert.Equal(t, "B", info["secrets"].([]any)[1].(map[string]any)["key"])
+	assert.NotContains(t, fake.OwnSettings("ann"), `"key":"a"`, "settings have no key")
 }

@@ -1,6 +1,9 @@
 package dsstest
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // User is a user of the fake DSS. The zero value of every field but Login is
 // fine.
@@ -62,6 +65,19 @@ func DemoUsers() []User {
 		{Login: "eve", DisplayName: "Eve Newcomer", Email: "eve@example.com", Profile: "READER"},
 		{Login: "admin", DisplayName: "Administrator", Email: "admin@example.com", Groups: []string{"administrators"}, Profile: "DESIGNER"},
 	}
+}
+
+// spelling is how a user spells a login that a call names. The caller holds d.mu.
+func (d *DSS) spelling(login string) string {
+	if _, ok := d.users[login]; ok || !d.options.IgnoreLoginCase {
+		return login
+	}
+	for own := range d.users {
+		if strings.EqualFold(own, login) {
+			return own
+		}
+	}
+	return login
 }
 
 // enabled returns a user who may act. The caller holds d.mu.

@@ -117,6 +117,34 @@ func TestTheIdentityStandsWhereItsDetailsFail(t *testing.T) {
 	}
 }
 
+// The right to read users is missing for all, and so said where it is seen, but
+// not for each visitor.
+func TestMissingRightToReadUsersIsSaidOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var book logBook
+		answer := dsstest.Respond(403, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException", "message": "ann may not"}`)
+		fake, auth := inBubble(t, dssauth.Config{UserDetails: true, TTL: -1, Logger: book.logger()})
+		fake.Intercept(annPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) { answer(w, r, next) })
+		r := httptest.NewRequest("GET", "/", nil)
+		r.AddCookie(fake.SignIn("ann"))
+		for minute := 1; minute <= 3; minute++ {
+			for range 100 {
+				assert.Equal(t, "ann", who(auth, r))
+			}
+			warned := book.with("Config.UserDetails")
+			require.Len(t, warned, minute)
+			assert.Contains(t, warned[minute-1], "level=WARN")
+			assert.Contains(t, warned[minute-1], "give the API key")
+			assert.NotContains(t, warned[minute-1], "ann")
+			assert.Len(t, book.with("level=WARN"), minute)
+			pass(time.Minute)
+		}
+		answer = dsstest.Respond(404, `{"errorType": "com.dataiku.dip.server.controllers.NotFoundException"}`)
+		assert.Equal(t, "ann", who(auth, r))
+		assert.Len(t, book.with("Config.UserDetails"), 3, "another failure is no missing right")
+	})
+}
+
 // A second call that hangs costs a second, and not the lookup.
 func TestTheIdentityStandsWhereItsDetailsHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -133,6 +161,54 @@ func TestTheIdentityStandsWhereItsDetailsHang(t *testing.T) {
 		}))
 		assert.Equal(t, time.Second, time.Since(start))
 	})
+}
+
+// A DSS that lets administrators only read users tells visitors their own name.
+func TestUserDetailsAreReadAsTheVisitor(t *testing.T) {
+	for name, test := range map[string]struct {
+		mode  dssauth.Impersonation
+		calls []string
+	}{
+		"by ticket":     {dssauth.ByTicket, []string{lookupPath, "/auth/ticket-from-browser-headers", "/current-user"}},
+		"by proxy user": {dssauth.ByProxyUser, []string{lookupPath, "/current-user"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := annAnalyst(t, func(_ *situation, c *dssauth.Config) { c.Impersonation = test.mode })
+			s.fake.Intercept(annPath, -1, dsstest.Respond(403, ""))
+			id := s.identity()
+			assert.Equal(t, "Ann Analyst", id.DisplayName)
+			assert.Equal(t, "ann@example.com", id.Email)
+			var calls []string
+			for _, call := range s.fake.Log("") {
+				calls = append(calls, call.Path)
+			}
+			assert.Equal(t, test.calls, calls)
+			assert.Equal(t, "ann", s.fake.LastCaller())
+		})
+	}
+}
+
+// Whatever goes wrong as the visitor, our own rights may do.
+func TestUserDetailsWhereTheVisitorIsNotActedAs(t *testing.T) {
+	for name, spoil := range map[string]func(*dsstest.Server){
+		"no right to": func(d *dsstest.Server) { d.Configure(dsstest.Options{NoImpersonation: []string{"*"}}) },
+		"somebody else's settings": func(d *dsstest.Server) {
+			d.Intercept("/current-user", -1, dsstest.Respond(200, `{"login": "bob", "displayName": "Bob", "email": "bob@example.com"}`))
+		},
+		"settings without a login": func(d *dsstest.Server) {
+			d.Intercept("/current-user", -1, dsstest.Respond(200, `{"displayName": "Bob"}`))
+		},
+		"settings without an end": func(d *dsstest.Server) { d.Intercept("/current-user", -1, dsstest.Endless) },
+		"a page":                  func(d *dsstest.Server) { d.Intercept("/current-user", -1, dsstest.Respond(200, "<html>")) },
+		"a refusal":               func(d *dsstest.Server) { d.Intercept("/current-user", -1, notAuthenticated) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := annAnalyst(t, func(_ *situation, c *dssauth.Config) { c.Impersonation = dssauth.ByTicket })
+			spoil(s.fake)
+			assert.Equal(t, "Ann Analyst", s.identity().DisplayName)
+			assert.Equal(t, 1, s.fake.Calls(annPath))
+		})
+	}
 }
 
 func TestTheIdentityAsJSON(t *testing.T) {

@@ -1,7 +1,6 @@
 package promises
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -120,6 +119,19 @@ func TestRefusalOfNothingIsAMistake(t *testing.T) {
 	assert.Empty(t, w.Header().Values("Retry-After"))
 }
 
+// A 400 is about another header: cookies that cannot be read are left out.
+func TestMalformedCredentialsAreNotBlamedOnCookies(t *testing.T) {
+	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
+	for _, accept := range []string{"text/html", "application/json"} {
+		for _, headers := range [][]string{{"Authorization", "\x01"}, {"Authorization", "a", "Authorization", "b", "Cookie", "session=ann; bad=\xff"}} {
+			w := serve(m.Handler(unreachable(t)), request("GET", "/", append(headers, "Accept", accept)...))
+			assert.Equal(t, 400, w.Code)
+			assert.NotContains(t, strings.ToLower(w.Body.String()), "cookie")
+			assert.Contains(t, w.Body.String(), "Authorization")
+		}
+	}
+}
+
 // The request that Authenticate returns with an error is nil, and easily passed on.
 func TestRefusalWithoutARequest(t *testing.T) {
 	w := httptest.NewRecorder()
@@ -156,7 +168,11 @@ func TestPageOrProblem(t *testing.T) {
 		{"a websocket gets a problem", "GET", []string{"Accept", "text/html", "Upgrade", "websocket"}, false},
 		{"a program that wants anything but HTML gets a problem", "GET", []string{"Accept", "text/html;level=1; Q=0.0, */*"}, false},
 		{"a kind that only begins like HTML gets a problem", "GET", []string{"Accept", "text/html-sandboxed"}, false},
-		{"a form gets a problem", "POST", pageHeaders, false},
+		{"a program that posts gets a problem", "POST", []string{"Accept", "text/html"}, false},
+		{"a prefetch gets a problem", "GET", append([]string{"Sec-Purpose", "prefetch"}, pageHeaders...), false},
+		{"a part of a page gets a problem", "GET", []string{"Accept", "text/html", "Hx-Request", "true"}, false},
+		{"a form gets a page", "POST", pageHeaders, true},
+		{"a frame of another site gets a page", "GET", append([]string{"Sec-Fetch-Site", "cross-site"}, inFrame...), true},
 		{"a browser's navigation gets a page", "GET", pageHeaders, true},
 		{"an old browser's navigation gets a page", "GET", []string{"Accept", "text/html"}, true},
 		{"HTML in a second line and other letters gets a page", "GET", []string{"Accept", "application/json", "Accept", "image/png, Text/HTML ;q=0.1"}, true},
@@ -185,13 +201,7 @@ var refusedRequests = map[int]func() *http.Request{
 
 // refusing admits ann, and refuses others in every way there is.
 func refusing(t *testing.T, c dssauth.Config) http.Handler {
-	known := newDoorman()
-	c.Resolver = resolveFunc(func(ctx context.Context, h http.Header) (dssauth.Identity, error) {
-		if h.Get("Cookie") == "session=outage" {
-			return dssauth.Identity{}, errors.New("DSS is down")
-		}
-		return known.Resolve(ctx, h)
-	})
+	c.Resolver = newDoormanWithOutage()
 	m := newAuth(t, c)
 	return m.Handler(m.RequireGroup("analysts")(whoami))
 }
@@ -298,7 +308,7 @@ func FuzzRefuse(f *testing.F) {
 	f.Add("HEAD", "//evil.example", "TEXT/HTML", "\r\nX: y", "\x00", "\xff", uint8(2))
 	f.Add("PROPFIND", "*", "", "", "", "", uint8(9))
 	kinds := []error{dssauth.ErrMalformed, dssauth.ErrUnauthenticated, dssauth.ErrForbidden, dssauth.ErrTooLarge, dssauth.ErrUnavailable, errors.New("x"), nil}
-	pages := map[string]string{} // status and type → the only body there is
+	pages := map[string]string{} // status, type and whether a form is lost → the only body there is
 	f.Fuzz(func(t *testing.T, method, target, accept, mode, with, cookie string, kind uint8) {
 		r := &http.Request{Method: method, RequestURI: target, Header: http.Header{
 			"Accept": {accept}, "Sec-Fetch-Mode": {mode}, "X-Requested-With": {with}, "Cookie": {cookie},
@@ -322,7 +332,7 @@ func FuzzRefuse(f *testing.F) {
 		if kindOf == "application/problem+json" {
 			assert.True(t, json.Valid(w.Body.Bytes()))
 		}
-		which := fmt.Sprint(w.Code, kindOf)
+		which := fmt.Sprint(w.Code, kindOf, method == "GET" || method == "HEAD") // others may have lost a form
 		if _, seen := pages[which]; !seen {
 			pages[which] = fmt.Sprint(w.Header(), w.Body)
 		}

@@ -2,6 +2,7 @@ package promises
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -80,6 +81,17 @@ type resolveFunc func(context.Context, http.Header) (dssauth.Identity, error)
 
 func (f resolveFunc) Resolve(ctx context.Context, h http.Header) (dssauth.Identity, error) {
 	return f(ctx, h)
+}
+
+// newDoormanWithOutage is newDoorman, but for session=outage DSS cannot say.
+func newDoormanWithOutage() dssauth.Resolver {
+	known := newDoorman()
+	return resolveFunc(func(ctx context.Context, h http.Header) (dssauth.Identity, error) {
+		if h.Get("Cookie") == "session=outage" {
+			return dssauth.Identity{}, errors.New("DSS is down")
+		}
+		return known.Resolve(ctx, h)
+	})
 }
 
 // newAuth makes a Middleware that ends with the test. It logs nothing, unless

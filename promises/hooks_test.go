@@ -285,12 +285,12 @@ func TestStats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := resolver(byCookie)
 		m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: 2, MaxEntries: 3})
-		assert.Zero(t, m.Stats())
+		assert.Equal(t, dssauth.Stats{Places: 2}, m.Stats())
 		for _, login := range []string{"ann", "bob", "eve", "joe", "nobody", "nobody 2"} {
 			who(m, browser(login))
 		}
 		synctest.Wait()
-		assert.Equal(t, dssauth.Stats{Entries: 3, Refusals: 2, Evictions: 1, Lookups: 6, Identified: 4, Anonymous: 2}, m.Stats())
+		assert.Equal(t, dssauth.Stats{Entries: 3, Refusals: 2, Evictions: 1, Lookups: 6, Identified: 4, Anonymous: 2, Places: 2}, m.Stats())
 		m.Forget(browser("joe"))
 		dss.does(hangs)
 		newcomers(m, 3)

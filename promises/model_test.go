@@ -51,7 +51,7 @@ const (
 type model struct {
 	start       time.Time
 	credentials []*credential
-	userForgot  [modelUsers]atomic.Int64 // when ForgetUser was last called
+	userForgot  [modelUsers]atomic.Int64 // when the user was last forgotten
 	plant       plant
 	toMix       atomic.Bool // the next lookup gets another credential's identity
 	lookups     atomic.Int64
@@ -201,8 +201,8 @@ type sight struct {
 	id     dssauth.Identity
 }
 
-// visit sends r through m, sometimes through a gate that only c's identities
-// pass.
+// visit sends r through m, sometimes twice, and sometimes through a gate that only
+// c's identities pass.
 func visit(m *dssauth.Middleware, c *credential, r *http.Request) (s sight) {
 	h := http.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		s.id, _ = dssauth.FromContext(r.Context())
@@ -210,8 +210,12 @@ func visit(m *dssauth.Middleware, c *credential, r *http.Request) (s sight) {
 	if rand.N(3) == 0 {
 		h = m.RequireGroup(c.id)(h)
 	}
+	h = m.Handler(h)
+	if rand.N(4) == 0 {
+		h = m.Optional(h)
+	}
 	w := httptest.NewRecorder()
-	m.Handler(h).ServeHTTP(w, r)
+	h.ServeHTTP(w, r)
 	s.status = w.Code
 	return s
 }
@@ -280,12 +284,14 @@ func (w *model) step(m *dssauth.Middleware, seen *tally) error {
 		w.change(c, -1) // signs out
 	case dice < 15:
 		w.change(c, rand.N(modelUsers)) // signs in, or new groups
-	case dice < 25:
+	case dice < 20:
 		at := w.now()
 		if !w.plant.forgetsNone {
 			m.Forget(w.request(c))
 		}
 		raise(&c.forgotten, at)
+	case dice < 25:
+		w.signOut(m, c)
 	case dice < 28:
 		user, at := rand.N(modelUsers), w.now()
 		m.ForgetUser(login(user))
@@ -296,6 +302,24 @@ func (w *model) step(m *dssauth.Middleware, seen *tally) error {
 		return w.send(m, c, dice < 150, seen)
 	}
 	return nil
+}
+
+// signOut forgets c's visitor from a handler, which knows whose other credentials
+// are forgotten with it.
+func (w *model) signOut(m *dssauth.Middleware, c *credential) {
+	m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		id, ok := dssauth.FromContext(r.Context())
+		user, err := strconv.Atoi(strings.TrimPrefix(id.Login, "user"))
+		if !ok || err != nil {
+			return // send finds it
+		}
+		at := w.now()
+		if !w.plant.forgetsNone {
+			m.Forget(r)
+		}
+		raise(&c.forgotten, at)
+		raise(&w.userForgot[user], at)
+	})).ServeHTTP(httptest.NewRecorder(), w.request(c))
 }
 
 // raise sets v to at, unless it is later already.

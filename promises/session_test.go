@@ -1,6 +1,7 @@
 package promises
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -59,4 +60,53 @@ func TestRefreshHandsOnWhatActsAsTheVisitor(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A page makes five calls as its visitor at once, and eight such pages are open:
+// over ten refreshes that costs one ticket and one check of it. A ticket that DSS
+// rejects then is replaced once, for all who wait.
+func TestPagesThatActAsTheVisitorShareATicket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake, auth := inBubble(t, dssauth.Config{Impersonation: dssauth.ByTicket})
+		fake.SetLatency(50 * time.Millisecond)
+		cookie := fake.SignIn("ann")
+		opens := func() (failed int) {
+			errs := make(chan error)
+			for range 8 {
+				r := httptest.NewRequest(http.MethodGet, "/", nil)
+				r.AddCookie(cookie)
+				go func() {
+					errs <- through(auth.Handler, r, func(r *http.Request) error {
+						calls := make(chan error)
+						for range 5 {
+							go func() { calls <- listProjects(r) }()
+						}
+						var all []error
+						for range 5 {
+							all = append(all, <-calls)
+						}
+						return errors.Join(all...)
+					})
+				}()
+			}
+			for range 8 {
+				if err := <-errs; err != nil {
+					failed++
+				}
+			}
+			return failed
+		}
+		const refreshes = 10
+		for fake.Calls(lookupPath) <= refreshes {
+			require.Zero(t, opens())
+			pass(500 * time.Millisecond)
+		}
+		tickets, checks := fake.Calls(ticketPath), fake.Calls(ownInfoPath)
+		t.Logf("figure: %d pages of five calls over %d refreshes: %d ticket calls, %d checks of the ticket", fake.Calls(projectsPath)/5, refreshes, tickets, checks)
+		assert.Equal(t, []int{1, 1}, []int{tickets, checks})
+
+		fake.ExpireTickets()
+		require.Zero(t, opens())
+		assert.Equal(t, []int{2, 2}, []int{fake.Calls(ticketPath), fake.Calls(ownInfoPath)})
+	})
 }

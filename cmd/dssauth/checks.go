@@ -34,12 +34,22 @@ func (d *doctor) settings() bool {
 func (d *doctor) connection(ctx context.Context) bool {
 	ctx, cancel := d.limited(ctx)
 	defer cancel()
-	info, err := d.client.AuthInfo(ctx)
+	calls := new(journal)
+	client, err := calls.recording(d.client, "own credentials")
+	if err != nil {
+		d.fails("connection", err)
+		return false
+	}
+	info, err := client.AuthInfo(ctx)
+	answers := "DSS answers"
+	if v := calls.version(); v != "" {
+		answers += ", " + v
+	}
 	var reply *dss.Error
 	rejected := errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsAnonymous()
 	switch {
 	case rejected:
-		d.report.ok("connection", "DSS answers")
+		d.report.ok("connection", answers)
 		d.report.problem("own credentials", "DSS rejects them", d.newCredentials())
 		return false
 	case err != nil:
@@ -47,7 +57,7 @@ func (d *doctor) connection(ctx context.Context) bool {
 		return false
 	}
 	d.own = info
-	d.report.ok("connection", "DSS answers")
+	d.report.ok("connection", answers)
 	d.report.ok("own credentials", "to DSS, we are "+who(info))
 	return true
 }
@@ -185,7 +195,9 @@ func (d *doctor) nobody(ctx context.Context) {
 		"“Hide access tokens” keeps the session from webapps: in DSS, switch it off under Administration > Settings > Login & Security. "+
 			"With it, no visitor can be identified.",
 		"Or the cookies are from another host than DSS's, or another DSS on the same host. The application must be under the same host name as DSS, so that "+
-			"browsers send it the session cookie; and the session may be bound to what only the browser has.",
+			"browsers send it the session cookie.",
+		"Or the session is bound to something that the browser sends beside its cookies, such as its address: “dssauth contract” finds out "+
+			"what, for Config.Headers.",
 		"Otherwise the session has ended: sign in and copy again.")
 }
 

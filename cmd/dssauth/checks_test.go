@@ -55,17 +55,17 @@ func TestRightToAsk(t *testing.T) {
 
 func TestVisitor(t *testing.T) {
 	t.Run("who signed out", func(t *testing.T) {
-		for _, options := range []dsstest.Options{{}, {EmptyIdentifier: true}, {HideAccessTokens: true}} {
+		for _, options := range []dsstest.Options{{}, {EmptyIdentifier: true}, {HideAccessTokens: true}, {LookupNeeds: "User-Agent"}} {
 			s := newScene(t)
 			cookie := s.cookie()
 			s.fake.Configure(options)
-			if !options.HideAccessTokens {
+			if !options.HideAccessTokens && options.LookupNeeds == "" {
 				s.fake.EndSessions()
 			}
 			r := s.run(cookie)
 			s.shows(r, "problem visitor: DSS says that nobody is signed in with these cookies",
 				"“Hide access tokens”", "switch it off under Administration > Settings > Login & Security",
-				"under the same host name as DSS", "sign in and copy again", "skipped acting as the visitor")
+				"under the same host name as DSS", "“dssauth contract” finds out what, for Config.Headers", "sign in and copy again", "skipped acting as the visitor")
 			assert.Equal(t, exitProblem, r.code)
 		}
 	})

@@ -13,14 +13,15 @@ import (
 // doctor examines one deployment, from the settings to what a visitor's cookies
 // are good for. Each check needs what the ones before it found.
 type doctor struct {
-	connect func() (*dss.Client, error)
-	env     func(string) string
-	pastes  source
-	person  *os.File // the terminal to ask, or nil
-	mode    string   // of impersonation, see -help
-	user    string   // of -user, or ""
-	timeout time.Duration
-	report  *report
+	connect  func() (*dss.Client, error)
+	env      func(string) string
+	pastes   source
+	person   *os.File // the terminal to ask, or nil
+	mode     string   // of impersonation, see -help
+	user     string   // of -user, or ""
+	timeout  time.Duration
+	report   *report
+	contract *contract // nil: the job is the doctor's own
 
 	client  *dss.Client
 	own     dss.AuthInfo // who we are to DSS
@@ -33,7 +34,11 @@ type doctor struct {
 func (d *doctor) run(ctx context.Context, out io.Writer) int {
 	// Once it is interrupted, each call that is left fails, which tells nothing.
 	d.report = &report{out: out, muted: func() bool { return ctx.Err() != nil }}
-	d.examine(ctx)
+	if d.contract != nil {
+		d.contract.examine(ctx)
+	} else {
+		d.examine(ctx)
+	}
 	if d.client != nil {
 		d.client.CloseIdleConnections()
 	}

@@ -22,6 +22,11 @@
 // it is left for the shell, however the command ends.
 //
 // Nothing is changed in DSS. Its audit log shows the calls, which read only.
+//
+//	go run github.com/dssauth/dssauth/cmd/dssauth contract
+//
+// tries what this library assumes of DSS, at most two calls a second, and says of
+// each assumption whether it holds. -report writes what can be sent to others.
 package main
 
 import (
@@ -30,6 +35,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"strings"
@@ -39,6 +45,7 @@ import (
 )
 
 const help = `Usage: dssauth doctor [flags]
+       dssauth contract [flags]
 
 Says why a deployment does not work, and what to change. Run it where the
 application runs, with the same environment: DSS is found as dss.FromEnv finds
@@ -52,6 +59,12 @@ paste is not shown, no credential is printed, and nothing of a paste is left for
 your shell. It can come from a file or another command as well:
 
   pbpaste | dssauth doctor -cookie-file -
+
+contract tries, with the same settings and cookies, what this library assumes of
+DSS. Each line of its result is one assumption: holds, differs or not tried. Its
+calls only read, at most two start in a second, and the audit log of DSS shows
+them. One asks for a ticket of the visitor's, one with a ticket that nobody has;
+an API key in DKU_API_KEY is sent to DSS as a browser's as well.
 
 Flags:
 
@@ -70,8 +83,20 @@ Flags:
   -timeout duration
         how long to wait for each answer of DSS (default 10s)
 
-Exits with 0 when all is well, 1 on a problem, 2 when called wrongly, 130 when
-interrupted.
+Flags of contract, beside -cookie-file and -timeout:
+
+  -report file
+        write what can be sent to others: methods, paths, statuses, names of
+        headers, versions, and JSON in which each value is replaced by its kind
+        and length. An existing file is overwritten
+  -project key
+        a project that the visitor may find but not read (default: one that we
+        see and the visitor does not, if the visitor may find it)
+  -ended-cookie-file file
+        the Cookie header of a session that has ended
+
+Exits with 0 when all is well, 1 on a problem or where an assumption differs, 2
+when called wrongly, 130 when interrupted.
 `
 
 const (
@@ -119,48 +144,84 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 // parseArgs returns a doctor that knows what to do, but has not begun.
 func parseArgs(args []string, stdin io.Reader, prompts io.Writer) (*doctor, error) {
+	const commands = "doctor or contract"
 	switch {
 	case len(args) == 0:
-		return nil, errors.New("a command is missing: doctor")
+		return nil, errors.New("a command is missing: " + commands)
 	case args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help":
 		return nil, flag.ErrHelp
-	case args[0] != "doctor":
+	case args[0] != "doctor" && args[0] != "contract":
 		// Not quoted: it may be a pasted cookie.
-		return nil, errors.New("unknown command: the only one is doctor")
+		return nil, errors.New("unknown command: it is " + commands)
 	}
-	flags := flag.NewFlagSet("doctor", flag.ContinueOnError)
+	d := &doctor{connect: dss.FromEnv, env: os.Getenv, pastes: asked(stdin, prompts)}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	file := flags.String("cookie-file", "", "")
-	impersonation := flags.String("impersonation", "either", "")
-	user := flags.String("user", "", "")
-	timeout := flags.Duration("timeout", 10*time.Second, "")
+	flags.DurationVar(&d.timeout, "timeout", 10*time.Second, "")
+	finish := func() error { return nil }
+	if args[0] == "doctor" {
+		flags.StringVar(&d.mode, "impersonation", "either", "")
+		flags.StringVar(&d.user, "user", "", "")
+	} else {
+		finish = contractFlags(flags, d, stdin)
+	}
 	if err := flags.Parse(args[1:]); err != nil {
 		return nil, err
 	}
 	switch {
 	case flags.NArg() > 0:
 		return nil, errors.New("unexpected argument after the flags: cookies are read from standard input or a file")
-	case !isMode(*impersonation):
-		return nil, fmt.Errorf("-impersonation %q: use none, ticket, proxy-user or either", *impersonation)
-	case *timeout <= 0:
-		return nil, fmt.Errorf("-timeout %s: it must be positive, as 10s is", *timeout)
-	}
-	d := &doctor{
-		connect: dss.FromEnv, env: os.Getenv, pastes: asked(stdin, prompts),
-		mode: *impersonation, user: *user, timeout: *timeout,
+	case args[0] == "doctor" && !isMode(d.mode):
+		return nil, fmt.Errorf("-impersonation %q: use none, ticket, proxy-user or either", d.mode)
+	case d.timeout <= 0:
+		return nil, fmt.Errorf("-timeout %s: it must be positive, as 10s is", d.timeout)
 	}
 	if (*file == "" || *file == "-") && isTerminal(stdin) {
 		d.person, _ = stdin.(*os.File)
-		return d, nil
-	}
-	if *file != "" {
+	} else if *file != "" {
 		text, err := readCookieFile(*file, stdin)
 		if err != nil {
 			return nil, fmt.Errorf("-cookie-file: %w", err)
 		}
 		d.pastes = asked(strings.NewReader(text), io.Discard)
 	}
-	return d, nil
+	return d, finish()
+}
+
+// contractFlags gives d the contract for a job, and its flags. The function that it
+// returns does what they ask for.
+func contractFlags(flags *flag.FlagSet, d *doctor, stdin io.Reader) func() error {
+	c := &contract{doctor: d, journal: journal{pause: callPause}}
+	d.contract = c
+	report := flags.String("report", "", "")
+	ended := flags.String("ended-cookie-file", "", "")
+	flags.StringVar(&c.project, "project", "", "")
+	return func() error {
+		if c.project != "" && !isProjectKey(c.project) {
+			return errors.New("-project: a key has letters, digits and underscores only") // not quoted, as above
+		}
+		if *ended != "" {
+			text, err := readCookieFile(*ended, stdin)
+			if err != nil {
+				return fmt.Errorf("-ended-cookie-file: %w", err)
+			}
+			c.ended = asked(strings.NewReader(text), io.Discard)
+		}
+		if *report == "" {
+			return nil
+		}
+		var err error
+		// Before any call, so that none is made in vain.
+		if c.file, err = os.OpenFile(*report, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
+			var path *fs.PathError
+			if errors.As(err, &path) {
+				err = path.Err
+			}
+			return fmt.Errorf("-report: %w", err)
+		}
+		return nil
+	}
 }
 
 func isMode(s string) bool {

@@ -66,26 +66,42 @@ func (s *scene) cookie() string {
 type result struct {
 	code        int
 	out, stderr string
+	lines       []string // of out
 }
 
 // run runs the doctor and checks that it prints no credential.
 func (s *scene) run(stdin string, args ...string) result {
 	s.Helper()
+	return s.command(stdin, append([]string{"doctor"}, args...))
+}
+
+// contract tries the contract, without a pause between its calls.
+func (s *scene) contract(stdin string, args ...string) result {
+	s.Helper()
+	return s.command(stdin, append([]string{"contract"}, args...))
+}
+
+func (s *scene) command(stdin string, args []string) result {
+	s.Helper()
 	var stdout, stderr bytes.Buffer
-	args = append([]string{"doctor"}, args...)
 	var code int
-	if s.connect == nil {
+	if s.connect == nil && args[0] == "doctor" {
 		code = run(s.Context(), args, strings.NewReader(stdin), &stdout, &stderr)
 	} else {
 		d, err := parseArgs(args, strings.NewReader(stdin), &stderr)
 		require.NoError(s, err)
-		d.connect = s.connect
+		if s.connect != nil {
+			d.connect = s.connect
+		}
+		if d.contract != nil {
+			d.contract.journal.pause = 0
+		}
 		code = d.run(s.Context(), &stdout)
 	}
 	for _, secret := range append(s.secrets, "ticket-") {
 		assert.NotContains(s, stdout.String()+stderr.String(), secret, "a credential is printed")
 	}
-	return result{code, words(stdout.String()), words(stderr.String())}
+	return result{code, words(stdout.String()), words(stderr.String()), strings.Split(strings.TrimSpace(stdout.String()), "\n")}
 }
 
 // words undoes the line breaks, which are not what is tested.
@@ -109,7 +125,7 @@ func TestAllIsWell(t *testing.T) {
 	assert.NotContains(t, r.out, "problem")
 	assert.NotContains(t, r.out, "skipped")
 	s.shows(r, "ok settings: "+s.fake.URL()+", API key, from DKU_DSS_URL")
-	s.shows(r, "ok connection: DSS answers")
+	s.shows(r, "ok connection: DSS answers, version 14.3.3")
 	s.shows(r, "ok own credentials: to DSS, we are an API key without a user")
 	s.shows(r, "ok right to ask who a browser is: we have it")
 	s.shows(r, "ok cookies: sent to DSS are", `identify nobody: "_ga".`)
@@ -183,8 +199,8 @@ func TestUsage(t *testing.T) {
 		code int
 		says string
 	}{
-		"no command is an error":                     {nil, exitUsage, "a command is missing: doctor"},
-		"another command is an error":                {[]string{cookies}, exitUsage, "the only one is doctor"},
+		"no command is an error":                     {nil, exitUsage, "a command is missing: doctor or contract"},
+		"another command is an error":                {[]string{cookies}, exitUsage, "it is doctor or contract"},
 		"an argument after the flags is an error":    {[]string{"doctor", cookies}, exitUsage, "cookies are read from standard input"},
 		"cookies in place of their file's name":      {[]string{"doctor", "-cookie-file", cookies}, exitUsage, "-cookie-file: no such file"},
 		"an unknown flag is an error":                {[]string{"doctor", "-cookie=" + cookies}, exitUsage, "flag provided but not defined: -cookie:"},
@@ -210,10 +226,10 @@ func TestUsage(t *testing.T) {
 
 // A flag that is missing from the help, or only there, would be found by nobody.
 func TestHelpNamesEveryFlag(t *testing.T) {
-	for _, name := range []string{"cookie-file", "impersonation", "user", "timeout"} {
+	for _, name := range []string{"cookie-file", "impersonation", "user", "timeout", "report", "project", "ended-cookie-file"} {
 		assert.Contains(t, help, "\n  -"+name+" ")
 	}
-	assert.Equal(t, 4, strings.Count(help, "\n  -"))
+	assert.Equal(t, 7, strings.Count(help, "\n  -"))
 }
 
 // browserEcho answers with the Cookie header that it was asked about, as a

@@ -27,18 +27,30 @@ func newRouter(auth *dssauth.Middleware) http.Handler {
 }
 
 func me(w http.ResponseWriter, r *http.Request) {
-	id, _ := dssauth.FromContext(r.Context())
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(id)
 }
 
 func report(w http.ResponseWriter, r *http.Request) {
-	id, _ := dssauth.FromContext(r.Context())
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
 	fmt.Fprintf(w, "the report, for %s\n", id.Login)
 }
 
 func user(w http.ResponseWriter, r *http.Request) {
-	id, _ := dssauth.FromContext(r.Context())
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
 	fmt.Fprintf(w, "user %s, shown to %s\n", chi.URLParam(r, "login"), id.Login)
 }
 

@@ -24,17 +24,26 @@ func newRouter(auth *dssauth.Middleware) http.Handler {
 }
 
 func me(c *echo.Context) error {
-	id, _ := dssauth.FromContext(c.Request().Context())
+	id, ok := dssauth.FromContext(c.Request().Context())
+	if !ok { // only where the middleware did not run
+		return echo.ErrInternalServerError
+	}
 	return c.JSON(http.StatusOK, id)
 }
 
 func report(c *echo.Context) error {
-	id, _ := dssauth.FromContext(c.Request().Context())
+	id, ok := dssauth.FromContext(c.Request().Context())
+	if !ok { // only where the middleware did not run
+		return echo.ErrInternalServerError
+	}
 	return c.String(http.StatusOK, fmt.Sprintf("the report, for %s\n", id.Login))
 }
 
 func user(c *echo.Context) error {
-	id, _ := dssauth.FromContext(c.Request().Context())
+	id, ok := dssauth.FromContext(c.Request().Context())
+	if !ok { // only where the middleware did not run
+		return echo.ErrInternalServerError
+	}
 	return c.String(http.StatusOK, fmt.Sprintf("user %s, shown to %s\n", c.Param("login"), id.Login))
 }
 

@@ -103,17 +103,26 @@ func gate(middleware func(http.Handler) http.Handler) fiber.Handler {
 }
 
 func me(c fiber.Ctx) error {
-	id, _ := dssauth.FromContext(c.Context())
+	id, ok := dssauth.FromContext(c.Context())
+	if !ok { // only where the middleware did not run
+		return fiber.ErrInternalServerError
+	}
 	return c.JSON(id)
 }
 
 func report(c fiber.Ctx) error {
-	id, _ := dssauth.FromContext(c.Context())
+	id, ok := dssauth.FromContext(c.Context())
+	if !ok { // only where the middleware did not run
+		return fiber.ErrInternalServerError
+	}
 	return c.SendString(fmt.Sprintf("the report, for %s\n", id.Login))
 }
 
 func user(c fiber.Ctx) error {
-	id, _ := dssauth.FromContext(c.Context())
+	id, ok := dssauth.FromContext(c.Context())
+	if !ok { // only where the middleware did not run
+		return fiber.ErrInternalServerError
+	}
 	return c.SendString(fmt.Sprintf("user %s, shown to %s\n", c.Params("login"), id.Login))
 }
 

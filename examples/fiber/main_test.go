@@ -77,7 +77,10 @@ func TestContextIsHandedOn(t *testing.T) {
 				})
 				app.Use(gated(auth)...)
 				app.Get("/visit", func(c fiber.Ctx) error {
-					id, _ := dssauth.FromContext(c.Context())
+					id, ok := dssauth.FromContext(c.Context())
+					if !ok {
+						return fiber.ErrInternalServerError
+					}
 					before, login = c.Context().Value(key{}), id.Login
 					return nil
 				})

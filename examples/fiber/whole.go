@@ -22,16 +22,28 @@ func newWholeApp(auth *dssauth.Middleware) *fiber.App {
 func newMux(auth *dssauth.Middleware) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /me", func(w http.ResponseWriter, r *http.Request) {
-		id, _ := dssauth.FromContext(r.Context())
+		id, ok := dssauth.FromContext(r.Context())
+		if !ok { // only where the middleware did not run
+			http.Error(w, "no visitor", http.StatusInternalServerError)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(id)
 	})
 	mux.Handle("GET /report", auth.RequireGroup("analysts")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, _ := dssauth.FromContext(r.Context())
+		id, ok := dssauth.FromContext(r.Context())
+		if !ok { // only where the middleware did not run
+			http.Error(w, "no visitor", http.StatusInternalServerError)
+			return
+		}
 		fmt.Fprintf(w, "the report, for %s\n", id.Login)
 	})))
 	mux.Handle("GET /admin/users/{login}", auth.RequireGroup("administrators")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, _ := dssauth.FromContext(r.Context())
+		id, ok := dssauth.FromContext(r.Context())
+		if !ok { // only where the middleware did not run
+			http.Error(w, "no visitor", http.StatusInternalServerError)
+			return
+		}
 		fmt.Fprintf(w, "user %s, shown to %s\n", r.PathValue("login"), id.Login)
 	})))
 	return mux

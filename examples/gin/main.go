@@ -40,17 +40,29 @@ func wrap(middleware func(http.Handler) http.Handler) gin.HandlerFunc {
 // The identity is in the request's context; gin's own context has it only
 // with Engine.ContextWithFallback.
 func me(c *gin.Context) {
-	id, _ := dssauth.FromContext(c.Request.Context())
+	id, ok := dssauth.FromContext(c.Request.Context())
+	if !ok { // only where the middleware did not run
+		c.AbortWithStatus(http.StatusInternalServerError)
+		return
+	}
 	c.JSON(http.StatusOK, id)
 }
 
 func report(c *gin.Context) {
-	id, _ := dssauth.FromContext(c.Request.Context())
+	id, ok := dssauth.FromContext(c.Request.Context())
+	if !ok { // only where the middleware did not run
+		c.AbortWithStatus(http.StatusInternalServerError)
+		return
+	}
 	c.String(http.StatusOK, "the report, for %s\n", id.Login)
 }
 
 func user(c *gin.Context) {
-	id, _ := dssauth.FromContext(c.Request.Context())
+	id, ok := dssauth.FromContext(c.Request.Context())
+	if !ok { // only where the middleware did not run
+		c.AbortWithStatus(http.StatusInternalServerError)
+		return
+	}
 	c.String(http.StatusOK, "user %s, shown to %s\n", c.Param("login"), id.Login)
 }
 

@@ -63,12 +63,20 @@ func (a *app) refuse(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func me(w http.ResponseWriter, r *http.Request) {
-	id, _ := dssauth.FromContext(r.Context())
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
 	writeJSON(w, id)
 }
 
 func report(w http.ResponseWriter, r *http.Request) {
-	id, _ := dssauth.FromContext(r.Context())
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	fmt.Fprintf(w, "The analysts' report, for %s.\n", id.Login)
 }

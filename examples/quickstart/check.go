@@ -30,7 +30,7 @@ const (
 
 // wholeStory is what -check plays.
 var wholeStory = []func(*story){
-	nobody, someone, wrongGroup, twoOfASort, apiKeys, forgery, asVisitor, otherSites, signOut, lostGroup, outage,
+	anonymous, someone, wrongGroup, twoOfASort, apiKeys, forgery, asVisitor, otherSites, signOut, lostGroup, outage,
 	ownKeyRevoked, // last, since it is for good
 }
 
@@ -83,13 +83,13 @@ func tell(ctx context.Context, out io.Writer, newApp appMaker, chapters []func(*
 	return nil
 }
 
-func nobody(s *story) {
-	s.expect("nobody opens /me", s.get("/me"), 401, "Www-Authenticate: Bearer", "Cache-Control: no-store")
-	s.expect("nobody opens /report", s.get("/report"), 401)
-	s.expect("nobody opens /as-me", s.get("/as-me"), 401)
+func anonymous(s *story) {
+	s.expect("an anonymous visitor opens /me", s.get("/me"), 401, "Www-Authenticate: Bearer", "Cache-Control: no-store")
+	s.expect("an anonymous visitor opens /report", s.get("/report"), 401)
+	s.expect("an anonymous visitor opens /as-me", s.get("/as-me"), 401)
 	s.expect("somebody with a made-up session opens /me", s.get("/me", "Cookie", s.demo.cookie+"="+rand.Text()), 401)
-	s.expect("nobody opens the page, which is for all", s.get("/"), 200, "Nobody, so far")
-	s.expect("nobody's browser opens /report", s.get("/report", "Accept", "text/html"), 302, "Location: /sign-in?back=%2Freport")
+	s.expect("an anonymous visitor opens the page, which is for all", s.get("/"), 200, "Nobody, so far")
+	s.expect("an anonymous visitor's browser opens /report", s.get("/report", "Accept", "text/html"), 302, "Location: /sign-in?back=%2Freport")
 }
 
 func someone(s *story) {
@@ -110,7 +110,7 @@ func twoOfASort(s *story) {
 	ann, bob := s.signIn("ann"), s.signIn("bob")
 	s.expect("ann, first cookie theme=dark, opens /me", s.get("/me", "Cookie", "theme=dark; "+ann), 200, `"login":"ann"`)
 	s.expect("bob, first cookie theme=dark, opens /me", s.get("/me", "Cookie", "theme=dark; "+bob), 200, `"login":"bob"`)
-	s.expect("nobody, first cookie theme=dark, opens /me", s.get("/me", "Cookie", "theme=dark"), 401)
+	s.expect("an anonymous visitor, first cookie theme=dark, opens /me", s.get("/me", "Cookie", "theme=dark"), 401)
 }
 
 func apiKeys(s *story) {
@@ -127,7 +127,7 @@ func forgery(s *story) {
 	ticket := rand.Text()
 	s.demo.fake.AddTicket(ticket, "ann")
 	forged := []string{"X-DKU-ProxyUser", "ann", "X_DKU_ProxyUser", "ann", "x-dku-apiticket", ticket}
-	s.expect("nobody, who claims to be ann in headers, opens /me", s.get("/me", forged...), 401)
+	s.expect("an anonymous visitor, who claims to be ann in headers, opens /me", s.get("/me", forged...), 401)
 	bobs := append([]string{"Cookie", s.signIn("bob")}, forged...)
 	s.expect("bob, who claims to be ann in headers, opens /me", s.get("/me", bobs...), 200, `"login":"bob"`)
 	s.same("DSS was shown of bob's headers", strings.Join(slices.Sorted(maps.Keys(s.demo.fake.LastBrowserHeaders())), " "), "Cookie")
@@ -181,7 +181,7 @@ func ownKeyRevoked(s *story) {
 	s.demo.fake.RemoveAPIKey(s.demo.key)
 	s.wait(ownKeyTrust + ownKeyTrust/10)
 	s.expect("our own API key is revoked, and ann opens /me", s.get("/me", "Cookie", ann), 503)
-	s.expect("bob opens the page, and is not called nobody", s.get("/", "Cookie", bob), 503)
+	s.expect("bob opens the page, and is not called anonymous", s.get("/", "Cookie", bob), 503)
 	s.expect("bob opens /report", s.get("/report", "Cookie", bob), 503)
 }
 

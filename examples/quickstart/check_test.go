@@ -30,7 +30,7 @@ func TestCheckFailsWhereAnApplication(t *testing.T) {
 		line    string // that must be WRONG
 	}{
 		"admits nobody as somebody": {wrap: addMissing("Authorization", "Bearer ann-key"),
-			chapter: nobody, line: "nobody opens /me"},
+			chapter: anonymous, line: "an anonymous visitor opens /me"},
 		"takes a reader for an analyst": {wrap: instead("/report", http.StatusOK),
 			chapter: wrongGroup, line: "bob, who is no analyst, opens /report"},
 		"does nothing at a sign-out": {wrap: instead("/sign-out", http.StatusSeeOther),
@@ -51,10 +51,10 @@ func TestCheckFailsWhereAnApplication(t *testing.T) {
 			chapter: twoOfASort, line: "ann, first cookie theme=dark, opens /me"},
 		"calls an outage a 401": {wrap: answerAs(503, 401),
 			chapter: outage, line: "ann opens /me in the outage"},
-		"calls a lost key nobody": {wrap: answerAs(503, 401),
+		"calls a lost key anonymous": {wrap: answerAs(503, 401),
 			chapter: ownKeyRevoked, line: "our own API key is revoked, and ann opens /me"},
 		"believes a header": {wrap: believeProxyUser,
-			chapter: forgery, line: "nobody, who claims to be ann in headers, opens /me"},
+			chapter: forgery, line: "an anonymous visitor, who claims to be ann in headers, opens /me"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -24,7 +24,7 @@ type page struct {
 
 // view is what the template of the page gets.
 type view struct {
-	Visitor *visitor // nil: nobody, or DSS could not say
+	Visitor *visitor // nil: anonymous, or DSS could not say
 	Outage  bool
 	Routes  []route
 	TTL     time.Duration

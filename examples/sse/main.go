@@ -47,7 +47,11 @@ func sameOrigin(next http.Handler) http.Handler {
 }
 
 func (f *feed) stream(w http.ResponseWriter, r *http.Request) {
-	id, _ := dssauth.FromContext(r.Context())
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
 	allowed, stop := f.auth.WhileSignedIn(r, f.every)
 	defer stop()
 

@@ -33,7 +33,11 @@ func (c *chat) newRouter() http.Handler {
 }
 
 func (c *chat) talk(w http.ResponseWriter, r *http.Request) {
-	id, _ := dssauth.FromContext(r.Context())
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
 	allowed, stop := c.auth.WhileSignedIn(r, c.every)
 	defer stop()
 

@@ -111,15 +111,16 @@ func (s *Sum) Pair(a, b uint64) {
 
 // Text adds a number and a text to the message: the pair of the number and the
 // text's length, and the text, filled up with zeros to whole pairs. It works on two
-// pairs a turn, and on copies: both twice as fast.
-func (s *Sum) Text(n uint64, t string) {
+// pairs a turn, and on copies: both twice as fast. It only reads t, so that
+// converting a string for it copies nothing.
+func (s *Sum) Text(n uint64, t []byte) {
 	s.Pair(n, uint64(len(t)))
 	k, hi0, lo0, hi1, lo1 := s.secret, s.hi0, s.lo0, s.hi1, s.lo1
 	for ; len(t) >= 32 && len(k) >= 6; t, k = t[32:], k[4:] {
-		a, b, k2, k3 := word(t), word(t[8:]), k[2], k[3]
+		a, b, k2, k3 := binary.LittleEndian.Uint64(t), binary.LittleEndian.Uint64(t[8:]), k[2], k[3]
 		hi0, lo0 = plus(hi0, lo0, a+k[0], b+k[1])
 		hi1, lo1 = plus(hi1, lo1, a+k2, b+k3)
-		a, b = word(t[16:]), word(t[24:])
+		a, b = binary.LittleEndian.Uint64(t[16:]), binary.LittleEndian.Uint64(t[24:])
 		hi0, lo0 = plus(hi0, lo0, a+k2, b+k3)
 		hi1, lo1 = plus(hi1, lo1, a+k[4], b+k[5])
 	}
@@ -140,13 +141,6 @@ func plus(hi, lo, a, b uint64) (uint64, uint64) {
 	lo, carry := bits.Add64(lo, l, 0)
 	hi, _ = bits.Add64(hi, h, carry)
 	return hi, lo
-}
-
-// word reads eight bytes; the compiler makes one load of it.
-func word(s string) uint64 {
-	_ = s[7]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
-		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // Key returns the key of the message. What is left of the secret tells how many

@@ -23,7 +23,7 @@ func sumOf(h *Hash, parts []part) Sum {
 	s := h.Start()
 	for _, p := range parts {
 		if p.isText {
-			s.Text(p.a, p.text)
+			s.Text(p.a, []byte(p.text))
 		} else {
 			s.Pair(p.a, p.b)
 		}
@@ -147,7 +147,7 @@ func TestWhatFitsCanBeAdded(t *testing.T) {
 			}
 			fits++
 			assert.NotPanics(t, func() {
-				s.Text(1, strings.Repeat("x", length))
+				s.Text(1, []byte(strings.Repeat("x", length)))
 				for range pairs {
 					s.Pair(0, 0)
 				}
@@ -163,8 +163,8 @@ func TestWhatFitsCanBeAdded(t *testing.T) {
 func TestSecretsDiffer(t *testing.T) {
 	a, b := New(256, 4), New(256, 4)
 	x, y := a.Start(), b.Start()
-	x.Text(1, "the same")
-	y.Text(1, "the same")
+	x.Text(1, []byte("the same"))
+	y.Text(1, []byte("the same"))
 	assert.NotEqual(t, a.Key(&x), b.Key(&y))
 	assert.NotEqual(t, a.Rare([]byte("the same")), b.Rare([]byte("the same")))
 	m, n := NewMultiplyShift(), NewMultiplyShift()
@@ -187,7 +187,7 @@ func BenchmarkKey(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				s := h.Start()
-				s.Text(1, text)
+				s.Text(1, []byte(text))
 				s.Pair(0, 0)
 				h.Key(&s)
 			}

@@ -49,8 +49,8 @@ func busyVisitor(watched time.Duration) ([]bench.Target, error) {
 	allowed := math.Ceil(float64(watched)/float64(earliestRefresh)) + 1
 	fmt.Printf("\nOne visitor, %d requests in %s: %d calls, %d request waited for DSS.\n", requests, watched, d.Lookups(), waited)
 	return []bench.Target{
-		{Number: 8, What: fmt.Sprintf("calls for one busy visitor in %s", watched), Reached: float64(d.Lookups()), AtMost: true, Bound: allowed},
-		{Number: 8, What: "requests that waited for DSS", Reached: float64(waited), AtMost: true, Bound: 1},
+		{Number: "8", What: fmt.Sprintf("calls for one busy visitor in %s", watched), Reached: float64(d.Lookups()), AtMost: true, Bound: allowed},
+		{Number: "8", What: "requests that waited for DSS", Reached: float64(waited), AtMost: true, Bound: 1},
 	}, nil
 }
 

@@ -56,9 +56,9 @@ func quietHangFlood(rounds int) ([]bench.Target, error) {
 	fmt.Printf("\nThe flood: %d junk requests (%d calls to DSS), beside %d of warm users at one in %d, of which %d were refused or waited for DSS; %d warm answers evicted.\n",
 		flood.junk, flood.calls, flood.warm, junkRatio, flood.lost, flood.evictions)
 	return []bench.Target{
-		{Number: 10, What: "p99 of hits while DSS hangs, times quiet", Reached: p99[hanging].Ratio(p99[quiet]).Median(), AtMost: true, Bound: 1.2},
-		{Number: 10, What: "p99 of hits in a flood, times quiet", Reached: p99[flooded].Ratio(p99[quiet]).Median(), AtMost: true, Bound: 1.2},
-		{Number: 10, What: "warm users' requests that a flood cost a hit", Reached: float64(flood.lost + flood.evictions), AtMost: true},
+		{Number: "10", What: "p99 of hits while DSS hangs, times quiet", Reached: p99[hanging].Ratio(p99[quiet]).Median(), AtMost: true, Bound: 1.2},
+		{Number: "10", What: "p99 of hits in a flood, times quiet", Reached: p99[flooded].Ratio(p99[quiet]).Median(), AtMost: true, Bound: 1.2},
+		{Number: "10", What: "warm users' requests that a flood cost a hit", Reached: float64(flood.lost + flood.evictions), AtMost: true},
 	}, nil
 }
 

@@ -115,13 +115,13 @@ func report(servers []server, results map[string]*results) (met bool) {
 			r.perSecond.Ratio(results[empty].perSecond).Spread(), r.p50.Median(), r.p99.Median())
 	}
 	targets := []bench.Target{{
-		Number: 6, What: "requests/s, times the empty handler's",
+		Number: "6", What: "requests/s, times the empty handler's",
 		Reached: results[ours].perSecond.Ratio(results[empty].perSecond).Median(), Bound: 0.95,
 	}}
 	for _, name := range []string{nginxApp, nginxAlone} {
 		if r := results[name]; r != nil {
 			targets = append(targets, bench.Target{
-				Number: 6, What: "requests/s, times those of " + name,
+				Number: "6", What: "requests/s, times those of " + name,
 				Reached: results[ours].perSecond.Ratio(r.perSecond).Median(), Bound: 2, Stretch: name == nginxAlone,
 			})
 		}

@@ -31,7 +31,7 @@ type cost struct {
 }
 
 // round is what the program prints: the older side first.
-type round struct{ Hit, Lookup [2]cost }
+type round struct{ Hit, Changing, Lookup [2]cost }
 
 // pair is a folder with both versions, and the program that imports them.
 type pair struct{ folder string }

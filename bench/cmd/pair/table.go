@@ -20,8 +20,9 @@ type table struct {
 func (t table) print(w io.Writer) bool {
 	fmt.Fprintf(w, "| | old | new | new / old, median of %d rounds [its 95%% interval] | within %g |\n| --- | --- | --- | --- | --- |\n", len(t.rounds), t.limit)
 	hit := t.row(w, fmt.Sprintf("hit, %d B of cookies", t.cookies), func(r round) [2]cost { return r.Hit })
+	changing := t.row(w, "hit, a stray cookie that changes", func(r round) [2]cost { return r.Changing })
 	lookup := t.row(w, "lookup", func(r round) [2]cost { return r.Lookup })
-	return hit && lookup
+	return hit && changing && lookup
 }
 
 func (t table) row(w io.Writer, what string, of func(round) [2]cost) bool {

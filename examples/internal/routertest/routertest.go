@@ -46,9 +46,9 @@ func RunServer(t *testing.T, newServer func(*testing.T, *dssauth.Middleware) str
 		status            int
 		body              string // of an answer that is no refusal
 	}{
-		{name: "nobody is told who they are", path: "/me", status: 401},
-		{name: "nobody reads the report", path: "/report", status: 401},
-		{name: "nobody sees the administrators' pages", path: "/admin/users/bob", status: 401},
+		{name: "an anonymous visitor is told nothing", path: "/me", status: 401},
+		{name: "an anonymous visitor does not read the report", path: "/report", status: 401},
+		{name: "an anonymous visitor does not see the administrators' pages", path: "/admin/users/bob", status: 401},
 		{name: "a browser without a session is shown a page", path: "/me", accept: "text/html", status: 401},
 		{name: "a reader does not read the analysts' report", login: "bob", path: "/report", status: 403},
 		{name: "a reader's browser is shown a page", login: "bob", path: "/report", accept: "text/html", status: 403},

@@ -28,7 +28,7 @@ type cost struct {
 
 // round is what the program prints: the older side first.
 type round struct {
-	Hit, Lookup [2]cost
+	Hit, Changing, Lookup [2]cost
 }
 
 // liveHeap is what an application holds in memory. The collector runs before
@@ -75,6 +75,13 @@ func measure(url string, size, hits, lookups, turns, first int) (r round, err er
 	for i := range known {
 		known[i] = request(0, size) // one visitor, and no two requests share memory
 	}
+	changing := make([]*http.Request, 512) // the same visitor, and a load balancer's cookie that is never the same
+	for i := range changing {
+		changing[i] = request(0, size)
+		cookies := changing[i].Header["Cookie"]
+		balancer := fmt.Sprintf("; AWSALB=%032x", i)
+		cookies[0] = cookies[0][:max(0, len(cookies[0])-len(balancer))] + balancer
+	}
 	expected := 0
 	serve := func(side, n int, from []*http.Request) cost {
 		expected += n
@@ -84,6 +91,7 @@ func measure(url string, size, hits, lookups, turns, first int) (r round, err er
 	for i := range handlers {
 		side := (first + i) % 2
 		serve(side, 2*len(known), known)
+		serve(side, 2, changing[:1]) // its own entry: the cookies before have one byte less of padding
 		serve(side, 10, requests(1, 10, size))
 	}
 	next := 11
@@ -93,6 +101,10 @@ func measure(url string, size, hits, lookups, turns, first int) (r round, err er
 		for i := range handlers {
 			side := (first + turn + i) % 2 // old new, new old, …
 			r.Hit[side].add(serve(side, hits, known))
+		}
+		for i := range handlers {
+			side := (first + turn + i) % 2
+			r.Changing[side].add(serve(side, hits/3, changing))
 		}
 		for i := range handlers {
 			side := (first + turn + i) % 2

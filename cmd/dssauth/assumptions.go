@@ -1,0 +1,741 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+// assumption is something that this library takes for granted of DSS.
+type assumption struct {
+	name    string
+	says    string // a sentence
+	source  string // where it is from
+	takes   need
+	means   string // for this library, where it does not hold
+	setting string // that answers it
+	try     func(*contract, context.Context) finding
+}
+
+// need is what it takes to try an assumption. Each takes those before it, too.
+type need int
+
+const (
+	anything   need = iota
+	acceptance      // DSS accepts our own credentials
+	lookups         // and lets us ask who a browser is
+	aVisitor        // the cookies of somebody who is signed in
+	acting          // and the right to act as that visitor
+)
+
+// Where an assumption is from.
+const (
+	restReference = "DSS's REST API reference"
+	authInfoPage  = "DSS's page “Authentication information and impersonation”"
+	webappsPage   = "DSS's page “Webapps and security”"
+	recordings    = "recordings of the official Python client 14.3.3"
+	publicCode    = "public code that runs against DSS"
+	ownChoice     = "no source: it is not known"
+)
+
+const noSetting = "none: please send a report"
+
+// assumptions are tried in this order; each may use what those before it found.
+var assumptions = []assumption{{
+	name: "own-identity", takes: anything,
+	says:    "GET /auth/info names the caller, and tells an API key without a user from a user",
+	source:  recordings + " (auth_info, auth_info_ticket)",
+	means:   "no visitor can be identified, and all of them get a 503",
+	setting: "dss.Config.APIKey, or DKU_API_KEY",
+	try:     (*contract).ownIdentity,
+}, {
+	name: "rejected-credentials", takes: acceptance,
+	says:    "credentials that DSS does not know get a NotAuthenticatedException",
+	source:  recordings + " (error_json)",
+	means:   "a key or ticket that ended is not noticed: visitors get a 503 without the log line that names the cause",
+	setting: noSetting,
+	try:     (*contract).rejectedCredentials,
+}, {
+	name: "ambiguous-refusal", takes: acceptance,
+	says:    "a lookup with such credentials gets the same NotAuthenticatedException as one for a browser without a session",
+	source:  recordings + " (error_json)",
+	means:   "a lookup under a rejected key may read like an answer about the visitor; the application's own question, asked beside it, still keeps that from signing anybody out",
+	setting: noSetting,
+	try:     (*contract).ambiguousRefusal,
+}, {
+	name: "lookup-right", takes: acceptance,
+	says:    "our own credentials may ask who a browser is",
+	source:  webappsPage + "; which right it takes is not known",
+	means:   "no visitor can be identified, and all of them get a 503",
+	setting: "dss.Config.APIKey, or the webapp's run-as user: one who has the right, as an administrator has",
+	try:     (*contract).lookupRight,
+}, {
+	name: "no-session", takes: lookups,
+	says:    "a lookup that finds nobody is a NotAuthenticatedException, or a 200 with an empty authIdentifier",
+	source:  publicCode + " (DSS's notebook server reads it so)",
+	means:   "visitors who are not signed in get a 503, and no redirect to LoginURL; nobody is admitted",
+	setting: "Config.Resolver, with one that knows this answer",
+	try:     (*contract).noSession,
+}, {
+	name: "api-key-forms", takes: lookups,
+	says:    "an API key in a browser's Authorization header is that key's owner: as Bearer, as the user name of Basic, as its password",
+	source:  restReference + " (Basic with a password since 13, Bearer since 13.1)",
+	means:   "programs that send their key in the form that differs get a 401",
+	setting: "none: have them send one of the other forms",
+	try:     (*contract).apiKeyForms,
+}, {
+	name: "no-ticket", takes: lookups,
+	says:    "asking for the ticket of a browser without a session is a NotAuthenticatedException",
+	source:  ownChoice,
+	means:   "a visitor who signs out while acting through this library gets a 503 in place of a 401",
+	setting: noSetting,
+	try:     (*contract).noTicket,
+}, {
+	name: "unknown-project", takes: acceptance,
+	says:    "the question of a project gate about a project that is not there is an UnauthorizedException or a NotFoundException",
+	source:  publicCode + ", seen on DSS 14.6",
+	means:   "RequireProject answers 503, or has the visitor's ticket renewed, in place of 403; nobody is admitted",
+	setting: noSetting,
+	try:     (*contract).unknownProject,
+}, {
+	name: "compression", takes: acceptance,
+	says:    "a reply is compressed only with gzip, and only where that is asked for",
+	source:  ownChoice,
+	means:   "replies cannot be read, and all visitors get a 503",
+	setting: "dss.Config.HTTPClient, with a transport that undoes the compression",
+	try:     (*contract).compression,
+}, {
+	name: "proxy-user-bytes", takes: acceptance,
+	says:    "X-DKU-ProxyUser is read as UTF-8",
+	source:  ownChoice + " (the official client sends Latin-1)",
+	means:   "acting by proxy user as a login outside ASCII fails, as DSS names another user than the visitor",
+	setting: "Config.Impersonation: dssauth.ByTicket",
+	try:     (*contract).proxyUserBytes,
+}, {
+	name: "live-session", takes: lookups,
+	says:    "a lookup for a live session names a user",
+	source:  recordings + " (browser_headers)",
+	means:   "the visitor is anonymous, though signed in: 401",
+	setting: "in DSS, “Hide access tokens” off, and where sessions are bound to an address, Config.Headers with the header that carries it; or these cookies are not those of a live session",
+	try:     (*contract).liveSession,
+}, {
+	name: "cookie-alone", takes: aVisitor,
+	says:    "a lookup needs no header of the browser but Cookie",
+	source:  publicCode + " (the Python runtime sends only Cookie)",
+	means:   "every visitor is anonymous: 401",
+	setting: "Config.Headers, with what was seen to be needed beside Cookie and Authorization",
+	try:     (*contract).cookieAlone,
+}, {
+	name: "login-member", takes: aVisitor,
+	says:    "associatedDSSUser, a string, is the visitor's login, and authIdentifier says the same",
+	source:  recordings + " (browser_headers)",
+	means:   "the login is taken from what is there; users without one are refused with 403",
+	setting: noSetting,
+	try:     (*contract).loginMember,
+}, {
+	name: "unknown-session", takes: aVisitor,
+	says:    "the same cookies with other values are nobody's",
+	source:  webappsPage,
+	means:   "DSS, or a proxy before it, identifies visitors by something else than their cookies: do not use this deployment",
+	setting: "none: find the proxy that adds credentials to our calls",
+	try:     (*contract).unknownSession,
+}, {
+	name: "client-address", takes: aVisitor,
+	says:    "a client's address among the headers does not change the answer",
+	source:  ownChoice + " (security.ipBoundSessions)",
+	means:   "sessions are bound to addresses, and visitors whose address changes on the way are anonymous: 401",
+	setting: "Config.Headers, with the header in which your proxy puts the address, and nothing that a browser can set",
+	try:     (*contract).clientAddress,
+}, {
+	name: "x-dku-headers", takes: aVisitor,
+	says:    "X-DKU headers of a browser do not reach DSS through this library, whether DSS would believe them or not",
+	source:  ownChoice,
+	means:   "a browser can say who it is: do not use this deployment",
+	setting: noSetting,
+	try:     (*contract).dkuHeaders,
+}, {
+	name: "ticket", takes: aVisitor,
+	says:    "a ticket for the visitor's browser acts as the visitor",
+	source:  recordings + " (ticket_from_browser_headers, auth_info_ticket); " + authInfoPage,
+	means:   "calls by ticket are not made, as DSS does not name the visitor for it",
+	setting: "Config.Impersonation: dssauth.ByProxyUser, or none",
+	try:     (*contract).ticketActs,
+}, {
+	name: "proxy-user", takes: aVisitor,
+	says:    "X-DKU-ProxyUser acts as exactly that user, or is refused with an UnauthorizedException",
+	source:  recordings + " (client_as_key)",
+	means:   "calls by proxy user are not made, as DSS does not name the visitor for them",
+	setting: "Config.Impersonation: dssauth.ByTicket; or let X-DKU headers pass the proxy before DSS",
+	try:     (*contract).proxyUserActs,
+}, {
+	name: "user-details", takes: aVisitor,
+	says:    "GET /users/{login} tells any caller a user's login, name and e-mail",
+	source:  recordings + " (user_info); clients from 14.0",
+	means:   "Config.UserDetails finds no name and no e-mail that way; visitors are served without",
+	setting: "Config.Impersonation, with which they are asked for as the visitor; or leave Config.UserDetails off",
+	try:     (*contract).userDetails,
+}, {
+	name: "login-case", takes: aVisitor,
+	says:    "a login in another case is another user's, or nobody's",
+	source:  ownChoice,
+	means:   "DSS takes two spellings for one user, and this library compares exactly: lists of logins of your own, and ForgetUser, must have DSS's spelling",
+	setting: "none: use Identity.Login as it is, which is always DSS's spelling",
+	try:     (*contract).loginCase,
+}, {
+	name: "own-settings", takes: acting,
+	says:    "GET /current-user, asked as the visitor, tells the visitor's login, name and e-mail",
+	source:  recordings + " (own_settings_get)",
+	means:   "Config.UserDetails finds no name and no e-mail that way; visitors are served without",
+	setting: "leave Config.UserDetails off",
+	try:     (*contract).ownSettings,
+}, {
+	name: "readable-project", takes: acting,
+	says:    "the question of a project gate about a project that the visitor may read is answered with 2xx and JSON",
+	source:  restReference + " (jobs of a project: READ_CONF); recording project_jobs_as_visitor_by_ticket",
+	means:   "RequireProject refuses those who may read the project",
+	setting: "a gate of your own with Require, until then",
+	try:     (*contract).readableProject,
+}, {
+	name: "findable-project", takes: acting,
+	says:    "the same question about a project that the visitor may find but not read is an UnauthorizedException or a NotFoundException",
+	source:  restReference + " (jobs of a project: READ_CONF); recording project_jobs_as_user_forbidden",
+	means:   "RequireProject admits those who may only find the project",
+	setting: "a gate of your own with Require, as RequireGroup, in place of RequireProject",
+	try:     (*contract).findableProject,
+}, {
+	name: "ended-session", takes: lookups,
+	says:    "a lookup for a session that has ended finds nobody",
+	source:  webappsPage,
+	means:   "a visitor who signed out of DSS stays signed in here",
+	setting: "none: end the session where DSS does, and call Forget in your sign-out handler",
+	try:     (*contract).endedSession,
+}, {
+	name: "redirects", takes: anything,
+	says:    "no call is redirected",
+	source:  recordings,
+	means:   "none is followed, since it would take credentials elsewhere: the call failed",
+	setting: "dss.Config.URL, or DKU_DSS_URL: the address that DSS really has",
+	try:     (*contract).redirects,
+}, {
+	name: "protocol", takes: anything,
+	says:    "DSS speaks HTTP/1.1",
+	source:  recordings,
+	means:   "each call takes a new connection, or fails",
+	setting: "dss.Config.HTTPClient, with a transport for the protocol that was seen",
+	try:     (*contract).protocol,
+}, {
+	name: "dss-version", takes: anything,
+	says:    "every reply of DSS has the headers DSS-Version and DSS-API-Version, and DSS is 13.1 or later",
+	source:  restReference,
+	means:   "nothing depends on the headers, but this DSS may be older than those that this library is expected to work with",
+	setting: "none: have the proxy before DSS let the headers pass, or upgrade DSS",
+	try:     (*contract).dssVersion,
+}}
+
+// typed returns the error that DSS itself, and no proxy, answered with.
+func typed(err error) (*dss.Error, bool) {
+	var reply *dss.Error
+	return reply, errors.As(err, &reply) && reply.Type != ""
+}
+
+func isNotAuthenticated(err error) bool {
+	reply, ok := typed(err)
+	return ok && reply.NotAuthenticated()
+}
+
+// isNoProject reports whether DSS said that a project is hidden, or not there.
+func isNoProject(err error) bool {
+	reply, ok := typed(err)
+	return ok && (strings.HasSuffix(reply.Type, ".UnauthorizedException") || strings.HasSuffix(reply.Type, ".NotFoundException"))
+}
+
+func (c *contract) ownIdentity(ctx context.Context) finding {
+	ctx, cancel := c.asking(ctx)
+	defer cancel()
+	info, err := c.asOwn.AuthInfo(ctx)
+	l := look{true, info, err}
+	if err != nil || info.IsAnonymous() {
+		return other("%s", l.said())
+	}
+	c.own, c.accepted = info, true
+	isKey := strings.Contains(info.AuthSource, "API_KEY")
+	return heldIf(info.Login() != "" || isKey, l.said())
+}
+
+func (c *contract) rejectedCredentials(ctx context.Context) finding {
+	ctx, cancel := c.asking(ctx)
+	defer cancel()
+	info, err := c.asStranger.AuthInfo(ctx)
+	return heldIf(isNotAuthenticated(err), look{true, info, err}.said())
+}
+
+func (c *contract) ambiguousRefusal(ctx context.Context) finding {
+	l := c.look(ctx, c.asStranger, nobodysCookies())
+	return heldIf(isNotAuthenticated(l.err), l.said())
+}
+
+func (c *contract) lookupRight(ctx context.Context) finding {
+	l := c.lookNobody(ctx)
+	if isRefusal(l.err) && !c.lookVisitor(ctx).isUser() {
+		return other("%s", l.said())
+	}
+	if isRefusal(l.err) {
+		l = c.visiting // refused for nobody only
+	}
+	if l.err != nil && !l.isAnonymous() {
+		return untried("there was no answer: %s", l.said())
+	}
+	return held("%s", l.said())
+}
+
+func (c *contract) noSession(ctx context.Context) finding {
+	l := c.lookNobody(ctx)
+	return heldIf(l.isAnonymous(), l.said())
+}
+
+// apiKeyForms sends our own key, to DSS and to nobody else, as a browser's.
+func (c *contract) apiKeyForms(ctx context.Context) finding {
+	key := c.env("DKU_API_KEY")
+	if key == "" || c.inside() || !strings.Contains(settingsOf(c.client), "from DKU_DSS_URL") {
+		return untried("it takes an API key in DKU_API_KEY, with DKU_DSS_URL")
+	}
+	basic := func(userAndPassword string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(userAndPassword))
+	}
+	var differing []string
+	for _, form := range []struct{ name, value string }{
+		{"as Bearer", "Bearer " + key},
+		{"as the user name of Basic", basic(key + ":")},
+		{"as the password of Basic", basic(":" + key)},
+	} {
+		l := c.look(ctx, c.asOwn, http.Header{"Authorization": {form.value}})
+		if l.err != nil || l.info.AuthIdentifier != c.own.AuthIdentifier {
+			differing = append(differing, form.name+": "+l.said())
+		}
+	}
+	if differing != nil {
+		return other("%s", strings.Join(differing, "; "))
+	}
+	return held("all three")
+}
+
+func (c *contract) noTicket(ctx context.Context) finding {
+	if isRefusal(c.lookNobody(ctx).err) {
+		return untried("DSS refuses lookups of nobody in another way already: see no-session")
+	}
+	asked, cancel := c.asking(ctx)
+	defer cancel()
+	_, err := c.asOwn.TicketFromBrowserHeaders(asked, nobodysCookies())
+	switch {
+	case err == nil:
+		return other("a ticket")
+	case isRefusal(err) && !isNotAuthenticated(err):
+		return untried("DSS refuses us tickets, whoever they are for: %s", said(err))
+	}
+	return heldIf(isNotAuthenticated(err), said(err))
+}
+
+// projectQuestion is what a project gate asks DSS, as the visitor.
+func projectQuestion(key string) string { return "/projects/" + key + "/jobs/?limit=1" }
+
+func (c *contract) unknownProject(ctx context.Context) finding {
+	var reply json.RawMessage
+	err := c.do(ctx, c.asOwn, http.MethodGet, projectQuestion("DSSAUTH_"+rand.Text()), nil, &reply)
+	if err == nil {
+		return other("2xx")
+	}
+	return heldIf(isNoProject(err), said(err))
+}
+
+func (c *contract) compression(ctx context.Context) finding {
+	ctx, cancel := c.asking(ctx)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.client.URL()+apiPath+"/auth/info?withSecrets=False", nil)
+	if err != nil {
+		return untried("%s", explain(err).what)
+	}
+	req.Header.Set("Accept-Encoding", "gzip")
+	r := &recorder{journal: &c.journal, through: c.client.Transport(), as: "own credentials"}
+	reply, err := r.RoundTrip(req)
+	if err != nil {
+		return other("%s", explain(err).what)
+	}
+	defer reply.Body.Close()
+	if encoding := reply.Header.Get("Content-Encoding"); encoding != "" {
+		return other("another encoding than gzip")
+	}
+	body, err := io.ReadAll(reply.Body)
+	if err != nil || !json.Valid(body) {
+		return other("what cannot be read as JSON")
+	}
+	return held("a reply that can be read")
+}
+
+func (c *contract) proxyUserBytes(ctx context.Context) finding {
+	const login = "dssauth-é"
+	user, err := c.client.As(login)
+	if err != nil {
+		return untried("%s", err)
+	}
+	as, err := c.journal.recording(user, "proxy user")
+	if err != nil {
+		return untried("%s", err)
+	}
+	ctx, cancel := c.asking(ctx)
+	defer cancel()
+	_, err = as.AuthInfo(ctx)
+	reply, ok := typed(err)
+	switch {
+	case !ok:
+		return untried("DSS answered about a user who is not there: %s", look{true, dss.AuthInfo{}, err}.said())
+	case isRefusal(err):
+		return untried("it takes an administrator's rights")
+	case strings.Contains(reply.Message(), login):
+		return held("the login as it was sent")
+	case strings.Contains(reply.Message(), "dssauth-Ã©"):
+		return other("the login's UTF-8 read as Latin-1")
+	}
+	return untried("DSS does not say how it read the login: %s", said(err))
+}
+
+func (c *contract) liveSession(ctx context.Context) finding {
+	if c.noCookies != "" {
+		return untried("%s", c.noCookies)
+	}
+	l := c.lookVisitor(ctx)
+	return heldIf(l.isUser(), l.said())
+}
+
+func (c *contract) cookieAlone(context.Context) finding {
+	if len(c.extra) == 0 {
+		return held("a user, by Cookie alone")
+	}
+	return other("nobody by Cookie alone, and a user with %s beside it", list(slices.Sorted(maps.Keys(c.extra))))
+}
+
+func (c *contract) loginMember(context.Context) finding {
+	info := c.visiting.info
+	switch {
+	case info.AssociatedDSSUser == "":
+		return other("no associatedDSSUser")
+	case info.AssociatedDSSUser != info.AuthIdentifier:
+		return other("another authIdentifier")
+	case info.Groups == nil:
+		return other("no groups")
+	}
+	return held("both, and groups")
+}
+
+func (c *contract) unknownSession(ctx context.Context) finding {
+	var pairs []string
+	for _, pair := range c.sent.pairs() {
+		name, _, _ := strings.Cut(pair, "=")
+		pairs = append(pairs, name+"="+rand.Text())
+	}
+	h := c.browserHeaders()
+	h.Set("Cookie", strings.Join(pairs, "; "))
+	l := c.look(ctx, c.asOwn, h)
+	if !l.isAnonymous() && !c.nobody.isAnonymous() && l.said() == c.nobody.said() {
+		return held("the same as for no-session")
+	}
+	return heldIf(l.isAnonymous(), l.said())
+}
+
+func (c *contract) clientAddress(ctx context.Context) finding {
+	h := c.browserHeaders()
+	h.Set("X-Forwarded-For", "192.0.2.1") // one for documentation
+	l := c.look(ctx, c.asOwn, h)
+	return heldIf(l.isUser() && l.info.Login() == c.visiting.info.Login(), l.said())
+}
+
+// dkuHeaders looks whether DSS believes them, which may be, and whether this
+// library sends them, which may not.
+func (c *contract) dkuHeaders(ctx context.Context) finding {
+	claims := map[string]string{"X-DKU-ProxyUser": c.visiting.info.Login()}
+	if c.getTicket(ctx); c.ticket != "" {
+		claims["X-DKU-APITicket"] = c.ticket
+	}
+	var seen []string
+	through := nobodysCookies()
+	for _, name := range []string{"X-DKU-ProxyUser", "X-DKU-APITicket"} {
+		if claims[name] == "" {
+			continue
+		}
+		through.Set(name, claims[name])
+		headers := map[string]string{"Cookie": nobodysCookies().Get("Cookie"), name: claims[name]}
+		var reply struct {
+			AuthIdentifier string `json:"authIdentifier"`
+		}
+		err := c.do(ctx, c.asOwn, http.MethodPost, "/auth/info-from-browser-headers?withSecrets=False", headers, &reply)
+		verb := "ignores "
+		if err == nil && reply.AuthIdentifier != "" {
+			verb = "believes "
+		}
+		seen = append(seen, verb+name)
+	}
+	if l := c.look(ctx, c.asOwn, through); l.isUser() {
+		return other("they reach DSS, which takes the browser for a user")
+	}
+	return held("DSS %s; none is sent", strings.Join(seen, " and "))
+}
+
+// getTicket asks for a ticket of the visitor's, which ends by itself.
+func (c *contract) getTicket(ctx context.Context) {
+	ctx, cancel := c.asking(ctx)
+	defer cancel()
+	if c.ticket, c.ticketErr = c.asOwn.TicketFromBrowserHeaders(ctx, c.browserHeaders()); c.ticketErr == nil {
+		c.report.hide(c.ticket)
+	}
+}
+
+func (c *contract) ticketActs(ctx context.Context) finding {
+	switch {
+	case isRefusal(c.ticketErr):
+		return untried("DSS refuses us a ticket for this visitor: see the doctor")
+	case c.ticketErr != nil:
+		return other("%s", said(c.ticketErr))
+	}
+	visitor, err := c.client.WithTicket(c.ticket)
+	if err != nil {
+		return other("what cannot be sent as a ticket")
+	}
+	return c.actsAsVisitor(ctx, visitor, "a visitor's ticket")
+}
+
+func (c *contract) proxyUserActs(ctx context.Context) finding {
+	visitor, err := c.client.As(c.visiting.info.Login())
+	if err != nil {
+		return untried("%s", err)
+	}
+	return c.actsAsVisitor(ctx, visitor, "proxy user")
+}
+
+// actsAsVisitor finds out whom DSS takes a client for.
+func (c *contract) actsAsVisitor(ctx context.Context, client *dss.Client, as string) finding {
+	recording, err := c.journal.recording(client, as)
+	if err != nil {
+		return untried("%s", err)
+	}
+	ctx, cancel := c.asking(ctx)
+	defer cancel()
+	switch err := is(ctx, recording, c.visiting.info.Login()); {
+	case errors.Is(err, errOther):
+		return other("somebody else")
+	case as == "proxy user" && isRefusal(err):
+		return held("%s", said(err))
+	case err != nil:
+		return other("%s", said(err))
+	}
+	if c.asVisitor == nil {
+		c.asVisitor = recording
+	}
+	return held("the visitor")
+}
+
+func (c *contract) userDetails(ctx context.Context) finding {
+	ctx, cancel := c.asking(ctx)
+	defer cancel()
+	user, err := c.asOwn.User(ctx, c.visiting.info.Login())
+	switch {
+	case err != nil:
+		return other("%s", said(err))
+	case user.Login != c.visiting.info.Login():
+		return other("the login in another spelling")
+	}
+	return held("them")
+}
+
+func (c *contract) loginCase(ctx context.Context) finding {
+	login := c.visiting.info.Login()
+	swapped := strings.Map(func(r rune) rune {
+		if unicode.IsUpper(r) {
+			return unicode.ToLower(r)
+		}
+		return unicode.ToUpper(r)
+	}, login)
+	if swapped == login {
+		return untried("the visitor's login has no letters")
+	}
+	var user struct {
+		Login string `json:"login"`
+	}
+	err := c.do(ctx, c.asOwn, http.MethodGet, "/users/"+url.PathEscape(swapped), nil, &user)
+	reply, ok := typed(err)
+	switch {
+	case err == nil && user.Login == swapped:
+		return held("another user of that login")
+	case err == nil:
+		return other("the same user")
+	case ok && reply.StatusCode == http.StatusNotFound:
+		return held("%s", said(err))
+	}
+	return untried("DSS does not say who that is: %s", said(err))
+}
+
+func (c *contract) ownSettings(ctx context.Context) finding {
+	var settings struct {
+		Login       string  `json:"login"`
+		DisplayName *string `json:"displayName"`
+		Email       *string `json:"email"`
+	}
+	err := c.do(ctx, c.asVisitor, http.MethodGet, "/current-user", nil, &settings)
+	switch {
+	case err != nil:
+		return other("%s", said(err))
+	case settings.Login != c.visiting.info.Login():
+		return other("no login, or another one")
+	case settings.DisplayName == nil || settings.Email == nil:
+		return other("no displayName or no email")
+	}
+	return held("them")
+}
+
+// projects returns the keys of the projects that DSS lists for a caller.
+func (c *contract) projects(ctx context.Context, as *dss.Client) (keys []string, err error) {
+	var list []struct {
+		Key string `json:"projectKey"`
+	}
+	err = c.do(ctx, as, http.MethodGet, "/projects/", nil, &list)
+	for _, project := range list {
+		if isProjectKey(project.Key) {
+			keys = append(keys, project.Key)
+		}
+	}
+	return keys, err
+}
+
+func isProjectKey(key string) bool {
+	return key != "" && !strings.ContainsFunc(key, func(r rune) bool {
+		return r != '_' && (r < '0' || '9' < r) && (r < 'A' || 'Z' < r) && (r < 'a' || 'z' < r)
+	})
+}
+
+func (c *contract) readableProject(ctx context.Context) finding {
+	keys, err := c.projects(ctx, c.asVisitor)
+	switch {
+	case err != nil:
+		return untried("DSS does not list the visitor's projects: %s", said(err))
+	case len(keys) == 0:
+		return untried("it takes a visitor who may read a project")
+	}
+	var reply json.RawMessage
+	if err = c.do(ctx, c.asVisitor, http.MethodGet, projectQuestion(keys[0]), nil, &reply); err != nil {
+		return other("%s", said(err))
+	}
+	return held("2xx")
+}
+
+// maxCandidates bounds the projects that are asked about.
+const maxCandidates = 3
+
+func (c *contract) findableProject(ctx context.Context) finding {
+	candidates := []string{c.project}
+	if c.project == "" {
+		all, err := c.projects(ctx, c.asOwn)
+		if err != nil {
+			return untried("DSS does not list projects: %s", said(err))
+		}
+		readable, err := c.projects(ctx, c.asVisitor)
+		if err != nil {
+			return untried("DSS does not list the visitor's projects: %s", said(err))
+		}
+		candidates = without(all, readable)
+	}
+	for _, key := range candidates[:min(len(candidates), maxCandidates)] {
+		var summary, reply json.RawMessage
+		shown := c.do(ctx, c.asVisitor, http.MethodGet, "/projects/"+key, nil, &summary)
+		err := c.do(ctx, c.asVisitor, http.MethodGet, projectQuestion(key), nil, &reply)
+		switch {
+		case err == nil:
+			return other("2xx")
+		case !isNoProject(err):
+			return other("%s", said(err))
+		case shown == nil, c.project != "":
+			return held("%s", said(err))
+		}
+	}
+	return untried("it takes a project that the visitor may find but not read: name one with -project")
+}
+
+func (c *contract) endedSession(ctx context.Context) finding {
+	if c.ended == nil {
+		return untried("it takes the cookies of a session that has ended: see -ended-cookie-file")
+	}
+	pasted, why := c.paste(ctx, c.ended)
+	if why != "" {
+		return untried("-ended-cookie-file: %s", why)
+	}
+	h := c.extra.Clone()
+	if h == nil {
+		h = http.Header{}
+	}
+	h.Set("Cookie", pasted.header())
+	l := c.look(ctx, c.asOwn, h)
+	return heldIf(l.isAnonymous(), l.said())
+}
+
+func (c *contract) redirects(context.Context) finding {
+	for _, call := range c.journal.calls {
+		if call.Status >= 300 && call.Status <= 399 {
+			return other("%d to %s %s", call.Status, call.Method, call.Path)
+		}
+	}
+	return held("no redirect in %d calls", len(c.journal.calls))
+}
+
+func (c *contract) protocol(context.Context) finding {
+	var protocols []string
+	for _, call := range c.journal.calls {
+		if call.Protocol != "" && !slices.Contains(protocols, call.Protocol) {
+			protocols = append(protocols, call.Protocol)
+		}
+	}
+	if protocols == nil {
+		return untried("there was no reply")
+	}
+	return heldIf(slices.Equal(protocols, []string{"HTTP/1.1"}), strings.Join(protocols, " and "))
+}
+
+func (c *contract) dssVersion(context.Context) finding {
+	var versions []string
+	for _, call := range c.journal.calls {
+		if call.Status == 0 {
+			continue
+		}
+		if !versionPattern.MatchString(call.DSS) || !versionPattern.MatchString(call.API) {
+			return other("a reply, of %s %s, without them", call.Method, call.Path)
+		}
+		if v := "DSS " + call.DSS + ", API " + call.API; !slices.Contains(versions, v) {
+			versions = append(versions, v)
+		}
+		if isOlder(call.DSS) {
+			return other("DSS %s", call.DSS)
+		}
+	}
+	if versions == nil {
+		return untried("there was no reply")
+	}
+	return held("%s", strings.Join(versions, "; "))
+}
+
+// isOlder reports whether a DSS is older than 13.1, the first one that takes an
+// API key in each of its forms.
+func isOlder(version string) bool {
+	parts := strings.FieldsFunc(version, func(r rune) bool { return r == '.' || r == '-' })
+	parts = append(parts, "0")
+	major, _ := strconv.Atoi(parts[0])
+	minor, _ := strconv.Atoi(parts[1])
+	return major < 13 || major == 13 && minor < 1
+}

@@ -1,0 +1,210 @@
+package dss
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// keyPause is the least time from one question to an APIKeySource to the next.
+	keyPause = time.Second
+	// keyTime is how long the source may take, and New waits for it.
+	keyTime = 5 * time.Second
+	// keyPatience is how long a call whose key was rejected waits for another
+	// one. Its caller is better told of the rejection than kept.
+	keyPatience = time.Second
+)
+
+// keySource keeps a client's own API key, for all copies of the client, until its
+// source gives another one. The source is asked when DSS rejects the key.
+type keySource struct {
+	name  string // in errors
+	fetch func(context.Context) (string, error)
+
+	mu      sync.Mutex
+	held    *credentials
+	asked   time.Time // when the source was last asked
+	flight  *fetching // the one question under way, or nil
+	trouble error     // why the last question brought no other key
+}
+
+// newKeySource asks source for the first key, and waits for it.
+func newKeySource(name string, source func(context.Context) (string, error)) (*keySource, error) {
+	s := &keySource{name: name, fetch: source}
+	s.mu.Lock()
+	f := s.ask()
+	s.mu.Unlock()
+	enough := time.NewTimer(keyTime)
+	defer enough.Stop()
+	select {
+	case <-f.done:
+	case <-enough.C:
+		return nil, fmt.Errorf("dss: %s: it gave no API key within %v", name, keyTime)
+	}
+	if f.err != nil {
+		return nil, fmt.Errorf("dss: %w", f.err)
+	}
+	return s, nil
+}
+
+func (s *keySource) current() *credentials {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.held
+}
+
+// instead reports whether there is another key than one that DSS rejected, and
+// asks for one, but not more often than once a keyPause.
+func (s *keySource) instead(ctx context.Context, rejected *credentials) bool {
+	f := s.question(rejected)
+	if f == nil {
+		return s.current() != rejected
+	}
+
+	enough := time.NewTimer(keyPatience)
+	defer enough.Stop()
+	select {
+	case <-f.done:
+	case <-enough.C:
+	case <-ctx.Done():
+	}
+	return s.current() != rejected
+}
+
+// question returns the question to wait for, or nil: the key was replaced
+// meanwhile, or the source was asked a moment ago.
+func (s *keySource) question(rejected *credentials) *fetching {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.held != rejected:
+		return nil
+	case s.flight == nil && time.Since(s.asked) >= keyPause:
+		return s.ask()
+	}
+	return s.flight
+}
+
+// why returns in words why there is no other key, "" if used is not held any more.
+// It returns no error: that a source had no time does not make a call that DSS
+// rejected one that timed out.
+func (s *keySource) why(used *credentials) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.held != used:
+		return ""
+	case s.flight != nil:
+		return s.name + ": it has not answered yet"
+	case s.trouble == nil: // it was asked a moment ago, for this key
+		return ""
+	}
+	return s.trouble.Error()
+}
+
+// ask starts the one question. The caller holds mu.
+func (s *keySource) ask() *fetching {
+	f := &fetching{done: make(chan struct{})}
+	s.flight, s.asked = f, time.Now()
+	go s.run(f)
+	return f
+}
+
+func (s *keySource) run(f *fetching) {
+	// What remains where the source ends the goroutine without returning.
+	key, err := "", errors.New("it gave no API key")
+	defer func() {
+		if recover() != nil {
+			key, err = "", errors.New("it panicked") // not with what, which may be a key
+		}
+		s.land(f, key, err)
+	}()
+	// Not the context of a call: many may wait for this, and each may go.
+	ctx, cancel := context.WithTimeout(context.Background(), keyTime)
+	defer cancel()
+	given, failed := s.fetch(ctx)
+	switch {
+	case failed != nil:
+		err = s.oneLine(failed, given) // here, since an error's method can panic, too
+	case given == "":
+		err = errors.New("the API key is empty")
+	default:
+		key, err = given, checkAPIKey(given)
+	}
+}
+
+// land keeps the key that f brought, unless it is the one that is there.
+func (s *keySource) land(f *fetching, key string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer close(f.done)
+	s.flight = nil
+	if err == nil && s.held != nil && s.held.secret() == key {
+		err = errors.New("it gave the same API key again")
+	}
+	if err != nil {
+		s.trouble = fmt.Errorf("%s: %w", s.name, err)
+		f.err = s.trouble
+		return
+	}
+	next := keyCredentials(strings.Clone(key)) // it may stand in memory that is used again
+	next.number = 1
+	if s.held != nil {
+		next.number += s.held.number
+	}
+	s.held, s.trouble = next, nil
+}
+
+// oneLine shows a source's error as one line, without a key that came with it and
+// without the one that is held.
+func (s *keySource) oneLine(err error, key string) error {
+	hidden := []string{key}
+	if held := s.current(); held != nil {
+		hidden = append(hidden, held.secret())
+	}
+	text := err.Error()
+	for _, secret := range hidden {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+		}
+	}
+	return quietly(clean(text, 300), err)
+}
+
+// isAboutABrowser reports whether a call asks about the browser that sent some
+// headers. DSS rejects such a browser as it rejects our own key.
+func isAboutABrowser(base, u *url.URL) bool {
+	path := strings.TrimPrefix(u.Path, base.Path)
+	for _, api := range []string{apiPath, proxiedAPIPath} {
+		if rest, ok := strings.CutPrefix(path, api); ok {
+			return rest == pathBrowserInfo || rest == pathBrowserTicket
+		}
+	}
+	return false
+}
+
+// keyOfFile is the APIKeySource that DKU_API_KEY_FILE names: what it says now,
+// without white space around it.
+func keyOfFile(file string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		text, err := io.ReadAll(io.LimitReader(f, maxKeyFileBytes+1))
+		if err == nil && len(text) > maxKeyFileBytes {
+			err = fmt.Errorf("%s is longer than %d KiB", file, maxKeyFileBytes>>10)
+		}
+		return strings.TrimSpace(string(text)), err
+	}
+}
+
+const maxKeyFileBytes = 64 << 10

@@ -1,0 +1,106 @@
+package dssauth
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// mark says that a browser was sent to sign in for the sake of a page. Where
+// signing in did not help, the next refusal of that page is shown. Other pages,
+// in other tabs, are not concerned.
+//
+// The browser keeps its marks, in a cookie. That is not signed: each replica
+// must understand it, and a mark that somebody else planted only shows the page
+// with its link to sign in.
+type mark struct {
+	page string // a hash of its path
+	at   int64  // when, in milliseconds of Unix time
+}
+
+const (
+	markLife = 30 * time.Second
+	// markAhead is how much the clock of another replica may be ahead of ours.
+	markAhead = 5 * time.Second
+	// maxMarks bounds the cookie. Where so many count, nothing is redirected any
+	// more: one more would push out the first, which would be redirected again.
+	maxMarks = 4
+)
+
+// marksCookie returns the name of r's cookie, and whether it is for TLS only.
+// A prefixed name keeps neighbouring hosts from setting it, but browsers drop
+// such a cookie over plain http.
+func marksCookie(r *http.Request) (name string, secure bool) {
+	if isHTTPS(r) {
+		return hostPrefix + redirectCookie, true
+	}
+	return redirectCookie, false
+}
+
+const pageHashBytes = 8
+
+func pageHash(path string) string {
+	sum := sha256.Sum256([]byte(path))
+	return hex.EncodeToString(sum[:pageHashBytes])
+}
+
+// isPageHash keeps long ones out: browsers drop a cookie above 4 KiB, and ours
+// would be in it.
+func isPageHash(s string) bool {
+	_, err := hex.DecodeString(s)
+	return err == nil && len(s) == 2*pageHashBytes
+}
+
+// marks returns those of r's marks that count.
+func marks(r *http.Request, now time.Time) (counted []mark) {
+	name, _ := marksCookie(r)
+	earliest, latest := now.Add(-markLife).UnixMilli(), now.Add(markAhead).UnixMilli()
+	for _, c := range r.CookiesNamed(name) { // a second one may be planted: none of them hides another
+		for s := range strings.SplitSeq(c.Value, ".") {
+			page, at, _ := strings.Cut(s, "-")
+			ms, err := strconv.ParseInt(at, 16, 64)
+			if err == nil && isPageHash(page) && earliest <= ms && ms <= latest {
+				counted = append(counted, mark{page, ms})
+			}
+		}
+	}
+	return counted
+}
+
+// markPage marks the page that back, a path and query, leads to. It reports
+// false, and marks nothing, where r's sender must not be sent to sign in again.
+func markPage(w http.ResponseWriter, r *http.Request, back string) bool {
+	path, _, _ := strings.Cut(back, "?")
+	now := time.Now()
+	this := mark{pageHash(path), now.UnixMilli()}
+	all := marks(r, now)
+	if len(all) >= maxMarks || slices.ContainsFunc(all, func(m mark) bool { return m.page == this.page }) {
+		return false
+	}
+	var written []string
+	for _, m := range append(all, this) {
+		written = append(written, m.page+"-"+strconv.FormatInt(m.at, 16))
+	}
+	setMarks(w, r, strings.Join(written, "."), int(markLife/time.Second))
+	return true
+}
+
+// clearMarks is for a visitor whom DSS knows now: signing in has helped.
+func clearMarks(w http.ResponseWriter, r *http.Request) {
+	name, _ := marksCookie(r)
+	if len(r.CookiesNamed(name)) > 0 {
+		setMarks(w, r, "", -1)
+	}
+}
+
+func setMarks(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
+	name, secure := marksCookie(r)
+	http.SetCookie(w, &http.Cookie{
+		Name: name, Value: value, Path: "/", MaxAge: maxAge,
+		HttpOnly: true, Secure: secure, SameSite: http.SameSiteLaxMode,
+	})
+}

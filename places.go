@@ -1,0 +1,314 @@
+package dssauth
+
+import (
+	"container/list"
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// maxWait is how long a lookup waits for its place.
+	maxWait = time.Second
+	// maxQueue is how many newcomers may wait for their place, and how many
+	// refreshes.
+	maxQueue = 1024
+	// fewestPlaces are open whatever lookups bring, unless Config.MaxLookups is less.
+	fewestPlaces = 32
+)
+
+// places says how many lookups may be under way towards DSS, and whose turn it
+// is. They open while somebody waits and DSS names visitors quickly; they close
+// where DSS is slow, fails, or knows nobody. A stranger's bytes can close them, but
+// not below the floor, and cannot open any.
+//
+// Known visitors come first, and have a quarter of the places to themselves: a
+// flood of junk delays new visitors, and known ones do not notice it.
+type places struct {
+	clock          *clock
+	slow           time.Duration // a lookup that takes longer closes places
+	floor, ceiling int           // of open
+
+	mu        sync.Mutex
+	open      int            // in quarters of a place
+	taken     int            // by everybody
+	newcomers int            // by newcomers
+	owners    map[string]int // turns of each user in the line of known visitors, or with a place from there
+	queued    [2]int         // who waits in, or is on the way to, these lines
+	lines     [3]list.List   // of *turn
+	waited    time.Duration  // in sum
+	latency   time.Duration  // of lookups: each one moves it by an eighth
+}
+
+// The lines, in the order in which places are given.
+const (
+	knownVisitors = iota
+	newcomers
+	refreshes // ahead of an answer's last second
+)
+
+// turn is that of a lookup: it waits in a line, and then has a place.
+type turn struct {
+	owner string // the user; empty for newcomers
+	line  int
+	spot  *list.Element // in its line, while it waits
+	since int64         // when it came there
+	until int64         // how long it waits
+	ready chan struct{} // closed when it has a place
+	held  bool
+	joins bool // a request has joined a refresh
+}
+
+// result is what a lookup brought.
+type result int
+
+const (
+	failed    result = iota
+	anonymous        // DSS knew nobody
+	named            // DSS named a user
+	crowding         // the same, but the user's answer only takes the place of another one
+)
+
+func newPlaces(most int, timeout time.Duration, c *clock) *places {
+	floor := 4 * min(fewestPlaces, most)
+	return &places{clock: c, slow: timeout / 4, floor: floor, ceiling: 4 * most, open: floor, owners: make(map[string]int)}
+}
+
+// newTurn is that of a visitor known as owner, or of a newcomer where owner is
+// empty.
+func newTurn(owner string) *turn {
+	t := &turn{owner: owner, line: knownVisitors, ready: make(chan struct{})}
+	if owner == "" {
+		t.line = newcomers
+	}
+	return t
+}
+
+var (
+	errNoPlace   error = &refusal{kind: ErrUnavailable, why: "no lookup place became free in time", unasked: true}
+	errQueueFull error = &refusal{kind: ErrUnavailable, why: "too many lookups are waiting for DSS", unasked: true}
+)
+
+// enter waits for a place, for at most maxWait. It first calls before, if given,
+// which may wait as well.
+func (p *places) enter(ctx context.Context, t *turn, before func(context.Context)) error {
+	if !p.arrive(t) {
+		return errQueueFull
+	}
+	if before != nil {
+		before(ctx)
+	}
+	p.mu.Lock()
+	p.queue(t, maxWait)
+	p.mu.Unlock()
+	if !p.wait(ctx, t) {
+		return errNoPlace
+	}
+	return nil
+}
+
+// arrive counts t, and reports whether it may wait. One user's lookups that hang
+// must not take what is reserved for all: those above the user's share are
+// newcomers'.
+func (p *places) arrive(t *turn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case t.line == knownVisitors && p.owners[t.owner] < p.share():
+		p.owners[t.owner]++
+	case p.queued[newcomers] >= maxQueue:
+		return false
+	default:
+		t.owner, t.line = "", newcomers
+	}
+	p.queued[t.line]++
+	return true
+}
+
+// ahead takes a place for a refresh if one is free for it, which t.held tells, or
+// else lets it wait for up to patience. It reports false where it does neither.
+func (p *places) ahead(t *turn, patience time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t.line = refreshes; p.owners[t.owner] >= p.share() || p.lines[refreshes].Len() >= maxQueue {
+		return false
+	}
+	p.owners[t.owner]++
+	p.queue(t, patience)
+	return true
+}
+
+// queue puts t at the end of its line. The caller holds mu.
+func (p *places) queue(t *turn, patience time.Duration) {
+	t.since = p.clock.now()
+	t.until = t.since + int64(patience)
+	t.spot = p.lines[t.line].PushBack(t)
+	p.admit(t.since)
+}
+
+// wait reports whether t got a place in time.
+func (p *places) wait(ctx context.Context, t *turn) bool {
+	timer := time.NewTimer(p.left(t))
+	defer timer.Stop()
+	for {
+		select {
+		case <-t.ready:
+			return true
+		case <-ctx.Done():
+		case <-timer.C:
+			if left := p.left(t); left > 0 {
+				timer.Reset(left)
+				continue
+			}
+		}
+		return p.giveUp(t)
+	}
+}
+
+func (p *places) left(t *turn) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Duration(t.until - p.clock.now())
+}
+
+// isReady reports whether t has a place, or had one.
+func (t *turn) isReady() bool {
+	select {
+	case <-t.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// join lets a refresh in its answer's last second wait on for the first request
+// that joins it, as long as that would have waited itself.
+func (p *places) join(t *turn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !t.joins {
+		t.joins, t.until = true, p.clock.now()+int64(maxWait)
+	}
+}
+
+// giveUp ends the wait of t, and reports whether it has just got a place.
+func (p *places) giveUp(t *turn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !t.held {
+		p.step(t, p.clock.now())
+		p.forget(t)
+	}
+	return t.held
+}
+
+// admit gives free places to those who wait. The caller holds mu.
+func (p *places) admit(now int64) {
+	for line := range p.lines {
+		for p.isFree(line) && p.lines[line].Len() > 0 {
+			t := p.lines[line].Front().Value.(*turn)
+			p.step(t, now)
+			t.held = true
+			p.taken++
+			if line == newcomers {
+				p.newcomers++
+			}
+			close(t.ready)
+		}
+	}
+}
+
+// isFree reports whether there is a place for who comes from the line. The caller
+// holds mu.
+func (p *places) isFree(line int) bool {
+	open := p.open / 4
+	return p.taken < open && (line != newcomers || p.newcomers < open-p.reserved())
+}
+
+// reserved is how many places newcomers cannot have. The caller holds mu.
+func (p *places) reserved() int { return max(1, p.open/16) }
+
+// share is how many of a user's lookups are a known visitor's at once: a quarter
+// of what is reserved. The caller holds mu.
+func (p *places) share() int { return max(1, p.reserved()/4) }
+
+// step takes t out of its line. The caller holds mu.
+func (p *places) step(t *turn, now int64) {
+	p.lines[t.line].Remove(t.spot)
+	if t.line != refreshes { // for which nobody waits
+		p.queued[t.line]--
+		p.waited += time.Duration(now - t.since)
+	}
+}
+
+// forget takes t out of its user's share. The caller holds mu.
+func (p *places) forget(t *turn) {
+	if t.line == newcomers {
+		return
+	}
+	if p.owners[t.owner]--; p.owners[t.owner] == 0 {
+		delete(p.owners, t.owner)
+	}
+}
+
+// leave gives t's place back if it still has one, and opens or closes places by
+// what the lookup brought and how long it took.
+func (p *places) leave(t *turn, took time.Duration, r result) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t.held {
+		if p.latency == 0 {
+			p.latency = took
+		}
+		p.latency += (took - p.latency) / 8
+		p.adjust(took, r)
+		p.free(t)
+	}
+}
+
+// giveBack is leave where DSS was not asked.
+func (p *places) giveBack(t *turn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t.held {
+		p.free(t)
+	}
+}
+
+func (p *places) free(t *turn) {
+	t.held = false
+	p.taken--
+	if t.line == newcomers {
+		p.newcomers--
+	}
+	p.forget(t)
+	p.admit(p.clock.now())
+}
+
+func (p *places) adjust(took time.Duration, r result) {
+	waits := p.lines[knownVisitors].Len()+p.lines[newcomers].Len() > 0
+	switch {
+	case took > p.slow || r == failed:
+		p.open -= 2
+	case waits && r == named:
+		p.open++
+	case waits && r == anonymous:
+		p.open--
+	}
+	p.open = min(max(p.open, p.floor), p.ceiling)
+}
+
+// addTo sets what s says about places.
+func (p *places) addTo(s *Stats) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.Places, s.InFlight, s.Waited = p.open/4, p.taken, p.waited
+	s.Queued = p.queued[knownVisitors] + p.queued[newcomers]
+}
+
+// shortage says why there are no more places, and what to do.
+func (p *places) shortage() shortage {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return shortage{places: p.open / 4, most: p.ceiling / 4, latency: p.latency, slow: p.latency > p.slow}
+}

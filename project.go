@@ -1,0 +1,259 @@
+package dssauth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/shown"
+)
+
+// projectQuestion is what DSS is asked, as the visitor, to decide a project gate.
+// DSS's REST reference requires READ_CONF ("Read project content") for it: what DSS
+// itself asks of those who open a webapp. Not GET /projects/{key}: a project may be
+// open for everybody to find, and nothing says that its summary is then hidden.
+const projectQuestion = "/projects/%s/jobs/?limit=1"
+
+// RequireProject returns a gate that admits the visitors who may read the content
+// of the DSS project key, by DSS's own word: DSS is asked as the visitor, so that
+// owners, administrators and every right that DSS has count. It identifies the
+// visitor itself, as Handler does, where this Middleware has not yet.
+//
+// Others get a 403, and so does everybody where the project does not exist. An API
+// key without a user is nobody whom DSS could be asked as: 403 too. Where DSS does
+// not answer, or lets the application not act as the visitor, it is a 503.
+//
+// What DSS said belongs to its answer about the visitor, and ends with it: a right
+// that was taken away holds for up to [Config.TTL]. Verdicts are never shared
+// between visitors. At most 16 are remembered for each of them.
+//
+// RequireProject panics where key is no project's key (letters, digits and
+// underscores), and without [Config.Impersonation].
+//
+// DSS: GET /projects/{key}/jobs/
+func (m *Middleware) RequireProject(key string) func(http.Handler) http.Handler {
+	if !isProjectKey(key) {
+		panic(fmt.Sprintf("dssauth: RequireProject: %s is no project's key: give it as in \"CHURN\", letters, digits and underscores only; "+
+			"dss.CurrentProject is empty outside DSS", shown.Quote(key)))
+	}
+	return m.requireProject("RequireProject", func(*http.Request) string { return key })
+}
+
+// RequireProjectOf is [Middleware.RequireProject] for applications with many
+// projects: key returns the project's key from the request, as in
+//
+//	auth.RequireProjectOf(func(r *http.Request) string { return r.PathValue("project") })
+//
+// A request for which that is no key is a 400, and DSS is not asked. Key is called
+// with each request, and again as [Middleware.Require] says. It panics where key is
+// nil, and without [Config.Impersonation].
+func (m *Middleware) RequireProjectOf(key func(*http.Request) string) func(http.Handler) http.Handler {
+	if key == nil {
+		panic("dssauth: RequireProjectOf(nil): give a function that returns the project's key, or use RequireProject")
+	}
+	return m.requireProject("RequireProjectOf", key)
+}
+
+func (m *Middleware) requireProject(name string, key func(*http.Request) string) func(http.Handler) http.Handler {
+	if m.impersonation == 0 {
+		panic("dssauth: " + name + " asks DSS as the visitor: set Config.Impersonation to ByTicket, or to ByProxyUser with an administrator's key")
+	}
+	return m.gate(func(r *http.Request, v *visit) error {
+		project := key(r)
+		if !isProjectKey(project) {
+			return errProjectKey
+		}
+		return m.mayRead(r, v, project)
+	})
+}
+
+// isProjectKey reports whether s can be a project's key. Such a text is one segment
+// of a path, and means the same to everybody.
+func isProjectKey(s string) bool {
+	for _, c := range []byte(s) {
+		if c != '_' && (c < '0' || '9' < c) && (c < 'A' || 'Z' < c) && (c < 'a' || 'z' < c) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// mayRead returns nil if v's visitor may read the content of project: by a verdict
+// that is remembered, or else by DSS's.
+func (m *Middleware) mayRead(r *http.Request, v *visit, project string) error {
+	switch {
+	case v.m == nil:
+		return errMadeUp
+	case v.entry.identity.Login == "":
+		return errKeyCannotAct
+	}
+	if known := v.entry.session.verdictOn(project); known != nil && m.stands(v, known) {
+		return known.err
+	}
+	err := m.askProject(r.Context(), v, project)
+	if err != errSignedOut {
+		return err
+	}
+	// The session may have ended since DSS was asked who this is: who is it now?
+	m.answers.forget(v.entry.key)
+	e, _, err := m.identify(r, false)
+	switch {
+	case err != nil:
+		return err
+	case e.identity.owner() != v.entry.identity.owner():
+		return errOtherUser
+	}
+	again := newVisit(r, m, e)
+	if err = m.askProject(again, again, project); err == errSignedOut {
+		return unavailable("DSS knows the session, and gives no ticket for it", nil, 0)
+	}
+	return err
+}
+
+// stands reports whether a verdict may be used for v. It belongs to an answer about
+// the visitor, and holds as long as that. Once a newer answer has taken its place,
+// the verdict is asked for again, and meanwhile lasts until the older one would have
+// ended.
+func (m *Middleware) stands(v *visit, known *projectVerdict) bool {
+	switch {
+	case known.basis == v.entry.asked: // which Handler has just found good, in an outage too
+		return true
+	case m.answers.now() >= known.expires:
+		return false
+	}
+	if known.basis < v.entry.asked && known.renewing.CompareAndSwap(false, true) {
+		_, _ = m.joinProject(v, known.project, known.expires)
+	}
+	return true
+}
+
+// askProject returns DSS's verdict, by a question that all requests of the visitor
+// share.
+func (m *Middleware) askProject(ctx context.Context, v *visit, project string) error {
+	f, err := m.joinProject(v, project, 0)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-f.done:
+		return f.err
+	case <-ctx.Done():
+		return unavailable("the request ended before DSS answered", unquoted(context.Cause(ctx)), 0)
+	case <-f.ctx.Done():
+	}
+	select {
+	case <-f.done: // cancel runs after done
+		return f.err
+	default:
+		return unavailable("a question about a project ignored its deadline", f.ctx.Err(), 0)
+	}
+}
+
+// joinProject returns the question about project that is under way for the visitor,
+// or starts one: to renew a verdict that lasts until then, or, with zero, at once.
+func (m *Middleware) joinProject(v *visit, project string, until int64) (*projectFlight, error) {
+	// The visitor's bytes are read now, since the question outlives the request.
+	c, err := v.credentials()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.answers.refusal(); err != nil {
+		return nil, err
+	}
+	project = strings.Clone(project) // a server may reuse its memory
+	entry := v.entry
+	return entry.session.joinProject(project, func(f *projectFlight) error {
+		f.ctx, f.cancel = context.WithTimeout(m.answers.life.ctx, m.answers.timeout+grace)
+		if m.answers.life.run(func() { m.flyProject(f, entry, c, project, until) }) {
+			return nil
+		}
+		f.cancel()
+		return errClosed
+	})
+}
+
+// flyProject asks DSS, and remembers what it says with e, the answer about the
+// visitor.
+func (m *Middleware) flyProject(f *projectFlight, e *entry, c credentials, project string, until int64) {
+	// The answer if plugged-in code panics, or calls Goexit.
+	err := unavailable("the question about a project ended without an answer", nil, 0)
+	defer func() {
+		_ = recover()
+		verdict := &projectVerdict{project: project, err: err, basis: e.asked, expires: e.expires}
+		e.session.landProject(f, verdict, err == nil || errors.Is(err, ErrForbidden))
+		f.cancel()
+	}()
+	err = m.projectAnswer(f.ctx, e, c, project, until)
+}
+
+// projectAnswer is DSS's answer, one of: nil, ErrForbidden, ErrUnavailable, and
+// errSignedOut.
+func (m *Middleware) projectAnswer(ctx context.Context, e *entry, c credentials, project string, until int64) error {
+	ctx, cancel := context.WithTimeout(ctx, m.answers.timeout)
+	defer cancel()
+	visitor, err := m.clientOf(e, c.header)
+	if err != nil {
+		return unavailable("DSS cannot be asked as the visitor", unquoted(err), 0)
+	}
+	turn, err := m.projectTurn(ctx, e, until)
+	if err != nil {
+		return err
+	}
+	// What it brings opens no place and closes none: lookups do.
+	defer m.answers.places.giveBack(turn)
+	var jobs json.RawMessage // any JSON: only that DSS gave it counts
+	err = visitor.Do(ctx, http.MethodGet, fmt.Sprintf(projectQuestion, project), nil, &jobs)
+	var reply *dss.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, dss.ErrNoCredentials):
+		return m.cannotAct(err)
+	case errors.As(err, &reply) && (isClass(reply, "UnauthorizedException") || isClass(reply, "NotFoundException")):
+		return refuse(ErrForbidden, "DSS does not let the visitor read the content of the project")
+	}
+	return unavailable("DSS did not say whether the visitor may read the project", unquoted(err), 0)
+}
+
+// projectTurn waits for a place towards DSS. Where a verdict lasts until some time,
+// all others go first, but not in its last moment.
+func (m *Middleware) projectTurn(ctx context.Context, e *entry, until int64) (*turn, error) {
+	places, owner := m.answers.places, e.identity.owner()
+	if patience := time.Duration(until-m.answers.now()) - lastMoment; patience > 0 {
+		if t := newTurn(owner); places.ahead(t, patience) && places.wait(ctx, t) {
+			return t, nil
+		}
+	}
+	t := newTurn(owner)
+	return t, places.enter(ctx, t, nil)
+}
+
+// isClass reports whether DSS named an error of this class, in any package.
+func isClass(reply *dss.Error, class string) bool {
+	return strings.HasSuffix(reply.Type, "."+class)
+}
+
+// errSignedOut means that DSS gave no ticket, since it knows no session for the
+// visitor's bytes, or since it rejects our own credentials: a lookup tells.
+var errSignedOut = errors.New("dssauth: DSS gave no ticket: it knows no session")
+
+var errProjectKey = refuse(ErrMalformed, "the request names no project by a key of letters, digits and underscores")
+
+// cannotAct says what it means that DSS could not be asked as the visitor.
+func (m *Middleware) cannotAct(err error) error {
+	var reply *dss.Error
+	switch {
+	case errors.Is(err, ErrUnauthenticated):
+		return errSignedOut
+	case errors.Is(err, ErrUnavailable):
+		return err
+	case errors.As(err, &reply) && !reply.NotAuthenticated() && !isFailure(reply):
+		m.faults.mayNotAct(err)
+	}
+	return unavailable("DSS cannot be asked as the visitor", unquoted(err), 0)
+}
