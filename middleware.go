@@ -362,8 +362,8 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		WriteRefusal(w, r, err)
 		return
 	}
-	id, _ := FromContext(r.Context())
-	with := &notice{ofKey: id.APIKeyID != "" || errors.Is(err, errAPIKey)}
+	id, known := FromContext(r.Context())
+	with := &notice{ofKey: known && id.APIKeyID != "" || errors.Is(err, errAPIKey)}
 	refused := r.WithContext(context.WithValue(r.Context(), noticeKey{}, with))
 	defer handBack(r, refused)
 	m.refuser.refuse(w, refused, err, with)
