@@ -47,10 +47,7 @@ type visit struct {
 type (
 	visitKey struct{}                // the innermost visit
 	ownKey   struct{ m *Middleware } // the innermost visit that m's gates trust
-	usedKey  struct {                // the innermost visit whose answer m uses again
-		m   *Middleware
-		now int64
-	}
+	usedKey  struct{ m *Middleware } // the innermost visit whose answer m uses again
 )
 
 func (v *visit) Value(k any) any {
@@ -77,7 +74,7 @@ type placed struct {
 }
 
 func (p *placed) Value(k any) any {
-	if used, ok := k.(usedKey); ok && used.now >= p.until {
+	if _, ok := k.(usedKey); ok && p.m.answers.now() >= p.until {
 		return p.Context.Value(k)
 	}
 	return p.visit.Value(k)
@@ -158,7 +155,7 @@ func (m *Middleware) attachUnknown(r *http.Request, number int64) *http.Request 
 // attachedAnswer returns the answer that m attached to ctx for the bytes of k,
 // if that was not forgotten since.
 func (m *Middleware) attachedAnswer(ctx context.Context, k key) (*entry, error) {
-	v, ok := ctx.Value(usedKey{m, m.answers.now()}).(*visit)
+	v, ok := ctx.Value(usedKey{m}).(*visit)
 	if !ok {
 		return nil, nil
 	}

@@ -13,6 +13,7 @@
 //	r := chi.NewRouter()
 //	r.Use(auth.Handler) // signed-in DSS users only
 //	r.With(auth.RequireGroup("analysts")).Get("/report", report)
+//	r.With(auth.RequireProject("CHURN")).Get("/churn", churn) // with Config.Impersonation: DSS decides
 //
 // A handler asks [FromContext] who the visitor is, and [ClientFromContext] for
 // a client that calls DSS with the visitor's own rights.
