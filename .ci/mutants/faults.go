@@ -688,4 +688,12 @@ var faults = []fault{
 		"	case errors.Is(err, dss.ErrNoCredentials):\n", "	case false:\n", "TestProjectGateWithoutTheRightToActAsVisitors ./promises"},
 	{"clear the marks of a visitor whose session a handler finds refused", "refusal.go",
 		"		keepMarks(w.Header())\n", "", "TestWhatClearsMarks ./promises"},
+	{"forget with which key a call about a browser was made", "outage.go",
+		"	if used.Number() != 0 && isNotAuthenticated(err) {\n", "	if used.Number() < 0 {\n", "TestTicketRefusedToAReplacedKeySignsNobodyOut ./promises"},
+	{"keep an answer whose session ended where a verdict is renewed", "project.go",
+		"	if err == errSignedOut && until != 0 {", "	if false {", "TestRenewalOfAVerdictNoticesASignOut ./promises"},
+	{"take the end of our right to act for the visitor's lack of rights", "project.go",
+		"	if m.impersonation != ByProxyUser {\n", "	if m != nil {\n", "TestProjectGateWhenTheRightToActEnds ./promises"},
+	{"send a header as it came, and not as text", "headers.go",
+		"		if v = latin1.Text(v); !printable(v) {", "		if !printable(v) {", "TestOtherHeadersPicked ."},
 }
