@@ -95,12 +95,12 @@ func (m *Middleware) mayRead(r *http.Request, v *visit, project string) error {
 	if known := v.entry.session.verdictOn(project); known != nil && m.stands(v, known) {
 		return known.err
 	}
-	err := m.askProject(r.Context(), v, project)
+	f, err := m.askProject(r.Context(), v, project)
 	if err != errSignedOut {
 		return err
 	}
 	// The session may have ended since DSS was asked who this is: who is it now?
-	m.answers.forget(v.entry.key)
+	m.forgetOnce(f, v.entry)
 	e, _, err := m.identify(r, false)
 	switch {
 	case err != nil:
@@ -109,10 +109,16 @@ func (m *Middleware) mayRead(r *http.Request, v *visit, project string) error {
 		return errOtherUser
 	}
 	again := newVisit(r, m, e)
-	if err = m.askProject(again, again, project); err == errSignedOut {
+	if _, err = m.askProject(again, again, project); err == errSignedOut {
 		return unavailable("DSS knows the session, and gives no ticket for it", nil, 0)
 	}
 	return err
+}
+
+// forgetOnce forgets the bytes of e, once for all who wait for f: they then share
+// the lookup that tells who this is.
+func (m *Middleware) forgetOnce(f *projectFlight, e *entry) {
+	f.ended.Do(func() { m.answers.forget(e.key) })
 }
 
 // stands reports whether a verdict may be used for v. It belongs to an answer about
@@ -134,23 +140,23 @@ func (m *Middleware) stands(v *visit, known *projectVerdict) bool {
 
 // askProject returns DSS's verdict, by a question that all requests of the visitor
 // share.
-func (m *Middleware) askProject(ctx context.Context, v *visit, project string) error {
+func (m *Middleware) askProject(ctx context.Context, v *visit, project string) (*projectFlight, error) {
 	f, err := m.joinProject(v, project, 0)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	select {
 	case <-f.done:
-		return f.err
+		return f, f.err
 	case <-ctx.Done():
-		return unavailable("the request ended before DSS answered", unquoted(context.Cause(ctx)), 0)
+		return f, unavailable("the request ended before DSS answered", unquoted(context.Cause(ctx)), 0)
 	case <-f.ctx.Done():
 	}
 	select {
 	case <-f.done: // cancel runs after done
-		return f.err
+		return f, f.err
 	default:
-		return unavailable("a question about a project ignored its deadline", f.ctx.Err(), 0)
+		return f, unavailable("a question about a project ignored its deadline", f.ctx.Err(), 0)
 	}
 }
 
@@ -190,7 +196,7 @@ func (m *Middleware) flyProject(f *projectFlight, e *entry, c credentials, proje
 	}()
 	err = m.projectAnswer(f.ctx, e, c, project, until)
 	if err == errSignedOut && until != 0 { // nobody waits who would ask who this is
-		m.answers.forget(e.key)
+		m.forgetOnce(f, e)
 	}
 }
 

@@ -50,6 +50,7 @@ type projectFlight struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when err is set
 	err    error
+	ended  sync.Once // forgets the answer whose session has ended
 }
 
 // verdictOn returns what DSS said of project, or nil.

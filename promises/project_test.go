@@ -361,6 +361,23 @@ func TestProjectGateNoticesASignOut(t *testing.T) {
 		w = serve(c.auth.Handler(whoami), r.Clone(t.Context()))
 		assert.Equal(t, 401, w.Code)
 
+		// All who wait for the question share one lookup.
+		c.fake.SetLatency(10 * time.Millisecond)
+		r = c.request("ann", "/")
+		require.Equal(t, 200, serve(c.auth.Handler(whoami), r.Clone(t.Context())).Code)
+		c.fake.SignOut(r.Cookies()[0])
+		lookups, statuses := c.fake.Calls(lookupPath), make(chan int)
+		for range 200 {
+			go func() {
+				status, _ := c.opens(gate, r.Clone(t.Context()))
+				statuses <- status
+			}()
+		}
+		for range 200 {
+			require.Equal(t, 401, <-statuses)
+		}
+		assert.Equal(t, 1, c.fake.Calls(lookupPath)-lookups)
+
 		// Somebody else signed in meanwhile.
 		r = c.request("ann", "/")
 		require.Equal(t, 200, serve(c.auth.Handler(whoami), r.Clone(t.Context())).Code)

@@ -692,6 +692,8 @@ var faults = []fault{
 		"	if used.Number() != 0 && isNotAuthenticated(err) {\n", "	if used.Number() < 0 {\n", "TestTicketRefusedToAReplacedKeySignsNobodyOut ./promises"},
 	{"keep an answer whose session ended where a verdict is renewed", "project.go",
 		"	if err == errSignedOut && until != 0 {", "	if false {", "TestRenewalOfAVerdictNoticesASignOut ./promises"},
+	{"forget a visitor whose session ended for each who waits", "project.go",
+		"	f.ended.Do(func() { m.answers.forget(e.key) })\n", "	m.answers.forget(e.key)\n", "TestProjectGateNoticesASignOut ./promises"},
 	{"take the end of our right to act for the visitor's lack of rights", "project.go",
 		"	if m.impersonation != ByProxyUser {\n", "	if m != nil {\n", "TestProjectGateWhenTheRightToActEnds ./promises"},
 	{"send a header as it came, and not as text", "headers.go",
