@@ -27,10 +27,7 @@ type policy struct {
 	sessions                      bool // handlers act as their visitors
 }
 
-const (
-	jitter  = 0.1 // of an answer's life
-	renewAt = 0.7 // of an answer's life: then a hit starts a refresh
-)
+const jitter = 0.1 // of an answer's life
 
 // known returns the answer to bytes that were seen before, or nil. It reports
 // whether the caller must refresh it: one caller, once.
@@ -40,7 +37,7 @@ func (a *answers) known(k key, now int64) (e *entry, due bool) {
 		return nil, false
 	}
 	e.touch(now)
-	return e, now >= e.renew && e.renewing.CompareAndSwap(false, true)
+	return e, e.isOld(now) && e.renewing.CompareAndSwap(false, true)
 }
 
 // who returns who sent c, which is not known: by a lookup, or as remembered of a
@@ -329,7 +326,7 @@ func (a *answers) newEntry(f *flight, id Identity) *entry {
 	life := int64(float64(a.keep.ttl) * (1 - jitter*rand.Float64()))
 	e := &entry{
 		node:     node{key: f.key},
-		period:   period{f.asked + life, f.asked + int64(float64(life)*renewAt), f.asked, f.number.Load()},
+		period:   period{f.asked + life, f.asked, f.number.Load()},
 		identity: id.own(),
 	}
 	if id.APIKeyID != "" {

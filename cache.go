@@ -52,10 +52,18 @@ type entry struct {
 // period is for how long an answer is good. All times are monotonic, see clock.
 type period struct {
 	expires int64
-	renew   int64 // from here on a hit starts a refresh
 	asked   int64 // when DSS was asked
 	number  int64 // of the lookup: what was forgotten later has a higher one
 }
+
+// isOld reports whether a hit starts a refresh. It is worked out each time, since
+// eight bytes more would put an entry into the next larger size of memory.
+func (p *period) isOld(now int64) bool {
+	return now >= p.asked+int64(float64(p.expires-p.asked)*renewAt)
+}
+
+// renewAt is the part of an answer's life after which a hit starts a refresh.
+const renewAt = 0.7
 
 // node is one place in the table.
 type node struct {

@@ -102,7 +102,7 @@ var faults = []fault{
 	{"store after ForgetUser", "answers.go",
 		"gone > 0 && (f.gone == 0 || gone < f.gone)", "gone < 0", "TestALookupUnderWayCannotUndoForgetting ./promises"},
 	{"refresh again and again", "answers.go",
-		"now >= e.renew && e.renewing.CompareAndSwap(false, true)", "now >= e.renew", "TestARefreshAheadIsTriedOnce ./promises"},
+		"e.isOld(now) && e.renewing.CompareAndSwap(false, true)", "e.isOld(now)", "TestARefreshAheadIsTriedOnce ./promises"},
 	{"let junk take the reserved places", "places.go",
 		"p.newcomers < open-p.reserved()", "p.newcomers < open", "TestNewcomersTakeThreeQuartersOfThePlaces ./promises"},
 	{"wait for a turn without end", "places.go",
