@@ -2,6 +2,7 @@ package dssauth
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -69,6 +70,18 @@ func (id Identity) Groups() []string {
 // InGroup reports whether the visitor is in the group of exactly this name.
 func (id Identity) InGroup(name string) bool {
 	return slices.ContainsFunc(id.groups, func(g group) bool { return g.Value() == name })
+}
+
+// String returns the login, or the id of an API key, and the groups, for people to
+// read.
+func (id Identity) String() string {
+	switch {
+	case id.Login != "":
+		return fmt.Sprintf("%s %q", id.Login, id.Groups())
+	case id.APIKeyID != "":
+		return "API key " + id.APIKeyID
+	}
+	return "anonymous"
 }
 
 // MarshalJSON gives what a front end wants to know: login, groups and profile,
