@@ -225,8 +225,9 @@ func (p *places) isFree(line int) bool {
 	return p.taken < open && (line != newcomers || p.newcomers < open-p.reserved())
 }
 
-// reserved is how many places newcomers cannot have. The caller holds mu.
-func (p *places) reserved() int { return max(1, p.open/16) }
+// reserved is how many places newcomers cannot have: a quarter, rounded up. The
+// caller holds mu.
+func (p *places) reserved() int { return (p.open/4 + 3) / 4 }
 
 // share is how many of a user's lookups are a known visitor's at once: a quarter
 // of what is reserved. The caller holds mu.
