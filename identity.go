@@ -134,7 +134,9 @@ func (id *Identity) fits() bool {
 
 // own returns id in memory that belongs to nobody else: a Resolver may have cut
 // its answer out of the headers it was given, which would then be kept as well.
-// Most visitors have one of a few profiles and sources: each is in memory once.
+// Most visitors have one of a few profiles and sources: answers that came between
+// two garbage collections share them. A handle would keep one copy for all, for 16
+// bytes an answer.
 func (id Identity) own() Identity {
 	id.Login, id.APIKeyID = strings.Clone(id.Login), strings.Clone(id.APIKeyID)
 	id.DisplayName, id.Email = strings.Clone(id.DisplayName), strings.Clone(id.Email)

@@ -274,6 +274,66 @@ func TestOneUserLeavesRoomForOtherKnownVisitors(t *testing.T) {
 	}
 }
 
+// An account on many screens, which all ask at once, beside more junk than there
+// are places for.
+func TestJunkLocksOutNoAccountOnManyScreens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const screens = 20
+		dss := resolver(slowly(100*time.Millisecond, func(ctx context.Context, cookie string) (dssauth.Identity, error) {
+			if strings.Contains(cookie, "=junk") {
+				return dssauth.Identity{}, dssauth.ErrUnauthenticated
+			}
+			return userByCookie(ctx, cookie)
+		}))
+		m := newAuth(t, dssauth.Config{Resolver: dss})
+		for i := range screens {
+			require.Equal(t, "eve", who(m, browser(fmt.Sprint("eve", i))))
+		}
+		pass(11 * time.Second)
+		for i := range 2000 {
+			asks(m, browser(fmt.Sprint("junk", i)))
+		}
+		synctest.Wait()
+		var all []<-chan string
+		for i := range screens {
+			all = append(all, asks(m, browser(fmt.Sprint("eve", i))))
+		}
+		for _, got := range all {
+			require.Equal(t, "eve", <-got)
+		}
+		pass(10 * time.Second)
+		assert.Zero(t, m.Stats().InFlight)
+		assert.Zero(t, m.Stats().Queued)
+	})
+}
+
+// The same account's lookups hang: newcomers have half of what both share.
+func TestAccountThatHangsLeavesNewcomersHalf(t *testing.T) {
+	for most, want := range map[int]int{2: 0, 8: 3, 32: 12} {
+		t.Run(fmt.Sprint("MaxLookups ", most), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dss := resolver(userByCookie)
+				m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: most})
+				for i := range 32 {
+					require.Equal(t, "eve", who(m, browser(fmt.Sprint("eve", i))))
+				}
+				pass(11 * time.Second)
+				dss.does(hangs)
+				for i := range 32 {
+					asks(m, browser(fmt.Sprint("eve", i)))
+				}
+				synctest.Wait()
+				taken := m.Stats().InFlight
+				newcomers(m, 100)
+				assert.Equal(t, want, m.Stats().InFlight-taken)
+				pass(10 * time.Second)
+				assert.Zero(t, m.Stats().InFlight)
+				assert.Zero(t, m.Stats().Queued)
+			})
+		})
+	}
+}
+
 func TestOneUsersShareIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := resolver(userByCookie)
