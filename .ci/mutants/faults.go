@@ -659,25 +659,6 @@ var faults = []fault{
 	{"offer to send a form again", "refusal.go",
 		"{{- if not .Lost}}", "{{- if true}}", "TestLinksOfThePage ./promises"},
 
-<<<<<<< HEAD
-	// Frameworks.
-	{"let a shared cache keep what a gate of Fiber's admits", "examples/fiber/main.go",
-		"		c.SetContext(admitted)\n		err = c.Next()\n		private(c)\n", "		c.SetContext(admitted)\n		err = c.Next()\n", "TestGatesOnly ./examples/fiber"},
-	{"refuse in Fiber without hooks and a redirect", "examples/fiber/main.go",
-		"			return refuse(c, auth, err)\n", "			return adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) { dssauth.WriteRefusal(w, r, err) })(c)\n", "TestRouter ./examples/fiber"},
-	{"answer a call of connect that was refused", "examples/connect/interceptor.go",
-		"		if err != nil {\n			return nil, err\n		}\n", "", "TestRefusalsHaveTheirOwnCodes ./examples/connect"},
-	{"tell a client of connect all of an error", "examples/connect/interceptor.go",
-		"errors.New(http.StatusText(decided.status))", "err", "TestRefusalsHaveTheirOwnCodes ./examples/connect"},
-	{"let a stream of connect outlive its session", "examples/connect/interceptor.go",
-		"next(signedIn, stream{conn, signedIn})", "next(call.Context(), conn)", "TestStreamEndsWithTheSession ./examples/connect"},
-	{"give a refusal in gRPC no code", "examples/grpc/interceptor.go",
-		"return status.Error(code, http.StatusText(decided.status))", "return status.Error(codes.OK+0*code, \"\")", "TestRefusalsHaveTheirOwnCodes ./examples/grpc"},
-	{"let a stream of gRPC outlive its session", "examples/grpc/interceptor.go",
-		"next(srv, stream{ss, signedIn})", "next(srv, ss)", "TestStreamEndsWithTheSession ./examples/grpc"},
-	{"tell traces in front no route", "context.go",
-		"		r.Pattern = inner.Pattern\n", "		_ = inner.Pattern\n", "TestOtelOutside ./examples/nethttp"},
-=======
 	// Project gates.
 	{"admit to a project whatever DSS says", "project.go",
 		"(isClass(reply, \"UnauthorizedException\") || isClass(reply, \"NotFoundException\")):\n		return refuse(", "(isClass(reply, \"UnauthorizedException\") || isClass(reply, \"NotFoundException\")):\n		return nil\n		return refuse(", "TestProjectGateAdmitsWhomDSSLetsReadTheProject ./promises"},
@@ -707,5 +688,22 @@ var faults = []fault{
 		"	case errors.Is(err, dss.ErrNoCredentials):\n", "	case false:\n", "TestProjectGateWithoutTheRightToActAsVisitors ./promises"},
 	{"clear the marks of a visitor whose session a handler finds refused", "refusal.go",
 		"		keepMarks(w.Header())\n", "", "TestWhatClearsMarks ./promises"},
->>>>>>> main
+
+	// Frameworks.
+	{"let a shared cache keep what a gate of Fiber's admits", "examples/fiber/main.go",
+		"		c.SetContext(admitted)\n		err = c.Next()\n		private(c)\n", "		c.SetContext(admitted)\n		err = c.Next()\n", "TestGatesOnly ./examples/fiber"},
+	{"refuse in Fiber without hooks and a redirect", "examples/fiber/main.go",
+		"			return refuse(c, auth, err)\n", "			return adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) { dssauth.WriteRefusal(w, r, err) })(c)\n", "TestRouter ./examples/fiber"},
+	{"answer a call of connect that was refused", "examples/connect/interceptor.go",
+		"		if err != nil {\n			return nil, err\n		}\n", "", "TestRefusalsHaveTheirOwnCodes ./examples/connect"},
+	{"tell a client of connect all of an error", "examples/connect/interceptor.go",
+		"errors.New(http.StatusText(decided.status))", "err", "TestRefusalsHaveTheirOwnCodes ./examples/connect"},
+	{"let a stream of connect outlive its session", "examples/connect/interceptor.go",
+		"next(signedIn, stream{conn, signedIn})", "next(call.Context(), conn)", "TestStreamEndsWithTheSession ./examples/connect"},
+	{"give a refusal in gRPC no code", "examples/grpc/interceptor.go",
+		"return status.Error(code, http.StatusText(decided.status))", "return status.Error(codes.Unknown+0*code, http.StatusText(decided.status))", "TestRefusalsHaveTheirOwnCodes ./examples/grpc"},
+	{"let a stream of gRPC outlive its session", "examples/grpc/interceptor.go",
+		"next(srv, stream{ss, signedIn})", "next(srv, ss)", "TestStreamEndsWithTheSession ./examples/grpc"},
+	{"tell traces in front no route", "context.go",
+		"		r.Pattern = inner.Pattern\n", "		_ = inner.Pattern\n", "TestOtelOutside ./examples/nethttp"},
 }
