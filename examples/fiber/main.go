@@ -55,7 +55,8 @@ func signedIn(auth *dssauth.Middleware) fiber.Handler {
 		if r, err = auth.Authenticate(r.WithContext(c.Context())); err != nil {
 			return refuse(c, auth, err)
 		}
-		c.SetContext(r.Context()) // the identity is in it, for Fiber's handlers
+		// Fiber's handlers find the identity in its context only.
+		c.SetContext(r.Context())
 		err = c.Next()
 		private(c)
 		return err
