@@ -688,4 +688,10 @@ var faults = []fault{
 		"	case errors.Is(err, dss.ErrNoCredentials):\n", "	case false:\n", "TestProjectGateWithoutTheRightToActAsVisitors ./promises"},
 	{"clear the marks of a visitor whose session a handler finds refused", "refusal.go",
 		"		keepMarks(w.Header())\n", "", "TestWhatClearsMarks ./promises"},
+	{"a redirect announces the body that a handler meant to write", "refusal.go",
+		"	h.Del(\"Content-Length\")", "	// h.Del(\"Content-Length\")", "TestRedirectDropsTheLengthOfAnotherBody ./promises"},
+	{"tell an API key about groups where OnError did not run", "refusal.go",
+		"		with = &notice{ofKey: errors.Is(err, errAPIKey)}", "		with = &notice{}", "TestAPIKeysAreNotToldAboutGroups ./promises"},
+	{"a missing right to read users that DSS tells with a 401 is not warned of", "resolver.go",
+		"	case errors.As(err, &reply) && isRefusal(reply):", "	case errors.As(err, &reply) && reply.StatusCode == http.StatusForbidden:", "TestMissingRightToReadUsersIsSaidOnceAMinute ./promises"},
 }
