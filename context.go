@@ -145,11 +145,11 @@ type unknown struct {
 
 // attachUnknown is attachAnonymous for what DSS said of r's bytes.
 func (m *Middleware) attachUnknown(r *http.Request, number int64) *http.Request {
-	c, err := m.selector.pick(r.Header)
+	k, err := m.selector.pickKey(r.Header)
 	if err != nil { // DSS was not asked
 		return m.attachAnonymous(r)
 	}
-	return r.WithContext(&visit{Context: &unknown{r.Context(), c.key, number}, m: m})
+	return r.WithContext(&visit{Context: &unknown{r.Context(), k, number}, m: m})
 }
 
 // attachedAnswer returns the answer that m attached to ctx for the bytes of k,
