@@ -360,12 +360,14 @@ func (a *answers) isDenied(old *entry) bool {
 }
 
 // outageMayBeBridged reports whether DSS is down, or was at since or later, and
-// has not refused e's visitor since.
+// has not refused e's visitor since. Where nothing is remembered any more, as once
+// DSS said anonymous or the visitor was forgotten, no request is bridged either. E
+// itself does not tell that: a newer answer may have taken its place before.
 func (a *answers) outageMayBeBridged(e *entry, since int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	newest := a.cache.find(e.key)
-	return (a.down() || a.wasBack(since-1)) && !a.isDenied(e) && (newest == nil || !newest.denied)
+	return (a.down() || a.wasBack(since-1)) && newest != nil && !a.isDenied(e) && !newest.denied
 }
 
 // bridge returns the old answer under k if it may be served now.

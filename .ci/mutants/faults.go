@@ -694,4 +694,6 @@ var faults = []fault{
 		"		with = &notice{ofKey: errors.Is(err, errAPIKey)}", "		with = &notice{}", "TestAPIKeysAreNotToldAboutGroups ./promises"},
 	{"a missing right to read users that DSS tells with a 401 is not warned of", "resolver.go",
 		"	case errors.As(err, &reply) && isRefusal(reply):", "	case errors.As(err, &reply) && reply.StatusCode == http.StatusForbidden:", "TestMissingRightToReadUsersIsSaidOnceAMinute ./promises"},
+	{"bridge a connection whose visitor DSS knows no longer, or was forgotten", "answers.go",
+		"&& newest != nil && !a.isDenied(e) && !newest.denied", "&& !a.isDenied(e) && (newest == nil || !newest.denied)", "TestConnectionIsBridgedAsItsRequestsAre ./promises"},
 }
