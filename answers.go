@@ -171,12 +171,8 @@ func (a *answers) join(c credentials, fresh func(*entry) bool, renews *turn, aft
 		lookup: lookup{credentials: c, turn: renews, renews: renews != nil, bridge: bridge, began: now},
 		done:   make(chan struct{}),
 	}
-	switch {
-	case f.renews:
-	case e != nil && now < e.expires+int64(knownFor):
-		f.turn = newTurn(e.identity.owner())
-	default:
-		f.turn = newTurn("")
+	if !f.renews {
+		f.turn = newTurn(a.cache.knownAs(c.key, now))
 	}
 	f.number.Store(math.MaxInt64)
 	f.ctx, f.cancel = context.WithTimeout(a.life.ctx, a.timeout+grace)
@@ -357,12 +353,14 @@ func (a *answers) isDenied(old *entry) bool {
 }
 
 // outageMayBeBridged reports whether DSS is down, or was at since or later, and
-// has not refused e's visitor since.
+// has not refused e's visitor since. Where nothing is remembered any more, as once
+// DSS said anonymous or the visitor was forgotten, no request is bridged either. E
+// itself does not tell that: a newer answer may have taken its place before.
 func (a *answers) outageMayBeBridged(e *entry, since int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	newest := a.cache.find(e.key)
-	return (a.down() || a.wasBack(since-1)) && !a.isDenied(e) && (newest == nil || !newest.denied)
+	return (a.down() || a.wasBack(since-1)) && newest != nil && !a.isDenied(e) && !newest.denied
 }
 
 // bridge returns the old answer under k if it may be served now.

@@ -205,6 +205,32 @@ func TestKnownVisitorsGoFirst(t *testing.T) {
 	})
 }
 
+// A visitor who was forgotten is asked about again, in the line of known visitors.
+func TestForgottenVisitorIsNoNewcomer(t *testing.T) {
+	for name, forget := range map[string]func(*dssauth.Middleware){
+		"by login":   func(m *dssauth.Middleware) { m.ForgetUser("ann") },
+		"by request": func(m *dssauth.Middleware) { m.Forget(browser("ann")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dss := newScript(t)
+				m := busy(t, dss)
+				forget(m)
+				third := asks(m, browser("third"))
+				synctest.Wait()
+				ann := asks(m, browser("ann"))
+				synctest.Wait()
+				require.Equal(t, 7, dss.started(), "both wait")
+				dss.say(3, dssauth.NewIdentity("bob"), nil)
+				dss.say(7, dssauth.NewIdentity("ann"), nil)
+				assert.Equal(t, "ann", <-ann, "though she came last")
+				dss.say(8, dssauth.NewIdentity("third"), nil)
+				assert.Equal(t, "third", <-third)
+			})
+		})
+	}
+}
+
 func TestNewcomersGoInTheOrderOfTheirArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)

@@ -418,6 +418,25 @@ func TestAPIKeysAreNotToldAboutGroups(t *testing.T) {
 		w := serve(m.RequireGroup("analysts")(unreachable(t)), fromBob())
 		assert.Contains(t, w.Body.String(), "groups", "a user is told")
 	}
+
+	// What a framework has at hand, without the request of a refusal.
+	_, err := newAuth(t, dssauth.Config{Resolver: newDoorman()}).Authenticate(key())
+	w := httptest.NewRecorder()
+	dssauth.WriteRefusal(w, key(), err)
+	assert.Equal(t, 403, w.Code)
+	assert.NotContains(t, w.Body.String(), "groups")
+}
+
+// A handler that sets the length of what it means to write may still refuse: a
+// browser waits for what a redirect announces.
+func TestRedirectDropsTheLengthOfAnotherBody(t *testing.T) {
+	m := signingIn(t, newDoorman())
+	w := serve(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "5000")
+		m.Refuse(w, r, dssauth.ErrUnauthenticated)
+	})), request("GET", "/report", append(pageHeaders, "Cookie", "session=ann")...))
+	assert.Equal(t, 302, w.Code)
+	assert.Empty(t, w.Header().Values("Content-Length"))
 }
 
 // Behind Optional a handler that acts as its visitor sends the anonymous to sign in.
