@@ -47,10 +47,7 @@ type visit struct {
 type (
 	visitKey struct{}                // the innermost visit
 	ownKey   struct{ m *Middleware } // the innermost visit that m's gates trust
-	usedKey  struct {                // the innermost visit whose answer m uses again
-		m   *Middleware
-		now int64
-	}
+	usedKey  struct{ m *Middleware } // the innermost visit whose answer m uses again
 )
 
 func (v *visit) Value(k any) any {
@@ -77,7 +74,7 @@ type placed struct {
 }
 
 func (p *placed) Value(k any) any {
-	if used, ok := k.(usedKey); ok && used.now >= p.until {
+	if _, ok := k.(usedKey); ok && p.m.answers.now() >= p.until {
 		return p.Context.Value(k)
 	}
 	return p.visit.Value(k)
@@ -148,17 +145,17 @@ type unknown struct {
 
 // attachUnknown is attachAnonymous for what DSS said of r's bytes.
 func (m *Middleware) attachUnknown(r *http.Request, number int64) *http.Request {
-	c, err := m.selector.pick(r.Header)
+	k, err := m.selector.pickKey(r.Header)
 	if err != nil { // DSS was not asked
 		return m.attachAnonymous(r)
 	}
-	return r.WithContext(&visit{Context: &unknown{r.Context(), c.key, number}, m: m})
+	return r.WithContext(&visit{Context: &unknown{r.Context(), k, number}, m: m})
 }
 
 // attachedAnswer returns the answer that m attached to ctx for the bytes of k,
 // if that was not forgotten since.
 func (m *Middleware) attachedAnswer(ctx context.Context, k key) (*entry, error) {
-	v, ok := ctx.Value(usedKey{m, m.answers.now()}).(*visit)
+	v, ok := ctx.Value(usedKey{m}).(*visit)
 	if !ok {
 		return nil, nil
 	}

@@ -571,6 +571,59 @@ func ExampleIdentity_MarshalJSON() {
 	// Output: {"login":"ann","groups":["analysts","readers"],"profile":"DESIGNER"} <nil>
 }
 
+// DSS decides who may open the pages of a project.
+func ExampleMiddleware_RequireProject() {
+	fake, client, stop := fakeDSS()
+	defer stop()
+	fake.AddProject(dsstest.Project{Key: "CHURN", Owner: "ann"})
+	auth, err := dssauth.New(dssauth.Config{Client: client, Impersonation: dssauth.ByTicket})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer auth.Close()
+
+	report := auth.RequireProject("CHURN")(http.HandlerFunc(hello))
+	for _, login := range []string{"ann", "bob"} {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.AddCookie(fake.SignIn(login))
+		w := httptest.NewRecorder()
+		report.ServeHTTP(w, r)
+		fmt.Println(login, w.Code)
+	}
+	// Output:
+	// ann 200
+	// bob 403
+}
+
+// One application shows many projects, each to those who may read it.
+func ExampleMiddleware_RequireProjectOf() {
+	fake, client, stop := fakeDSS()
+	defer stop()
+	fake.AddProject(dsstest.Project{Key: "CHURN", Owner: "ann"})
+	fake.AddProject(dsstest.Project{Key: "SALES", Owner: "bob"})
+	auth, err := dssauth.New(dssauth.Config{Client: client, Impersonation: dssauth.ByTicket})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer auth.Close()
+
+	mux := http.NewServeMux()
+	ofPath := auth.RequireProjectOf(func(r *http.Request) string { return r.PathValue("project") })
+	mux.Handle("/reports/{project}", ofPath(http.HandlerFunc(hello)))
+	cookie := fake.SignIn("ann")
+	for _, path := range []string{"/reports/CHURN", "/reports/SALES", "/reports/no-key"} {
+		r := httptest.NewRequest("GET", path, nil)
+		r.AddCookie(cookie)
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		fmt.Println(path, w.Code)
+	}
+	// Output:
+	// /reports/CHURN 200
+	// /reports/SALES 403
+	// /reports/no-key 400
+}
+
 func ExampleFromContext() {
 	h := func(w http.ResponseWriter, r *http.Request) {
 		id, ok := dssauth.FromContext(r.Context())

@@ -82,5 +82,7 @@ func TestNothingElseReadsAClock(t *testing.T) {
 		})
 	}
 	slices.Sort(found)
-	assert.Equal(t, []string{"drain.go Now", "identity.go Now", "lifetime.go Now", "lookup.go Now"}, found, "Identity.AsOf twice, and clock.base")
+	assert.Equal(t, []string{"drain.go Now", "identity.go Now", "lifetime.go Now", "lookup.go Now",
+		"marks.go Now", "marks.go UnixMilli", "marks.go UnixMilli", "marks.go UnixMilli"}, found,
+		"Identity.AsOf twice, clock.base, a connection's deadline, and marks that replicas share")
 }

@@ -97,6 +97,17 @@ func clearMarks(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// keepMarks undoes clearMarks for a visitor who was admitted and then refused:
+// DSS did not take the session that it knows for a call, or another Middleware
+// did not admit it. Without the marks that could go round in circles.
+func keepMarks(h http.Header) {
+	if cookies := h["Set-Cookie"]; len(cookies) > 0 {
+		h["Set-Cookie"] = slices.DeleteFunc(cookies, func(c string) bool {
+			return strings.HasPrefix(strings.TrimPrefix(c, hostPrefix), redirectCookie+"=;")
+		})
+	}
+}
+
 func setMarks(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
 	name, secure := marksCookie(r)
 	http.SetCookie(w, &http.Cookie{

@@ -13,6 +13,7 @@
 //	r := chi.NewRouter()
 //	r.Use(auth.Handler) // signed-in DSS users only
 //	r.With(auth.RequireGroup("analysts")).Get("/report", report)
+//	r.With(auth.RequireProject("CHURN")).Get("/churn", churn) // with Config.Impersonation: DSS decides
 //
 // A handler asks [FromContext] who the visitor is, and [ClientFromContext] for
 // a client that calls DSS with the visitor's own rights.
@@ -362,8 +363,8 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		WriteRefusal(w, r, err)
 		return
 	}
-	id, _ := FromContext(r.Context())
-	with := &notice{ofKey: id.APIKeyID != "" || errors.Is(err, errAPIKey)}
+	id, known := FromContext(r.Context())
+	with := &notice{ofKey: known && id.APIKeyID != "" || errors.Is(err, errAPIKey)}
 	refused := r.WithContext(context.WithValue(r.Context(), noticeKey{}, with))
 	defer handBack(r, refused)
 	m.refuser.refuse(w, refused, err, with)

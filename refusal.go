@@ -40,6 +40,9 @@ func (d *refuser) refuse(w http.ResponseWriter, r *http.Request, err error, with
 	d.told.refused(r, err)
 	addVary(w.Header(), d.vary)
 	setRefusalHeaders(w.Header(), err)
+	if StatusCode(err) == http.StatusUnauthorized {
+		keepMarks(w.Header())
+	}
 	a := howAsked(r)
 	login, back := d.login(r, a, err)
 	with.login = login

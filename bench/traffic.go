@@ -122,7 +122,7 @@ var (
 )
 
 const (
-	hotCopies  = 512
+	hotCopies  = 64
 	zipfS      = 1.1
 	orderCount = 1 << 17
 )
@@ -133,7 +133,7 @@ type Traffic struct {
 	Order    []int32
 }
 
-// NewTraffic returns 512 copies of a single user's request, in turn, or one
+// NewTraffic returns 64 copies of a single user's request, in turn, or one
 // request of each of several users, Zipf-distributed (s = 1.1). The same
 // arguments give the same traffic, in memory of its own.
 func NewTraffic(credential Credential, users Users, size int) *Traffic {

@@ -54,6 +54,10 @@ func FromEnv() (*Client, error) {
 	return newClient(cfg, o)
 }
 
+// CurrentProject returns the key of the project to which this code belongs in DSS.
+// It is empty outside DSS. DSS gives it as DKU_CURRENT_PROJECT_KEY.
+func CurrentProject() string { return os.Getenv("DKU_CURRENT_PROJECT_KEY") }
+
 func configFromEnv() (Config, origin, error) {
 	switch {
 	case os.Getenv("DKU_API_TICKET") != "":

@@ -335,3 +335,10 @@ func FuzzConfigFile(f *testing.F) {
 		require.True(t, strings.HasPrefix(err.Error(), "dss: "), "%v", err)
 	})
 }
+
+func TestCurrentProject(t *testing.T) {
+	t.Setenv("DKU_CURRENT_PROJECT_KEY", "")
+	assert.Empty(t, dss.CurrentProject())
+	t.Setenv("DKU_CURRENT_PROJECT_KEY", "CHURN")
+	assert.Equal(t, "CHURN", dss.CurrentProject())
+}

@@ -253,3 +253,10 @@ func ExampleError() {
 	}
 	// Output: com.dataiku.dip.server.controllers.NotFoundException
 }
+
+func ExampleCurrentProject() {
+	os.Setenv("DKU_CURRENT_PROJECT_KEY", "CHURN") // as DSS does
+	defer os.Unsetenv("DKU_CURRENT_PROJECT_KEY")
+	fmt.Println(dss.CurrentProject())
+	// Output: CHURN
+}

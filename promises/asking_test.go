@@ -166,7 +166,6 @@ func TestHowEachKindOfRequestIsRefused(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("figure: %d kinds of request", len(tests))
 }
 
 // The links of the page, by what cannot be helped by which.

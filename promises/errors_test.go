@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/dsstest"
 )
 
@@ -31,6 +32,15 @@ func TestStatusCode(t *testing.T) {
 		{"a refusal that hides an outage is an outage", fmt.Errorf("%w: %w", dssauth.ErrForbidden, dssauth.ErrUnavailable), 503},
 		{"not signed in and not allowed is not signed in", errors.Join(dssauth.ErrForbidden, dssauth.ErrUnauthenticated), 401},
 		{"a wrapped error is what it wraps", fmt.Errorf("gate: %w", dssauth.ErrForbidden), 403},
+		{"DSS knows no session", &dss.Error{StatusCode: 401, Type: "com.dataiku.dip.exceptions.NotAuthenticatedException"}, 401},
+		{"a proxy's 401 is about nobody", &dss.Error{StatusCode: 401}, 502},
+		{"DSS forbids it", fmt.Errorf("gate: %w", &dss.Error{StatusCode: 403}), 403},
+		{"DSS has nothing", &dss.Error{StatusCode: 404}, 404},
+		{"DSS fails", &dss.Error{StatusCode: 500}, 503},
+		{"DSS is busy", &dss.Error{StatusCode: 429}, 503},
+		{"DSS does not understand", &dss.Error{StatusCode: 400}, 502},
+		{"the wire breaks", &dss.WireError{Kind: "no reply in time"}, 503},
+		{"DSS is not understood", fmt.Errorf("dss: %w", dss.ErrUnexpectedReply), 502},
 		{"no error is fine", nil, 200},
 	}
 	for _, tt := range tests {

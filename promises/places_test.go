@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -39,8 +40,8 @@ func TestEverybodyGetsInWithinTheSupply(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dss := simulated.NewDSS(many, test.latency)
 				m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: test.most})
-				seen := simulated.Visitors{Count: test.visitors, Arriving: test.arriving, Every: 3 * time.Second,
-					Staying: 45 * time.Second, Settling: 30 * time.Second}.Visit(m)
+				seen := simulated.Visitors{Count: test.visitors, Arriving: test.arriving, Every: 4 * time.Second,
+					Staying: 40 * time.Second, Settling: 30 * time.Second}.Visit(m)
 				pass(10 * time.Second)
 				t.Logf("figure: %d visitors, who come within %s, of a DSS that takes %s: refused once settled %s, known visitors %s; let in within 0.3 s %.1f %%, the last one after %s; %d lookups in flight at most",
 					test.visitors, test.arriving, test.latency, seen.Settled, seen.Known, 100*float64(seen.Quickly)/float64(test.visitors), seen.Longest.Round(time.Millisecond), dss.Load().Most)
@@ -58,12 +59,12 @@ func TestEverybodyGetsInWithinTheSupply(t *testing.T) {
 
 // A DSS of 8 workers of 400 ms can name 20 visitors a second: 170 at a time.
 func TestSmallDSSAtTwiceItsSupplyServesKnownVisitors(t *testing.T) {
-	for _, arriving := range []time.Duration{time.Second, 10 * time.Second, time.Minute} {
+	for _, arriving := range []time.Duration{time.Second, 10 * time.Second} {
 		t.Run(fmt.Sprint("in ", arriving), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dss := simulated.NewDSS(8, 400*time.Millisecond)
 				m := newAuth(t, dssauth.Config{Resolver: dss})
-				seen := simulated.Visitors{Count: 340, Arriving: arriving, Every: 2 * time.Second, Staying: 3 * time.Minute, Settling: time.Minute}.Visit(m)
+				seen := simulated.Visitors{Count: 340, Arriving: arriving, Every: 2 * time.Second, Staying: 2 * time.Minute, Settling: time.Minute}.Visit(m)
 				pass(10 * time.Second)
 				load := dss.Load()
 				t.Logf("figure: 340 visitors, who come within %s, of a DSS of 8 workers of 400 ms: known visitors refused %s; %d let in; %d lookups in flight at most, %d abandoned",
@@ -340,7 +341,7 @@ func TestRefreshWaitsWhileAllPlacesAreTaken(t *testing.T) {
 		assert.Zero(t, m.Stats().Waited)
 		book.mu.Lock()
 		defer book.mu.Unlock()
-		assert.True(t, book.ended[len(book.ended)-1].Renewal)
+		assert.True(t, slices.ContainsFunc(book.ended, func(l dssauth.Lookup) bool { return l.Renewal }), "hooks are told that it is one")
 	})
 }
 
@@ -349,48 +350,45 @@ func TestRefreshWaitsUntilTheLastSecondOnly(t *testing.T) {
 		m, dss, release := taken(t, due, dssauth.Hooks{})
 		require.Equal(t, "ann", who(m, browser("ann")))
 		pass(dueStill)
-		late := asks(m, browser("late"))
-		synctest.Wait()
-		require.Equal(t, 1, m.Stats().Queued, "a newcomer")
-		for m.Stats().Queued < 2 {
+		require.Zero(t, m.Stats().Queued)
+		for m.Stats().Queued == 0 {
 			require.Equal(t, "ann", who(m, browser("ann")))
 			pass(10 * time.Millisecond)
 		}
 		calls := dss.calls.Load()
-		dss.does(hangs)
 		close(release)
 		synctest.Wait()
-		assert.Equal(t, calls+2, dss.calls.Load(), "the refresh, and the newcomer")
-		pass(10 * time.Second)
-		assert.Equal(t, "503", <-late)
+		assert.Equal(t, calls+1, dss.calls.Load())
+		pass(5 * time.Second)
+		start := time.Now()
+		assert.Equal(t, "ann", who(m, browser("ann")), "her answer is a new one")
+		assert.Zero(t, time.Since(start))
 	})
 }
 
 // A refresh that finds no place ends with its answer, but not with those who
 // wait for it.
 func TestRequestThatJoinsARefreshWaitsForItsSecond(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m, dss, release := taken(t, due, dssauth.Hooks{})
-		var arrived time.Time
-		var ann <-chan string
-		for arrived.IsZero() {
-			ann = asks(m, browser("ann"))
-			synctest.Wait()
-			if len(ann) == 0 {
-				arrived = time.Now()
-				break
+	for range 20 { // answers end at random
+		synctest.Test(t, func(t *testing.T) {
+			m, dss, release := taken(t, due, dssauth.Hooks{})
+			pass(1900 * time.Millisecond) // her answer's last second, most times
+			require.Equal(t, "ann", who(m, browser("ann")))
+			ann := asks(m, browser("ann"))
+			for synctest.Wait(); len(ann) == 1; synctest.Wait() {
+				require.Equal(t, "ann", <-ann)
+				pass(10 * time.Millisecond)
+				ann = asks(m, browser("ann"))
 			}
+			require.Equal(t, 1, m.Stats().Queued, "her refresh, which is hers now")
+			pass(990 * time.Millisecond)
+			require.Empty(t, ann)
+			calls := dss.calls.Load()
+			close(release)
 			require.Equal(t, "ann", <-ann)
-			pass(10 * time.Millisecond)
-		}
-		require.Equal(t, 1, m.Stats().Queued, "her refresh, which is hers now")
-		pass(990 * time.Millisecond)
-		require.Empty(t, ann)
-		calls := dss.calls.Load()
-		close(release)
-		assert.Equal(t, "ann", <-ann)
-		assert.Equal(t, calls+1, dss.calls.Load())
-	})
+			require.Equal(t, calls+1, dss.calls.Load())
+		})
+	}
 	synctest.Test(t, func(t *testing.T) {
 		m, _, release := taken(t, due, dssauth.Hooks{})
 		for range 300 {

@@ -238,7 +238,9 @@ func TestSessionThatEndedIsSeenByACall(t *testing.T) {
 		}
 	}))
 	page := func() *http.Request {
-		return request("GET", "/report", append(pageHeaders, "Cookie", s.cookie.String())...)
+		r := request("GET", "/report", pageHeaders...)
+		r.AddCookie(s.cookie)
+		return r
 	}
 	require.Equal(t, 200, serve(h, page()).Code)
 	asked := s.fake.Calls(lookupPath)

@@ -229,7 +229,7 @@ func TestKeyRotationUnderLoad(t *testing.T) {
 		assert.Zero(t, wrong)
 		assert.Zero(t, anonymous)
 		assert.Zero(t, late, "503 more than 2s after a good key was there")
-		assert.Greater(t, served, 100*unavailable/2)
+		assert.Greater(t, served, 20*unavailable)
 		assert.GreaterOrEqual(t, asked, rotations+1)
 		assert.GreaterOrEqual(t, least, time.Second)
 	})

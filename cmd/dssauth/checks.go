@@ -144,7 +144,7 @@ func (d *doctor) selection(ctx context.Context) bool {
 	const check = "cookies"
 	sent, err := selected(ctx, d.cookies)
 	if err != nil {
-		d.report.problem(check, fmt.Sprintf("they have %d bytes, and a Middleware takes 16 KiB by default", len(d.cookies.header())),
+		d.report.problem(check, fmt.Sprintf("they have %d bytes, and a Middleware sends 16 KiB at most by default", len(d.cookies.header())),
 			"Find out which other application on this host name sets cookies that large, or raise Config.MaxHeaderBytes.")
 		return false
 	}
@@ -240,7 +240,7 @@ func (d *doctor) changing(ctx context.Context) {
 	d.hide(again)
 	sent, err := selected(ctx, again)
 	if err != nil {
-		d.report.problem(check, "the second Cookie header is larger than a Middleware takes by default", "Raise Config.MaxHeaderBytes.")
+		d.report.problem(check, "the second Cookie header is larger than a Middleware sends by default", "Raise Config.MaxHeaderBytes.")
 		return
 	}
 	changed := differing(d.sent, sent)

@@ -54,7 +54,7 @@ func TestTableSaysWhatIsCertain(t *testing.T) {
 		for i := range 40 {
 			newer := cost{Requests: 1000, Allocs: 1000 * allocs}
 			newer.CPU = time.Duration(float64(older.CPU) * (ratio + 0.001*float64(i-20)))
-			all = append(all, round{Hit: [2]cost{older, newer}, Lookup: [2]cost{older, older}})
+			all = append(all, round{Hit: [2]cost{older, newer}, Changing: [2]cost{older, older}, Lookup: [2]cost{older, older}})
 		}
 		return all
 	}

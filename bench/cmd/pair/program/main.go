@@ -75,7 +75,7 @@ func measure(url string, size, hits, lookups, turns, first int) (r round, err er
 	for i := range known {
 		known[i] = request(0, size) // one visitor, and no two requests share memory
 	}
-	changing := make([]*http.Request, 512) // the same visitor, and a load balancer's cookie that is never the same
+	changing := make([]*http.Request, 64) // the same visitor, beside a load balancer's cookie of another value
 	for i := range changing {
 		changing[i] = request(0, size)
 		cookies := changing[i].Header["Cookie"]
@@ -91,7 +91,7 @@ func measure(url string, size, hits, lookups, turns, first int) (r round, err er
 	for i := range handlers {
 		side := (first + i) % 2
 		serve(side, 2*len(known), known)
-		serve(side, 2, changing[:1]) // its own entry: the cookies before have one byte less of padding
+		serve(side, 2, changing[:1]) // its last cookie is shorter, so it is asked about as well
 		serve(side, 10, requests(1, 10, size))
 	}
 	next := 11
