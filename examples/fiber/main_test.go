@@ -153,3 +153,31 @@ func TestLargeCookiesAreTaken(t *testing.T) {
 	})
 	assert.Equal(t, http.StatusOK, resp.StatusCode)
 }
+
+// What docs/frameworks.md says of equal header lines. Where this fails, Fiber
+// hands all of them on, and two different ones are a 400 as elsewhere.
+func TestLastOfEqualHeaderLinesCounts(t *testing.T) {
+	fake := dsstest.NewServer(t)
+	fake.AddUser(dsstest.User{Login: "ann"})
+	fake.AddAPIKey("key-of-ann", "ann")
+	auth, err := dssauth.New(dssauth.Config{Client: fake.Client()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	url := server(newApp)(t, auth, nil)
+	for _, row := range []struct {
+		lines  []string
+		status int
+	}{
+		{[]string{"Bearer wrong", "Bearer key-of-ann"}, http.StatusOK},
+		{[]string{"Bearer key-of-ann", "Bearer wrong"}, http.StatusUnauthorized},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/me", nil)
+		require.NoError(t, err)
+		r.Header["Authorization"] = row.lines
+		resp, err := http.DefaultTransport.RoundTrip(r)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		assert.Equal(t, row.status, resp.StatusCode, row.lines)
+		assert.Equal(t, row.lines[1], fake.LastBrowserHeaders()["Authorization"])
+	}
+}
