@@ -21,8 +21,11 @@ type Config struct {
 	Resolver Resolver
 
 	// Headers are the names of the headers that identify a visitor: they are
-	// sent to DSS, and the answer is remembered for their exact values. Nil
-	// means Cookie and Authorization.
+	// sent to DSS, and the answer is remembered for their exact values. Lines of
+	// one header that differ are joined by ", ", and bytes that are not UTF-8 are read
+	// as Latin-1, as servers for Python do; cookies are joined by "; ", and such
+	// ones left out; an Authorization header that differs from another, or is not
+	// UTF-8, is a 400. Nil means Cookie and Authorization.
 	Headers []string
 	// Cookies are the names of the cookies to send and to key on, with * for
 	// any characters, as in "dss_*". Nil means all but well-known ones of

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/dssauth/dssauth/internal/latin1"
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
@@ -70,7 +71,14 @@ func (s *selector) choose(p picked, h http.Header) (picked, error) {
 			if p = s.cookies.appendKept(p, values, limit); len(p) == start {
 				continue // absent, not empty
 			}
-		case slices.ContainsFunc(values, func(v string) bool { return v != values[0] }):
+		case name != "Authorization":
+			if !differ(values) {
+				values = values[:1]
+			}
+			if p = appendList(p, values, limit); p == nil {
+				return nil, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters", name))
+			}
+		case differ(values):
 			return nil, refuse(ErrMalformed, fmt.Sprintf("%d %s headers that differ, where one is allowed", len(values), name))
 		case !printable(values[0]):
 			return nil, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters or is not UTF-8", name))
@@ -219,6 +227,29 @@ func (c *cookieRule) appendKept(p picked, values []string, limit int) picked {
 			}
 			p = append(p, pair...)
 		}
+	}
+	return p
+}
+
+func differ(values []string) bool {
+	return slices.ContainsFunc(values, func(v string) bool { return v != values[0] })
+}
+
+// appendList appends the lines of one header to p, as servers for Python give them
+// to DSS: joined, and bytes that are not UTF-8 read as Latin-1. It stops beyond limit
+// bytes, and returns nil where a line has control characters.
+func appendList(p picked, values []string, limit int) picked {
+	for i, v := range values {
+		if i > 0 {
+			p = append(p, ", "...)
+		}
+		if len(p) > limit {
+			break
+		}
+		if v = latin1.Text(v); !printable(v) {
+			return nil
+		}
+		p = append(p, v...)
 	}
 	return p
 }

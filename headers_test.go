@@ -183,6 +183,40 @@ func TestHeadersPicked(t *testing.T) {
 	}
 }
 
+// Other headers than Cookie and Authorization reach DSS as servers for Python would
+// give them to it.
+func TestOtherHeadersPicked(t *testing.T) {
+	s := selecting(t, []string{"Cookie", "X-Name"}, nil)
+	for _, row := range []struct {
+		values   []string
+		want     string
+		sentinel error
+	}{
+		{values: []string{"one", "two"}, want: "one, two"},
+		{values: []string{"one", "one"}, want: "one"},
+		{values: []string{"one", "two", "one"}, want: "one, two, one"},
+		{values: []string{"", "one", ""}, want: ", one, "},
+		{values: []string{"André"}, want: "André"},
+		{values: []string{"Andr\xe9"}, want: "André"},
+		{values: []string{"Andr\xe9", "Andr\xc3\xa9"}, want: "André, André"},
+		{values: []string{"one", "two\n"}, sentinel: ErrMalformed},
+		{values: []string{"Andr\xe9\x00"}, sentinel: ErrMalformed},
+		{values: append(make([]string, 20000), "one"), sentinel: ErrTooLarge},
+		{values: []string{strings.Repeat("\xe9", 12<<10)}, sentinel: ErrTooLarge}, // twice as long in UTF-8
+	} {
+		got, k, err := s.picked(http.Header{"Cookie": {"a=1"}, "X-Name": row.values})
+		if row.sentinel != nil {
+			require.ErrorIs(t, err, row.sentinel)
+			continue
+		}
+		require.NoError(t, err)
+		assert.Equal(t, http.Header{"Cookie": {"a=1"}, "X-Name": {row.want}}, got)
+		sent, err := s.raw(got)
+		require.NoError(t, err)
+		assert.Equal(t, sent, k, "the key covers something else than what is sent")
+	}
+}
+
 func TestPickedHeadersAreACopy(t *testing.T) {
 	s := selecting(t, nil, nil)
 	h := http.Header{"Authorization": {"Bearer a"}}

@@ -56,7 +56,9 @@ func SecretsFromContext(ctx context.Context) ([]dss.Secret, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, v.m.answers.timeout)
 	defer cancel()
-	info, err := v.m.client.AuthInfoFromBrowserHeaders(ctx, header, dss.WithSecrets())
+	info, err := withOwnKey(ctx, func(ctx context.Context) (dss.AuthInfo, error) {
+		return v.m.client.AuthInfoFromBrowserHeaders(ctx, header, dss.WithSecrets())
+	})
 	switch {
 	case isNotAuthenticated(err):
 		return nil, v.m.faults.of(ctx, err, origin{})
@@ -107,7 +109,9 @@ var errKeyCannotAct = refuse(ErrForbidden, "an API key without a user cannot be 
 // fetchTicket gets a ticket for the browser that sent header, and makes sure
 // that it is that of e's visitor: the session may be another user's by now.
 func (m *Middleware) fetchTicket(ctx context.Context, e *entry, header http.Header) (string, error) {
-	ticket, err := m.client.TicketFromBrowserHeaders(ctx, header)
+	ticket, err := withOwnKey(ctx, func(ctx context.Context) (string, error) {
+		return m.client.TicketFromBrowserHeaders(ctx, header)
+	})
 	if err != nil {
 		return "", m.faults.noTicket(ctx, err)
 	}

@@ -231,14 +231,25 @@ func (o *outage) vouched(ctx context.Context, asked int64, err error) error {
 	}
 }
 
-// refusedKey is the refusal of a lookup that was made with a key of ours which can
-// be replaced.
+// refusedKey is the refusal of a call about a browser that was made with a key of
+// ours which can be replaced.
 type refusedKey struct {
 	error
 	number int64
 }
 
 func (r *refusedKey) Unwrap() error { return r.error }
+
+// withOwnKey makes a call about a browser, and marks a refusal with the key of ours
+// that it was made with, if that can be replaced.
+func withOwnKey[T any](ctx context.Context, call func(context.Context) (T, error)) (T, error) {
+	var used ownkey.Used
+	said, err := call(used.Context(ctx))
+	if used.Number() != 0 && isNotAuthenticated(err) {
+		err = &refusedKey{err, used.Number()}
+	}
+	return said, err
+}
 
 // wait reports whether q ended before ctx did.
 func (q *question) wait(ctx context.Context) bool {

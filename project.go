@@ -189,6 +189,9 @@ func (m *Middleware) flyProject(f *projectFlight, e *entry, c credentials, proje
 		f.cancel()
 	}()
 	err = m.projectAnswer(f.ctx, e, c, project, until)
+	if err == errSignedOut && until != 0 { // nobody waits who would ask who this is
+		m.answers.forget(e.key)
+	}
 }
 
 // projectAnswer is DSS's answer, one of: nil, ErrForbidden, ErrUnavailable, and
@@ -215,9 +218,27 @@ func (m *Middleware) projectAnswer(ctx context.Context, e *entry, c credentials,
 	case errors.Is(err, dss.ErrNoCredentials):
 		return m.cannotAct(err)
 	case errors.As(err, &reply) && (isClass(reply, "UnauthorizedException") || isClass(reply, "NotFoundException")):
+		if err := m.stillActs(ctx, visitor, e); err != nil {
+			return err
+		}
 		return refuse(ErrForbidden, "DSS does not let the visitor read the content of the project")
 	}
 	return unavailable("DSS did not say whether the visitor may read the project", unquoted(err), 0)
+}
+
+// stillActs returns why a refusal may not mean e's visitor: DSS refuses an
+// application that may no longer act by X-DKU-ProxyUser in the same words.
+func (m *Middleware) stillActs(ctx context.Context, visitor *dss.Client, e *entry) error {
+	if m.impersonation != ByProxyUser {
+		return nil
+	}
+	switch info, err := visitor.AuthInfo(ctx); {
+	case err != nil:
+		return m.cannotAct(err)
+	case info.Login() != e.identity.Login:
+		return unavailable("DSS takes calls as the visitor for somebody else's", nil, 0)
+	}
+	return nil
 }
 
 // projectTurn waits for a place towards DSS. Where a verdict lasts until some time,

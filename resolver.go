@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
-	"github.com/dssauth/dssauth/internal/ownkey"
 )
 
 // A Resolver says who sent a request, given its identifying headers and no
@@ -78,12 +77,9 @@ func forbids(err error) bool {
 func (d *dssResolver) ask(ctx context.Context, identifying http.Header) (dss.AuthInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.patience)
 	defer cancel()
-	var used ownkey.Used
-	info, err := d.client.AuthInfoFromBrowserHeaders(used.Context(ctx), identifying)
-	if used.Number() != 0 && isNotAuthenticated(err) {
-		err = &refusedKey{err, used.Number()}
-	}
-	return info, err
+	return withOwnKey(ctx, func(ctx context.Context) (dss.AuthInfo, error) {
+		return d.client.AuthInfoFromBrowserHeaders(ctx, identifying)
+	})
 }
 
 // identity reads DSS's positive answer.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -153,6 +154,56 @@ func ExampleClient_As() {
 	// Output:
 	// alice <nil>
 	// dss: As: this client acts as a user already; use the one it was made from
+}
+
+// Unlike As, nothing is sent before DSS has named alice itself.
+func ExampleClient_AsVerified() {
+	client, _, end := exampleDSS()
+	defer end()
+
+	asAlice, err := client.AsVerified("alice")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	who, err := asAlice.AuthInfo(context.Background())
+	fmt.Println(who.Login(), err)
+	// Output: alice <nil>
+}
+
+// Two handlers act as the same visitor, each with the headers of its own request,
+// and share one ticket.
+func ExampleClient_WithTickets() {
+	client, browser, end := exampleDSS()
+	defer end()
+
+	var tickets dss.Tickets
+	for range 2 {
+		asVisitor := client.WithTickets(&tickets, func(ctx context.Context) (string, error) {
+			fmt.Println("fetches a ticket")
+			return client.TicketFromBrowserHeaders(ctx, browser)
+		})
+		who, err := asVisitor.AuthInfo(context.Background())
+		fmt.Println(who.Login(), err)
+	}
+	// Output:
+	// fetches a ticket
+	// alice <nil>
+	// alice <nil>
+}
+
+// A mounted secret is read again when DSS rejects the key. FromEnv does this with
+// DKU_API_KEY_FILE.
+func ExampleConfig_keySource() {
+	client, err := dss.New(dss.Config{
+		URL: "https://dss.example",
+		APIKeySource: func(context.Context) (string, error) {
+			key, err := os.ReadFile("testdata/no-such-key")
+			return strings.TrimSpace(string(key)), err
+		},
+	})
+	fmt.Println(client != nil, errors.Is(err, fs.ErrNotExist))
+	// Output: false true
 }
 
 func ExampleClient_User() {

@@ -91,7 +91,7 @@ func (c *Client) settingsToUpdate(ctx context.Context) (s *Settings, done func()
 		if s, err = c.OwnSettings(ctx); err != nil {
 			return nil, nil, err
 		}
-		owner := settingsOwner{c.URL(), s.doc().text("login")}
+		owner := settingsOwner{c.dss.base.Scheme + "://" + authority(c.dss.base) + c.dss.base.Path, s.doc().text("login")}
 		if done, err = c.updateTurn(ctx, owner); err != nil {
 			return fail(fmt.Errorf("waiting for another update: %w", err))
 		}

@@ -358,11 +358,28 @@ func TestUpdatesOfOneUserLoseNothing(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(own.CloseIdleConnections)
 		update(own, fmt.Sprint("own ", i))
+		for _, url := range []string{"http://dss.example", "http://DSS.example:80/"} {
+			named, err := dss.New(dss.Config{URL: url, APIKey: "bea", HTTPClient: &http.Client{Transport: elsewhere(server.Listener.Addr().String())}})
+			require.NoError(t, err)
+			update(named, fmt.Sprint(url, i))
+		}
 		update(admin, fmt.Sprint("admin ", i))
 	}
 	updates.Wait()
 	assert.Len(t, saved("ann"), 48)
 	assert.Len(t, saved(testKey), 16)
+	assert.Len(t, saved("bea"), 32, "with and without the usual port")
+}
+
+// elsewhere is a transport to one address, whatever the URL says.
+type elsewhere string
+
+func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
+	u := *r.URL
+	u.Host = string(e)
+	to := r.Clone(r.Context())
+	to.URL = &u
+	return http.DefaultTransport.RoundTrip(to)
 }
 
 // A slow visitor keeps no other one waiting.

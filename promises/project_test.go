@@ -374,6 +374,57 @@ func TestProjectGateNoticesASignOut(t *testing.T) {
 	})
 }
 
+// Nobody waits for a verdict that is renewed ahead. That the session ended ends the
+// answer all the same.
+func TestRenewalOfAVerdictNoticesASignOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket})
+		gate, r := c.auth.RequireProject("CHURN"), c.request("ann", "/")
+		opens := func() int {
+			status, _ := c.opens(gate, r.Clone(t.Context()))
+			synctest.Wait()
+			return status
+		}
+		require.Equal(t, 200, opens())
+		for c.fake.Calls(lookupPath) == 1 { // until the answer was refreshed
+			pass(100 * time.Millisecond)
+			require.Equal(t, 200, serve(c.auth.Handler(whoami), r.Clone(t.Context())).Code)
+			synctest.Wait()
+		}
+		c.fake.SignOut(r.Cookies()[0])
+		c.fake.ExpireTickets()
+		assert.Equal(t, 200, opens(), "by the verdict, which is renewed")
+		assert.Equal(t, 401, opens())
+	})
+}
+
+// An administrator's key loses its rights after it acted as a visitor. DSS then
+// refuses in the words in which it refuses a visitor.
+func TestProjectGateWhenTheRightToActEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var book logBook
+		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByProxyUser, Logger: book.logger()})
+		gate := c.auth.RequireProjectOf(func(r *http.Request) string { return r.URL.Query().Get("p") })
+		r := c.request("ann", "/?p=CHURN")
+		status, _ := c.opens(gate, r.Clone(t.Context()))
+		require.Equal(t, 200, status)
+		r.URL.RawQuery = "p=OPEN_to_find"
+		c.fake.RemoveAPIKey("key")
+		c.fake.AddAPIKey("key", "eve")
+		for range 20 {
+			status, _ = c.opens(gate, r.Clone(t.Context()))
+			require.Equal(t, 503, status)
+		}
+		errors := book.with("level=ERROR")
+		require.Len(t, errors, 1)
+		assert.Contains(t, errors[0], "administrator")
+		c.fake.RemoveAPIKey("key")
+		c.fake.AddAPIKey("key", "")
+		status, _ = c.opens(gate, r.Clone(t.Context()))
+		assert.Equal(t, 403, status, "which is the visitor's again")
+	})
+}
+
 // DSS does not let the application act as its visitors: that is nothing that a
 // visitor has done, and the log says what to change.
 func TestProjectGateWithoutTheRightToActAsVisitors(t *testing.T) {

@@ -86,6 +86,47 @@ func TestRefusalOfAReplacedKeySignsNobodyOut(t *testing.T) {
 	})
 }
 
+// The same for the calls that handlers make about a visitor's browser.
+func TestTicketRefusedToAReplacedKeySignsNobodyOut(t *testing.T) {
+	for name, act := range map[string]func(context.Context) error{
+		"a ticket": func(ctx context.Context) error {
+			client, err := dssauth.ClientFromContext(ctx)
+			if err == nil {
+				_, err = client.AuthInfo(ctx)
+			}
+			return err
+		},
+		"secrets": func(ctx context.Context) error {
+			_, err := dssauth.SecretsFromContext(ctx)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client, v := newRotating(t)
+				m := newAuth(t, dssauth.Config{Client: client, Impersonation: dssauth.ByTicket})
+				ann := signedIn(d, "ann")
+				status := func() int {
+					w := httptest.NewRecorder()
+					m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						if err := act(r.Context()); err != nil {
+							m.Refuse(w, r, err)
+						}
+					})).ServeHTTP(w, ann)
+					return w.Code
+				}
+				require.Equal(t, "ann", who(m, ann))
+				pass(2 * time.Second)
+				d.RemoveAPIKey(ownKey)
+				d.AddAPIKey("second", "")
+				v.put("second")
+				assert.Equal(t, 503, status())
+				assert.Equal(t, 200, status(), "with the new key")
+			})
+		})
+	}
+}
+
 func TestRejectedKeyOfASourceIsReplacedWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client, v := newRotating(t)

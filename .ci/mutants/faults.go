@@ -720,4 +720,12 @@ var faults = []fault{
 		"&& newest != nil && !a.isDenied(e) && !newest.denied", "&& !a.isDenied(e) && (newest == nil || !newest.denied)", "TestConnectionIsBridgedAsItsRequestsAre ./promises"},
 	{"a visitor who was forgotten is a newcomer", "cache.go",
 		"		last, known = c.lately.Peek(k)\n", "", "TestForgottenVisitorIsNoNewcomer ./promises"},
+	{"forget with which key a call about a browser was made", "outage.go",
+		"	if used.Number() != 0 && isNotAuthenticated(err) {\n", "	if used.Number() < 0 {\n", "TestTicketRefusedToAReplacedKeySignsNobodyOut ./promises"},
+	{"keep an answer whose session ended where a verdict is renewed", "project.go",
+		"	if err == errSignedOut && until != 0 {", "	if false {", "TestRenewalOfAVerdictNoticesASignOut ./promises"},
+	{"take the end of our right to act for the visitor's lack of rights", "project.go",
+		"	if m.impersonation != ByProxyUser {\n", "	if m != nil {\n", "TestProjectGateWhenTheRightToActEnds ./promises"},
+	{"send a header as it came, and not as text", "headers.go",
+		"		if v = latin1.Text(v); !printable(v) {", "		if _ = latin1.Text(v); !printable(v) {", "TestOtherHeadersPicked ."},
 }
