@@ -494,7 +494,7 @@ var faults = []fault{
 	{"count dropped cookies like those that are sent", "keyer.go",
 		"const rawShare = 4", "const rawShare = 1", "TestDroppedCookiesLockNobodyOut ./promises"},
 	{"send as much as arrives", "headers.go",
-		"		if len(p) > limit {", "		if false {", "TestDroppedCookiesLockNobodyOut ./promises"},
+		"		if len(p) > limit {\n			return nil, s.t", "		if false {\n			return nil, s.t", "TestDroppedCookiesLockNobodyOut ./promises"},
 	{"ask again where a dropped cookie changes", "middleware.go",
 		"	k, err := m.selector.pickKey(h)", "	k, err := m.selector.raw(h)", "TestHitWithChangingCookieAllocatesOnce ./promises"},
 	{"look for a picked key with memory of its own", "headers.go",
@@ -659,7 +659,7 @@ var faults = []fault{
 
 	// Project gates.
 	{"admit to a project whatever DSS says", "project.go",
-		"(isClass(reply, \"UnauthorizedException\") || isClass(reply, \"NotFoundException\")):\n		return refuse(", "(isClass(reply, \"UnauthorizedException\") || isClass(reply, \"NotFoundException\")):\n		return nil\n		return refuse(", "TestProjectGateAdmitsWhomDSSLetsReadTheProject ./promises"},
+		"(isClass(reply, \"UnauthorizedException\") || isClass(reply, \"NotFoundException\")):\n", "(isClass(reply, \"UnauthorizedException\") || isClass(reply, \"NotFoundException\")):\n		return nil\n", "TestProjectGateAdmitsWhomDSSLetsReadTheProject ./promises"},
 	{"ask about a project with our own rights", "project.go",
 		"	err = visitor.Do(ctx,", "	err = m.client.Do(ctx,", "TestProjectGateAdmitsWhomDSSLetsReadTheProject ./promises"},
 	{"decide by a project's summary", "project.go",

@@ -115,8 +115,8 @@ func TestTimeoutHandlerInside(t *testing.T) {
 		app, _, session := serve(t, http2, func(auth *dssauth.Middleware) http.Handler {
 			hanging := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				<-goOn
-				id, _ := dssauth.FromContext(r.Context())
-				found <- id.Login
+				id, ok := dssauth.FromContext(r.Context())
+				found <- fmt.Sprint(id.Login, " ", ok)
 			})
 			return auth.Handler(http.TimeoutHandler(hanging, 50*time.Millisecond, "too slow"))
 		})
@@ -124,7 +124,7 @@ func TestTimeoutHandlerInside(t *testing.T) {
 		assert.Equal(t, http.StatusServiceUnavailable, status)
 		assert.Equal(t, "too slow", body)
 		close(goOn)
-		assert.Equal(t, "ann", <-found)
+		assert.Equal(t, "ann true", <-found)
 	})
 }
 
