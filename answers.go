@@ -27,10 +27,7 @@ type policy struct {
 	sessions                      bool // handlers act as their visitors
 }
 
-const (
-	jitter  = 0.1 // of an answer's life
-	renewAt = 0.7 // of an answer's life: then a hit starts a refresh
-)
+const jitter = 0.1 // of an answer's life
 
 // known returns the answer to bytes that were seen before, or nil. It reports
 // whether the caller must refresh it: one caller, once.
@@ -40,7 +37,7 @@ func (a *answers) known(k key, now int64) (e *entry, due bool) {
 		return nil, false
 	}
 	e.touch(now)
-	return e, now >= e.renew && e.renewing.CompareAndSwap(false, true)
+	return e, e.isOld(now) && e.renewing.CompareAndSwap(false, true)
 }
 
 // who returns who sent c, which is not known: by a lookup, or as remembered of a
@@ -174,12 +171,8 @@ func (a *answers) join(c credentials, fresh func(*entry) bool, renews *turn, aft
 		lookup: lookup{credentials: c, turn: renews, renews: renews != nil, bridge: bridge, began: now},
 		done:   make(chan struct{}),
 	}
-	switch {
-	case f.renews:
-	case e != nil && now < e.expires+int64(knownFor):
-		f.turn = newTurn(e.identity.owner())
-	default:
-		f.turn = newTurn("")
+	if !f.renews {
+		f.turn = newTurn(a.cache.knownAs(c.key, now))
 	}
 	f.number.Store(math.MaxInt64)
 	f.ctx, f.cancel = context.WithTimeout(a.life.ctx, a.timeout+grace)
@@ -329,7 +322,7 @@ func (a *answers) newEntry(f *flight, id Identity) *entry {
 	life := int64(float64(a.keep.ttl) * (1 - jitter*rand.Float64()))
 	e := &entry{
 		node:     node{key: f.key},
-		period:   period{f.asked + life, f.asked + int64(float64(life)*renewAt), f.asked, f.number.Load()},
+		period:   period{f.asked + life, f.asked, f.number.Load()},
 		identity: id.own(),
 	}
 	if id.APIKeyID != "" {
@@ -360,12 +353,14 @@ func (a *answers) isDenied(old *entry) bool {
 }
 
 // outageMayBeBridged reports whether DSS is down, or was at since or later, and
-// has not refused e's visitor since.
+// has not refused e's visitor since. Where nothing is remembered any more, as once
+// DSS said anonymous or the visitor was forgotten, no request is bridged either. E
+// itself does not tell that: a newer answer may have taken its place before.
 func (a *answers) outageMayBeBridged(e *entry, since int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	newest := a.cache.find(e.key)
-	return (a.down() || a.wasBack(since-1)) && !a.isDenied(e) && (newest == nil || !newest.denied)
+	return (a.down() || a.wasBack(since-1)) && newest != nil && !a.isDenied(e) && !newest.denied
 }
 
 // bridge returns the old answer under k if it may be served now.

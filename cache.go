@@ -29,7 +29,8 @@ type cache struct {
 	evictions  uint64
 	displaced  uint64 // of these, by other users' answers while they were fresh
 
-	refusals *lru.Cache[key, int64] // key → when it expires; apart, so that junk evicts nobody
+	refusals *lru.Cache[key, int64]          // key → when it expires; apart, so that junk evicts nobody
+	lately   *simplelru.LRU[key, pastAnswer] // what was forgotten: these visitors are no newcomers
 }
 
 // entry is one answer of DSS. What it says never changes: a newer answer is
@@ -52,10 +53,18 @@ type entry struct {
 // period is for how long an answer is good. All times are monotonic, see clock.
 type period struct {
 	expires int64
-	renew   int64 // from here on a hit starts a refresh
 	asked   int64 // when DSS was asked
 	number  int64 // of the lookup: what was forgotten later has a higher one
 }
+
+// isOld reports whether a hit starts a refresh. It is worked out each time, since
+// eight bytes more would put an entry into the next larger size of memory.
+func (p *period) isOld(now int64) bool {
+	return now >= p.asked+int64(float64(p.expires-p.asked)*renewAt)
+}
+
+// renewAt is the part of an answer's life after which a hit starts a refresh.
+const renewAt = 0.7
 
 // node is one place in the table.
 type node struct {
@@ -79,6 +88,7 @@ func newCache(maxEntries, maxPerUser int) *cache {
 	// Neither constructor fails for a positive size.
 	c.order, _ = simplelru.NewLRU[*entry, struct{}](maxEntries, func(e *entry, _ struct{}) { c.unlink(e) })
 	c.refusals, _ = lru.New[key, int64](maxEntries)
+	c.lately, _ = simplelru.NewLRU[key, pastAnswer](maxEntries, nil)
 	return c
 }
 
@@ -252,8 +262,7 @@ func (c *cache) drop(k key, asked int64) {
 // connection may rely on it in an outage any more.
 func (c *cache) forget(k key) {
 	if e := c.find(k); e != nil {
-		e.denied = true
-		c.order.Remove(e)
+		c.end(e)
 	}
 	c.refusals.Remove(k)
 }
@@ -261,9 +270,40 @@ func (c *cache) forget(k key) {
 // dropUser does the same with all of a user's entries.
 func (c *cache) dropUser(login string) {
 	for e := c.byUser[login]; e != nil; e = c.byUser[login] {
-		e.denied = true
-		c.order.Remove(e)
+		c.end(e)
 	}
+}
+
+func (c *cache) end(e *entry) {
+	e.denied = true
+	c.lately.Add(e.key, pastAnswer{e.identity.owner(), e.expires})
+	c.order.Remove(e)
+}
+
+// knownFor is how long after its end an answer keeps its visitor from being a
+// newcomer.
+const knownFor = time.Hour
+
+// pastAnswer is what remains of an answer that was forgotten. It says nothing of
+// who somebody is now.
+type pastAnswer struct {
+	owner   string
+	expires int64
+}
+
+// knownAs returns whose bytes of k are, or were within the last hour, for the turn
+// of a lookup; empty for a newcomer's.
+func (c *cache) knownAs(k key, now int64) string {
+	last, known := pastAnswer{}, false
+	if e := c.find(k); e != nil {
+		last, known = pastAnswer{e.identity.owner(), e.expires}, true
+	} else {
+		last, known = c.lately.Peek(k)
+	}
+	if !known || now >= last.expires+int64(knownFor) {
+		return ""
+	}
+	return last.owner
 }
 
 // unlink runs when an entry leaves the LRU order, for whatever reason.
@@ -304,4 +344,5 @@ func (c *cache) removeNode(n *node) {
 func (c *cache) purge() {
 	c.order.Purge()
 	c.refusals.Purge()
+	c.lately.Purge()
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -511,4 +512,9 @@ func TestReadersWalkWhileAnswersComeAndGo(t *testing.T) {
 	readers.Wait()
 	assert.NotZero(t, found.Load())
 	sound(t, c, 32)
+}
+
+// The next larger size of memory has 320 bytes.
+func TestEntryIsSmall(t *testing.T) {
+	assert.LessOrEqual(t, unsafe.Sizeof(entry{}), uintptr(288))
 }

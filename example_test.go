@@ -563,6 +563,16 @@ func ExampleIdentity_InGroup() {
 	// Output: true false
 }
 
+func ExampleIdentity_String() {
+	fmt.Println(dssauth.NewIdentity("ann", "analysts", "readers"))
+	fmt.Println(dssauth.Identity{APIKeyID: "reporting"})
+	fmt.Println(dssauth.Identity{})
+	// Output:
+	// ann ["analysts" "readers"]
+	// API key reporting
+	// anonymous
+}
+
 func ExampleIdentity_MarshalJSON() {
 	id := dssauth.NewIdentity("ann", "analysts", "readers")
 	id.Profile = "DESIGNER"

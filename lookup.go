@@ -8,8 +8,6 @@ import (
 )
 
 const (
-	// knownFor is how long after its end an identity keeps its reserved places.
-	knownFor = time.Hour
 	// grace is how long waiters outlast a lookup that ignores its deadline.
 	grace = time.Second
 )

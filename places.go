@@ -29,27 +29,28 @@ type places struct {
 	slow           time.Duration // a lookup that takes longer closes places
 	floor, ceiling int           // of open
 
-	mu        sync.Mutex
-	open      int            // in quarters of a place
-	taken     int            // by everybody
-	newcomers int            // by newcomers
-	owners    map[string]int // turns of each user in the line of known visitors, or with a place from there
-	queued    [2]int         // who waits in, or is on the way to, these lines
-	lines     [3]list.List   // of *turn
-	waited    time.Duration  // in sum
-	latency   time.Duration  // of lookups: each one moves it by an eighth
+	mu      sync.Mutex
+	open    int            // in quarters of a place
+	taken   int            // by everybody
+	held    [4]int         // by who came from each line
+	owners  map[string]int // turns of each user in the line of known visitors, or with a place from there
+	queued  [3]int         // who waits in, or is on the way to, these lines
+	lines   [4]list.List   // of *turn
+	waited  time.Duration  // in sum
+	latency time.Duration  // of lookups: each one moves it by an eighth
 }
 
 // The lines, in the order in which places are given.
 const (
 	knownVisitors = iota
+	crowds        // known visitors above their user's share
 	newcomers
 	refreshes // ahead of an answer's last second
 )
 
 // turn is that of a lookup: it waits in a line, and then has a place.
 type turn struct {
-	owner string // the user; empty for newcomers
+	owner string // the user; empty for newcomers and crowds
 	line  int
 	spot  *list.Element // in its line, while it waits
 	since int64         // when it came there
@@ -108,18 +109,19 @@ func (p *places) enter(ctx context.Context, t *turn, before func(context.Context
 }
 
 // arrive counts t, and reports whether it may wait. One user's lookups that hang
-// must not take what is reserved for all: those above the user's share are
-// newcomers'.
+// must not take what is reserved for all: those above the user's share get
+// newcomers' places. They go before newcomers, since junk must not lock out an
+// account on many screens.
 func (p *places) arrive(t *turn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case t.line == knownVisitors && p.owners[t.owner] < p.share():
 		p.owners[t.owner]++
+	case t.line == knownVisitors:
+		t.owner, t.line = "", crowds
 	case p.queued[newcomers] >= maxQueue:
 		return false
-	default:
-		t.owner, t.line = "", newcomers
 	}
 	p.queued[t.line]++
 	return true
@@ -210,9 +212,7 @@ func (p *places) admit(now int64) {
 			p.step(t, now)
 			t.held = true
 			p.taken++
-			if line == newcomers {
-				p.newcomers++
-			}
+			p.held[line]++
 			close(t.ready)
 		}
 	}
@@ -222,11 +222,21 @@ func (p *places) admit(now int64) {
 // holds mu.
 func (p *places) isFree(line int) bool {
 	open := p.open / 4
-	return p.taken < open && (line != newcomers || p.newcomers < open-p.reserved())
+	theirs, shared := p.held[crowds]+p.held[newcomers], open-p.reserved()
+	switch {
+	case p.taken >= open:
+		return false
+	case line == newcomers:
+		return theirs < shared
+	case line == crowds: // one whose lookups hang leaves newcomers half
+		return theirs < shared && p.held[crowds] < max(1, shared/2)
+	}
+	return true
 }
 
-// reserved is how many places newcomers cannot have. The caller holds mu.
-func (p *places) reserved() int { return max(1, p.open/16) }
+// reserved is how many places newcomers cannot have: a quarter, rounded up. The
+// caller holds mu.
+func (p *places) reserved() int { return (p.open/4 + 3) / 4 }
 
 // share is how many of a user's lookups are a known visitor's at once: a quarter
 // of what is reserved. The caller holds mu.
@@ -243,7 +253,7 @@ func (p *places) step(t *turn, now int64) {
 
 // forget takes t out of its user's share. The caller holds mu.
 func (p *places) forget(t *turn) {
-	if t.line == newcomers {
+	if t.owner == "" {
 		return
 	}
 	if p.owners[t.owner]--; p.owners[t.owner] == 0 {
@@ -278,15 +288,13 @@ func (p *places) giveBack(t *turn) {
 func (p *places) free(t *turn) {
 	t.held = false
 	p.taken--
-	if t.line == newcomers {
-		p.newcomers--
-	}
+	p.held[t.line]--
 	p.forget(t)
 	p.admit(p.clock.now())
 }
 
 func (p *places) adjust(took time.Duration, r result) {
-	waits := p.lines[knownVisitors].Len()+p.lines[newcomers].Len() > 0
+	waits := p.lines[knownVisitors].Len()+p.lines[crowds].Len()+p.lines[newcomers].Len() > 0
 	switch {
 	case took > p.slow || r == failed:
 		p.open -= 2
@@ -303,7 +311,7 @@ func (p *places) addTo(s *Stats) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.Places, s.InFlight, s.Waited = p.open/4, p.taken, p.waited
-	s.Queued = p.queued[knownVisitors] + p.queued[newcomers]
+	s.Queued = p.queued[knownVisitors] + p.queued[crowds] + p.queued[newcomers]
 }
 
 // shortage says why there are no more places, and what to do.

@@ -82,6 +82,7 @@ func (d *refuser) login(r *http.Request, a asking, err error) (login, back strin
 
 func setRefusalHeaders(h http.Header, err error) {
 	h.Set("Cache-Control", "no-store")
+	h.Del("Content-Length") // of what a handler meant to write; a redirect keeps it
 	switch StatusCode(err) {
 	case http.StatusUnauthorized:
 		// Not Basic, which makes browsers ask for a password.
@@ -115,12 +116,12 @@ func WriteRefusal(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	status := StatusCode(err)
 	text := refusalTexts[status]
-	var login string
-	if with := noticeOf(r); with != nil {
-		login = with.login
-		if with.ofKey && status == http.StatusForbidden {
-			text = refusalOfKey
-		}
+	with := noticeOf(r)
+	if with == nil {
+		with = &notice{ofKey: errors.Is(err, errAPIKey)}
+	}
+	if with.ofKey && status == http.StatusForbidden {
+		text = refusalOfKey
 	}
 	if status == http.StatusServiceUnavailable {
 		text.Detail += " Try again in " + seconds(retrySeconds(err)) + "."
@@ -130,13 +131,12 @@ func WriteRefusal(w http.ResponseWriter, r *http.Request, err error) {
 	h.Add("Vary", "Accept")
 	h.Add("Vary", "Sec-Fetch-Mode")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Del("Content-Length")
 	if a := howAsked(r); a.byPerson() {
 		h.Set("Content-Type", "text/html; charset=utf-8")
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'")
 		w.WriteHeader(status)
 		_ = refusalPage.Execute(w, refusalPageData{
-			refusalText: text, Status: status, Login: login, Lost: !isRead(r), Framed: a == frame,
+			refusalText: text, Status: status, Login: with.login, Lost: !isRead(r), Framed: a == frame,
 		})
 		return
 	}

@@ -109,7 +109,7 @@ func (d *dssResolver) addDetails(ctx context.Context, identifying http.Header, i
 	}
 	var reply *dss.Error
 	switch {
-	case errors.As(err, &reply) && reply.StatusCode == http.StatusForbidden:
+	case errors.As(err, &reply) && isRefusal(reply):
 		if d.nameless.due(d.now()) {
 			d.log.Warn("dssauth: DSS does not let us read users, so that Config.UserDetails has no effect: give the API key, or the run-as user of this webapp, "+
 				"the right to, or leave it out (said once a minute)", "error", err.Error())

@@ -566,22 +566,24 @@ var pythonCalls = []string{
 }
 
 func TestThePagesLinksLeadSomewhere(t *testing.T) {
-	page, err := os.ReadFile("from-python.md")
-	require.NoError(t, err)
-	headings := map[string]bool{}
-	for _, heading := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(page), -1) {
-		anchor := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
-		headings[strings.ReplaceAll(anchor, " ", "-")] = true
-	}
-	links := regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(string(page), -1)
-	require.NotEmpty(t, links)
-	for _, link := range links {
-		switch target := link[1]; {
-		case strings.HasPrefix(target, "#"):
-			assert.True(t, headings[target[1:]], "no heading %s", target)
-		case !strings.HasPrefix(target, "https://"):
-			_, err := os.Stat(filepath.FromSlash(target))
-			assert.NoError(t, err)
+	for _, name := range []string{"from-python.md", "frameworks.md"} {
+		page, err := os.ReadFile(name)
+		require.NoError(t, err)
+		headings := map[string]bool{}
+		for _, heading := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(page), -1) {
+			anchor := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
+			headings[strings.ReplaceAll(anchor, " ", "-")] = true
+		}
+		links := regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(string(page), -1)
+		require.NotEmpty(t, links)
+		for _, link := range links {
+			switch target := link[1]; {
+			case strings.HasPrefix(target, "#"):
+				assert.True(t, headings[target[1:]], "%s: no heading %s", name, target)
+			case !strings.HasPrefix(target, "https://"):
+				_, err := os.Stat(filepath.FromSlash(target))
+				assert.NoError(t, err, name)
+			}
 		}
 	}
 }

@@ -84,7 +84,7 @@ func TestWrongRowsAreFound(t *testing.T) {
 }
 
 var (
-	testNames = regexp.MustCompile("`(?:([a-z/]+): )?((?:Test|Fuzz)\\w+)(?:/([^`]+))?`")
+	testNames = regexp.MustCompile("`(?:([a-z0-9/]+): )?((?:Test|Fuzz)\\w+)(?:/([^`]+))?`")
 	onlyNames = regexp.MustCompile("^" + testNames.String() + "(, " + testNames.String() + ")*$")
 )
 

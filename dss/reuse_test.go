@@ -58,10 +58,20 @@ func TestConnectionsOfAllPlacesAreReused(t *testing.T) { reused(t, 256, 8) }
 
 func reused(t *testing.T, atOnce, rounds int) {
 	for _, secure := range []bool{false, true} {
-		var round atomic.Pointer[sync.WaitGroup]
+		type gathering struct {
+			missing atomic.Int64
+			all     chan struct{}
+		}
+		var round atomic.Pointer[gathering]
 		server, connections := counting(t, secure, func(w http.ResponseWriter, r *http.Request) {
-			round.Load().Done()
-			round.Load().Wait() // until all of the round are here
+			now := round.Load()
+			if now.missing.Add(-1) == 0 {
+				close(now.all)
+			}
+			select {
+			case <-now.all: // of the round are here
+			case <-r.Context().Done(): // one has failed on its way
+			}
 			if r.Method == http.MethodPut {
 				w.WriteHeader(http.StatusNotFound)
 				io.WriteString(w, notFound)
@@ -71,9 +81,10 @@ func reused(t *testing.T, atOnce, rounds int) {
 		})
 		c := clientOf(t, server)
 		for range rounds {
-			var here, calls sync.WaitGroup
-			here.Add(atOnce)
-			round.Store(&here)
+			var calls sync.WaitGroup
+			here := &gathering{all: make(chan struct{})}
+			here.missing.Store(int64(atOnce))
+			round.Store(here)
 			for i := range atOnce {
 				calls.Go(func() {
 					switch i % 6 {

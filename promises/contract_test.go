@@ -59,7 +59,7 @@ func TestWhereDSSDiffers(t *testing.T) {
 				for range 30 {
 					assert.Equal(t, row.want, who(m, signedIn(d, "ann")))
 				}
-				synctest.Wait() // waiters are released before the log is written
+				synctest.Wait() // a line is written after its visitor was answered
 				lines := book.with(row.says[0])
 				if assert.Len(t, lines, 1, book.with("")) {
 					assert.Contains(t, lines[0], "level="+row.level)

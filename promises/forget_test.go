@@ -250,6 +250,44 @@ func TestForgottenConnectionIsNotBridged(t *testing.T) {
 	}
 }
 
+// What the connection knows may be older than what was forgotten, or refused to
+// a request beside it.
+func TestConnectionIsBridgedAsItsRequestsAre(t *testing.T) {
+	const refreshed, ended = 2800 * time.Millisecond, 3 * time.Second // of an answer's life of three seconds at most
+	for name, row := range map[string]struct {
+		at   time.Duration // after the connection began, a request comes
+		who  string
+		meet func(*dssauth.Middleware)
+	}{
+		"nothing happened":                       {refreshed, "ann", func(*dssauth.Middleware) {}},
+		"a newer answer was forgotten":           {refreshed, "ann", func(m *dssauth.Middleware) { m.ForgetUser("ann") }},
+		"DSS knew a request's session no longer": {ended, "401", func(*dssauth.Middleware) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWatched(t)
+				m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: 3 * time.Second})
+				ann := signedIn(w.DSS, "ann")
+				ctx, cancel := connect(t, m, ann, 6*time.Second)
+				defer cancel()
+				pass(row.at)
+				if row.who != "ann" {
+					w.EndSessions()
+				}
+				require.Equal(t, row.who, who(m, ann))
+				synctest.Wait()
+				row.meet(m)
+				w.SetDown(true)
+				pass(30 * time.Second)
+				synctest.Wait()
+				open := who(m, ann) == "ann"
+				assert.Equal(t, name == "nothing happened", open)
+				assert.Equal(t, open, ctx.Err() == nil, "one rule for requests and connections")
+			})
+		})
+	}
+}
+
 // A connection asks DSS at its next look after another session of its login
 // signed out, and not what was asked before.
 func TestConnectionDoesNotTakeAnAnswerOfBeforeForgetting(t *testing.T) {

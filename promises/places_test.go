@@ -205,6 +205,32 @@ func TestKnownVisitorsGoFirst(t *testing.T) {
 	})
 }
 
+// A visitor who was forgotten is asked about again, in the line of known visitors.
+func TestForgottenVisitorIsNoNewcomer(t *testing.T) {
+	for name, forget := range map[string]func(*dssauth.Middleware){
+		"by login":   func(m *dssauth.Middleware) { m.ForgetUser("ann") },
+		"by request": func(m *dssauth.Middleware) { m.Forget(browser("ann")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dss := newScript(t)
+				m := busy(t, dss)
+				forget(m)
+				third := asks(m, browser("third"))
+				synctest.Wait()
+				ann := asks(m, browser("ann"))
+				synctest.Wait()
+				require.Equal(t, 7, dss.started(), "both wait")
+				dss.say(3, dssauth.NewIdentity("bob"), nil)
+				dss.say(7, dssauth.NewIdentity("ann"), nil)
+				assert.Equal(t, "ann", <-ann, "though she came last")
+				dss.say(8, dssauth.NewIdentity("third"), nil)
+				assert.Equal(t, "third", <-third)
+			})
+		})
+	}
+}
+
 func TestNewcomersGoInTheOrderOfTheirArrival(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
@@ -271,6 +297,66 @@ func TestOneUserLeavesRoomForOtherKnownVisitors(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// An account on many screens, which all ask at once, beside more junk than there
+// are places for.
+func TestJunkLocksOutNoAccountOnManyScreens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const screens = 20
+		dss := resolver(slowly(100*time.Millisecond, func(ctx context.Context, cookie string) (dssauth.Identity, error) {
+			if strings.Contains(cookie, "=junk") {
+				return dssauth.Identity{}, dssauth.ErrUnauthenticated
+			}
+			return userByCookie(ctx, cookie)
+		}))
+		m := newAuth(t, dssauth.Config{Resolver: dss})
+		for i := range screens {
+			require.Equal(t, "eve", who(m, browser(fmt.Sprint("eve", i))))
+		}
+		pass(11 * time.Second)
+		for i := range 2000 {
+			asks(m, browser(fmt.Sprint("junk", i)))
+		}
+		synctest.Wait()
+		var all []<-chan string
+		for i := range screens {
+			all = append(all, asks(m, browser(fmt.Sprint("eve", i))))
+		}
+		for _, got := range all {
+			require.Equal(t, "eve", <-got)
+		}
+		pass(10 * time.Second)
+		assert.Zero(t, m.Stats().InFlight)
+		assert.Zero(t, m.Stats().Queued)
+	})
+}
+
+// The same account's lookups hang: newcomers have half of what both share.
+func TestAccountThatHangsLeavesNewcomersHalf(t *testing.T) {
+	for most, want := range map[int]int{2: 0, 8: 3, 32: 12} {
+		t.Run(fmt.Sprint("MaxLookups ", most), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dss := resolver(userByCookie)
+				m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: most})
+				for i := range 32 {
+					require.Equal(t, "eve", who(m, browser(fmt.Sprint("eve", i))))
+				}
+				pass(11 * time.Second)
+				dss.does(hangs)
+				for i := range 32 {
+					asks(m, browser(fmt.Sprint("eve", i)))
+				}
+				synctest.Wait()
+				taken := m.Stats().InFlight
+				newcomers(m, 100)
+				assert.Equal(t, want, m.Stats().InFlight-taken)
+				pass(10 * time.Second)
+				assert.Zero(t, m.Stats().InFlight)
+				assert.Zero(t, m.Stats().Queued)
+			})
+		})
 	}
 }
 

@@ -54,29 +54,32 @@ func TestAuthenticateAndRefuseBehaveAsHandler(t *testing.T) {
 			}
 			for _, kind := range [][]string{nil, pageHeaders} {
 				t.Run(fmt.Sprint(config, " ", status, " ", len(kind)), func(t *testing.T) {
-					var told []error
-					c.Hooks.Refused = func(_ *http.Request, err error) { told = append(told, err) }
-					c.Resolver = resolveFunc(func(ctx context.Context, h http.Header) (dssauth.Identity, error) {
-						if h.Get("Cookie") == "session=outage" {
-							return dssauth.Identity{}, errors.New("DSS is down")
+					synctest.Test(t, func(t *testing.T) { // a redirect's mark holds the time
+						var told []error
+						c.Hooks.Refused = func(_ *http.Request, err error) { told = append(told, err) }
+						c.Resolver = resolveFunc(func(ctx context.Context, h http.Header) (dssauth.Identity, error) {
+							if h.Get("Cookie") == "session=outage" {
+								return dssauth.Identity{}, errors.New("DSS is down")
+							}
+							return newDoorman().Resolve(ctx, h)
+						})
+						m := newAuth(t, c)
+						answer := func(h http.Handler) *httptest.ResponseRecorder {
+							r := ask()
+							for i := 0; i < len(kind); i += 2 {
+								r.Header.Add(kind[i], kind[i+1])
+							}
+							return serve(h, r)
 						}
-						return newDoorman().Resolve(ctx, h)
+						want, got := answer(m.Handler(unreachable(t))), answer(refusingBy(m))
+						assert.NotEqual(t, 200, want.Code)
+						assert.Equal(t, want.Code, got.Code)
+						assert.Equal(t, want.Header(), got.Header())
+						assert.Equal(t, want.Body.String(), got.Body.String())
+						require.Len(t, told, 2, "the hook runs once for each refusal")
+						assert.Equal(t, dssauth.StatusCode(told[0]), dssauth.StatusCode(told[1]))
+						_ = m.Close()
 					})
-					m := newAuth(t, c)
-					answer := func(h http.Handler) *httptest.ResponseRecorder {
-						r := ask()
-						for i := 0; i < len(kind); i += 2 {
-							r.Header.Add(kind[i], kind[i+1])
-						}
-						return serve(h, r)
-					}
-					want, got := answer(m.Handler(unreachable(t))), answer(refusingBy(m))
-					assert.NotEqual(t, 200, want.Code)
-					assert.Equal(t, want.Code, got.Code)
-					assert.Equal(t, want.Header(), got.Header())
-					assert.Equal(t, want.Body.String(), got.Body.String())
-					require.Len(t, told, 2, "the hook runs once for each refusal")
-					assert.Equal(t, dssauth.StatusCode(told[0]), dssauth.StatusCode(told[1]))
 				})
 			}
 		}
@@ -415,6 +418,25 @@ func TestAPIKeysAreNotToldAboutGroups(t *testing.T) {
 		w := serve(m.RequireGroup("analysts")(unreachable(t)), fromBob())
 		assert.Contains(t, w.Body.String(), "groups", "a user is told")
 	}
+
+	// What a framework has at hand, without the request of a refusal.
+	_, err := newAuth(t, dssauth.Config{Resolver: newDoorman()}).Authenticate(key())
+	w := httptest.NewRecorder()
+	dssauth.WriteRefusal(w, key(), err)
+	assert.Equal(t, 403, w.Code)
+	assert.NotContains(t, w.Body.String(), "groups")
+}
+
+// A handler that sets the length of what it means to write may still refuse: a
+// browser waits for what a redirect announces.
+func TestRedirectDropsTheLengthOfAnotherBody(t *testing.T) {
+	m := signingIn(t, newDoorman())
+	w := serve(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "5000")
+		m.Refuse(w, r, dssauth.ErrUnauthenticated)
+	})), request("GET", "/report", append(pageHeaders, "Cookie", "session=ann")...))
+	assert.Equal(t, 302, w.Code)
+	assert.Empty(t, w.Header().Values("Content-Length"))
 }
 
 // Behind Optional a handler that acts as its visitor sends the anonymous to sign in.

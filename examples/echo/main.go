@@ -1,4 +1,4 @@
-// Echo gates routes by DSS group with echo.
+// Echo gates routes by DSS group with echo v5.
 package main
 
 import (

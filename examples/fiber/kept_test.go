@@ -18,6 +18,7 @@ import (
 
 	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dsstest"
+	"github.com/dssauth/dssauth/examples/internal/routertest"
 )
 
 var requestsFlag = flag.Int("requests", 0, "requests over kept connections; 0: 300,000 where CI=true, 20,000 elsewhere")
@@ -53,11 +54,13 @@ func TestKeptConnectionsMixNoVisitors(t *testing.T) {
 
 func newGatedApp(auth *dssauth.Middleware) *fiber.App {
 	app := fiber.New(config)
-	app.Get("/me", gate(auth.Handler), me)
+	app.All("/me", gate(auth.Handler), me)
+	app.Get("/report", gate(auth.RequireGroup("analysts")), report)
+	app.Get("/admin/users/:login", gate(auth.RequireGroup("administrators")), user)
 	return app
 }
 
-func mixVisitors(t *testing.T, newServer func(*testing.T, *dssauth.Middleware) string, requests int) (mixed int64) {
+func mixVisitors(t *testing.T, newServer routertest.Server, requests int) (mixed int64) {
 	const visitors, connections = 20, 4
 	fake := dsstest.NewServer(t)
 	for i := range visitors {
@@ -70,7 +73,7 @@ func mixVisitors(t *testing.T, newServer func(*testing.T, *dssauth.Middleware) s
 	auth, err := dssauth.New(dssauth.Config{Client: fake.Client(), TTL: 40 * time.Millisecond})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
-	url := newServer(t, auth) + "/me"
+	url := newServer(t, auth, nil) + "/me"
 
 	var left, refused, wrong atomic.Int64
 	left.Store(int64(requests))

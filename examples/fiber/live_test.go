@@ -56,7 +56,7 @@ func TestGateReadsItsOwnPathLater(t *testing.T) {
 		app := fiber.New(config)
 		app.All("/*", adaptor.HTTPHandler(auth.Handler(mux)))
 		return app
-	})(t, auth)
+	})(t, auth, nil)
 	session := fake.SignIn("ann")
 	kept := &http.Transport{MaxIdleConnsPerHost: 1, MaxConnsPerHost: 1}
 	t.Cleanup(kept.CloseIdleConnections)

@@ -52,20 +52,23 @@ func signedIn(auth *dssauth.Middleware) fiber.Handler {
 			return fiber.ErrBadRequest
 		}
 		// Not the context of fasthttp, which is recycled for another request.
-		r, err = auth.Authenticate(r.WithContext(c.Context()))
-		if err != nil {
-			return adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				auth.Refuse(w, r, err)
-			})(c)
+		if r, err = auth.Authenticate(r.WithContext(c.Context())); err != nil {
+			return refuse(c, auth, err)
 		}
-		// Authenticate attaches the identity to the converted request, of which
-		// Fiber knows nothing: its handlers find it only in the context that is
-		// handed on here.
+		// Fiber's handlers find the identity in its context only.
 		c.SetContext(r.Context())
 		err = c.Next()
 		private(c)
 		return err
 	}
+}
+
+// refuse answers as the Middleware's Handler does: also what ClientFromContext,
+// or a call of DSS as the visitor, ends with in a handler.
+func refuse(c fiber.Ctx, auth *dssauth.Middleware, err error) error {
+	return adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		auth.Refuse(w, r.WithContext(c.Context()), err)
+	})(c)
 }
 
 // identifying are the headers that identify a visitor, see Config.Headers.
@@ -89,7 +92,7 @@ func gate(middleware func(http.Handler) http.Handler) fiber.Handler {
 		var admitted context.Context
 		gated := middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			admitted = r.Context()
-			clear(w.Header()) // what is admitted, signedIn and the handler answer
+			clear(w.Header()) // Fiber's handler answers what is admitted
 		}))
 		err := adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			gated.ServeHTTP(w, r.WithContext(c.Context())) // the identity is in Fiber's
@@ -98,7 +101,9 @@ func gate(middleware func(http.Handler) http.Handler) fiber.Handler {
 			return err // refused: the answer is written
 		}
 		c.SetContext(admitted)
-		return c.Next()
+		err = c.Next()
+		private(c)
+		return err
 	}
 }
 

@@ -1,9 +1,49 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 
+	"github.com/gin-gonic/gin"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dsstest"
 	"github.com/dssauth/dssauth/examples/internal/routertest"
 )
 
 func TestRouter(t *testing.T) { routertest.Run(t, newRouter) }
+
+// What wrap's Abort is for: gin goes on to the handler behind a middleware that
+// has answered. Where this fails, wrap is too long.
+func TestWithoutAbortTheHandlerAnswersToo(t *testing.T) {
+	fake := dsstest.NewServer(t)
+	auth, err := dssauth.New(dssauth.Config{Client: fake.Client()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	ungated := func(c *gin.Context) {
+		auth.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			c.Request = r
+			c.Next()
+		})).ServeHTTP(c.Writer, c.Request)
+	}
+	for name, row := range map[string]struct {
+		middleware gin.HandlerFunc
+		leaks      bool
+	}{
+		"with Abort":    {wrap(auth.Handler), false},
+		"without Abort": {ungated, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := gin.New()
+			r.GET("/report", row.middleware, func(c *gin.Context) { c.String(http.StatusOK, "the figures") })
+			w := httptest.NewRecorder()
+			r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/report", nil))
+			assert.Equal(t, http.StatusUnauthorized, w.Code)
+			assert.Equal(t, row.leaks, strings.Contains(w.Body.String(), "the figures"))
+		})
+	}
+}

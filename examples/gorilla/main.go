@@ -19,7 +19,7 @@ func newRouter(auth *dssauth.Middleware) http.Handler {
 
 	r := mux.NewRouter()
 	r.Use(auth.Handler) // signed-in DSS users only, on every route
-	r.HandleFunc("/me", me).Methods("GET")
+	r.HandleFunc("/me", me)
 	r.Handle("/report", analysts(http.HandlerFunc(report))).Methods("GET")
 
 	admin := r.PathPrefix("/admin").Subrouter()

@@ -3,6 +3,7 @@ package routertest
 
 import (
 	"bytes"
+	"crypto/tls"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -19,14 +20,28 @@ import (
 
 // Run puts requests to what newRouter returns, over a socket and with a fake
 // DSS behind it. Refusals must be those of net/http, to the byte, and no shared
-// cache may keep what is for one visitor.
+// cache may keep what is for one visitor. Each kind of request is put to it over
+// plain HTTP and over TLS with HTTP/2.
 func Run(t *testing.T, newRouter func(*dssauth.Middleware) http.Handler) {
-	RunServer(t, func(t *testing.T, auth *dssauth.Middleware) string { return serve(t, newRouter(auth)) })
+	RunServer(t, ClearsMarks, func(t *testing.T, auth *dssauth.Middleware, secure *tls.Config) string {
+		return serve(t, newRouter(auth), secure)
+	})
 }
 
-// RunServer is Run for a router that brings a server of its own. newServer
+// Server starts a server with a router, over TLS if secure is not nil, and
 // returns its URL.
-func RunServer(t *testing.T, newServer func(*testing.T, *dssauth.Middleware) string) {
+type Server func(t *testing.T, auth *dssauth.Middleware, secure *tls.Config) string
+
+// RunServer is Run for a router that brings a server of its own.
+func RunServer(t *testing.T, marks Marks, newServer Server) {
+	t.Run("to the byte", func(t *testing.T) { refusals(t, newServer) })
+	for _, over := range []string{"http", "https"} {
+		t.Run("asked over "+over, func(t *testing.T) { asks(t, over, marks, newServer) })
+	}
+	t.Run("the application's own page", func(t *testing.T) { ownPage(t, newServer) })
+}
+
+func refusals(t *testing.T, newServer Server) {
 	dss := dsstest.NewServer(t)
 	cookies := map[string]*http.Cookie{}
 	for _, u := range dsstest.DemoUsers() {
@@ -37,8 +52,8 @@ func RunServer(t *testing.T, newServer func(*testing.T, *dssauth.Middleware) str
 	auth, err := dssauth.New(dssauth.Config{Client: dss.Client(), TTL: -1, RefusalTTL: -1})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
-	router := newServer(t, auth)
-	plain := serve(t, plainRouter(auth))
+	router := newServer(t, auth, nil)
+	plain := serve(t, plainRouter(auth), nil)
 
 	for _, tt := range []struct {
 		name, login, path string
@@ -100,9 +115,15 @@ func plainRouter(auth *dssauth.Middleware) http.Handler {
 	return mux
 }
 
-func serve(t *testing.T, h http.Handler) string {
-	server := httptest.NewServer(h)
+func serve(t *testing.T, h http.Handler, secure *tls.Config) string {
+	server := httptest.NewUnstartedServer(h)
 	t.Cleanup(server.Close)
+	if secure == nil {
+		server.Start()
+		return server.URL
+	}
+	server.TLS, server.EnableHTTP2 = secure, true
+	server.StartTLS()
 	return server.URL
 }
 

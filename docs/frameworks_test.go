@@ -1,0 +1,108 @@
+package docs_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The code on the page is that of the examples, which their tests run.
+func TestFrameworksAreShownAsTheyWereTried(t *testing.T) {
+	page, err := os.ReadFile("frameworks.md")
+	require.NoError(t, err)
+	want, files, err := withCode(string(page), os.ReadFile)
+	require.NoError(t, err)
+	assert.Equal(t, want, string(page), "the page differs from the examples")
+	for _, framework := range []string{"chi", "gorilla", "echo", "gin", "fiber", "connect", "grpc"} {
+		assert.Contains(t, files, "examples/"+framework+"/")
+	}
+}
+
+// A check that cannot fail is none.
+func TestWithCode(t *testing.T) {
+	source := func(file string) ([]byte, error) {
+		if filepath.ToSlash(file) != "../examples/a/main.go" {
+			return nil, os.ErrNotExist
+		}
+		return []byte("package main\n\n// f is said.\nfunc f() {\n\tg()\n}\n\ntype t struct{}\n\nfunc (t) g() {}\n\nvar v = 1\n"), nil
+	}
+	page := "<!-- examples/a/main.go: g f v -->\n```go\nold\n```\n"
+	got, files, err := withCode(page, source)
+	require.NoError(t, err)
+	assert.Equal(t, "<!-- examples/a/main.go: g f v -->\n```go\nfunc (t) g() {}\n\nfunc f() {\n\tg()\n}\n\nvar v = 1\n```\n", got)
+	assert.Equal(t, "examples/a/main.go", files)
+
+	for _, page := range []string{
+		"```go\ncode of nowhere\n```\n",
+		"<!-- examples/a/main.go: f -->\n\n```go\ntoo far from its name\n```\n",
+		"<!-- examples/a/main.go: h -->\n```go\n```\n",
+		"<!-- examples/b/main.go: f -->\n```go\n```\n",
+		"<!-- examples/a/main.go: f -->\n```go\n```\n~~~go\n~~~\n",
+	} {
+		_, _, err := withCode(page, source)
+		assert.Error(t, err, page)
+	}
+}
+
+var ofExample = regexp.MustCompile("(?m)^<!-- (examples/[a-z0-9/]+\\.go): ([\\w ]+) -->\n```go\n((?:[^`].*\n|\n)*)```$")
+
+// withCode returns a page with each piece of code as it stands in the file that
+// the line before names, and the names of the files.
+func withCode(page string, read func(string) ([]byte, error)) (filled, files string, err error) {
+	if strings.Count(page, "```") != 2*len(ofExample.FindAllString(page, -1)) || strings.Contains(page, "~~~") {
+		return "", "", fmt.Errorf("a piece of code does not name its example")
+	}
+	var named []string
+	filled = ofExample.ReplaceAllStringFunc(page, func(block string) string {
+		parts := ofExample.FindStringSubmatch(block)
+		named = append(named, parts[1])
+		code, failed := declarations(filepath.Join("..", filepath.FromSlash(parts[1])), strings.Fields(parts[2]), read)
+		if failed != nil {
+			err = failed
+		}
+		return fmt.Sprintf("<!-- %s: %s -->\n```go\n%s```", parts[1], parts[2], code)
+	})
+	return filled, strings.Join(named, " "), err
+}
+
+// declarations returns these declarations of a file, without their comments.
+func declarations(file string, names []string, read func(string) ([]byte, error)) (string, error) {
+	source, err := read(file)
+	if err != nil {
+		return "", err
+	}
+	positions := token.NewFileSet()
+	parsed, err := parser.ParseFile(positions, file, source, 0)
+	if err != nil {
+		return "", err
+	}
+	found := map[string]string{}
+	for _, d := range parsed.Decls {
+		text := string(source[positions.Position(d.Pos()).Offset:positions.Position(d.End()).Offset])
+		switch d := d.(type) {
+		case *ast.FuncDecl:
+			found[d.Name.Name] = text
+		case *ast.GenDecl:
+			if v, ok := d.Specs[0].(*ast.ValueSpec); ok {
+				found[v.Names[0].Name] = text
+			}
+		}
+	}
+	var code []string
+	for _, name := range names {
+		if found[name] == "" {
+			return "", fmt.Errorf("%s has no %s", file, name)
+		}
+		code = append(code, found[name]+"\n")
+	}
+	return strings.Join(code, "\n"), nil
+}
