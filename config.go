@@ -57,7 +57,8 @@ type Config struct {
 	// Impersonation they are read in the visitor's own settings (GET
 	// /current-user), as the visitor. Without, or where that fails, they are asked
 	// for with Client's rights (GET /users/{login}), which DSS 14.0 has and can
-	// restrict. Each lookup costs one more call to DSS, and a ticket with ByTicket.
+	// restrict. Each lookup costs one more call to DSS, and with Impersonation a second
+	// one: for a ticket, or to have DSS confirm as whom the call is made.
 	// Where the calls fail, the identity stands without them; a missing right to
 	// read users is a warning in the log, once a minute.
 	UserDetails bool
@@ -139,12 +140,14 @@ const (
 )
 
 // asVisitor returns how to act as a visitor whose lookup is under way, nil if
-// that is not to be done. Who DSS then takes us for, its answer says.
+// that is not to be done.
 func (c *Config) asVisitor() asVisitor {
 	client := c.Client // not c, whose maker may change it
 	switch c.Impersonation {
 	case ByProxyUser:
-		return func(_ context.Context, _ http.Header, login string) (*dss.Client, error) { return client.As(login) }
+		return func(_ context.Context, _ http.Header, login string) (*dss.Client, error) {
+			return client.AsVerified(login)
+		}
 	case ByTicket:
 		return func(ctx context.Context, identifying http.Header, _ string) (*dss.Client, error) {
 			ticket, err := client.TicketFromBrowserHeaders(ctx, identifying)

@@ -30,7 +30,7 @@ const projectQuestion = "/projects/%s/jobs/?limit=1"
 //
 // What DSS said belongs to its answer about the visitor, and ends with it: a right
 // that was taken away holds for up to [Config.TTL]. Verdicts are never shared
-// between visitors. At most 16 are remembered for each of them.
+// between visitors. At most 32 are remembered for each of them.
 //
 // RequireProject panics where key is no project's key (letters, digits and
 // underscores), and without [Config.Impersonation].

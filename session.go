@@ -22,7 +22,7 @@ type session struct {
 
 // maxProjects bounds how many verdicts a session holds, and how many questions at
 // once. So [Config.MaxEntries] times this bounds them all.
-const maxProjects = 16
+const maxProjects = 32
 
 // proxied returns the client that acts as login, for all handlers the same, so
 // that DSS is asked once whom it takes it for.

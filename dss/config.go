@@ -31,7 +31,8 @@ type Config struct {
 	// APIKeySource gives the API key where keys are replaced while the application
 	// runs. New asks it, and whenever DSS rejects the key that it gave, it is asked
 	// for another one: one question at a time, at most once a second, from a
-	// goroutine of its own, with a context that ends after 5 seconds. The call that
+	// goroutine of its own, with a context that ends after 5 seconds. It must return then: it is not asked
+	// again before. The call that
 	// was rejected waits up to a second for the answer, and is made once more with
 	// another key, if its body can be sent twice. Copies of the client share the key.
 	//

@@ -172,7 +172,7 @@ func TestUserDetailsAreReadAsTheVisitor(t *testing.T) {
 		calls []string
 	}{
 		"by ticket":     {dssauth.ByTicket, []string{lookupPath, "/auth/ticket-from-browser-headers", "/current-user"}},
-		"by proxy user": {dssauth.ByProxyUser, []string{lookupPath, "/current-user"}},
+		"by proxy user": {dssauth.ByProxyUser, []string{lookupPath, ownInfoPath, "/current-user"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := annAnalyst(t, func(_ *situation, c *dssauth.Config) { c.Impersonation = test.mode })

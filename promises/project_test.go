@@ -524,7 +524,7 @@ func TestProjectVerdictsAreBounded(t *testing.T) {
 		for i := range 1000 {
 			require.Equal(t, 403, opens(fmt.Sprint("P", 999-i)))
 		}
-		assert.Equal(t, 1000-16, len(c.fake.Log(""))-asked)
+		assert.Equal(t, 1000-32, len(c.fake.Log(""))-asked)
 
 		c.fake.Intercept("", -1, dsstest.Hang)
 		answers := make(chan int, 1000)
@@ -532,7 +532,7 @@ func TestProjectVerdictsAreBounded(t *testing.T) {
 			go func() { answers <- opens(fmt.Sprint("Q", i)) }()
 		}
 		synctest.Wait()
-		assert.Equal(t, 1000-16, len(answers)) // refused at once
+		assert.Equal(t, 1000-32, len(answers)) // refused at once
 	})
 }
 
