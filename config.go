@@ -75,15 +75,21 @@ type Config struct {
 	// front. For htmx it is the path of HX-Current-URL, and for a form that of
 	// Referer. These come from the browser and have the prefix. Where they name
 	// another host than the request, as behind a proxy that rewrites Host, and
-	// where there is none, back is "/".
+	// where there is none, back is "/". A sign-in page on another host needs a whole
+	// URL: put your application's public address, from your own settings, in front.
+	// No parameter of DSS's own sign-in page is known to take a way back.
+	//
+	// Two things no request tells: over plain http, that a frame is of another site;
+	// and that a part asked by htmx is in such a frame. There a sign-in that does not
+	// help goes round in circles. Forbid such frames by Content-Security-Policy.
 	//
 	// A browser is sent to sign in for a page once in 30s, and for at most four
 	// pages in 30s: where signing in does not help, the refusal is shown. A cookie
 	// remembers that. The next request for which DSS names the visitor clears it,
 	// but not where [Middleware.Authenticate] admits it, which has no response.
 	LoginURL func(r *http.Request, back string) string
-	// OnError answers a request that is refused; [StatusCode] gives the
-	// status. Cache-Control, Vary, WWW-Authenticate and Retry-After are set
+	// OnError answers a request that is refused, and not redirected to sign in:
+	// [Hooks] see both. [StatusCode] gives the status. Cache-Control, Vary, WWW-Authenticate and Retry-After are set
 	// before, and over HTTP/1 the body has been read or given up, see
 	// [Middleware.Refuse]. Nil means [WriteRefusal]; a function that calls it
 	// passes on the request that it got, which knows where to sign in. The error

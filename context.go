@@ -20,8 +20,10 @@ func FromContext(ctx context.Context) (Identity, bool) {
 }
 
 // NewContext returns a copy of ctx with id as the visitor, for tests of
-// handlers. The gates of every Middleware trust it, so never call it with
-// anything that came from a request. An id without an API key's id, and without
+// handlers. RequireGroup and Require of every Middleware trust it, so never call
+// it with anything that came from a request. Handler does not: it asks DSS. So do
+// RequireProject, ClientFromContext and SecretsFromContext: test these with
+// package dsstest. An id without an API key's id, and without
 // a login that DSS can have (the zero Identity, for one), makes the visitor
 // anonymous: FromContext reports false, and gates refuse with
 // [ErrUnauthenticated].

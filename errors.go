@@ -18,7 +18,8 @@ var (
 	ErrForbidden = errors.New("dssauth: not allowed")
 	// ErrUnavailable means that DSS could not say who the visitor is: 503.
 	ErrUnavailable = errors.New("dssauth: visitor cannot be identified now")
-	// ErrMalformed means that the identifying headers make no sense: 400.
+	// ErrMalformed means that the identifying headers make no sense, or that the
+	// address names no project: 400.
 	ErrMalformed = errors.New("dssauth: malformed credentials")
 	// ErrTooLarge means that the identifying headers are too long: 431.
 	ErrTooLarge = errors.New("dssauth: credentials too large")
@@ -30,6 +31,9 @@ var (
 	errNotFound = errors.New("dssauth: not found in DSS")                  // 404
 	errNonsense = errors.New("dssauth: DSS answered something unexpected") // 502
 )
+
+// errMayNotAct is an outage for the visitor, which waiting does not end.
+var errMayNotAct = fmt.Errorf("%w: DSS does not let this application act as its visitors", ErrUnavailable)
 
 // kinds are all of them with their statuses. An error that is of several is of
 // the first one: nothing that hides an outage looks like a refusal.
@@ -217,6 +221,7 @@ var (
 	errNoClient        = refuse(errMistake, "SecretsFromContext needs DSS: set Config.Client")
 	errMadeUp          = refuse(errMistake, "this identity comes from NewContext, and DSS knows nothing of it: test with dsstest and a Middleware instead")
 
+	errProjectKey    = refuse(ErrMalformed, "the request names no project by a key of letters, digits and underscores")
 	errNoCredentials = refuse(ErrUnauthenticated, "the request has no credentials")
 	errAnonymous     = refuse(ErrUnauthenticated, "the visitor is anonymous")
 	errClosed        = refuse(ErrUnavailable, "this Middleware is closed")

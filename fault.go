@@ -66,7 +66,7 @@ func (f *faults) ofDSS(ctx context.Context, err, kind error) error {
 		return f.signedOut(ctx, said)
 	case kind == ErrUnavailable && errors.As(err, &reply):
 		if isRefusal(reply) {
-			f.mayNotAct(err)
+			return f.mayNotAct(err)
 		}
 		said.retryAfter = reply.RetryAfter
 	}
@@ -98,19 +98,20 @@ func (f *faults) noTicket(ctx context.Context, err error) error {
 	case reply.NotAuthenticated():
 		return f.of(ctx, err, origin{})
 	case isRefusal(reply):
-		f.mayNotAct(err)
-		return unavailable("DSS gives this application no ticket for the visitor", unquoted(err), 0)
+		return f.mayNotAct(err)
 	}
 	return fmt.Errorf("dssauth: no ticket for the visitor: %w", err)
 }
 
-// mayNotAct tells the operator that DSS lets the application act as nobody.
-func (f *faults) mayNotAct(err error) {
+// mayNotAct tells the operator that DSS lets the application act as nobody, and
+// returns what a visitor is refused with.
+func (f *faults) mayNotAct(err error) error {
 	if f.acting.due(f.now()) {
 		f.log.Error(`dssauth: DSS does not let this application act as its visitors: with ByTicket, give the group of the user that the webapp `+
 			`runs as, or of the API key, the right "Impersonation in webapps" on the visitors' groups; with ByProxyUser, use an administrator's `+
 			`API key (said once a minute)`, "error", unquoted(err).Error())
 	}
+	return &refusal{kind: errMayNotAct, cause: unquoted(err)}
 }
 
 // mistake returns the refusal for an error that is neither DSS's fault nor the

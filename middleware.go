@@ -305,7 +305,7 @@ func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request 
 // [Middleware.Refuse].
 //
 // Authenticate sees no response. Where a shared cache may be in front, set the
-// headers that [Middleware.Handler] sets, as the example does. The cookie of
+// headers that [Middleware.Handler] sets, as its example does. The cookie of
 // [Config.LoginURL] is not cleared: a visitor who signs in and out again within 30s
 // is shown the refusal, with its link, and not redirected.
 func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
@@ -443,7 +443,8 @@ func (m *Middleware) welcome(w http.ResponseWriter, r *http.Request, asked bool)
 // to r's bytes. An anonymous request has its bytes forgotten only, and an API key
 // without a user its id. An answer that DSS was asked for before is not stored
 // any more, and no later request gets it. Forget revokes nothing: a visitor who
-// is still signed in to DSS is let in again.
+// is still signed in to DSS is let in again. So call it once the DSS session has
+// ended, and behind Optional, since the visitor may be anonymous by then.
 func (m *Middleware) Forget(r *http.Request) {
 	if v, ok := m.attached(r.Context()); ok {
 		m.answers.forgetOwner(v.entry.identity.owner())

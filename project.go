@@ -269,8 +269,6 @@ func isClass(reply *dss.Error, class string) bool {
 // visitor's bytes, or since it rejects our own credentials: a lookup tells.
 var errSignedOut = errors.New("dssauth: DSS gave no ticket: it knows no session")
 
-var errProjectKey = refuse(ErrMalformed, "the request names no project by a key of letters, digits and underscores")
-
 // cannotAct says what it means that DSS could not be asked as the visitor.
 func (m *Middleware) cannotAct(err error) error {
 	var reply *dss.Error
@@ -280,7 +278,7 @@ func (m *Middleware) cannotAct(err error) error {
 	case errors.Is(err, ErrUnavailable):
 		return err
 	case errors.As(err, &reply) && !reply.NotAuthenticated() && !isFailure(reply):
-		m.faults.mayNotAct(err)
+		return m.faults.mayNotAct(err)
 	}
 	return unavailable("DSS cannot be asked as the visitor", unquoted(err), 0)
 }

@@ -120,10 +120,14 @@ func WriteRefusal(w http.ResponseWriter, r *http.Request, err error) {
 	if with == nil {
 		with = &notice{ofKey: errors.Is(err, errAPIKey)}
 	}
-	if with.ofKey && status == http.StatusForbidden {
+	switch {
+	case with.ofKey && status == http.StatusForbidden:
 		text = refusalOfKey
-	}
-	if status == http.StatusServiceUnavailable {
+	case errors.Is(err, errProjectKey):
+		text = refusalOfAddress
+	case errors.Is(err, errMayNotAct):
+		text = refusalOfApplication
+	case status == http.StatusServiceUnavailable:
 		text.Detail += " Try again in " + seconds(retrySeconds(err)) + "."
 	}
 	h := w.Header()
@@ -171,7 +175,7 @@ var refusalTexts = map[int]refusalText{
 	http.StatusUnauthorized: {"Signed out", "You are not signed in",
 		"Sign in to Dataiku DSS in this browser, then try again."},
 	http.StatusForbidden: {"No access", "You may not open this",
-		"You are signed in to Dataiku DSS, but your groups do not give access here. Ask the owner of this application for access."},
+		"You are signed in to Dataiku DSS, but have no access here. Ask the owner of this application for access."},
 	http.StatusServiceUnavailable: {"Not now", "We cannot check who you are right now",
 		"Dataiku DSS did not answer. Nothing is wrong with your account."},
 	http.StatusNotFound: {"Not found", "There is nothing here",
@@ -185,6 +189,14 @@ var refusalTexts = map[int]refusalText{
 	http.StatusRequestHeaderFieldsTooLarge: {"Too much", "Your browser sent too much",
 		"The cookies and credentials in this request are too large. Delete this site's cookies, sign in to Dataiku DSS and try again."},
 }
+
+// refusalOfAddress is that of a 400 which no header has caused.
+var refusalOfAddress = refusalText{"Unreadable", "This address names no project",
+	"The key of a project in Dataiku DSS has letters, digits and underscores only. Check the address."}
+
+// refusalOfApplication is that of a 503 which does not end by waiting.
+var refusalOfApplication = refusalText{"Not now", "This application may not act as you",
+	"Dataiku DSS does not let this application act as its visitors. Tell the owner of this application."}
 
 // refusalOfKey is that of a 403 to an API key without a user, which has no groups.
 var refusalOfKey = refusalText{"No access", "This API key may not open this",

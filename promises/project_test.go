@@ -557,6 +557,22 @@ func panics(t *testing.T, part string, f func()) {
 	f()
 }
 
+// A refusal says what the visitor can do about it.
+func TestProjectGateRefusesInPlainWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket})
+		says := func(gate func(http.Handler) http.Handler) string {
+			return serve(gate(unreachable(t)), c.request("eve", "/")).Body.String()
+		}
+		assert.Contains(t, says(c.auth.RequireProjectOf(func(*http.Request) string { return "a-b" })), "Check the address")
+		assert.NotContains(t, says(c.auth.RequireProject("CHURN")), "group")
+		c.fake.Intercept(ticketPath, -1, dsstest.Respond(403, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException", "message": "no"}`))
+		said := says(c.auth.RequireProject("CHURN"))
+		assert.Contains(t, said, "Tell the owner of this application")
+		assert.NotContains(t, said, "did not answer")
+	})
+}
+
 // Keys without a user are nobody whom DSS could be asked as, and an identity of a
 // test is nobody whom DSS knows.
 func TestProjectGateAsksAboutUsersOnly(t *testing.T) {

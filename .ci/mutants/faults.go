@@ -523,7 +523,7 @@ var faults = []fault{
 	{"remember a visitor whose session a call found ended", "middleware.go",
 		"isNotAuthenticated(said) {", "false {", "TestSessionThatEndedIsSeenByACall ./promises"},
 	{"blame the visitor for a ticket that the application may not have", "fault.go",
-		"	case isRefusal(reply):\n		f.mayNotAct(err)\n", "	case isRefusal(reply):\n		f.mayNotAct(err)\n		return refuse(ErrForbidden, \"no ticket\")\n", "TestTicketRefusedToTheApplication ./promises"},
+		"	case isRefusal(reply):\n		return f.mayNotAct(err)\n", "	case isRefusal(reply):\n		_ = f.mayNotAct(err)\n		return refuse(ErrForbidden, \"no ticket\")\n", "TestTicketRefusedToTheApplication ./promises"},
 	{"say a mistake at each request", "fault.go",
 		"	if cause.due(f.now()) {", "	if cause != nil {", "TestMistakesAreNoOutage ./promises"},
 	{"one line a minute for all mistakes", "fault.go",
