@@ -175,7 +175,7 @@ var refusalTexts = map[int]refusalText{
 	http.StatusUnauthorized: {"Signed out", "You are not signed in",
 		"Sign in to Dataiku DSS in this browser, then try again."},
 	http.StatusForbidden: {"No access", "You may not open this",
-		"You are signed in to Dataiku DSS, but have no access here. Ask the owner of this application for access."},
+		"You are signed in to Dataiku DSS, but neither you nor your groups have access here. Ask the owner of this application for access."},
 	http.StatusServiceUnavailable: {"Not now", "We cannot check who you are right now",
 		"Dataiku DSS did not answer. Nothing is wrong with your account."},
 	http.StatusNotFound: {"Not found", "There is nothing here",

@@ -565,7 +565,7 @@ func TestProjectGateRefusesInPlainWords(t *testing.T) {
 			return serve(gate(unreachable(t)), c.request("eve", "/")).Body.String()
 		}
 		assert.Contains(t, says(c.auth.RequireProjectOf(func(*http.Request) string { return "a-b" })), "Check the address")
-		assert.NotContains(t, says(c.auth.RequireProject("CHURN")), "group")
+		assert.Contains(t, says(c.auth.RequireProject("CHURN")), "neither you nor your groups")
 		c.fake.Intercept(ticketPath, -1, dsstest.Respond(403, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException", "message": "no"}`))
 		said := says(c.auth.RequireProject("CHURN"))
 		assert.Contains(t, said, "Tell the owner of this application")
