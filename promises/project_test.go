@@ -287,6 +287,13 @@ func TestProjectVerdictEndsWithTheAnswer(t *testing.T) {
 				pass(time.Second)
 			}
 		}, 403},
+		{"the right was taken away from a visitor at work elsewhere", func(c *company, r *http.Request) {
+			takesAway(c)
+			for range 2 * ttl / time.Second {
+				_ = serve(c.auth.Handler(whoami), r.Clone(c.Context()))
+				pass(time.Second)
+			}
+		}, 403},
 		{"the project was deleted", func(c *company, _ *http.Request) { c.fake.RemoveProject("CHURN"); pass(ttl) }, 403},
 		{"the user left the group", func(c *company, _ *http.Request) { c.fake.AddUser(dsstest.User{Login: "ann"}); pass(ttl) }, 403},
 		{"the user was disabled", func(c *company, _ *http.Request) {
