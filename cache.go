@@ -203,9 +203,8 @@ func (c *cache) makeRoom(owner string, now int64) {
 // leastUseful returns the owner's entry to evict: one that has ended; else one
 // whose bytes did not come back; else the least recently used one.
 //
-// Where more browsers than allowed take turns, the least recently used one is
-// the next to come: always evicting that one keeps no answer from round to
-// round. Evicting the newest keeps all others. Now and then it is any that did
+// If more browsers than allowed take turns, the least recently used one comes
+// next: always evicting that one keeps no answer from round to round. Evicting the newest keeps all others. Now and then it is any that did
 // not come back: so a new session gets in beside junk, however much there is.
 // Junk never comes back, so it evicts no session at work.
 func (c *cache) leastUseful(owner string, now int64) *entry {

@@ -59,7 +59,7 @@ type Config struct {
 	// for with Client's rights (GET /users/{login}), which DSS 14.0 has and can
 	// restrict. Each lookup costs one more call to DSS, and with Impersonation a second
 	// one: for a ticket, or to have DSS confirm as whom the call is made.
-	// Where the calls fail, the identity stands without them; a missing right to
+	// If the calls fail, the identity stands without them; a missing right to
 	// read users is a warning in the log, once a minute.
 	UserDetails bool
 

@@ -36,7 +36,7 @@ type Config struct {
 	// was rejected waits up to a second for the answer, and is made once more with
 	// another key, if its body can be sent twice. Copies of the client share the key.
 	//
-	// Where it fails, panics, or gives the same key, or what cannot be one, New
+	// If it fails, panics, gives the same key, or a text that cannot be a key, New
 	// fails, and later calls are made with the key that is there. The error says so,
 	// with the text of the source's own error as one line. Do not put a key into it.
 	//

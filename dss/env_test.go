@@ -152,7 +152,7 @@ func TestFromEnvRefuses(t *testing.T) {
 	}
 }
 
-// What is read of a key's file, and what is wrong with it.
+// A key's file is read without the white space around the key. A bad one is an error.
 func TestKeyOfAFile(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	file := filepath.Join(t.TempDir(), "key")

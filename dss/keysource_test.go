@@ -115,7 +115,7 @@ func TestRejectedKeyIsReplaced(t *testing.T) {
 		assert.Equal(t, []string{"one GET /auth/info", "one GET /auth/info bob", "one GET /auth/info bob", "one GET /auth/info ann"}, d.seen())
 		require.Equal(t, 1, m.count())
 
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		d.accept("two")
 		m.set(gives("two"))
 		info, err := as.AuthInfo(t.Context())
@@ -129,7 +129,7 @@ func TestRejectedKeyIsReplaced(t *testing.T) {
 		assert.Equal(t, []string{"two PUT /x", "two GET /auth/info bob", "two GET /users/bob bob"}, d.seen(), "copies share the key, and are verified with it")
 		assert.Equal(t, 2, m.count())
 
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		d.accept("three")
 		m.set(gives("three"))
 		req, err := http.NewRequestWithContext(t.Context(), "GET", c.URL()+"/dip/publicapi/y", nil)
@@ -146,7 +146,7 @@ func TestRejectedKeyIsReplaced(t *testing.T) {
 func TestRejectedKeyIsReplacedForTheNextCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, d, m := newKeyed(t)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		d.accept("two")
 		m.set(gives("two"))
 		err := c.Do(t.Context(), "POST", "/x", io.MultiReader(strings.NewReader("once")), nil)
@@ -175,7 +175,7 @@ func TestKeySourceIsAskedOnceASecond(t *testing.T) {
 			calls.Wait()
 			asked = append(asked, m.count())
 			m.set(gives(fmt.Sprint("key", m.count())))
-			time.Sleep(100 * time.Millisecond)
+			<-time.After(100 * time.Millisecond)
 		}
 		assert.Equal(t, 1, asked[9], "a second after the start")
 		assert.Equal(t, 2, asked[10])
@@ -188,7 +188,7 @@ func TestKeySourceIsAskedOnceASecond(t *testing.T) {
 func TestKeySourceIsAskedOneQuestionAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, d, m := newKeyed(t)
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		d.accept("two")
 		var under, most int
 		m.set(func(context.Context) (string, error) {
@@ -196,7 +196,7 @@ func TestKeySourceIsAskedOneQuestionAtATime(t *testing.T) {
 			under++
 			most = max(most, under)
 			m.mu.Unlock()
-			time.Sleep(900 * time.Millisecond)
+			<-time.After(900 * time.Millisecond)
 			m.mu.Lock()
 			under--
 			m.mu.Unlock()
@@ -205,7 +205,7 @@ func TestKeySourceIsAskedOneQuestionAtATime(t *testing.T) {
 		var calls sync.WaitGroup
 		for i := range 100 {
 			calls.Go(func() {
-				time.Sleep(time.Duration(i) * time.Millisecond)
+				<-time.After(time.Duration(i) * time.Millisecond)
 				_, err := c.AuthInfo(t.Context())
 				assert.NoError(t, err)
 			})
@@ -224,7 +224,7 @@ func TestBrowsersDoNotHaveTheKeySourceAsked(t *testing.T) {
 		m.set(gives("two"))
 		browser := http.Header{"Cookie": {"a=1"}}
 		ask := func() {
-			time.Sleep(time.Minute)
+			<-time.After(time.Minute)
 			_, err := c.AuthInfoFromBrowserHeaders(t.Context(), browser)
 			assert.EqualError(t, err, "dss: 401 com.dataiku.dip.exceptions.NotAuthenticatedException")
 			_, err = c.TicketFromBrowserHeaders(t.Context(), browser)
@@ -257,7 +257,7 @@ func TestBrowserIsAskedAboutAgainWithAKeyThatIsThere(t *testing.T) {
 		})
 		c, err := dss.New(dss.Config{URL: "https://dss.example", APIKeySource: m.source, HTTPClient: &http.Client{Transport: late}})
 		require.NoError(t, err)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		m.set(gives("two"))
 		_, err = c.AuthInfoFromBrowserHeaders(t.Context(), http.Header{"Cookie": {"a=1"}})
 		assert.Error(t, err)
@@ -327,7 +327,7 @@ func TestKeySourceFailsLater(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c, d, m := newKeyed(t)
 				m.set(row.give)
-				time.Sleep(time.Second)
+				<-time.After(time.Second)
 				d.accept("two")
 				start := time.Now()
 				_, err := c.AuthInfo(t.Context())
@@ -352,7 +352,7 @@ func TestKeySourceFailsLater(t *testing.T) {
 				assert.NoError(t, err, "the key that was there")
 				d.accept("three")
 				m.set(gives("three"))
-				time.Sleep(5 * time.Second)
+				<-time.After(5 * time.Second)
 				_, err = c.AuthInfo(t.Context())
 				assert.NoError(t, err)
 			})
@@ -363,7 +363,7 @@ func TestKeySourceFailsLater(t *testing.T) {
 func TestKeySourceGivesTheSameKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, d, m := newKeyed(t)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		d.accept("two")
 		for range 2 {
 			_, err := c.AuthInfo(t.Context())

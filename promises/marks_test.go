@@ -84,7 +84,7 @@ func TestFourMarksEndAllRedirects(t *testing.T) {
 		b := newKeeper(signingIn(t, newDoorman()).Handler(whoami))
 		for i := range 4 {
 			require.Equal(t, http.StatusFound, b.opens(fmt.Sprint("/", i)).Code)
-			time.Sleep(time.Second)
+			pass(time.Second)
 		}
 		for round := range 3 {
 			for i := range 7 {
@@ -92,7 +92,7 @@ func TestFourMarksEndAllRedirects(t *testing.T) {
 			}
 		}
 		assert.Less(t, len(b.cookies[marksName]), 128)
-		time.Sleep(27 * time.Second) // the first one is 31 s old
+		pass(27 * time.Second) // the first one is 31 s old
 		assert.Equal(t, http.StatusFound, b.opens("/5").Code)
 		assert.Equal(t, 401, b.opens("/6").Code)
 		assert.Equal(t, 3, strings.Count(b.cookies[marksName], "."), "the old one is still in %s", b.cookies[marksName])
@@ -110,7 +110,7 @@ func TestMarksCountForThirtySeconds(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := signingIn(t, newDoorman()).Handler(unreachable(t))
 			cookie := markedFor(t, h, "/a")
-			time.Sleep(tt.after)
+			pass(tt.after)
 			assert.Equal(t, tt.status, serve(h, request("GET", "/a", with(pageHeaders, "Cookie", cookie)...)).Code, "after %s", tt.after)
 		})
 	}
@@ -192,7 +192,7 @@ func TestSignedInOutAndBackWithinThirtySeconds(t *testing.T) {
 			require.Equal(t, "ann", b.opens("/a").Body.String())
 			assert.NotContains(t, b.cookies, marksName)
 			delete(b.cookies, "session")
-			time.Sleep(11 * time.Second) // by then ann's answer is forgotten, as in a sign-in that takes a while
+			pass(11 * time.Second) // by then ann's answer is forgotten, as in a sign-in that takes a while
 		}
 	})
 }

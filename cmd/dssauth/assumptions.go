@@ -40,7 +40,7 @@ const (
 	acting          // and the right to act as that visitor
 )
 
-// Where an assumption is from.
+// The sources of assumptions.
 const (
 	restReference = "DSS's REST API reference"
 	authInfoPage  = "DSS's page “Authentication information and impersonation”"

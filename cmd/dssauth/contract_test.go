@@ -360,7 +360,7 @@ func (serve inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	return rec.Result(), nil
 }
 
-// What is sent to others holds no value, whatever DSS answers.
+// The report holds no value, even if DSS repeats all that it was sent.
 func TestContractReport(t *testing.T) {
 	canaries := []string{"canary-login", "canary-group", "canary display", "canary@example.com", "CANARYKEY", "canary-secret", "canary-value", "canary-key", "canarymember"}
 	for name, hostile := range map[string]bool{"of a DSS as it should be": false, "of one that repeats what it was sent": true} {
