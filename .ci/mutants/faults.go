@@ -336,7 +336,7 @@ var faults = []fault{
 	{"cut our own key out of a reply", "dss/call.go",
 		"e := newError(reply, body)", "e := newError(reply, bytes.ReplaceAll(body, []byte(c.as.fixed.secret()), nil))", "TestVisitorsBytesDoNotChangeWhatDSSMeans ./promises"},
 	{"let DSS's message decide whether its error is one", "dss/error.go",
-		"	r := newReader(members, \"errorType\")\n", "	r := newReader(members, \"errorType\", \"message\")\n	r.text(\"message\", &message)\n", "TestQuotesInRepliesDoNotChangeTheirMeaning ./promises"},
+		"strings.ContainsRune(kind, utf8.RuneError)", "bytes.ContainsRune(bytes.ToValidUTF8(body, []byte(\"\\uFFFD\")), utf8.RuneError)", "TestQuotesInRepliesDoNotChangeTheirMeaning ./promises"},
 	{"read too little of an error", "dss/error.go",
 		"	maxErrorBytes   = maxReplyBytes", "	maxErrorBytes   = 64 << 10", "TestQuotesInRepliesDoNotChangeTheirMeaning ./promises"},
 	{"quote where a redirect leads", "dss/error.go",
