@@ -1,0 +1,232 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+// prefix is that of a webapp with several pods.
+const prefix = "/web-apps-backends/CHURN/Xy_app-7d4b/8080"
+
+// fixture is a host as DSS and its proxy make it: the application under the
+// prefix, and DSS's own pages above.
+type fixture struct {
+	*testing.T
+	fake  *dsstest.Server
+	auth  *dssauth.Middleware
+	board *board
+	url   string // of the application, without a slash at its end
+}
+
+// newFixture starts a host whose proxy leaves the prefix on, or takes it off.
+func newFixture(t *testing.T, strips bool) *fixture {
+	f := &fixture{T: t, fake: dsstest.NewServer(t), board: newBoard()}
+	for _, u := range dsstest.DemoUsers() {
+		f.fake.AddUser(u)
+	}
+	var err error
+	f.auth, err = dssauth.New(dssauth.Config{Client: f.fake.Client(), TTL: time.Second})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, f.auth.Close()) })
+	a := &app{auth: f.auth, board: f.board, signIn: "/", every: 100 * time.Millisecond}
+	server := httptest.NewServer(under(prefix, a.newRouter()))
+	t.Cleanup(server.Close)
+
+	target, err := url.Parse(server.URL)
+	require.NoError(t, err)
+	var toApp http.Handler = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = r.In.Host
+	}}
+	if strips {
+		toApp = http.StripPrefix(prefix, toApp)
+	}
+	host := http.NewServeMux()
+	host.Handle(prefix+"/", toApp)
+	host.HandleFunc("GET /{$}", f.showDSS)
+	host.HandleFunc("POST /sign-in", f.signIn)
+	host.HandleFunc("POST /sign-out", f.signOut)
+	site := httptest.NewServer(host)
+	t.Cleanup(site.Close)
+	f.url = site.URL + prefix
+	return f
+}
+
+// as returns a cookie header.
+func (f *fixture) as(login string) []string {
+	c := f.fake.SignIn(login)
+	return []string{"Cookie", c.Name + "=" + c.Value}
+}
+
+// ask sends a request as the page does, but for the headers given.
+func (f *fixture) ask(method, path, body string, headers ...string) *http.Response {
+	f.Helper()
+	ctx, cancel := context.WithTimeout(f.Context(), 20*time.Second)
+	f.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, method, f.url+path, strings.NewReader(body))
+	require.NoError(f, err)
+	r.Header.Set("Sec-Fetch-Site", "same-origin")
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	reply, err := http.DefaultTransport.RoundTrip(r)
+	require.NoError(f, err)
+	f.Cleanup(func() { reply.Body.Close() })
+	return reply
+}
+
+func TestServesUnderAPrefixThatIsKeptOrStripped(t *testing.T) {
+	for name, strips := range map[string]bool{"kept": false, "stripped": true} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, strips)
+			ann := f.as("ann")
+			for _, row := range []struct {
+				path, contentType, starts string
+			}{
+				{"/", "text/html; charset=utf-8", "<!doctype html>"},
+				{"/app.js", "text/javascript; charset=utf-8", "//"},
+				{"/app.css", "text/css; charset=utf-8", ":root"},
+				{"/api/me", "application/json", `{"login":"ann"`},
+				{"/api/events", "text/event-stream", "event: notes\ndata: []\n\n"},
+			} {
+				got := f.ask("GET", row.path, "", ann...)
+				assert.Equal(t, http.StatusOK, got.StatusCode, row.path)
+				assert.Equal(t, row.contentType, got.Header.Get("Content-Type"), row.path)
+				start, err := bufio.NewReader(got.Body).Peek(len(row.starts))
+				require.NoError(t, err, row.path)
+				assert.Equal(t, row.starts, string(start), row.path)
+			}
+			assert.Equal(t, http.StatusNotFound, f.ask("GET", "/nothing", "", ann...).StatusCode)
+			to := f.ask("GET", "/sign-in", "")
+			assert.Equal(t, http.StatusFound, to.StatusCode)
+			assert.Equal(t, "/", to.Header.Get("Location"))
+		})
+	}
+}
+
+// The policy is worth what the page keeps to.
+func TestPageKeepsToItsPolicy(t *testing.T) {
+	f := newFixture(t, false)
+	for _, path := range []string{"/", "/app.js", "/nothing", "/api/me"} {
+		policy := f.ask("GET", path, "").Header.Get("Content-Security-Policy")
+		assert.Contains(t, policy, "default-src 'none'; script-src 'self'; style-src 'self';", path)
+		assert.NotContains(t, policy, "unsafe", path)
+	}
+	page, err := os.ReadFile("web/index.html")
+	require.NoError(t, err)
+	for _, inline := range []string{`<script[^>]*>[^<]`, `<style`, ` style=`, ` on[a-z]+=`} {
+		assert.NotRegexp(t, inline, string(page))
+	}
+	for _, name := range []string{"web/index.html", "web/app.js"} {
+		text, err := os.ReadFile(name)
+		require.NoError(t, err)
+		assert.Empty(t, regexp.MustCompile(`(src="|href="|ask\("|EventSource\(")(/|\w+:/)[^"]*"`).FindAllString(string(text), -1), "%s: an address that no prefix reaches", name)
+	}
+}
+
+func TestIsRefused(t *testing.T) {
+	f := newFixture(t, false)
+	crossSite := []string{"Sec-Fetch-Site", "cross-site"}
+	sameSite := []string{"Sec-Fetch-Site", "same-site"}
+	oldBrowser := []string{"Sec-Fetch-Site", "", "Origin", "https://evil.example"}
+	const note = `{"login":"ann","text":"hello"}`
+	for name, row := range map[string]struct {
+		method, path, body, login string
+		headers                   []string
+		status                    int
+	}{
+		"an anonymous visitor who asks who it is":         {"GET", "/api/me", "", "", nil, 401},
+		"an anonymous visitor who listens":                {"GET", "/api/events", "", "", nil, 401},
+		"an anonymous visitor who writes":                 {"POST", "/api/notes", note, "", nil, 401},
+		"an anonymous visitor who asks for nothing":       {"GET", "/api/nothing", "", "", nil, 401},
+		"a reader who asks who it is":                     {"GET", "/api/me", "", "bob", nil, 403},
+		"a reader who listens":                            {"GET", "/api/events", "", "bob", nil, 403},
+		"a reader who writes":                             {"POST", "/api/notes", `{"login":"bob","text":"hello"}`, "bob", nil, 403},
+		"an analyst lured by another site into a note":    {"POST", "/api/notes", note, "ann", crossSite, 403},
+		"an analyst lured by a neighbour into a note":     {"POST", "/api/notes", note, "ann", sameSite, 403},
+		"an analyst lured in an old browser":              {"POST", "/api/notes", note, "ann", oldBrowser, 403},
+		"an analyst lured by another site into listening": {"GET", "/api/events", "", "ann", crossSite, 403},
+		"a note that somebody else wrote":                 {"POST", "/api/notes", `{"login":"bob","text":"hello"}`, "ann", nil, 409},
+		"a note of nobody":                                {"POST", "/api/notes", `{"text":"hello"}`, "ann", nil, 409},
+		"a note without text":                             {"POST", "/api/notes", `{"login":"ann","text":" \n"}`, "ann", nil, 400},
+		"a note that is too long":                         {"POST", "/api/notes", `{"login":"ann","text":"` + strings.Repeat("ä", longestNote+1) + `"}`, "ann", nil, 400},
+		"a note that is very much too long":               {"POST", "/api/notes", `{"login":"ann","text":"` + strings.Repeat(" ", 1<<20) + `"}`, "ann", nil, 400},
+		"a note that is no JSON":                          {"POST", "/api/notes", `hello`, "ann", nil, 400},
+		"a note by GET":                                   {"GET", "/api/notes", note, "ann", nil, 405},
+	} {
+		headers := row.headers
+		if row.login != "" {
+			headers = append(f.as(row.login), headers...)
+		}
+		assert.Equal(t, row.status, f.ask(row.method, row.path, row.body, headers...).StatusCode, name)
+	}
+	notes, _ := f.board.read()
+	assert.Empty(t, notes)
+
+	f.fake.SetDown(true)
+	got := f.ask("GET", "/api/me", "", f.as("ann")...)
+	assert.Equal(t, http.StatusServiceUnavailable, got.StatusCode)
+	assert.NotEmpty(t, got.Header.Get("Retry-After"))
+	assert.Equal(t, http.StatusOK, f.ask("GET", "/", "").StatusCode, "the page that says so")
+}
+
+func TestStreamTellsNotesAndEndsSoonAfter(t *testing.T) {
+	for name, happens := range map[string]func(*fixture){
+		"a sign-out":        func(f *fixture) { f.fake.EndSessions() },
+		"the group is lost": func(f *fixture) { f.fake.AddUser(dsstest.User{Login: "ann"}) },
+		"an outage":         func(f *fixture) { f.fake.SetDown(true) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, false)
+			ann := f.as("ann")
+			stream := bufio.NewReader(f.ask("GET", "/api/events", "", ann...).Body)
+			next := func() string {
+				_, _ = stream.ReadString('\n')
+				data, err := stream.ReadString('\n')
+				require.NoError(t, err)
+				_, _ = stream.ReadString('\n')
+				return data
+			}
+			assert.Equal(t, "data: []\n", next())
+			longest := strings.Repeat("ä", longestNote)
+			assert.Equal(t, http.StatusNoContent, f.ask("POST", "/api/notes", `{"login":"ann","text":"\n`+longest+`\n"}`, ann...).StatusCode)
+			assert.Contains(t, next(), `"by":"ann","text":"`+longest+`"`)
+
+			happens(f)
+			rest, err := io.ReadAll(stream)
+			assert.NoError(t, err)
+			assert.Empty(t, string(rest))
+		})
+	}
+}
+
+func TestBoardKeepsTheLastNotes(t *testing.T) {
+	b := newBoard()
+	before, changed := b.read()
+	for range mostNotes {
+		b.add("ann", "an old one")
+	}
+	b.add("bob", "the last one")
+	<-changed
+	assert.Empty(t, before, "what was read has changed")
+	notes, _ := b.read()
+	require.Len(t, notes, mostNotes)
+	assert.Equal(t, "an old one", notes[0].Text)
+	assert.Equal(t, "the last one", notes[mostNotes-1].Text)
+}
