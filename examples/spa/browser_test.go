@@ -62,11 +62,14 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab.Do(chromedp.SendKeys(text, "not finished"))
 	f.fake.AddUser(dsstest.User{Login: "ann"})
 	tab.Awaits("#alert", "No access")
+	other.Awaits("#alert", "No access")
 	tab.AwaitsThat(nothingIsShown)
 	f.fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"analysts"}})
 	f.auth.ForgetUser("ann")
-	comesBack(tab)
-	tab.Awaits("ol", "the first note")
+	for _, each := range []*chromium.Tab{tab, other} {
+		comesBack(each)
+		each.Awaits("ol", "the first note")
+	}
 
 	// Ann signs out in the tab of DSS, and signs in again.
 	dss.Clicks("#sign-out")
