@@ -13,8 +13,15 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// newApp is the application of a fake DSS, under a prefix.
-func newApp(t *testing.T, fake *dsstest.Server, prefix string) http.Handler {
+// fixture is the application, with a fake DSS.
+type fixture struct {
+	dss     *dsstest.Server
+	app     *app
+	handler http.Handler
+}
+
+func newFixture(t *testing.T, prefix string) fixture {
+	fake := dsstest.NewServer(t)
 	for _, u := range dsstest.DemoUsers() {
 		fake.AddUser(u)
 	}
@@ -22,13 +29,12 @@ func newApp(t *testing.T, fake *dsstest.Server, prefix string) http.Handler {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
 	a := &app{auth: auth, stopping: make(chan struct{})}
-	return under(prefix, a.newRouter())
+	return fixture{fake, a, under(prefix, a.newRouter())}
 }
 
 func TestApp(t *testing.T) {
-	fake := dsstest.NewServer(t)
-	handler := newApp(t, fake, "/app")
-	ann := fake.SignIn("ann").String()
+	f := newFixture(t, "/app")
+	ann := f.dss.SignIn("ann").String()
 	for name, row := range map[string]struct {
 		method, path string
 		headers      []string
@@ -54,7 +60,7 @@ func TestApp(t *testing.T) {
 				r.Header.Set(row.headers[i], row.headers[i+1])
 			}
 			w := httptest.NewRecorder()
-			handler.ServeHTTP(w, r)
+			f.handler.ServeHTTP(w, r)
 			assert.Equal(t, row.status, w.Code)
 			assert.Contains(t, w.Body.String(), row.want)
 		})
@@ -62,17 +68,16 @@ func TestApp(t *testing.T) {
 }
 
 func TestProbesDoNotAskDSS(t *testing.T) {
-	fake := dsstest.NewServer(t)
-	handler := newApp(t, fake, "")
-	fake.SetDown(true)
+	f := newFixture(t, "")
+	f.dss.SetDown(true)
 	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, httptest.NewRequest("GET", "/healthz", nil))
+	f.handler.ServeHTTP(w, httptest.NewRequest("GET", "/healthz", nil))
 	assert.Equal(t, http.StatusOK, w.Code)
 
 	w = httptest.NewRecorder()
 	r := httptest.NewRequest("GET", "/me", nil)
-	r.AddCookie(fake.SignIn("ann"))
-	handler.ServeHTTP(w, r)
+	r.AddCookie(f.dss.SignIn("ann"))
+	f.handler.ServeHTTP(w, r)
 	assert.Equal(t, http.StatusServiceUnavailable, w.Code)
 }
 

@@ -98,7 +98,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 		// There is no ReadTimeout and no WriteTimeout: they would cut long uploads
 		// and event streams. The proxy in front cuts senders that fall silent.
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
+		IdleTimeout:       3 * time.Minute, // longer than the proxy's: it must not meet a connection that just closed
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	server.RegisterOnShutdown(func() { close(app.stopping) })
