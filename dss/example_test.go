@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/dsstest"
@@ -310,4 +312,36 @@ func ExampleCurrentProject() {
 	defer os.Unsetenv("DKU_CURRENT_PROJECT_KEY")
 	fmt.Println(dss.CurrentProject())
 	// Output: CHURN
+}
+
+// One mux serves the application with and without the prefix: whether the proxy
+// of DSS takes it off is a setting of the Code Studio's template.
+func ExampleCodeStudio() {
+	os.Setenv("DKU_CODE_STUDIO_BROWSER_PATH_8080", "/web-apps-backends/CHURN/Xy_${K8S_POD_NAME}/8080") // as DSS does
+	os.Setenv("K8S_POD_NAME", "app-7d4b")
+	defer os.Unsetenv("DKU_CODE_STUDIO_BROWSER_PATH_8080")
+	defer os.Unsetenv("K8S_POD_NAME")
+
+	addr, prefix, err := dss.CodeStudio(8080)
+	if err != nil {
+		log.Fatal(err)
+	}
+	app := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "serves", r.URL.Path) })
+	mux := http.NewServeMux()
+	mux.Handle("/", app)
+	if prefix != "" {
+		mux.Handle(prefix+"/", http.StripPrefix(prefix, app))
+	}
+	server := &http.Server{Addr: addr, Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+
+	fmt.Println(server.Addr)
+	for _, path := range []string{"/report", prefix + "/report"} {
+		w := httptest.NewRecorder()
+		server.Handler.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		fmt.Print(w.Body)
+	}
+	// Output:
+	// 127.0.0.1:8080
+	// serves /report
+	// serves /report
 }

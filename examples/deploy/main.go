@@ -1,0 +1,136 @@
+// Deploy is a small application as it goes to production. It finds its DSS, its
+// address and its path prefix by itself, answers health probes without a session,
+// and ends without cutting requests short. The files beside it deploy it: behind
+// nginx or Caddy beside DSS, as an image, and in Kubernetes. docs/deploy.md has
+// the steps.
+//
+// On a laptop, with a fake DSS:
+//
+//	go run ./dsstest/cmd/fakedss
+//	DKU_DSS_URL=… DKU_API_KEY=… go run ./examples/deploy
+//
+// The first command prints what the second one needs.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path"
+	"syscall"
+	"time"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+)
+
+// shutdownTimeout is how long requests under way may take after the signal to
+// stop. In Kubernetes, terminationGracePeriodSeconds must be longer.
+const shutdownTimeout = 20 * time.Second
+
+func main() {
+	log := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	err := run(ctx, os.Args[1:], log)
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		log.Error("ended", "error", err)
+		os.Exit(1)
+	}
+}
+
+// settings are what the command line says, and in a Code Studio DSS.
+type settings struct {
+	addr   string
+	prefix string // the path under which browsers see the application
+	login  string // where people sign in to DSS; empty: nobody is sent there
+}
+
+func readSettings(args []string) (settings, error) {
+	flags := flag.NewFlagSet("deploy", flag.ContinueOnError)
+	port := flags.Int("port", 8080, "where to listen: the port that a Code Studio exposes, or one of this machine for itself")
+	addr := flags.String("addr", "", "where to listen in place of -port, as in :8080 for other machines, too")
+	prefix := flags.String("prefix", "", "the path under which a proxy serves the application, as in /app")
+	login := flags.String("login", "", "where people sign in to DSS, as in /login/ on the same host")
+	if err := flags.Parse(args); err != nil {
+		return settings{}, err
+	}
+	if *prefix != "" && ((*prefix)[0] != '/' || *prefix == "/" || path.Clean(*prefix) != *prefix) {
+		return settings{}, fmt.Errorf("-prefix %q: it must begin with a slash and not end with one, as in /app", *prefix)
+	}
+	if *addr != "" {
+		return settings{*addr, *prefix, *login}, nil
+	}
+	place, given, err := dss.CodeStudio(*port)
+	if given == "" {
+		given = *prefix
+	}
+	return settings{place, given, *login}, err
+}
+
+// run serves until ctx ends, and then until the requests under way are answered.
+func run(ctx context.Context, args []string, log *slog.Logger) error {
+	set, err := readSettings(args)
+	if err != nil {
+		return err
+	}
+	client, err := dss.FromEnv()
+	if err != nil {
+		return err
+	}
+	auth, err := dssauth.New(dssauth.Config{
+		Client:   client,
+		Logger:   log,
+		LoginURL: func(*http.Request, string) string { return set.login },
+	})
+	if err != nil {
+		return err
+	}
+	app := &app{auth: auth, stopping: make(chan struct{})}
+	server := &http.Server{
+		Handler: under(set.prefix, app.newRouter()),
+		// There is no ReadTimeout and no WriteTimeout: they would cut long uploads
+		// and event streams. The proxy in front cuts senders that fall silent.
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       3 * time.Minute, // longer than the proxy's: it must not meet a connection that just closed
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	server.RegisterOnShutdown(func() { close(app.stopping) })
+	listener, err := net.Listen("tcp", set.addr)
+	if err != nil {
+		return err
+	}
+	log.Info("listening", "addr", listener.Addr().String(), "prefix", set.prefix, "dss", client.String())
+
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err = <-served: // it never began, or its listener broke
+	case <-ctx.Done():
+		log.Info("stopping")
+		err = shutDown(server)
+	}
+	// In this order: a request under way may still need an answer of DSS.
+	err = errors.Join(err, auth.Close())
+	client.CloseIdleConnections()
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// shutDown takes no new requests, and waits for those under way.
+func shutDown(server *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		return errors.Join(fmt.Errorf("requests under way took longer than %s: %w", shutdownTimeout, err), server.Close())
+	}
+	return nil
+}
