@@ -5,17 +5,19 @@
 //
 // To try it without a DSS, in two terminals:
 //
-//	go run ./dsstest/cmd/fakedss -admin-key dev
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
 //	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/spa
 //
-// Open http://127.0.0.1:8080, whose "Sign in" leads to the fake. Sign in as ann.
+// Open http://127.0.0.1:8080, whose "Sign in" leads to the fake, and choose ann.
+// The fake's page also changes groups, and takes the fake down. With
+// DKU_CODE_STUDIO_BROWSER_PATH_8080=/any/prefix the application is at
+// http://127.0.0.1:8080/any/prefix/ too.
 package main
 
 import (
 	"cmp"
 	"flag"
 	"log"
-	"net"
 	"net/http"
 	"os"
 	"time"
@@ -25,17 +27,29 @@ import (
 )
 
 func main() {
-	prefix := flag.String("prefix", "", "the path under which browsers see the application, as in /code-studios/CHURN/a1b2c3/8080")
-	port := flag.String("port", "8080", "where to listen")
+	port := flag.Int("port", 8080, "where to listen: the port that a Code Studio exposes")
 	flag.Parse()
-
-	client, err := dss.FromEnv()
+	server, err := newServer(*port)
 	if err != nil {
 		log.Fatal(err)
 	}
+	log.Printf("listening on %s", server.Addr)
+	log.Fatal(server.ListenAndServe())
+}
+
+// newServer takes its settings from DSS, or from the environment.
+func newServer(port int) (*http.Server, error) {
+	addr, prefix, err := dss.CodeStudio(port)
+	if err != nil {
+		return nil, err
+	}
+	client, err := dss.FromEnv()
+	if err != nil {
+		return nil, err
+	}
 	auth, err := dssauth.New(dssauth.Config{Client: client})
 	if err != nil {
-		log.Fatal(err)
+		return nil, err
 	}
 	a := &app{
 		auth:   auth,
@@ -43,12 +57,7 @@ func main() {
 		signIn: cmp.Or(os.Getenv("DKU_DSS_URL"), "/"), // inside DSS it is on our own host
 		every:  10 * time.Second,
 	}
-	server := &http.Server{
-		Addr:              net.JoinHostPort("127.0.0.1", *port),
-		Handler:           under(*prefix, a.newRouter()),
-		ReadHeaderTimeout: 10 * time.Second,
-	}
-	log.Fatal(server.ListenAndServe())
+	return &http.Server{Addr: addr, Handler: under(prefix, a.newRouter()), ReadHeaderTimeout: 10 * time.Second}, nil
 }
 
 // under serves h below prefix too: the proxy of DSS takes the prefix off or

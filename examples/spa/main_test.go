@@ -59,9 +59,7 @@ func newFixture(t *testing.T, strips bool) *fixture {
 	}
 	host := http.NewServeMux()
 	host.Handle(prefix+"/", toApp)
-	host.HandleFunc("GET /{$}", f.showDSS)
-	host.HandleFunc("POST /sign-in", f.signIn)
-	host.HandleFunc("POST /sign-out", f.signOut)
+	host.Handle("/", f.fake.SignInPage())
 	site := httptest.NewServer(host)
 	t.Cleanup(site.Close)
 	f.url = site.URL + prefix
@@ -117,6 +115,28 @@ func TestServesUnderAPrefixThatIsKeptOrStripped(t *testing.T) {
 			assert.Equal(t, http.StatusFound, to.StatusCode)
 			assert.Equal(t, "/", to.Header.Get("Location"))
 		})
+	}
+}
+
+func TestFindsItsPlaceInACodeStudio(t *testing.T) {
+	fake := dsstest.NewServer(t)
+	t.Setenv("DKU_API_TICKET", "")
+	t.Setenv("DKU_DSS_URL", fake.URL())
+	t.Setenv("DKU_API_KEY", fake.AdminKey())
+	t.Setenv("DKU_CODE_STUDIO_BROWSER_PATH_8123", "/web-apps-backends/CHURN/Xy_${K8S_POD_NAME}/8123")
+	t.Setenv("DKU_CODE_STUDIO_IS_PUBLIC_PORT_8123", "1")
+	t.Setenv("K8S_POD_NAME", "app-7d4b")
+	server, err := newServer(8123)
+	require.NoError(t, err)
+	assert.Equal(t, "0.0.0.0:8123", server.Addr)
+	for path, want := range map[string]string{
+		"/sign-in": fake.URL(),
+		"/web-apps-backends/CHURN/Xy_app-7d4b/8123/sign-in": fake.URL(),
+		"/web-apps-backends/CHURN/Xy_app-7d4b/8123":         "/web-apps-backends/CHURN/Xy_app-7d4b/8123/",
+	} {
+		w := httptest.NewRecorder()
+		server.Handler.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		assert.Equal(t, want, w.Header().Get("Location"), path)
 	}
 }
 
