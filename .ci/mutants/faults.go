@@ -730,4 +730,10 @@ var faults = []fault{
 		"	if m.impersonation != ByProxyUser {\n", "	if m != nil {\n", "TestProjectGateWhenTheRightToActEnds ./promises"},
 	{"send a header as it came, and not as text", "headers.go",
 		"		if v = latin1.Text(v); !printable(v) {", "		if _ = latin1.Text(v); !printable(v) {", "TestOtherHeadersPicked ."},
+	{"publish what one person wrote under the name of the next", "examples/spa/app.go",
+		"	case sent.Login != id.Login:", "	case sent.Login == \"\":", "TestIsRefused ./examples/spa"},
+	{"let a page of another site listen with its visitors' cookies", "examples/spa/app.go",
+		"		write.Method = http.MethodPost\n", "", "TestIsRefused ./examples/spa"},
+	{"let every user write on the board of a group", "examples/spa/app.go",
+		"a.auth.RequireGroup(\"analysts\")(api)", "a.auth.Handler(api)", "TestIsRefused ./examples/spa"},
 }

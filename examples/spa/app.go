@@ -92,7 +92,8 @@ func (a *app) me(w http.ResponseWriter, r *http.Request) {
 }
 
 // events sends the board, and sends it again after each change. The stream ends
-// when the visitor would not be let in any more.
+// when the visitor would not be let in any more. Over HTTP/1 a browser opens six
+// connections to a host and no more: for many tabs, the proxy in front speaks HTTP/2.
 func (a *app) events(w http.ResponseWriter, r *http.Request) {
 	allowed, stop := a.auth.WhileSignedIn(r, a.every)
 	defer stop()

@@ -105,7 +105,7 @@ function listen() {
   stream.onerror = () => {
     hangUp()
     silent = heard ? 0 : Math.min(silent + 1, 10)
-    setTimeout(check, silent * 1000 || 200)
+    setTimeout(check, 1000 + silent * 1000)
   }
 }
 
