@@ -90,6 +90,14 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	comesBack(tab)
 	tab.Awaits("#me", "bob")
 	tab.AwaitsThat(textIs(""))
+
+	// The page waits for as long as it is told, or until Bob is out of patience.
+	f.busy.Store(true)
+	tab.Do(chromedp.SendKeys(text, "by Bob"), chromedp.Click(send))
+	tab.AwaitsThat(`/Trying again in (30|2.) s/.test(document.querySelector("#countdown").innerText)`)
+	f.busy.Store(false)
+	tab.Do(chromedp.Click(chromedp.CSS("#waiting .look")))
+	tab.Awaits("ol", "by Bob")
 }
 
 // nothingIsShown of the notes, and the text that was not sent is out of sight.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +32,8 @@ type fixture struct {
 	fake  *dsstest.Server
 	auth  *dssauth.Middleware
 	board *board
-	url   string // of the application, without a slash at its end
+	url   string      // of the application, without a slash at its end
+	busy  atomic.Bool // the proxy has no time for the application
 }
 
 // newFixture starts a host whose proxy leaves the prefix on, or takes it off.
@@ -58,7 +60,14 @@ func newFixture(t *testing.T, strips bool) *fixture {
 		toApp = http.StripPrefix(prefix, toApp)
 	}
 	host := http.NewServeMux()
-	host.Handle(prefix+"/", toApp)
+	host.HandleFunc(prefix+"/", func(w http.ResponseWriter, r *http.Request) {
+		if f.busy.Load() {
+			w.Header().Set("Retry-After", "30")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		toApp.ServeHTTP(w, r)
+	})
 	host.Handle("/", f.fake.SignInPage())
 	site := httptest.NewServer(host)
 	t.Cleanup(site.Close)
