@@ -219,7 +219,7 @@ var refusalPage = template.Must(template.New("").Parse(`<!doctype html>
 }
 * { box-sizing: border-box }
 body { margin: 0; min-height: 100vh; display: grid; place-items: center; padding: 1.25rem; background: var(--ground); color: var(--text); font: 1rem/1.55 system-ui, sans-serif }
-main { width: 100%; max-width: 30rem; padding: 1.75rem; background: var(--card); border: 1px solid var(--line); border-radius: .9rem; box-shadow: inset 0 .25rem 0 var(--mark) }
+main { width: 100%; max-width: 30rem; padding: 1.75rem; background: var(--card); border: 1px solid var(--line); border-radius: .9rem }
 .mark { display: inline-block; margin: 0 0 .9rem; padding: .1rem .7rem; border-radius: 1rem; background: var(--mark-bg); color: var(--mark); font-size: .85rem; font-weight: 650 }
 h1 { margin: 0 0 .6rem; font-size: 1.5rem; line-height: 1.25; letter-spacing: -.015em; text-wrap: balance }
 p { margin: 0 0 .75rem; text-wrap: balance }

@@ -81,6 +81,7 @@ type DSS struct {
 	cookieName string
 	options    Options
 	users      map[string]User
+	groups     []string           // of any user so far, for the page
 	settings   map[string][]byte  // login → own settings, a JSON object
 	sessions   map[session]string // → login
 	keys       map[string]apiKey
@@ -92,13 +93,16 @@ type DSS struct {
 	faults     []*fault
 }
 
+// cookiePrefix is what the names of all session cookies start with.
+const cookiePrefix = "dss_session_"
+
 // New returns a DSS with no users, no sessions and no API keys, for programs
 // that serve it themselves. Tests are better served by [NewServer].
 func New() *DSS {
 	d := &DSS{
 		// The name depends on the instance, as it does in DSS: whoever
 		// hard-codes one finds out here.
-		cookieName: "dss_session_" + rand.Text()[:8],
+		cookieName: cookiePrefix + rand.Text()[:8],
 		added:      http.NewServeMux(),
 		users:      map[string]User{},
 		settings:   map[string][]byte{},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -160,4 +161,46 @@ func ExampleDSS_RemoveProject() {
 	fake.ServeHTTP(w, r)
 	fmt.Println(w.Code)
 	// Output: 404
+}
+
+func ExampleDSS_SignInPage() {
+	fake := dsstest.New()
+	fake.AddAPIKey("dev", "")
+	fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"analysts"}})
+	server := httptest.NewServer(fake.SignInPage())
+	defer server.Close()
+
+	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	reply, err := browser.PostForm(server.URL+"/sign-in", url.Values{
+		"login":    {"ann"},
+		"redirect": {"http://127.0.0.1:8080/report"},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer reply.Body.Close()
+	fmt.Println(len(reply.Cookies()), "cookie, then on to", reply.Header.Get("Location"))
+	// Output: 1 cookie, then on to http://127.0.0.1:8080/report
+}
+
+// An application's own page may have the controls of the fake's.
+func ExampleDSS_SignInControls() {
+	fake := dsstest.New()
+	fake.AddUser(dsstest.User{Login: "ann"})
+	mux := http.NewServeMux()
+	mux.Handle("POST /", fake.SignInPage()) // what the controls send
+	mux.HandleFunc("GET /home", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintln(w, dsstest.PageHead("Home")+"</head><body><main>"+fake.SignInControls(r, "/home")+"</main></body></html>")
+	})
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest("GET", "/home", nil))
+	fmt.Println(strings.Contains(w.Body.String(), `aria-label="Sign in as ann"`))
+	// Output: true
+}
+
+func ExamplePageHead() {
+	head := dsstest.PageHead("Who is browsing?")
+	fmt.Println(strings.Contains(string(head), "<title>Who is browsing?</title>"))
+	// Output: true
 }

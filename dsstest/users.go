@@ -42,8 +42,18 @@ func (d *DSS) AddUser(u User) {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.putUser(u)
+}
+
+// putUser keeps u, whose groups nobody else changes. The caller holds d.mu.
+func (d *DSS) putUser(u User) {
 	d.users[u.Login] = u
 	d.settings[u.Login] = withUser(d.settings[u.Login], u)
+	for _, g := range u.Groups {
+		if !slices.Contains(d.groups, g) {
+			d.groups = append(d.groups, g)
+		}
+	}
 }
 
 // RemoveUser removes a user, with all sessions, API keys and tickets.

@@ -18,7 +18,7 @@ type app struct {
 
 // newApp wraps the routes. demo is nil with a real DSS.
 func newApp(config dssauth.Config, demo *demo) (*app, error) {
-	a := &app{page: page{ttl: config.TTL, demo: demo}}
+	a := &app{page: page{ttl: config.TTL, client: config.Client, demo: demo}}
 	config.UserDetails = true
 	config.OnError = a.refuse
 	if demo != nil {

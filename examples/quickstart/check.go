@@ -89,7 +89,7 @@ func anonymous(s *story) {
 	s.expect("an anonymous visitor opens /as-me", s.get("/as-me"), 401)
 	s.expect("somebody with a made-up session opens /me", s.get("/me", "Cookie", s.demo.cookie+"="+rand.Text()), 401)
 	s.expect("an anonymous visitor opens the page, which is for all", s.get("/"), 200, "Nobody, so far")
-	s.expect("an anonymous visitor's browser opens /report", s.get("/report", "Accept", "text/html"), 302, "Location: /sign-in?back=%2Freport")
+	s.expect("an anonymous visitor's browser opens /report", s.get("/report", "Accept", "text/html"), 302, "Location: /sign-in?redirect=%2Freport")
 }
 
 func someone(s *story) {
@@ -159,11 +159,11 @@ func signOut(s *story) {
 func lostGroup(s *story) {
 	ann := s.signIn("ann")
 	s.expect("ann opens /report", s.get("/report", "Cookie", ann), 200)
-	s.demo.setAnalyst("ann", false)
+	s.post("/groups", url.Values{"login": {"ann"}, "leave": {"analysts"}})
 	s.wait(storyTTL) // quietly: a request would start a refresh
 	s.expect(fmt.Sprintf("%v after leaving analysts ann opens /report", storyTTL), s.get("/report", "Cookie", ann), 403)
 	s.expect("ann, still signed in, opens /me", s.get("/me", "Cookie", ann), 200, `"groups":["readers"]`)
-	s.demo.setAnalyst("ann", true)
+	s.post("/groups", url.Values{"login": {"ann"}, "join": {"analysts"}})
 }
 
 func outage(s *story) {

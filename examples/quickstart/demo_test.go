@@ -35,7 +35,7 @@ func TestSigningInLeadsNowhereElse(t *testing.T) {
 		"/report":                  "/report",
 		"/report?year=2026&page=2": "/report?year=2026&page=2",
 	} {
-		form := url.Values{"login": {"ann"}, "back": {back}}
+		form := url.Values{"login": {"ann"}, "redirect": {back}}
 		r := httptest.NewRequest(http.MethodPost, "/sign-in", strings.NewReader(form.Encode()))
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		w := httptest.NewRecorder()

@@ -1,9 +1,10 @@
-// Quickstart is a small web application that knows who is browsing. Where no
-// DSS is configured it starts a fake one and signs users in on a page of its
-// own, so that there is nothing to install:
+// Quickstart is a small web application that knows who is browsing. It starts a
+// fake DSS and signs users in on a page of its own, so that there is nothing to
+// install. With -real it asks the DSS that is configured:
 //
 //	go run ./examples/quickstart
 //	go run ./examples/quickstart -check
+//	go run ./examples/quickstart -real
 package main
 
 import (
@@ -16,7 +17,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
@@ -24,19 +24,21 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-const help = `Usage: quickstart [-addr 127.0.0.1:8080] [-check]
+const help = `Usage: quickstart [-addr 127.0.0.1:8080] [-real | -check]
 
-Serves a small application whose visitors are users of Dataiku DSS: of the one
-that is configured (inside DSS, by DKU_DSS_URL and DKU_API_KEY, or in
-~/.dataiku/config.json), else of a fake one that it starts.
+Serves a small application whose visitors are users of Dataiku DSS: of a fake
+one that it starts, whatever is configured.
 
 Flags:
 
   -addr host:port
         where to listen (default 127.0.0.1:8080; port 0 is any free one)
   -check
-        play the whole story without a person, on the fake DSS whatever is
-        configured; fail where anything is not as it should be
+        play the whole story without a person, on the fake DSS; fail where
+        anything is not as it should be
+  -real
+        the visitors are users of the DSS that is configured: inside DSS, by
+        DKU_DSS_URL and DKU_API_KEY, or in ~/.dataiku/config.json
 `
 
 func main() {
@@ -57,6 +59,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags.SetOutput(io.Discard)
 	addr := flags.String("addr", "127.0.0.1:8080", "")
 	check := flags.Bool("check", false, "")
+	realDSS := flags.Bool("real", false, "")
 	if err := flags.Parse(args); err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
 			err = fmt.Errorf("%w: see -help", err)
@@ -66,11 +69,14 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q: see -help", flags.Arg(0))
 	}
+	if *check && *realDSS {
+		return errors.New("-check and -real: set one of them, since -check plays on the fake DSS")
+	}
 	if *check {
 		return tell(ctx, stdout, newApp, wholeStory)
 	}
 
-	client, demo, err := connect()
+	client, demo, err := connect(*realDSS)
 	if err != nil {
 		return err
 	}
@@ -91,17 +97,20 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	return serve(ctx, listener, app.handler)
 }
 
-// connect returns a client of the DSS that is configured, or of a fake one.
-func connect() (*dss.Client, *demo, error) {
-	client, err := dss.FromEnv()
-	if !errors.Is(err, dss.ErrNotConfigured) {
+// connect returns a client of a fake DSS, or of the one that is configured.
+func connect(realDSS bool) (*dss.Client, *demo, error) {
+	if realDSS {
+		client, err := dss.FromEnv()
+		if err != nil {
+			err = fmt.Errorf("-real: %w", err)
+		}
 		return client, nil, err
 	}
 	demo, err := startDemo()
 	if err != nil {
 		return nil, nil, err
 	}
-	client, err = demo.client()
+	client, err := demo.client()
 	return client, demo, err
 }
 
@@ -111,7 +120,7 @@ func listen(addr string, demo bool) (net.Listener, error) {
 		return nil, fmt.Errorf("-addr %q: %w", addr, err)
 	}
 	if demo && !tcp.IP.IsLoopback() {
-		return nil, fmt.Errorf("-addr %q: others can reach this address, and sign in to the fake DSS as anybody: use 127.0.0.1, or configure a DSS", addr)
+		return nil, fmt.Errorf("-addr %q: others can reach this address, and sign in to the fake DSS as anybody: use 127.0.0.1, or -real", addr)
 	}
 	listener, err := net.ListenTCP("tcp", tcp)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -138,7 +147,7 @@ func greet(out io.Writer, url string, client *dss.Client, demo *demo) {
 		return
 	}
 	fmt.Fprintf(out, "  curl -i %s/me -H 'Authorization: Bearer ann-key'\n\n", url)
-	fmt.Fprintf(out, "No DSS is configured, so this is a fake one. Its users: %s.\n", strings.Join(demo.logins(), ", "))
+	fmt.Fprint(out, "This is a fake DSS, in which you sign in as anybody. -real asks the one that is configured.\n")
 }
 
 // serve answers until ctx ends, and lets what is running end.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -29,6 +31,36 @@ func TestServesUntilItIsInterrupted(t *testing.T) {
 	assert.Error(t, err, "it is still there")
 }
 
+func TestUsesTheFakeWhateverIsConfigured(t *testing.T) {
+	for name, configure := range map[string]func(*testing.T){
+		"by variables": func(t *testing.T) {
+			t.Setenv("DKU_DSS_URL", "https://dss.example")
+			t.Setenv("DKU_API_KEY", "key")
+		},
+		"by a file, as for Dataiku's own clients": func(t *testing.T) {
+			folder := filepath.Join(os.Getenv("HOME"), ".dataiku")
+			require.NoError(t, os.Mkdir(folder, 0o700))
+			require.NoError(t, os.WriteFile(filepath.Join(folder, "config.json"),
+				[]byte(`{"default_instance": "a", "dss_instances": {"a": {"url": "https://dss.example", "api_key": "key"}}}`), 0o600))
+		},
+		"wrongly": func(t *testing.T) { t.Setenv("DKU_DSS_URL", "https://dss.example") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			clearDSS(t)
+			configure(t)
+			ctx, interrupt := context.WithCancel(t.Context())
+			url, ended := start(ctx, t)
+			status, body := get(t, url)
+			assert.Equal(t, http.StatusOK, status)
+			assert.Contains(t, body, "Sign in as ann")
+			status, _ = get(t, url+"me", "Authorization", "Bearer ann-key")
+			assert.Equal(t, http.StatusOK, status)
+			interrupt()
+			assert.NoError(t, <-ended)
+		})
+	}
+}
+
 func TestUsesTheDSSThatIsConfigured(t *testing.T) {
 	clearDSS(t)
 	dss := dsstest.NewServer(t)
@@ -37,7 +69,7 @@ func TestUsesTheDSSThatIsConfigured(t *testing.T) {
 	t.Setenv("DKU_DSS_URL", dss.URL())
 	t.Setenv("DKU_API_KEY", dss.AdminKey())
 	ctx, interrupt := context.WithCancel(t.Context())
-	url, ended := start(ctx, t)
+	url, ended := start(ctx, t, "-real")
 
 	zoe := []string{"Cookie", session.Name + "=" + session.Value}
 	status, body := get(t, url, zoe...)
@@ -60,11 +92,11 @@ func TestUsesTheDSSThatIsConfigured(t *testing.T) {
 }
 
 // start runs the program on a free port and returns the URL that it prints.
-func start(ctx context.Context, t *testing.T) (url string, ended <-chan error) {
+func start(ctx context.Context, t *testing.T, flags ...string) (url string, ended <-chan error) {
 	out, in := io.Pipe()
 	failed := make(chan error, 1)
 	go func() {
-		err := run(ctx, []string{"-addr", "127.0.0.1:0"}, in)
+		err := run(ctx, append(flags, "-addr", "127.0.0.1:0"), in)
 		in.CloseWithError(err)
 		failed <- err
 	}()
@@ -105,11 +137,14 @@ func TestWrongFlagsAreExplained(t *testing.T) {
 		"an address without a port":            {[]string{"-addr", "127.0.0.1"}, `-addr "127.0.0.1"`},
 		"a flag that does not exist":           {[]string{"-port", "80"}, "see -help"},
 		"an argument":                          {[]string{"check"}, `unexpected argument "check": see -help`},
-		"the address of a DSS without its key": {nil, "DKU_API_KEY"},
+		"-real without a DSS":                  {[]string{"-real"}, "-real: dss: no DSS is configured: neither DKU_API_TICKET"},
+		"-check on the real DSS":               {[]string{"-real", "-check"}, "-check and -real: set one of them"},
+		"the address of a DSS without its key": {nil, "-real: dss: DKU_DSS_URL is set and DKU_API_KEY is not"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if row.args == nil {
 				t.Setenv("DKU_DSS_URL", "https://dss.example")
+				row.args = []string{"-real"}
 			}
 			assert.ErrorContains(t, run(t.Context(), row.args, io.Discard), row.want)
 		})

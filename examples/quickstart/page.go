@@ -4,48 +4,39 @@ import (
 	"bytes"
 	"cmp"
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"html/template"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/dsstest"
 )
 
 // page shows a visitor who they are and what they may open.
 type page struct {
 	ttl    time.Duration
+	client *dss.Client
 	demo   *demo        // nil with a real DSS
 	routes http.Handler // what the page reports on
 }
 
 // view is what the template of the page gets.
 type view struct {
-	Visitor *visitor // nil: anonymous, or DSS could not say
-	Outage  bool
-	Routes  []route
-	TTL     time.Duration
-
-	Demo      bool
-	Down      bool
-	Users     []dsstest.User
-	IsAnalyst bool // in DSS, by now
-	Changed   bool // DSS has other groups by now than when it was asked
+	Head     template.HTML
+	SignIn   template.HTML // empty with a real DSS
+	Visitor  *visitor      // nil: anonymous, or DSS could not say
+	Outage   bool
+	Recovers bool // DSS is back, and not yet asked again
+	Changed  bool // DSS has other groups now than when it was asked
+	Routes   []route
+	TTL      time.Duration
 }
-
-// Current is the visitor's login.
-func (v view) Current() string {
-	if v.Visitor == nil {
-		return ""
-	}
-	return v.Visitor.Login
-}
-
-// Back is where signing in leads.
-func (v view) Back() string { return "/" }
 
 type visitor struct{ dssauth.Identity }
 
@@ -60,21 +51,27 @@ func (v visitor) Asked() string {
 // Name is how to greet the visitor.
 func (v visitor) Name() string { return cmp.Or(v.DisplayName, v.Login) }
 
-// Initial stands for the visitor's picture.
-func (v visitor) Initial() string {
-	for _, first := range v.Name() {
-		return string(first)
-	}
-	return ""
-}
-
 // route is one of the application's routes, and what became of a visit to it.
 type route struct {
 	Path, What, Answer string
 	Status             int
 }
 
-// Why says it to a person.
+// Word says it at a glance, and Why to a person.
+func (r route) Word() string {
+	switch r.Status {
+	case http.StatusOK:
+		return "Open"
+	case http.StatusUnauthorized:
+		return "Signed out"
+	case http.StatusForbidden:
+		return "No access"
+	case http.StatusServiceUnavailable:
+		return "Not now"
+	}
+	return "Mistake"
+}
+
 func (r route) Why() string {
 	switch r.Status {
 	case http.StatusOK:
@@ -91,6 +88,7 @@ func (r route) Why() string {
 
 func (p *page) show(w http.ResponseWriter, r *http.Request, status int) {
 	v := view{
+		Head:   dsstest.PageHead("Who is browsing?"),
 		Outage: status == http.StatusServiceUnavailable,
 		TTL:    p.ttl,
 		Routes: []route{
@@ -99,26 +97,27 @@ func (p *page) show(w http.ResponseWriter, r *http.Request, status int) {
 			p.visit(r, "/as-me", "A call to DSS with your own rights"),
 		},
 	}
+	if v.Outage || slices.ContainsFunc(v.Routes, func(r route) bool { return r.Status == http.StatusServiceUnavailable }) {
+		_, err := p.client.AuthInfo(r.Context())
+		v.Recovers = err == nil
+	}
 	if id, ok := dssauth.FromContext(r.Context()); ok {
 		v.Visitor = &visitor{id}
+		v.Changed = p.changed(r, id)
 	}
 	if p.demo != nil {
-		p.addDemo(&v)
+		v.SignIn = p.demo.fake.SignInControls(r, "/")
 	}
-	writePage(w, status, "page", v)
+	writePage(w, status, v)
 }
 
-func (p *page) addDemo(v *view) {
-	v.Demo, v.Down, v.Users = true, p.demo.isDown(), p.demo.currentUsers()
-	if v.Visitor == nil {
-		return
+// changed reports whether DSS has other groups for the visitor now.
+func (p *page) changed(r *http.Request, id dssauth.Identity) bool {
+	if p.demo == nil {
+		return false
 	}
-	for _, u := range v.Users {
-		if u.Login == v.Visitor.Login {
-			v.IsAnalyst = slices.Contains(u.Groups, "analysts")
-			v.Changed = !slices.Equal(u.Groups, v.Visitor.Groups())
-		}
-	}
+	now, err := p.client.AuthInfoFromBrowserHeaders(r.Context(), http.Header{"Cookie": r.Header["Cookie"]})
+	return err == nil && now.Login() == id.Login && !slices.Equal(now.Groups, id.Groups())
 }
 
 // visit opens another route as r's visitor, so that the page tells what really
@@ -134,18 +133,21 @@ func (p *page) visit(r *http.Request, path, what string) route {
 	var answer bytes.Buffer
 	fmt.Fprintf(&answer, "HTTP/1.1 %d %s\n", rec.Code, http.StatusText(rec.Code))
 	_ = rec.Header().Write(&answer)
-	fmt.Fprintf(&answer, "\n%s", rec.Body)
-	return route{Path: path, What: what, Answer: answer.String(), Status: rec.Code}
+	answer.WriteString("\n")
+	if !strings.Contains(rec.Header().Get("Content-Type"), "json") || json.Indent(&answer, rec.Body.Bytes(), "", "  ") != nil {
+		answer.Write(rec.Body.Bytes())
+	}
+	return route{Path: path, What: what, Answer: strings.ReplaceAll(answer.String(), "\r", ""), Status: rec.Code}
 }
 
 //go:embed page.html
 var pageHTML string
 
-var pages = template.Must(template.New("").Parse(pageHTML))
+var pageTemplate = template.Must(template.New("").Parse(pageHTML))
 
-func writePage(w http.ResponseWriter, status int, name string, data any) {
+func writePage(w http.ResponseWriter, status int, v view) {
 	var body bytes.Buffer
-	if err := pages.ExecuteTemplate(&body, name, data); err != nil {
+	if err := pageTemplate.Execute(&body, v); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}

@@ -1,5 +1,6 @@
-// Fakedss serves a fake Dataiku DSS on a port, for front-end developers, for
-// scripts, and for clients in other languages. See its -help.
+// Fakedss serves a fake Dataiku DSS on a port, with a page to sign in, for the
+// development of applications without a DSS, for scripts, and for clients in
+// other languages. See its -help.
 package main
 
 import (
@@ -14,16 +15,29 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-const help = `Usage: fakedss [-addr 127.0.0.1:0] [-users users.json]
+const help = `Usage: fakedss [-addr 127.0.0.1:0] [-admin-key key] [-users users.json]
 
 Serves a fake Dataiku DSS until it is interrupted. It knows users, API keys,
 sessions and tickets, and forgets all of them when it ends.
+
+To develop an application without a DSS, start both:
+
+  fakedss -addr 127.0.0.1:11200 -admin-key dev
+  DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev your-application
+
+Open http://127.0.0.1:11200/ and choose a user. An application at
+127.0.0.1:8080 knows you then, since cookies do not know ports; one at
+localhost:8080 does not. The page also changes groups, and takes the fake down.
+With http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/ signing in leads
+to the application. Scripts sign in with POST /sign-in (login=ann), and sign out
+with POST /sign-out.
 
 The first line of its output is one JSON object:
 
@@ -39,13 +53,13 @@ Try it, with what that line says:
   curl -u "$admin_key:" $url/dip/publicapi/auth/info-from-browser-headers \
        -d '{"Cookie": "name=value"}'
 
-An application finds it by DKU_DSS_URL=$url DKU_API_KEY=$admin_key. A browser
-is signed in once it has the cookie, for the host name of your application.
-
 Flags:
 
   -addr host:port
         where to listen (default 127.0.0.1:0; port 0 is any free one)
+  -admin-key key
+        the global administrator's API key (default: a new one each time), so
+        that an application finds it in the same settings every day
   -users file
         the users, as JSON (default: ann, bob, eve and admin)
   -insecure-listen
@@ -84,6 +98,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("fakedss", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	addr := flags.String("addr", "127.0.0.1:0", "")
+	adminKey := flags.String("admin-key", newKey(), "")
 	file := flags.String("users", "", "")
 	insecure := flags.Bool("insecure-listen", false, "")
 	if err := flags.Parse(args); err != nil {
@@ -94,6 +109,10 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q: see -help", flags.Arg(0))
+	}
+
+	if !isKey(*adminKey) {
+		return errors.New("-admin-key: want letters, digits and -._ only, as in -admin-key dev")
 	}
 
 	users := dsstest.DemoUsers()
@@ -108,11 +127,11 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	fake := dsstest.New()
-	if err := json.NewEncoder(stdout).Encode(admit(fake, users, listener.Addr())); err != nil {
+	if err := json.NewEncoder(stdout).Encode(admit(fake, *adminKey, users, listener.Addr())); err != nil {
 		listener.Close()
 		return fmt.Errorf("writing the first line: %w", err)
 	}
-	return serve(ctx, listener, fake)
+	return serve(ctx, listener, fake.SignInPage())
 }
 
 // listen refuses addresses that others can reach, unless insecure.
@@ -144,8 +163,8 @@ type userAccess struct {
 }
 
 // admit adds users, each with a key and a session, and a key for everything.
-func admit(fake *dsstest.DSS, users []dsstest.User, addr net.Addr) access {
-	a := access{URL: "http://" + reachable(addr), AdminKey: newKey(), Users: map[string]userAccess{}}
+func admit(fake *dsstest.DSS, adminKey string, users []dsstest.User, addr net.Addr) access {
+	a := access{URL: "http://" + reachable(addr), AdminKey: adminKey, Users: map[string]userAccess{}}
 	fake.AddAPIKey(a.AdminKey, "")
 	for _, u := range users {
 		fake.AddUser(u)
@@ -154,6 +173,13 @@ func admit(fake *dsstest.DSS, users []dsstest.User, addr net.Addr) access {
 		a.Users[u.Login] = userAccess{Key: key, Cookie: cookie.Name + "=" + cookie.Value}
 	}
 	return a
+}
+
+// isKey reports whether a key fits in every header, and in a file of settings.
+func isKey(key string) bool {
+	return key != "" && !strings.ContainsFunc(key, func(c rune) bool {
+		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-._", c))
+	})
 }
 
 func newKey() string { return "dkuaps-" + rand.Text() }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -74,6 +75,30 @@ func TestTheFirstLineOpensEverything(t *testing.T) {
 	}
 }
 
+func TestAdminKeyCanBeFixed(t *testing.T) {
+	first := start(t, "-admin-key", "dev")
+	assert.Equal(t, "dev", first.AdminKey)
+	assert.Empty(t, ask(t, first.URL, "dev", ""))
+
+	one, other := start(t), start(t)
+	assert.NotEqual(t, one.AdminKey, other.AdminKey)
+}
+
+func TestSignInPage(t *testing.T) {
+	first := start(t)
+	direct := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	page, err := direct.Get(first.URL + "/")
+	require.NoError(t, err)
+	defer page.Body.Close()
+	assert.Equal(t, 200, page.StatusCode)
+	reply, err := direct.PostForm(first.URL+"/sign-in", url.Values{"login": {"bob"}})
+	require.NoError(t, err)
+	defer reply.Body.Close()
+	require.Equal(t, 303, reply.StatusCode)
+	c := reply.Cookies()[0]
+	assert.Equal(t, "bob", ask(t, first.URL, first.AdminKey, `{"Cookie": "`+c.Name+"="+c.Value+`"}`))
+}
+
 func TestUsersOfAFile(t *testing.T) {
 	first := start(t, "-addr", "localhost:0", "-users", write(t, `[
 		{"login": "zoe@example.com", "displayName": "Zoë", "email": "z@example.com", "groups": ["a b"], "profile": "READER"},
@@ -112,6 +137,9 @@ func TestWrongArguments(t *testing.T) {
 		"an argument":           {[]string{"users.json"}, `unexpected argument "users.json": see -help`},
 		"a file not there":      {[]string{"-users", "/nowhere/users.json"}, "-users: open /nowhere/users.json"},
 		"not an own address":    {[]string{"-insecure-listen", "-addr", "192.0.2.1:0"}, "cannot assign requested address"},
+		"an empty key":          {[]string{"-admin-key", ""}, "-admin-key: want letters, digits and -._ only"},
+		"a key in two words":    {[]string{"-admin-key", "a b"}, "-admin-key: want letters"},
+		"a key with a colon":    {[]string{"-admin-key", "a:b"}, "-admin-key: want letters"},
 		"help is not an error":  {[]string{"-help"}, "help requested"},
 		"users of a wrong file": {[]string{"-users", write(t, `{}`)}, "users.json"},
 	} {
@@ -156,7 +184,7 @@ func TestTheURLIsOneToConnectTo(t *testing.T) {
 }
 
 func TestHelpNamesEveryFlag(t *testing.T) {
-	for _, name := range []string{"-addr", "-users", "-insecure-listen"} {
+	for _, name := range []string{"-addr", "-admin-key", "-users", "-insecure-listen"} {
 		assert.Contains(t, help, "\n  "+name)
 	}
 	for _, field := range []string{"login", "displayName", "email", "groups", "profile", "admin", "disabled"} {

@@ -1,0 +1,101 @@
+package chromium
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// screens are a phone and a desktop: width and height in CSS pixels.
+var screens = [][2]int64{{390, 844}, {1280, 800}}
+
+// onEachScreen checks the page on a phone and on a desktop.
+func (b *Tab) onEachScreen(check func()) {
+	b.Helper()
+	for _, size := range screens {
+		b.Do(chromedp.EmulateViewport(size[0], size[1]))
+		check()
+	}
+}
+
+// Evaluates a JavaScript expression, and reads its value as JSON.
+func (b *Tab) Evaluates(expression string, into any) {
+	b.Helper()
+	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("JSON.stringify("+expression+")"))
+	require.NoError(b, err, expression)
+	require.NoError(b, json.Unmarshal([]byte(text), into), expression)
+}
+
+// LooksRight checks what holds for every page on every screen: nothing has to
+// be scrolled sideways, text can be read, that of a disabled button included,
+// and no stripe along one edge curls at rounded corners.
+func (b *Tab) LooksRight() {
+	b.Helper()
+	b.onEachScreen(func() {
+		var faults []string
+		b.Evaluates(looks, &faults)
+		assert.Empty(b, faults, b.URL())
+	})
+}
+
+// looks lists faults. Contrast is that of WCAG 2.2, level AA.
+const looks = `(() => {
+	const faults = []
+	const root = document.documentElement
+	if (root.scrollWidth > innerWidth) faults.push("wider than the screen: " + root.scrollWidth)
+	const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true})
+	const rgba = (color) => {
+		canvas.clearRect(0, 0, 1, 1)
+		canvas.fillStyle = color
+		canvas.fillRect(0, 0, 1, 1)
+		return canvas.getImageData(0, 0, 1, 1).data
+	}
+	const luminance = (color) => {
+		const [r, g, b] = [...rgba(color)].slice(0, 3).map(c => (c /= 255) <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+		return .2126 * r + .7152 * g + .0722 * b
+	}
+	const ground = (e) => {
+		for (; e; e = e.parentElement) {
+			const color = getComputedStyle(e).backgroundColor
+			if (rgba(color)[3] === 255) return color
+		}
+		return "white"
+	}
+	for (const e of document.body.querySelectorAll("*")) {
+		const style = getComputedStyle(e)
+		const name = e.tagName.toLowerCase() + (e.id ? "#" + e.id : "") + (e.className ? "." + e.className : "")
+		if (parseFloat(style.borderRadius) > 0) {
+			if (style.borderLeftWidth !== style.borderRightWidth || style.borderTopWidth !== style.borderBottomWidth || style.boxShadow.includes("inset"))
+				faults.push("stripe with round corners: " + name)
+		}
+		if (![...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.data.trim()) || !e.checkVisibility()) continue
+		for (let p = e; p; p = p.parentElement) if (getComputedStyle(p).opacity !== "1") faults.push("faded: " + name)
+		const [light, dark] = [luminance(style.color), luminance(ground(e))].sort((a, b) => b - a)
+		const contrast = (light + .05) / (dark + .05)
+		if (contrast < 4.5) faults.push("contrast " + contrast.toFixed(1) + ": " + name + ": " + e.textContent.trim())
+	}
+	return faults
+})()`
+
+// Above checks that an element ends before another one begins.
+func (b *Tab) Above(upper, lower string) {
+	b.Helper()
+	b.onEachScreen(func() {
+		var above bool
+		b.Evaluates(fmt.Sprintf(`document.querySelector(%q).getBoundingClientRect().bottom <= document.querySelector(%q).getBoundingClientRect().top`, upper, lower), &above)
+		assert.True(b, above, "%s is not above %s", upper, lower)
+	})
+}
+
+// WithinReach checks that an element is seen without scrolling.
+func (b *Tab) WithinReach(element string) {
+	b.Helper()
+	b.onEachScreen(func() {
+		var seen bool
+		b.Evaluates(fmt.Sprintf(`scrollY === 0 && document.querySelector(%q).getBoundingClientRect().bottom <= innerHeight`, element), &seen)
+		assert.True(b, seen, "%s is out of sight", element)
+	})
+}
