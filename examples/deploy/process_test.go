@@ -7,10 +7,13 @@ import (
 	"context"
 	"debug/elf"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,10 +43,27 @@ func TestDockerfile(t *testing.T) {
 			steps = append(steps, line)
 		}
 	}
-	assert.Equal(t, "FROM gcr.io/distroless/static-debian12:nonroot", steps[4])
-	assert.Equal(t, "USER 65532:65532", steps[6])
+	assert.Equal(t, []string{
+		"FROM gcr.io/distroless/static-debian12:nonroot", // which has CA certificates and this user
+		"COPY --from=build /app /app",
+		"USER 65532:65532",
+		"EXPOSE 8080",
+		`ENTRYPOINT ["/app"]`,
+		`CMD ["-addr", ":8080"]`,
+	}, steps[4:])
+}
 
+// The program, built as the Dockerfile says.
+func TestProgram(t *testing.T) {
 	program := build(t)
+	t.Run("is static", func(t *testing.T) { isStatic(t, program) })
+	t.Run("ends after its requests", func(t *testing.T) { endsAfterItsRequests(t, program) })
+	t.Run("says what is missing", func(t *testing.T) { saysWhatIsMissing(t, program) })
+	t.Run("in a Code Studio", func(t *testing.T) { inACodeStudio(t, program) })
+	t.Run("on a laptop", func(t *testing.T) { onALaptop(t, program) })
+}
+
+func isStatic(t *testing.T, program string) {
 	if runtime.GOOS != "linux" {
 		return // other systems' programs are never static
 	}
@@ -159,7 +179,7 @@ func TestManifestFitsTheProgram(t *testing.T) {
 	assert.Greater(t, time.Duration(spec.TerminationGracePeriodSeconds)*time.Second, least)
 }
 
-// process is the program, run with the manifest's arguments and environment.
+// process is the program, running.
 type process struct {
 	*testing.T
 	ctx context.Context
@@ -168,13 +188,32 @@ type process struct {
 	url string
 }
 
-func startProcess(t *testing.T, program string, fake *dsstest.Server) *process {
+// start runs the program, as the image's user where that is possible, with
+// nothing else in its environment: an image has no HOME either.
+func start(t *testing.T, program string, env []string, args ...string) *process {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
-	c := manifest(t).Spec.Template.Spec.Containers[0]
-	args := append(c.Args, "-addr", "127.0.0.1:0") // the last one counts
 	p := &process{T: t, ctx: ctx, cmd: exec.CommandContext(ctx, program, args...)}
-	p.cmd.Env = []string{} // an image has no HOME
+	p.cmd.Env = append([]string{}, env...)
+	if os.Getuid() == 0 {
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: imageUser, Gid: imageUser}}
+	}
+	stdout, err := p.cmd.StdoutPipe()
+	require.NoError(t, err)
+	p.log = bufio.NewScanner(stdout)
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() {
+		cancel()
+		_ = p.cmd.Wait()
+	})
+	p.url = "http://" + p.next("listening")["addr"]
+	return p
+}
+
+// startPod runs the program with the manifest's arguments and environment.
+func startPod(t *testing.T, program string, fake *dsstest.Server) *process {
+	c := manifest(t).Spec.Template.Spec.Containers[0]
+	var env []string
 	for _, v := range c.Env {
 		switch v.Name {
 		case "DKU_DSS_URL":
@@ -183,17 +222,9 @@ func startProcess(t *testing.T, program string, fake *dsstest.Server) *process {
 			v.Value = filepath.Join(filepath.Dir(program), "api-key")
 			require.NoError(t, os.WriteFile(v.Value, []byte(fake.AdminKey()+"\n"), 0o644))
 		}
-		p.cmd.Env = append(p.cmd.Env, v.Name+"="+v.Value)
+		env = append(env, v.Name+"="+v.Value)
 	}
-	if os.Getuid() == 0 {
-		p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: imageUser, Gid: imageUser}}
-	}
-	stdout, err := p.cmd.StdoutPipe()
-	require.NoError(t, err)
-	p.log = bufio.NewScanner(stdout)
-	require.NoError(t, p.cmd.Start())
-	p.url = "http://" + p.next("listening")["addr"]
-	return p
+	return start(t, program, env, append(c.Args, "-addr", "127.0.0.1:0")...) // the last one counts
 }
 
 // next returns the next line of the log, which must say msg.
@@ -241,12 +272,10 @@ func (p *process) ask(ctx context.Context, method, path string, session *http.Co
 
 // The process is told to end while an upload is under way, while DSS is asked who
 // somebody is, and while an event stream is open.
-func TestProcessEndsAfterItsRequests(t *testing.T) {
-	fake := dsstest.NewServer(t)
-	for _, u := range dsstest.DemoUsers() {
-		fake.AddUser(u)
-	}
-	p := startProcess(t, build(t), fake)
+func endsAfterItsRequests(t *testing.T, program string) {
+	fake := newFake(t)
+	p := startPod(t, program, fake)
+	runChecks(t, "An image", t.TempDir(), nil, "http://127.0.0.1:8080", p.url)
 	ann, bob := fake.SignIn("ann"), fake.SignIn("bob")
 	assert.Equal(t, answer{200, "ok\n", nil}, p.ask(p.ctx, "GET", manifest(t).Spec.Template.Spec.Containers[0].ReadinessProbe.HTTPGet.Path, nil, nil))
 	assert.Contains(t, p.ask(p.ctx, "GET", "/app/me", ann, nil).text, `"login":"ann"`)
@@ -297,12 +326,60 @@ func TestProcessEndsAfterItsRequests(t *testing.T) {
 	assert.NoError(t, p.cmd.Wait(), "its exit code")
 }
 
-func TestProcessSaysWhatIsMissing(t *testing.T) {
-	cmd := exec.Command(build(t))
+func saysWhatIsMissing(t *testing.T, program string) {
+	cmd := exec.Command(program)
 	cmd.Env = []string{}
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	require.ErrorAs(t, err, &exit)
 	assert.Equal(t, 1, exit.ExitCode())
 	assert.Contains(t, string(out), "dss: no DSS is configured")
+}
+
+// The proxy of DSS is nginx, and its proxy_pass ends with the template's "proxied
+// subpath".
+func inACodeStudio(t *testing.T, program string) {
+	fake := newFake(t)
+	ticket, err := fake.Client().TicketFromBrowserHeaders(t.Context(), http.Header{"Cookie": {fake.SignIn("admin").String()}})
+	require.NoError(t, err)
+	_, backend, err := net.SplitHostPort(strings.TrimPrefix(fake.URL(), "http://"))
+	require.NoError(t, err)
+	port := freePort(t)
+	p := start(t, program, []string{
+		"DKU_API_TICKET=" + ticket,
+		"DKU_BACKEND_PORT=" + backend,
+		"DKU_CODE_STUDIO_BROWSER_PATH=/web-apps-backends/CHURN/Xy_${K8S_POD_NAME}",
+		"DKU_CODE_STUDIO_BROWSER_PATH_" + port + "=/web-apps-backends/CHURN/Xy_${K8S_POD_NAME}/" + port,
+		"DKU_CODE_STUDIO_IS_PUBLIC_PORT_" + port + "=0",
+		"K8S_POD_NAME=app-7d4b",
+	}, "-port", port)
+	assert.Equal(t, "http://127.0.0.1:"+port, p.url)
+	prefix := "/web-apps-backends/CHURN/Xy_app-7d4b/" + port
+	runChecks(t, "A Code Studio", t.TempDir(), []string{"DKU_CODE_STUDIO_BROWSER_PATH_" + port + "=" + prefix}, "8080", port)
+
+	for _, subpath := range []string{"/", "$request_uri"} {
+		proxy := "127.0.0.1:" + freePort(t)
+		runProxy(t, nginx(t, t.TempDir(), fmt.Sprintf("server { listen %s; location %s/ { proxy_pass http://127.0.0.1:%s%s; } }", proxy, prefix, port, subpath)))
+		eventuallyOK(t, http.DefaultClient, "http://"+proxy+prefix+"/healthz")
+		p.url = "http://" + proxy
+		assert.Equal(t, 401, p.ask(p.ctx, "GET", prefix+"/me", nil, nil).status, subpath)
+		page := p.ask(p.ctx, "GET", prefix+"/", fake.SignIn("ann"), nil)
+		link := regexp.MustCompile(`href="([^"]*)"`).FindStringSubmatch(page.text)
+		require.NotNil(t, link, "%+v", page)
+		at, err := url.Parse(p.url + prefix + "/")
+		require.NoError(t, err)
+		at, err = at.Parse(link[1])
+		require.NoError(t, err)
+		assert.Contains(t, p.ask(p.ctx, "GET", at.Path, fake.SignIn("ann"), nil).text, `"login":"ann"`, subpath)
+	}
+}
+
+func onALaptop(t *testing.T, program string) {
+	fake := newFake(t)
+	fake.AddAPIKey("dev", "")
+	server := httptest.NewServer(fake.SignInPage())
+	t.Cleanup(server.Close)
+	port := freePort(t)
+	start(t, program, []string{"DKU_DSS_URL=" + server.URL, "DKU_API_KEY=dev"}, "-port", port)
+	runChecks(t, "A laptop", t.TempDir(), nil, "http://127.0.0.1:11200", server.URL, "8080", port)
 }
