@@ -730,4 +730,12 @@ var faults = []fault{
 		"	if m.impersonation != ByProxyUser {\n", "	if m != nil {\n", "TestProjectGateWhenTheRightToActEnds ./promises"},
 	{"send a header as it came, and not as text", "headers.go",
 		"		if v = latin1.Text(v); !printable(v) {", "		if _ = latin1.Text(v); !printable(v) {", "TestOtherHeadersPicked ."},
+	{"open a port of a Code Studio that is not public to others", "dss/codestudio.go",
+		"		if yes {\n", "		if yes || !yes {\n", "TestCodeStudio ./dss"},
+	{"take another host for the prefix of a Code Studio", "dss/codestudio.go",
+		"	for part := range strings.SplitSeq(path, \"/\") {", "	for part := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == 47 }) {", "TestCodeStudioRefuses ./dss"},
+	{"ask a probe for a session", "examples/deploy/app.go",
+		"	mux.HandleFunc(\"GET /healthz\"", "	visitors.HandleFunc(\"GET /healthz\"", "TestApp ./examples/deploy"},
+	{"let other sites write to the application to deploy", "examples/deploy/app.go",
+		"http.NewCrossOriginProtection().Handler(a.auth.Handler(visitors))", "a.auth.Handler(visitors)", "TestApp ./examples/deploy"},
 }

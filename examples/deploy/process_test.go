@@ -380,6 +380,14 @@ func onALaptop(t *testing.T, program string) {
 	server := httptest.NewServer(fake.SignInPage())
 	t.Cleanup(server.Close)
 	port := freePort(t)
-	start(t, program, []string{"DKU_DSS_URL=" + server.URL, "DKU_API_KEY=dev"}, "-port", port)
-	runChecks(t, "A laptop", t.TempDir(), nil, "http://127.0.0.1:11200", server.URL, "8080", port)
+	env := []string{"DKU_DSS_URL=" + server.URL, "DKU_API_KEY=dev"}
+	start(t, program, env, "-port", port)
+	dir := t.TempDir()
+	runChecks(t, "A laptop", dir, nil, "http://127.0.0.1:11200", server.URL, "8080", port)
+
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "cookie"), []byte("Cookie: "+fake.SignIn("ann").String()+"\n"), 0o600))
+	const doctor = "go run github.com/dssauth/dssauth/cmd/dssauth"
+	here, err := os.Getwd()
+	require.NoError(t, err)
+	runChecks(t, "What to grant in DSS", dir, env, doctor, "go run -C '"+here+"' "+strings.TrimPrefix(doctor, "go run "), "-cookie-file cookie", "-cookie-file '"+dir+"/cookie'")
 }

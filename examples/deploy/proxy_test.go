@@ -417,7 +417,7 @@ func (b *beside) passesChecksOfThePage() {
 	b.write(".curlrc", fmt.Sprintf("cacert = %q\nconnect-to = %q\nconnect-to = %q\n", b.file("ca.pem"),
 		host+":443:127.0.0.1:"+b.tls, host+":80:127.0.0.1:"+b.http))
 	b.write("cookie", "Cookie: "+b.dss.SignIn("ann").String()+"\n")
-	for _, section := range []string{"Beside DSS, behind one reverse proxy", "Kubernetes"} {
+	for _, section := range []string{"How the DSS cookie reaches your application", "Beside DSS, behind one reverse proxy", "Kubernetes"} {
 		runChecks(b.T, section, b.dir, nil)
 	}
 }
