@@ -736,4 +736,12 @@ var faults = []fault{
 		"		write.Method = http.MethodPost\n", "", "TestIsRefused ./examples/spa"},
 	{"let every user write on the board of a group", "examples/spa/app.go",
 		"a.auth.RequireGroup(\"analysts\")(api)", "a.auth.Handler(api)", "TestIsRefused ./examples/spa"},
+	{"open a port of a Code Studio that is not public to others", "dss/codestudio.go",
+		"		if yes {\n", "		if yes || !yes {\n", "TestCodeStudio ./dss"},
+	{"take another host for the prefix of a Code Studio", "dss/codestudio.go",
+		"	for part := range strings.SplitSeq(path, \"/\") {", "	for part := range strings.FieldsFuncSeq(path, func(r rune) bool { return r == 47 }) {", "TestCodeStudioRefuses ./dss"},
+	{"ask a probe for a session", "examples/deploy/app.go",
+		"	mux.HandleFunc(\"GET /healthz\"", "	visitors.HandleFunc(\"GET /healthz\"", "TestApp ./examples/deploy"},
+	{"let other sites write to the application to deploy", "examples/deploy/app.go",
+		"http.NewCrossOriginProtection().Handler(a.auth.Handler(visitors))", "a.auth.Handler(visitors)", "TestApp ./examples/deploy"},
 }

@@ -20,11 +20,16 @@ type fixture struct {
 	handler http.Handler
 }
 
-func newFixture(t *testing.T, prefix string) fixture {
+func newFake(t *testing.T) *dsstest.Server {
 	fake := dsstest.NewServer(t)
 	for _, u := range dsstest.DemoUsers() {
 		fake.AddUser(u)
 	}
+	return fake
+}
+
+func newFixture(t *testing.T, prefix string) fixture {
+	fake := newFake(t)
 	auth, err := dssauth.New(dssauth.Config{Client: fake.Client(), LoginURL: func(*http.Request, string) string { return "/login/" }})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, auth.Close()) })

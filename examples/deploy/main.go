@@ -13,6 +13,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -64,14 +65,11 @@ func readSettings(args []string) (settings, error) {
 	if *prefix != "" && ((*prefix)[0] != '/' || *prefix == "/" || path.Clean(*prefix) != *prefix) {
 		return settings{}, fmt.Errorf("-prefix %q: it must begin with a slash and not end with one, as in /app", *prefix)
 	}
-	if *addr != "" {
-		return settings{*addr, *prefix, *login}, nil
-	}
 	place, given, err := dss.CodeStudio(*port)
-	if given == "" {
-		given = *prefix
+	if err != nil {
+		return settings{}, err
 	}
-	return settings{place, given, *login}, err
+	return settings{cmp.Or(*addr, place), cmp.Or(given, *prefix), *login}, nil
 }
 
 // run serves until ctx ends, and then until the requests under way are answered.

@@ -110,16 +110,7 @@ var proxies = map[string]func(b *beside, dss, application string) *exec.Cmd{
 			"listen 443 ssl http2;", "listen 127.0.0.1:"+b.tls+" ssl http2;",
 			"/etc/ssl/dss.example.pem", b.file("cert.pem"),
 			"/etc/ssl/private/dss.example.key", b.file("key.pem")))
-		main := "daemon off; worker_processes 1; error_log stderr; pid nginx.pid; events {}\n"
-		if os.Getuid() == 0 { // its workers would be nobody's, for whom this directory is closed
-			main += "user root;\n"
-		}
-		main += "http { access_log off;\n"
-		for _, what := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-			main += what + "_temp_path " + what + ";\n"
-		}
-		b.write("nginx.conf", main+"include dss.conf; }\n")
-		return b.command("nginx", "-p", b.dir, "-e", "stderr", "-c", b.file("nginx.conf"))
+		return nginx(b.T, b.dir, "include dss.conf;")
 	},
 	"caddy": func(b *beside, dss, application string) *exec.Cmd {
 		const options = "{\n\tadmin off\n\thttp_port %s\n\thttps_port %s\n\tdefault_bind 127.0.0.1\n\tskip_install_trust\n}\n"
@@ -128,7 +119,7 @@ var proxies = map[string]func(b *beside, dss, application string) *exec.Cmd{
 			"reverse_proxy 127.0.0.1:8080", "reverse_proxy "+application,
 			"/etc/ssl/dss.example.pem", b.file("cert.pem"),
 			"/etc/ssl/private/dss.example.key", b.file("key.pem")))
-		cmd := b.command("caddy", "run", "--adapter", "caddyfile", "--config", b.file("Caddyfile"))
+		cmd := command(b.T, "caddy", "run", "--adapter", "caddyfile", "--config", b.file("Caddyfile"))
 		cmd.Env = append(os.Environ(), "HOME="+b.dir, "XDG_DATA_HOME="+b.dir, "XDG_CONFIG_HOME="+b.dir)
 		return cmd
 	},
@@ -153,15 +144,56 @@ func (b *beside) changed(name string, replacements ...string) string {
 	return text
 }
 
-func (b *beside) command(name string, args ...string) *exec.Cmd {
+// nginx is to run in dir with these servers.
+func nginx(t *testing.T, dir, servers string) *exec.Cmd {
+	conf := "daemon off; worker_processes 1; error_log stderr; pid nginx.pid; events {}\n"
+	if os.Getuid() == 0 { // its workers would be nobody's, for whom this directory is closed
+		conf += "user root;\n"
+	}
+	conf += "http { access_log off;\n"
+	for _, what := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		conf += what + "_temp_path " + what + ";\n"
+	}
+	file := filepath.Join(dir, "nginx.conf")
+	require.NoError(t, os.WriteFile(file, []byte(conf+servers+"}\n"), 0o600))
+	return command(t, "nginx", "-p", dir, "-e", "stderr", "-c", file)
+}
+
+func command(t *testing.T, name string, args ...string) *exec.Cmd {
 	path, err := exec.LookPath(name)
 	if err != nil {
 		path, err = exec.LookPath("/usr/sbin/" + name)
 	}
 	if err != nil {
-		chromium.Missing(b.T, name+" is missing: apt-get install "+name)
+		chromium.Missing(t, name+" is missing: apt-get install "+name)
 	}
 	return exec.Command(path, args...)
+}
+
+// runProxy runs it until t ends, and then shows what it said if t failed.
+func runProxy(t *testing.T, cmd *exec.Cmd) {
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", cmd.Path, said.String())
+		}
+	})
+}
+
+// eventuallyOK waits until a URL answers with 200.
+func eventuallyOK(t *testing.T, client *http.Client, url string) {
+	require.Eventually(t, func() bool {
+		resp, err := client.Get(url)
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	}, 30*time.Second, 20*time.Millisecond, url)
 }
 
 // certificate writes a certificate of a test authority for the host.
@@ -210,17 +242,7 @@ func newBeside(t *testing.T, proxy string) *beside {
 	b.ctx = ctx
 	b.certificate()
 	dss, application := b.upstreams()
-	cmd := proxies[proxy](b, dss, application)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s said:\n%s", proxy, said.String())
-		}
-	})
+	runProxy(t, proxies[proxy](b, dss, application))
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
 	transport := &http.Transport{
@@ -232,14 +254,7 @@ func newBeside(t *testing.T, proxy string) *beside {
 	}
 	t.Cleanup(transport.CloseIdleConnections)
 	b.client = &http.Client{Transport: transport, Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	require.Eventually(t, func() bool {
-		resp, err := b.client.Get(b.url("/app/healthz"))
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	}, 30*time.Second, 20*time.Millisecond)
+	eventuallyOK(t, b.client, b.url("/app/healthz"))
 	return b
 }
 
@@ -275,6 +290,7 @@ func TestBesideDSSBehindOneProxy(t *testing.T) {
 			b.refusesOtherSites()
 			b.passesWebsockets()
 			b.passesUploads()
+			b.passesChecksOfThePage()
 			b.passesEventStreams()
 		})
 	}
@@ -340,7 +356,7 @@ func (b *beside) knowsThatBrowsersUseTLS() {
 	assert.True(b, resp.Cookies()[0].Secure)
 	assert.True(b, strings.HasPrefix(resp.Cookies()[0].Name, "__Host-"), resp.Cookies()[0].Name)
 
-	plain, err := anonymous.Transport.(*http.Transport).Clone(), error(nil)
+	plain := anonymous.Transport.(*http.Transport).Clone()
 	plain.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+b.http)
 	}
@@ -393,6 +409,16 @@ func (b *beside) passesWebsockets() {
 		require.NoError(b, err)
 		assert.Equal(b, "hello", string(said))
 		conn.CloseNow()
+	}
+}
+
+// passesChecksOfThePage makes curl find the host here, and trust its certificate.
+func (b *beside) passesChecksOfThePage() {
+	b.write(".curlrc", fmt.Sprintf("cacert = %q\nconnect-to = %q\nconnect-to = %q\n", b.file("ca.pem"),
+		host+":443:127.0.0.1:"+b.tls, host+":80:127.0.0.1:"+b.http))
+	b.write("cookie", "Cookie: "+b.dss.SignIn("ann").String()+"\n")
+	for _, section := range []string{"How the DSS cookie reaches your application", "Beside DSS, behind one reverse proxy", "Kubernetes"} {
+		runChecks(b.T, section, b.dir, nil)
 	}
 }
 

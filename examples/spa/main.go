@@ -28,11 +28,13 @@ import (
 
 func main() {
 	port := flag.Int("port", 8080, "where to listen: the port that a Code Studio exposes")
+	addr := flag.String("addr", "", "where to listen in place of -port, as in 127.0.0.1:8081")
 	flag.Parse()
 	server, err := newServer(*port)
 	if err != nil {
 		log.Fatal(err)
 	}
+	server.Addr = cmp.Or(*addr, server.Addr)
 	log.Printf("listening on %s", server.Addr)
 	log.Fatal(server.ListenAndServe())
 }

@@ -47,6 +47,7 @@ var examples = map[string]struct {
 	"nethttp":       {get("/me"), `"login":"ann"`},
 	"impersonation": {get("/me"), `"login":"ann"`},
 	"sse":           {get("/events"), "data: ann"},
+	"spa":           {get("/api/me"), `"login":"ann"`},
 	"websocket":     {talk, "ann said: hi"},
 	"connect":       {post("/visitors.v1.Visitors/Me"), `"ann"`},
 	"grpc":          {callGRPC, "ann"},
