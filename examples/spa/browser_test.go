@@ -19,6 +19,7 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab := chromium.New(t)
 	tab.Do(chromedp.Navigate(f.url + "/"))
 	tab.Awaits("#alert", "Sign in again")
+	tab.LooksRight()
 
 	// The link leads to DSS, in another tab.
 	dss := tab.NewTab(t)
@@ -38,6 +39,7 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	}
 	tab.Awaits("#sent", "Sent.")
 	tab.AwaitsThat(textIs(""))
+	tab.LooksRight()
 
 	// DSS is down: the text stays, and is sent once DSS is back.
 	dss.Clicks("#outage")
@@ -47,6 +49,8 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab.Awaits("#waiting", "Dataiku DSS cannot say who you are")
 	tab.Awaits("#countdown", "Trying again in")
 	tab.AwaitsThat(textIs("written in an outage"))
+	tab.LooksRight()
+	tab.WithinReach("#waiting .look")
 	dss.Clicks("#outage")
 	for _, each := range []*chromium.Tab{tab, other} {
 		each.Awaits("ol", "written in an outage")
@@ -64,6 +68,7 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 		each.Awaits("#alert", "No access")
 		each.AwaitsThat(nothingIsShown)
 	}
+	tab.LooksRight()
 	dss.Clicks("button[value=analysts].join")
 	f.auth.ForgetUser("ann") // sooner than the TTL
 	for _, each := range []*chromium.Tab{tab, other} {
