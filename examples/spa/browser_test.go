@@ -69,11 +69,13 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 		each.AwaitsThat(nothingIsShown)
 	}
 	tab.LooksRight()
+	tab.AwaitsThat(`document.activeElement.innerText === "No access"`)
 	dss.Clicks("button[value=analysts].join")
 	f.auth.ForgetUser("ann") // sooner than the TTL
 	for _, each := range []*chromium.Tab{tab, other} {
 		comesBack(each)
 		each.Awaits("ol", "the first note")
+		each.AwaitsThat(`document.activeElement.id === "text"`)
 	}
 
 	// Ann signs out in the tab of DSS, and signs in again.

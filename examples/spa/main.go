@@ -1,7 +1,7 @@
 // Spa serves a single-page application under any path prefix, as in a Code
 // Studio: a board of notes for one group of DSS. Its page learns of new notes by
 // server-sent events. It says so when the visitor is signed out, loses the group
-// or DSS is down, and loses no text that was not sent.
+// or DSS is down, and keeps the text that was not sent.
 //
 // To try it without a DSS, in two terminals:
 //

@@ -80,16 +80,16 @@ function wait({ status, retryAfter }) {
 // show brings the page into a state: ready, waiting, or the id of a template that
 // says why not.
 function show(state, reason = "") {
+  const focused = document.activeElement
   document.body.dataset.state = state
   if ($("#reason").textContent !== reason) $("#reason").textContent = reason // or it is read out again
   $("#again").hidden = state !== "waiting"
   const why = $(`template#${state}`)?.content.cloneNode(true)
-  const hadFocus = $("#notes").contains(document.activeElement)
   $("#alert").replaceChildren(...(why ? [why] : []))
   if (state === "ready") $("#notes").hidden = false
   if (why) $("#notes").hidden = true
-  if (why && hadFocus) $("#alert h2").focus()
   $("#me").textContent = why || !me ? "" : me.login
+  if (!focused.checkVisibility()) (why ? $("#alert h2") : text).focus() // or the keyboard starts over
 }
 
 // listen opens the stream, once. After an error it is closed, since it would try
@@ -172,9 +172,8 @@ form.addEventListener("submit", (event) => {
   event.preventDefault()
   send()
 })
-text.addEventListener("input", () => { // who goes on writing is not finished
-  if (unsent) tell("Not sent yet. Send it when you are finished.")
-  else tell("")
+text.addEventListener("input", () => { // half a text is not sent by itself
+  tell(unsent ? "Not sent yet. Send it when you are finished." : "")
   unsent = false
 })
 document.addEventListener("click", (event) => {
