@@ -32,7 +32,8 @@ func TestSignInAtTheFakeReachesTheApplication(t *testing.T) {
 	require.NoError(t, err)
 	defer auth.Close()
 	app := httptest.NewServer(auth.RequireGroup("analysts")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id, _ := dssauth.FromContext(r.Context())
+		id, ok := dssauth.FromContext(r.Context())
+		assert.True(t, ok)
 		w.Header().Set("Content-Type", "text/html")
 		w.Write([]byte("<h1>hello " + id.Login + "</h1>"))
 	})))

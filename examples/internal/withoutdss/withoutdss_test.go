@@ -57,7 +57,7 @@ var examples = map[string]struct {
 func TestCommentsSayHowToStart(t *testing.T) {
 	files, err := filepath.Glob("../../*/main.go")
 	require.NoError(t, err)
-	found := 0
+	require.Greater(t, len(files), len(examples))
 	for _, file := range files {
 		source, err := os.ReadFile(file)
 		require.NoError(t, err)
@@ -65,13 +65,10 @@ func TestCommentsSayHowToStart(t *testing.T) {
 		if name == "quickstart" || !strings.Contains(string(source), "dss.FromEnv(") { // it brings a fake DSS of its own
 			continue
 		}
-		found++
 		comment, _, _ := strings.Cut(string(source), "\npackage main")
 		assert.Contains(t, comment, "\n//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev\n"+
 			"//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/"+name, file)
-		assert.Contains(t, examples, name, "add it to those that are started")
 	}
-	assert.Equal(t, len(examples), found)
 }
 
 // Each is started like that, on other ports, with an empty home, and knows who
