@@ -17,14 +17,14 @@ import (
 // maxForm bounds what a form of the page may send.
 const maxForm = 64 << 10
 
-// SignInPage serves the fake's own page, and everything else as d does: on a
-// browser's way there are no passwords. Serve it on a loopback address only, as
-// the fakedss command does.
+// SignInPage serves a page to sign in to the fake, and everything else as d
+// does. It asks for no password: serve it on a loopback address only, as the
+// fakedss command does.
 //
 //	GET  /, /sign-in   the page
 //	POST /sign-in      signs in as login, and ends the browser's session before
 //	POST /sign-out     ends the browser's session
-//	POST /groups       lets login join a group, or leave one
+//	POST /groups       lets login join one group (join=…), or leave it (leave=…)
 //	POST /outage       takes the fake down (down=true), or brings it back
 //
 // A redirect, in the page's query or in the form of /sign-in, is where signing
@@ -53,8 +53,8 @@ func (d *DSS) SignInPage() http.Handler {
 	})
 }
 
-// sameName refuses what arrived on a loopback address under the name of another
-// host: to a browser, a site whose name leads here is of the same origin.
+// sameName refuses what arrived on a loopback address under another host's name:
+// to a browser, a site whose name leads here has the same origin.
 func sameName(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
@@ -280,10 +280,10 @@ func (d *DSS) showPage(w http.ResponseWriter, r *http.Request) {
 	w.Write([]byte(render("page", d.pageView(r, at, redirect))))
 }
 
-// SignInControls are what the page of [DSS.SignInPage] consists of, for a page
-// of your own at the path at of the same server, which serves that page's POST
-// routes too: whom to sign in as, with their groups, and the switch to take the
-// fake down. Above them belongs [PageHead].
+// SignInControls returns the controls of [DSS.SignInPage] for a page of your
+// own: the users with their groups, and the switch to take the fake down. The
+// page needs [PageHead]. Its path is at, and its server serves the POST routes of
+// SignInPage beside it.
 func (d *DSS) SignInControls(r *http.Request, at string) template.HTML {
 	return render("controls", d.pageView(r, at, ""))
 }

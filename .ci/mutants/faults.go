@@ -738,4 +738,12 @@ var faults = []fault{
 		"	mux.HandleFunc(\"GET /healthz\"", "	visitors.HandleFunc(\"GET /healthz\"", "TestApp ./examples/deploy"},
 	{"let other sites write to the application to deploy", "examples/deploy/app.go",
 		"http.NewCrossOriginProtection().Handler(a.auth.Handler(visitors))", "a.auth.Handler(visitors)", "TestApp ./examples/deploy"},
+	{"another site's form signs in to the fake DSS", "dsstest/page.go",
+		"sameName(http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(page, maxForm)))", "sameName(http.MaxBytesHandler(page, maxForm))", "TestPageIsForItsOwnFormsOnly ./dsstest"},
+	{"a name that leads to this machine is of the fake's origin", "dsstest/page.go",
+		"local.IP.IsLoopback() && !isLoopback(hostName(r.Host))", "local.IP.IsLoopback() && hostName(r.Host) == \"\"", "TestPageIsForItsOwnFormsOnly ./dsstest"},
+	{"signing in to the fake DSS leads to any site", "dsstest/page.go",
+		"(u.Scheme == \"http\" || u.Scheme == \"https\") && isLoopback(u.Hostname())", "(u.Scheme == \"http\" || u.Scheme == \"https\")", "TestSignInLeadsToThisMachineOnly ./dsstest"},
+	{"the quickstart asks the DSS that is configured", "examples/quickstart/main.go",
+		"	if realDSS {\n", "	if _, err := dss.FromEnv(); realDSS || !errors.Is(err, dss.ErrNotConfigured) {\n", "TestUsesTheFakeWhateverIsConfigured ./examples/quickstart"},
 }

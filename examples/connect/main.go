@@ -1,9 +1,16 @@
 // Connect tells the handlers of connect-go, which also speak gRPC, who calls.
+//
+// Without a DSS, start both of these, sign in at http://127.0.0.1:11200, and
+// with its cookie call http://127.0.0.1:8080:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/connect
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"log"
 	"net/http"
 	"time"
@@ -62,6 +69,8 @@ func tick(ctx context.Context, _ *connect.Request[emptypb.Empty], to *connect.Se
 }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	flag.Parse()
 	client, err := dss.FromEnv()
 	if err != nil {
 		log.Fatal(err)
@@ -70,7 +79,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: newMux(auth), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: *addr, Handler: newMux(auth), ReadHeaderTimeout: 10 * time.Second}
 	server.Protocols = new(http.Protocols)
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true) // as gRPC without TLS does

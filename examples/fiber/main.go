@@ -9,10 +9,17 @@
 //
 // Do not use adaptor.HTTPMiddleware: what a middleware puts into a request's
 // context does not get to Fiber's handlers, nor to the next gate.
+//
+// Without a DSS, start both of these, and sign in at
+// http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/me:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/fiber
 package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log"
 	"net/http"
@@ -132,6 +139,8 @@ func user(c fiber.Ctx) error {
 }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	flag.Parse()
 	client, err := dss.FromEnv()
 	if err != nil {
 		log.Fatal(err)
@@ -140,5 +149,5 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Fatal(newApp(auth).Listen("127.0.0.1:8080"))
+	log.Fatal(newApp(auth).Listen(*addr))
 }

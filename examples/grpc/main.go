@@ -1,8 +1,15 @@
 // Grpc tells the handlers of grpc-go who calls.
+//
+// Without a DSS, start both of these, sign in at http://127.0.0.1:11200, and
+// with its cookie as metadata call 127.0.0.1:8080:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/grpc
 package main
 
 import (
 	"context"
+	"flag"
 	"log"
 	"net"
 	"time"
@@ -71,6 +78,8 @@ func tick(_ any, to grpc.ServerStream) error {
 }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	flag.Parse()
 	client, err := dss.FromEnv()
 	if err != nil {
 		log.Fatal(err)
@@ -79,7 +88,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:8080")
+	listener, err := net.Listen("tcp", *addr)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -1,10 +1,17 @@
 // Sse streams server-sent events for as long as the visitor is signed in to
 // DSS and in a group, and tells the browser why the stream ends.
+//
+// Without a DSS, start both of these, and sign in at
+// http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/sse
 package main
 
 import (
 	"context"
 	_ "embed"
+	"flag"
 	"fmt"
 	"log"
 	"net/http"
@@ -96,6 +103,8 @@ func showPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	flag.Parse()
 	client, err := dss.FromEnv()
 	if err != nil {
 		log.Fatal(err)
@@ -105,6 +114,6 @@ func main() {
 		log.Fatal(err)
 	}
 	feed := &feed{auth: auth, every: 10 * time.Second}
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: feed.newRouter(), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: *addr, Handler: feed.newRouter(), ReadHeaderTimeout: 10 * time.Second}
 	log.Fatal(server.ListenAndServe())
 }

@@ -1,10 +1,17 @@
 // Websocket keeps a connection open for as long as its visitor is signed in to
 // DSS and in a group, and tells the browser why it ends.
+//
+// Without a DSS, start both of these, and sign in at
+// http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/websocket
 package main
 
 import (
 	"context"
 	_ "embed"
+	"flag"
 	"log"
 	"net/http"
 	"time"
@@ -92,6 +99,8 @@ func showPage(w http.ResponseWriter, r *http.Request) {
 }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	flag.Parse()
 	client, err := dss.FromEnv()
 	if err != nil {
 		log.Fatal(err)
@@ -101,6 +110,6 @@ func main() {
 		log.Fatal(err)
 	}
 	chat := &chat{auth: auth, every: 10 * time.Second}
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: chat.newRouter(), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: *addr, Handler: chat.newRouter(), ReadHeaderTimeout: 10 * time.Second}
 	log.Fatal(server.ListenAndServe())
 }
