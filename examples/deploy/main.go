@@ -4,12 +4,11 @@
 // nginx or Caddy beside DSS, as an image, and in Kubernetes. docs/deploy.md has
 // the steps.
 //
-// On a laptop, with a fake DSS:
+// Without a DSS, start both of these, and sign in at
+// http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/:
 //
-//	go run ./dsstest/cmd/fakedss
-//	DKU_DSS_URL=… DKU_API_KEY=… go run ./examples/deploy
-//
-// The first command prints what the second one needs.
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/deploy
 package main
 
 import (

@@ -191,7 +191,7 @@ type process struct {
 // start runs the program, as the image's user where that is possible, with
 // nothing else in its environment: an image has no HOME either.
 func start(t *testing.T, program string, env []string, args ...string) *process {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	p := &process{T: t, ctx: ctx, cmd: exec.CommandContext(ctx, program, args...)}
 	p.cmd.Env = append([]string{}, env...)

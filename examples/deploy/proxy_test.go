@@ -237,7 +237,7 @@ func freePort(t *testing.T) string {
 
 func newBeside(t *testing.T, proxy string) *beside {
 	b := &beside{T: t, fixture: newFixture(t, "/app"), dir: t.TempDir(), http: freePort(t), tls: freePort(t), arrived: make(chan struct{}), read: make(chan struct{})}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
 	b.ctx = ctx
 	b.certificate()
