@@ -30,7 +30,7 @@ var routeHandlers = map[string]struct {
 	"405":                    {answering(405), "405 Method Not Allowed at /r"},
 	"407":                    {answering(407), "407 Proxy Authentication Required"},
 	"500":                    {answering(500), "500 Internal Server Error"},
-	"a redirect":             {http.RedirectHandler("https://dss.example/login?token=canary", 302).ServeHTTP, "302 Found to /login, and"},
+	"a redirect":             {http.RedirectHandler("https://dss.example/login?token=canary", http.StatusFound).ServeHTTP, "302 Found to /login, and"},
 	"a panic":                {func(http.ResponseWriter, *http.Request) { panic("of the handler") }, "a panic (of the handler)"},
 	"an aborted answer":      {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "a panic (net/http: abort Handler)"},
 	"a cut connection":       {hijacked(""), "no answer that is HTTP"},

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -464,4 +466,32 @@ func TestHeadersThatChange(t *testing.T) {
 	s.shows(r, `problem changing headers: "X-Sso-Token"`, "ok changing cookies: none")
 	r = s.run(s.copied(cookie, "X-Sso-Token: canary-of-sso") + s.copied(cookie, "X-Sso-Token: canary-of-sso", "Dnt: 1"))
 	assert.NotContains(t, r.out, "changing headers")
+}
+
+type answers func(*http.Request) (*http.Response, error)
+
+func (f answers) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// At most ten questions start in a second, and fewer where none is answered.
+func TestSearchIsPaced(t *testing.T) {
+	for status, least := range map[int]time.Duration{200: searchPause, 503: 33 * searchPause} {
+		synctest.Test(t, func(t *testing.T) {
+			client, err := dss.New(dss.Config{URL: "http://127.0.0.1", APIKey: "canary-key", HTTPClient: &http.Client{
+				Transport: answers(func(r *http.Request) (*http.Response, error) {
+					return &http.Response{
+						StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r, Header: http.Header{"Content-Type": {"application/json"}},
+						Body: io.NopCloser(strings.NewReader(`{"authIdentifier": ""}`)),
+					}, nil
+				}),
+			}})
+			require.NoError(t, err)
+			d, err := parseArgs([]string{"doctor"}, strings.NewReader(""), io.Discard)
+			require.NoError(t, err)
+			d.client = client
+			begun := time.Now()
+			_, err = (&search{doctor: d, ctx: t.Context()}).ask(http.Header{"Cookie": {"a=b"}})
+			assert.Equal(t, status == 503, err != nil)
+			assert.Equal(t, least, time.Since(begun))
+		})
+	}
 }
