@@ -26,9 +26,6 @@ const (
 	maxSearched = 24
 	// maxCombinations is how many sets of one size are tried.
 	maxCombinations = 40
-	// maxArriving is the most that Config.MaxHeaderBytes can be: size matters
-	// only for what is found.
-	maxArriving = 1 << 20
 )
 
 // Headers that say nothing about a visitor, and that Config.Headers often refuses.
@@ -259,6 +256,10 @@ func combinations(names []string, size int) func(func([]string) bool) {
 	}
 }
 
+// bytes is a Config.MaxHeaderBytes with which a Middleware takes all of a request:
+// its size matters only for what is found.
+func (r request) bytes() int { return min(max(1<<10, len(asText(r))), 1<<20) }
+
 // asText is what of a request is sent, as one text.
 func asText(r request) string { return fmt.Sprintf("%q", r.headers()) }
 
@@ -271,7 +272,7 @@ func (s *search) enough(with picks) bool {
 	if !slices.Contains(with.headers, "Cookie") && with.headers != nil {
 		with.cookies = nil // without Cookie, there are none to name
 	}
-	sent, err := selected(s.ctx, s.copied, with, maxArriving)
+	sent, err := selected(s.ctx, s.copied, with, s.copied.bytes())
 	if err != nil || len(sent.headers()) == 0 {
 		return false // an application could not send it
 	}
@@ -324,7 +325,7 @@ func (s *search) ask(h http.Header) (dss.AuthInfo, error) {
 // ended meanwhile makes everything look needed.
 func (s *search) found(l least) bool {
 	const check = "visitor"
-	sent, err := selected(s.ctx, s.copied, l.picks, maxArriving)
+	sent, err := selected(s.ctx, s.copied, l.picks, s.copied.bytes())
 	if err != nil {
 		s.report.problem(check, "what DSS needs could not be found out", "Copy a new request, and run this again.")
 		return false
@@ -387,7 +388,7 @@ func (s *search) advice(l least) []string {
 	if l.unneeded && l.cookies != nil {
 		paragraphs = append(paragraphs, "Cookies may be left out: the default sends more of them, and is enough as well.")
 	}
-	if size := len(fmt.Sprint(s.sent.headers())); size > 16<<10 {
+	if _, err := selected(s.ctx, s.copied, l.picks, 0); err != nil {
 		paragraphs = append(paragraphs, "It is larger than a Middleware sends by default: raise Config.MaxHeaderBytes.")
 	}
 	return append(paragraphs, what+" In dssauth.Config, write:")

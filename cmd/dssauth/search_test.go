@@ -495,3 +495,11 @@ func TestSearchIsPaced(t *testing.T) {
 		})
 	}
 }
+
+func TestSearchFindsWhatIsTooLarge(t *testing.T) {
+	s := newScene(t)
+	s.fake.Configure(dsstest.Options{LookupNeeds: "X-Sso-Token"})
+	r := s.run(s.copied(s.cookie(), "X-Sso-Token: canary-"+strings.Repeat("x", 17<<10)))
+	s.shows(r, "problem visitor: ", "larger than a Middleware sends by default: raise Config.MaxHeaderBytes")
+	assert.Equal(t, []string{"Cookie", "X-Sso-Token"}, settings(t, r).Headers)
+}
