@@ -53,7 +53,7 @@ func TestWithCode(t *testing.T) {
 	}
 }
 
-var ofExample = regexp.MustCompile("(?m)^<!-- (examples/[a-z0-9/]+\\.go): ([\\w ]+) -->\n```go\n((?:[^`].*\n|\n)*)```$")
+var ofExample = regexp.MustCompile("(?m)^<!-- (examples/[a-z0-9/_]+\\.go): ([\\w ]+) -->\n```go\n((?:[^`].*\n|\n)*)```$")
 
 // withCode returns a page with each piece of code as it stands in the file that
 // the line before names, and the names of the files.

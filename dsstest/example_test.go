@@ -3,13 +3,16 @@ package dsstest_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/go-chi/chi/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -203,4 +206,58 @@ func ExamplePageHead() {
 	head := dsstest.PageHead("Who is browsing?")
 	fmt.Println(strings.Contains(string(head), "<title>Who is browsing?</title>"))
 	// Output: true
+// A test that prints what it fails with.
+type printing struct{ testing.TB }
+
+func (printing) Helper() {}
+
+func (printing) Errorf(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+
+// The patterns of a net/http router are what it was made of.
+func ExampleNoRouteForgotten() {
+	fake.AddAPIKey("our-key", "")
+	server := httptest.NewServer(fake)
+	client, _ := dss.New(dss.Config{URL: server.URL, APIKey: "our-key"})
+	auth, _ := dssauth.New(dssauth.Config{Client: client})
+	defer auth.Close()
+
+	health := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+	routes := map[string]http.Handler{
+		"GET /me":            auth.Handler(hello),
+		"POST /reports/{id}": auth.Handler(hello),
+		"GET /healthz":       http.HandlerFunc(health),
+		"GET /forgotten":     http.HandlerFunc(health),
+	}
+	for pattern, handler := range routes {
+		mux.Handle(pattern, handler)
+	}
+
+	t := printing{} // in a test, this is its *testing.T
+	dsstest.NoRouteForgotten(t, mux, slices.Sorted(maps.Keys(routes)), "GET /healthz")
+	// Output:
+	// dsstest: GET /forgotten: an anonymous visitor gets 204 No Content, and not 401, 403 or 503: have the middleware wrap this route, or name "GET /forgotten" as open
+}
+
+// Chi walks its own routes.
+func ExampleNoRouteForgotten_chi() {
+	fake.AddAPIKey("our-key", "")
+	server := httptest.NewServer(fake)
+	client, _ := dss.New(dss.Config{URL: server.URL, APIKey: "our-key"})
+	auth, _ := dssauth.New(dssauth.Config{Client: client})
+	defer auth.Close()
+
+	r := chi.NewRouter()
+	r.Get("/forgotten", func(http.ResponseWriter, *http.Request) {})
+	r.Group(func(r chi.Router) {
+		r.Use(auth.Handler)
+		r.Method("GET", "/reports/{id:[0-9]+}", hello)
+
+	t := printing{} // in a test, this is its *testing.T
+	var routes []string
+	_ = chi.Walk(r, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		routes = append(routes, method+" "+route)
+		return nil
+	dsstest.NoRouteForgotten(t, r, routes)
+	// Output:
+	// dsstest: GET /forgotten: an anonymous visitor gets 200 OK, and not 401, 403 or 503: have the middleware wrap this route, or name "GET /forgotten" as open
 }

@@ -752,4 +752,12 @@ var faults = []fault{
 		"(u.Scheme == \"http\" || u.Scheme == \"https\") && isLoopback(u.Hostname())", "(u.Scheme == \"http\" || u.Scheme == \"https\")", "TestSignInLeadsToThisMachineOnly ./dsstest"},
 	{"the quickstart asks the DSS that is configured", "examples/quickstart/main.go",
 		"	if realDSS {\n", "	if _, err := dss.FromEnv(); realDSS || !errors.Is(err, dss.ErrNotConfigured) {\n", "TestUsesTheFakeWhateverIsConfigured ./examples/quickstart"},
+	{"take what is needed once a session has ended for what DSS needs", "cmd/dssauth/search.go",
+		"	case err == nil && info.Login() != s.info.Login():\n", "	case err == nil && false:\n", "TestSearchIsDisturbed ./cmd/dssauth"},
+	{"print a pasted header that DSS repeats", "cmd/dssauth/checks.go",
+		"		if isPublic(name) {\n", "		if isPublic(name) || name != \"\" {\n", "TestSearchPrintsNoHeader ./cmd/dssauth"},
+	{"keep a route's exception that is no longer needed", "dsstest/routes.go",
+		"if found = true; refused[route] {", "if found = true; false {", "TestOpenRoutes ./dsstest"},
+	{"take a websocket that is open to everybody for refused", "dsstest/routes.go",
+		"			if websocket && m != http.MethodGet {", "			if websocket {", "TestForgottenRoutes ./dsstest"},
 }

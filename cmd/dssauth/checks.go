@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/dssauth/dssauth/dss"
@@ -44,6 +46,8 @@ func (d *doctor) connection(ctx context.Context) bool {
 	answers := "DSS answers"
 	if v := calls.version(); v != "" {
 		answers += ", " + v
+	} else {
+		answers += ", and does not say its version"
 	}
 	var reply *dss.Error
 	rejected := errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsAnonymous()
@@ -75,7 +79,7 @@ func (d *doctor) newCredentials() string {
 // for one that nobody has.
 func (d *doctor) mayAsk(ctx context.Context) bool {
 	const check = "right to ask who a browser is"
-	info, err := d.browser(ctx, "dssauth_doctor="+rand.Text())
+	info, err := d.browser(ctx, http.Header{"Cookie": {"dssauth_doctor=" + rand.Text()}})
 	var reply *dss.Error
 	switch {
 	case isAnonymous(info, err):
@@ -98,11 +102,11 @@ func (d *doctor) mayAsk(ctx context.Context) bool {
 	return false
 }
 
-// browser asks DSS who sent a Cookie header.
-func (d *doctor) browser(ctx context.Context, cookie string) (dss.AuthInfo, error) {
+// browser asks DSS who sent some headers.
+func (d *doctor) browser(ctx context.Context, h http.Header) (dss.AuthInfo, error) {
 	ctx, cancel := d.limited(ctx)
 	defer cancel()
-	return d.client.AuthInfoFromBrowserHeaders(ctx, http.Header{"Cookie": {cookie}})
+	return d.client.AuthInfoFromBrowserHeaders(ctx, h)
 }
 
 // isAnonymous reports whether DSS said that nobody is signed in. It accepted our
@@ -112,10 +116,10 @@ func isAnonymous(info dss.AuthInfo, err error) bool {
 	return errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsAnonymous()
 }
 
-// pasted gets the Cookie header of a browser.
+// pasted gets a browser's request.
 func (d *doctor) pasted(ctx context.Context) bool {
 	const check = "cookies"
-	c, ok, err := d.pastes.next(ctx, "Paste the Cookie header that a signed-in browser sends to DSS (see -help).")
+	r, ok, err := d.pastes.next(ctx, "Paste what a signed-in browser sends to DSS: “Copy as cURL”, or its Cookie header (see -help).")
 	switch {
 	case err != nil:
 		d.report.problem(check, err.Error(), "It takes “Cookie: a=b; c=d”, the value alone, all headers of a request, or “Copy as cURL”.")
@@ -124,51 +128,67 @@ func (d *doctor) pasted(ctx context.Context) bool {
 		d.report.skipped(check, "none were given")
 		return false
 	}
-	d.hide(c)
-	d.cookies = c
+	d.hide(r)
+	d.copied = r
 	return true
 }
 
-// hide keeps the values of cookies out of the report.
-func (d *doctor) hide(c cookies) {
-	for _, pair := range c.pairs() {
+// hide keeps the values of a paste out of the report.
+func (d *doctor) hide(r request) {
+	for _, pair := range r.pairs() {
 		d.report.hide(pair, valueOf(pair))
 		if name := nameOf(pair); name == nameless || name == unshown {
 			d.report.hide(strings.TrimRight(pair, "="))
 		}
 	}
+	for name, values := range r.others() {
+		if isPublic(name) {
+			continue
+		}
+		for _, v := range values {
+			d.report.hide(v)
+			scheme, credentials, _ := strings.Cut(v, " ")
+			d.report.hide(credentials)
+			if plain, err := base64.StdEncoding.DecodeString(credentials); err == nil && strings.EqualFold(scheme, "Basic") {
+				user, password, _ := strings.Cut(string(plain), ":")
+				d.report.hide(string(plain), user, password)
+			}
+		}
+	}
 }
 
-// selection finds out which cookies the application sends to DSS.
+// selection finds out what the application sends to DSS.
 func (d *doctor) selection(ctx context.Context) bool {
 	const check = "cookies"
-	sent, err := selected(ctx, d.cookies)
+	sent, err := selected(ctx, d.copied, picks{}, 0)
 	if err != nil {
-		d.report.problem(check, fmt.Sprintf("they have %d bytes, and a Middleware sends 16 KiB at most by default", len(d.cookies.header())),
+		d.report.problem(check, fmt.Sprintf("they have %d bytes, and a Middleware sends 16 KiB at most by default", len(d.copied.header())),
 			"Find out which other application on this host name sets cookies that large, or raise Config.MaxHeaderBytes.")
 		return false
 	}
 	d.sent = sent
-	dropped := without(d.cookies.names(), sent.names())
+	dropped := without(d.copied.names(), sent.names())
 	var notes []string
 	if len(dropped) > 0 {
 		notes = append(notes, "Not sent, unless Config.Cookies names them, because they are known to change and to identify nobody: "+list(dropped)+".")
+	}
+	if len(sent.others()) > 0 {
+		notes = append(notes, "The Authorization header is sent, too.")
 	}
 	d.report.ok(check, "sent to DSS are "+list(sent.names()), notes...)
 	return true
 }
 
-// resolves finds out whose cookies they are.
+// resolves finds out who sent the paste.
 func (d *doctor) resolves(ctx context.Context) bool {
 	const check = "visitor"
 	info, err := dss.AuthInfo{}, error(nil)
-	if len(d.sent.pairs()) > 0 {
-		info, err = d.browser(ctx, d.sent.header())
+	if h := d.sent.headers(); len(h) > 0 {
+		info, err = d.browser(ctx, h)
 	}
 	switch {
 	case isAnonymous(info, err):
-		d.nobody(ctx)
-		return false
+		return d.search(ctx)
 	case err != nil:
 		d.fails(check, err)
 		return false
@@ -183,40 +203,42 @@ func (d *doctor) resolves(ctx context.Context) bool {
 }
 
 // nobody says why DSS may not know a browser that is signed in.
-func (d *doctor) nobody(ctx context.Context) {
-	const check = "visitor"
-	if info, err := d.browser(ctx, d.cookies.header()); err == nil && info.Login() != "" {
-		d.report.problem(check, "the session is in a cookie that the application does not send by default",
-			"Set Config.Cookies to the names of the cookies that identify a visitor: "+d.identifying(ctx, d.cookies, info.Login())+".")
-		return
+func (d *doctor) nobody(tried int) {
+	bound := "Or the session is bound to something that the browser sends beside its cookies, such as its address: paste all headers of the request " +
+		"(“Copy as cURL”), and the doctor finds out which are needed. “dssauth contract” finds out what, for Config.Headers, from the cookies alone."
+	if tried > 0 {
+		bound = fmt.Sprintf("Or the session is bound to something that is not in the paste: with %d other headers of it, DSS knows nobody either. "+
+			"A header that a proxy adds on the way, such as the browser's address or that of a single sign-on, is in no browser's copy: "+
+			"add it to the paste, as -H 'Name: value'. “dssauth contract” finds out what, for Config.Headers, of the usual ones.", tried)
 	}
-	d.report.problem(check, "DSS says that nobody is signed in with these cookies",
+	d.report.problem("visitor", "DSS says that nobody is signed in with these cookies",
 		"If the browser is signed in to this DSS, and the cookies are from a request to it made just now:",
 		"“Hide access tokens” keeps the session from webapps: in DSS, switch it off under Administration > Settings > Login & Security. "+
 			"With it, no visitor can be identified.",
 		"Or the cookies are from another host than DSS's, or another DSS on the same host. The application must be under the same host name as DSS, so that "+
 			"browsers send it the session cookie.",
-		"Or the session is bound to something that the browser sends beside its cookies, such as its address: “dssauth contract” finds out "+
-			"what, for Config.Headers.",
+		bound,
 		"Otherwise the session has ended: sign in and copy again.")
 }
 
 // identifying names the cookies that are enough to be login, as found by asking
 // DSS with each of them alone.
-func (d *doctor) identifying(ctx context.Context, c cookies, login string) string {
+func (d *doctor) identifying(ctx context.Context, login string) string {
 	const most = 50 // calls
 	var names []string
-	for i, name := range c.names() {
+	for i, name := range d.sent.names() {
 		if i == most {
 			break
 		}
-		info, err := d.browser(ctx, strings.Join(c.named(name), "; "))
+		h := d.sent.headers()
+		h.Set("Cookie", strings.Join(d.sent.named(name), "; "))
+		info, err := d.browser(ctx, h)
 		if err == nil && info.Login() == login {
 			names = append(names, name)
 		}
 	}
 	if names == nil {
-		return "no single one is enough, so find out which ones of " + list(c.names()) + " are"
+		return "no single one is enough, so find out which ones of " + list(d.sent.names()) + " are"
 	}
 	named := without(names, []string{nameless, unshown})
 	if len(named) == 0 {
@@ -225,10 +247,10 @@ func (d *doctor) identifying(ctx context.Context, c cookies, login string) strin
 	return "[]string{" + list(named) + "}"
 }
 
-// changing finds out which cookies are others in another request.
+// changing finds out what is not the same in another request.
 func (d *doctor) changing(ctx context.Context) {
 	const check = "changing cookies"
-	again, ok, err := d.pastes.next(ctx, "Load the page again, and paste the Cookie header of the new request.")
+	again, ok, err := d.pastes.next(ctx, "Load the page again, and paste the same of the new request.")
 	switch {
 	case err != nil:
 		d.report.problem(check, "the second paste: "+err.Error(), "Paste the same thing as the first time.")
@@ -238,17 +260,23 @@ func (d *doctor) changing(ctx context.Context) {
 		return
 	}
 	d.hide(again)
-	sent, err := selected(ctx, again)
+	sent, err := selected(ctx, again, d.picks, 0)
 	if err != nil {
 		d.report.problem(check, "the second Cookie header is larger than a Middleware sends by default", "Raise Config.MaxHeaderBytes.")
 		return
 	}
-	changed := differing(d.sent, sent)
+	for name, values := range d.sent.others() {
+		if !slices.Equal(values, sent.others()[name]) {
+			d.report.problem("changing headers", list([]string{name}),
+				"Answers are remembered for the exact headers, so with this one DSS is asked at each request. Leave it out of Config.Headers where DSS allows that.")
+		}
+	}
+	changed := differing(d.sent.cookies, sent.cookies)
 	if len(changed) == 0 {
 		d.report.ok(check, "none of those sent to DSS", "Answers of DSS are found again at the next request.")
 		return
 	}
 	d.report.problem(check, list(changed),
 		"Answers are remembered for the exact cookies, so with these DSS is asked at each request. Set Config.Cookies to the names of the cookies "+
-			"that identify a visitor: "+d.identifying(ctx, d.sent, d.visitor.Login())+".")
+			"that identify a visitor: "+d.identifying(ctx, d.visitor.Login())+".")
 }

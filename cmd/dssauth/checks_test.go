@@ -76,7 +76,7 @@ func TestVisitor(t *testing.T) {
 		for _, paste := range []string{"AWSALB=canary-value", "a=1; AWSALB=canary-value; b=2"} {
 			r := s.run(paste)
 			s.shows(r, "problem visitor: the session is in a cookie that the application does not send by default",
-				`Set Config.Cookies to the names of the cookies that identify a visitor: []string{"AWSALB"}.`)
+				`In dssauth.Config, write: Cookies: []string{"AWSALB"},`, "ok acting as the visitor by ticket")
 			assert.Equal(t, exitProblem, r.code)
 		}
 	})

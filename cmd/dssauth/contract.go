@@ -143,11 +143,13 @@ func (c *contract) prepare(ctx context.Context) (err error) {
 	if c.asStranger, err = c.journal.recording(stranger, "a ticket that nobody has"); err != nil {
 		return err
 	}
-	c.cookies, c.noCookies = c.paste(ctx, c.pastes)
+	c.copied.cookies, c.noCookies = c.paste(ctx, c.pastes)
 	if c.noCookies != "" {
 		return nil
 	}
-	if c.sent, err = selected(ctx, c.cookies); err != nil {
+	// Cookies alone: an assumption is about the rest.
+	c.copied = newRequest(http.Header{}, c.copied.header())
+	if c.sent, err = selected(ctx, c.copied, picks{}, 0); err != nil {
 		c.noCookies = "the cookies are larger than a Middleware takes by default: see the doctor"
 	} else if len(c.sent.pairs()) == 0 {
 		c.noCookies = "an application sends none of these cookies to DSS by default: see the doctor"
@@ -165,7 +167,7 @@ func (c *contract) paste(ctx context.Context, from source) (cookies, string) {
 		return cookies{}, "it takes the cookies of somebody who is signed in: see -cookie-file"
 	}
 	c.hide(pasted)
-	return pasted, ""
+	return pasted.cookies, ""
 }
 
 // try tries an assumption, if what it takes is there.
@@ -327,7 +329,7 @@ func (c *contract) holdsValue(text string) bool {
 		values = append(values, info.Groups...)
 	}
 	if c.noCookies == "" {
-		for _, pair := range c.cookies.pairs() {
+		for _, pair := range c.copied.pairs() {
 			values = append(values, valueOf(pair))
 		}
 	}

@@ -13,21 +13,29 @@ import (
 // doctor examines one deployment, from the settings to what a visitor's cookies
 // are good for. Each check needs what the ones before it found.
 type doctor struct {
-	connect  func() (*dss.Client, error)
-	env      func(string) string
-	pastes   source
-	person   *os.File // the terminal to ask, or nil
-	mode     string   // of impersonation, see -help
-	user     string   // of -user, or ""
-	timeout  time.Duration
+	connect func() (*dss.Client, error)
+	env     func(string) string
+	pastes  source
+	person  *os.File // the terminal to ask, or nil
+	options
 	report   *report
 	contract *contract // nil: the job is the doctor's own
 
 	client  *dss.Client
 	own     dss.AuthInfo // who we are to DSS
-	cookies cookies      // as the browser sent them
-	sent    cookies      // as the application sends them to DSS
+	copied  request      // as the browser sent it
+	picks   picks        // with which DSS knows the visitor
+	sent    request      // what the application sends of it to DSS, with these
 	visitor dss.AuthInfo // who DSS says that is
+}
+
+// options are what the flags say.
+type options struct {
+	mode    string // of impersonation, see -help
+	user    string // of -user, or ""
+	app     site   // of -app-url, or none
+	timeout time.Duration
+	pause   time.Duration // between the questions of a search
 }
 
 // run prints what it finds, and returns the exit code.
@@ -54,6 +62,7 @@ func (d *doctor) examine(ctx context.Context) {
 		return
 	}
 	known := d.pasted(ctx) && d.selection(ctx) && d.resolves(ctx)
+	d.hostNames(known)
 	if !known {
 		d.report.skipped("acting as the visitor", "it takes the cookies of somebody who is signed in")
 		d.administrator(ctx)

@@ -70,7 +70,7 @@ func TestCredentialsAreRejected(t *testing.T) {
 		s := newScene(t)
 		s.fake.RemoveAPIKey(s.key)
 		r := s.run("")
-		s.shows(r, "ok connection: DSS answers, version 14.3.3 problem own credentials: DSS rejects them", "Create a new one", "DKU_API_KEY")
+		s.shows(r, "ok connection: DSS answers, version 14.3.3, API version 1 problem own credentials: DSS rejects them", "Create a new one", "DKU_API_KEY")
 		assert.Equal(t, exitProblem, r.code)
 	})
 	t.Run("a ticket that has expired", func(t *testing.T) {

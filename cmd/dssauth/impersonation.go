@@ -79,7 +79,7 @@ func isRefusal(err error) bool {
 func (d *doctor) tryTicket(ctx context.Context) error {
 	ctx, cancel := d.limited(ctx)
 	defer cancel()
-	ticket, err := d.client.TicketFromBrowserHeaders(ctx, http.Header{"Cookie": {d.sent.header()}})
+	ticket, err := d.client.TicketFromBrowserHeaders(ctx, d.sent.headers())
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ var (
 // source is where Cookie headers come from.
 type source interface {
 	// next returns the next paste, false where there is none.
-	next(ctx context.Context, prompt string) (c cookies, ok bool, err error)
+	next(ctx context.Context, prompt string) (r request, ok bool, err error)
 }
 
 // input is a file, or whatever else is no terminal.
@@ -36,15 +36,15 @@ func asked(from io.Reader, prompts io.Writer) *input {
 	return &input{lines: bufio.NewReader(io.LimitReader(from, 4*maxPaste)), prompts: prompts}
 }
 
-func (in *input) next(_ context.Context, prompt string) (c cookies, ok bool, err error) {
+func (in *input) next(_ context.Context, prompt string) (r request, ok bool, err error) {
 	fmt.Fprintf(in.prompts, "\n%s\nEnd with an empty line; an empty line alone skips this.\n> ", prompt)
 	text, err := in.readPaste()
 	fmt.Fprintln(in.prompts)
 	if err != nil || text == "" {
-		return cookies{}, false, err
+		return request{}, false, err
 	}
-	c, err = parsePaste(text)
-	return c, err == nil, err
+	r, err = parsePaste(text)
+	return r, err == nil, err
 }
 
 func (in *input) readPaste() (string, error) {

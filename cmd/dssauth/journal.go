@@ -69,7 +69,11 @@ func (j *journal) ready(ctx context.Context) error {
 // version tells which DSS the last call met, if the reply said so.
 func (j *journal) version() string {
 	if n := len(j.calls); n > 0 && versionPattern.MatchString(j.calls[n-1].DSS) {
-		return "version " + j.calls[n-1].DSS
+		version := "version " + j.calls[n-1].DSS
+		if versionPattern.MatchString(j.calls[n-1].API) {
+			version += ", API version " + j.calls[n-1].API
+		}
+		return version
 	}
 	return ""
 }

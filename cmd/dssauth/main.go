@@ -13,11 +13,14 @@
 //     application sends to DSS
 //   - whether the application may act as that user, with a ticket of the
 //     browser's or as an administrator
+//   - where DSS knows the browser only by more than an application sends to it:
+//     the least that it takes, as lines for dssauth.Config
+//   - whether browsers send DSS's session cookie to the application
 //   - which cookies change from request to request, so that answers are not
 //     found again
 //
-// The last three take the Cookie header of a signed-in browser: it is asked
-// for, or read from a file. No credential is ever printed, and of cookies no
+// The last five take a request of a signed-in browser, best as “Copy as cURL”: it
+// is asked for, or read from a file. No credential is ever printed, and of cookies no
 // more than their names. At a terminal a paste is not shown, and nothing of
 // it is left for the shell, however the command ends.
 //
@@ -51,10 +54,12 @@ Says why a deployment does not work, and what to change. Run it where the
 application runs, with the same environment: DSS is found as dss.FromEnv finds
 it. Each line of the result is one check: ok, problem or skipped.
 
-For checks of a visitor it asks for the Cookie header that a signed-in browser
-sends to DSS: in the browser's developer tools, under Network, select a request
-and copy its Cookie header, or use "Copy as cURL". A second one, of the same
-page loaded again, shows which cookies change. Paste, then press Enter. What you
+For checks of a visitor it asks for a request that a signed-in browser sends to
+DSS: in the browser's developer tools, under Network, use "Copy as cURL" on one,
+or copy its Cookie header. Where DSS knows the visitor only with more than an
+application sends by default, it finds the least that is enough, by at most 120
+questions, ten a second, and prints it for dssauth.Config; this takes all
+headers. A second one, of the same page loaded again, shows which cookies change. Paste, then press Enter. What you
 paste is not shown, no credential is printed, and nothing of a paste is left for
 your shell. It can come from a file or another command as well:
 
@@ -73,6 +78,9 @@ Flags:
         is asked as without this flag. A file may hold
         a second one, of another request of the same browser, after an empty
         line. An empty file skips these checks
+  -app-url URL
+        the address of the application in the browser, to find out whether it
+        gets the session cookie of DSS
   -impersonation mode
         what the application's Config.Impersonation is: none, ticket or
         proxy-user; the other modes are then no problem when DSS refuses them
@@ -155,14 +163,17 @@ func parseArgs(args []string, stdin io.Reader, prompts io.Writer) (*doctor, erro
 		return nil, errors.New("unknown command: it is " + commands)
 	}
 	d := &doctor{connect: dss.FromEnv, env: os.Getenv, pastes: asked(stdin, prompts)}
+	d.pause = searchPause
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	file := flags.String("cookie-file", "", "")
 	flags.DurationVar(&d.timeout, "timeout", 10*time.Second, "")
 	finish := func() error { return nil }
+	app := ""
 	if args[0] == "doctor" {
 		flags.StringVar(&d.mode, "impersonation", "either", "")
 		flags.StringVar(&d.user, "user", "", "")
+		flags.StringVar(&app, "app-url", "", "")
 	} else {
 		finish = contractFlags(flags, d, stdin)
 	}
@@ -174,6 +185,8 @@ func parseArgs(args []string, stdin io.Reader, prompts io.Writer) (*doctor, erro
 		return nil, errors.New("unexpected argument after the flags: cookies are read from standard input or a file")
 	case args[0] == "doctor" && !isMode(d.mode):
 		return nil, fmt.Errorf("-impersonation %q: use none, ticket, proxy-user or either", d.mode)
+	case app != "" && !d.setApp(app):
+		return nil, errors.New("-app-url: it is a whole address, as https://apps.example.com/report") // not quoted, as above
 	case d.timeout <= 0:
 		return nil, fmt.Errorf("-timeout %s: it must be positive, as 10s is", d.timeout)
 	}

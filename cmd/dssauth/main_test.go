@@ -84,20 +84,15 @@ func (s *scene) contract(stdin string, args ...string) result {
 func (s *scene) command(stdin string, args []string) result {
 	s.Helper()
 	var stdout, stderr bytes.Buffer
-	var code int
-	if s.connect == nil && args[0] == "doctor" {
-		code = run(s.Context(), args, strings.NewReader(stdin), &stdout, &stderr)
-	} else {
-		d, err := parseArgs(args, strings.NewReader(stdin), &stderr)
-		require.NoError(s, err)
-		if s.connect != nil {
-			d.connect = s.connect
-		}
-		if d.contract != nil {
-			d.contract.journal.pause = 0
-		}
-		code = d.run(s.Context(), &stdout)
+	d, err := parseArgs(args, strings.NewReader(stdin), &stderr)
+	require.NoError(s, err)
+	if s.connect != nil {
+		d.connect = s.connect
 	}
+	if d.pause = 0; d.contract != nil {
+		d.contract.journal.pause = 0
+	}
+	code := d.run(s.Context(), &stdout)
 	for _, secret := range append(s.secrets, "ticket-") {
 		assert.NotContains(s, stdout.String()+stderr.String(), secret, "a credential is printed")
 	}
@@ -119,13 +114,13 @@ func (s *scene) shows(r result, line string, advice ...string) {
 func TestAllIsWell(t *testing.T) {
 	s := newScene(t)
 	cookie := s.cookie()
-	r := s.run("Cookie: " + cookie + "; _ga=GA1.2.3\n\nCookie: " + cookie + "; _ga=GA1.2.4\n\n")
+	r := s.run("Cookie: "+cookie+"; _ga=GA1.2.3\n\nCookie: "+cookie+"; _ga=GA1.2.4\n\n", "-app-url", "http://127.0.0.1:8080/report")
 
 	assert.Equal(t, exitWell, r.code, r.out)
 	assert.NotContains(t, r.out, "problem")
 	assert.NotContains(t, r.out, "skipped")
 	s.shows(r, "ok settings: "+s.fake.URL()+", API key, from DKU_DSS_URL")
-	s.shows(r, "ok connection: DSS answers, version 14.3.3")
+	s.shows(r, "ok connection: DSS answers, version 14.3.3, API version 1 ok")
 	s.shows(r, "ok own credentials: to DSS, we are an API key without a user")
 	s.shows(r, "ok right to ask who a browser is: we have it")
 	s.shows(r, "ok cookies: sent to DSS are", `identify nobody: "_ga".`)
@@ -133,7 +128,7 @@ func TestAllIsWell(t *testing.T) {
 	s.shows(r, "ok acting as the visitor by ticket: allowed")
 	s.shows(r, "ok acting as the visitor by proxy user: allowed: we have an administrator's rights")
 	s.shows(r, "ok changing cookies: none of those sent to DSS")
-	assert.Contains(t, r.stderr, "Paste the Cookie header")
+	assert.Contains(t, r.stderr, "or its Cookie header")
 }
 
 func TestCookiesComeFrom(t *testing.T) {
@@ -159,7 +154,7 @@ func TestCookiesComeFrom(t *testing.T) {
 		s := newScene(t)
 		for _, stdin := range []string{"", "\n", " \n\n"} {
 			r := s.run(stdin)
-			s.shows(r, "skipped cookies: none were given skipped acting as the visitor: it takes the cookies")
+			s.shows(r, "skipped cookies: none were given skipped host names: whether", "skipped acting as the visitor: it takes the cookies")
 			assert.Equal(t, exitWell, r.code)
 		}
 	})
@@ -205,6 +200,8 @@ func TestUsage(t *testing.T) {
 		"cookies in place of their file's name":      {[]string{"doctor", "-cookie-file", cookies}, exitUsage, "-cookie-file: no such file"},
 		"an unknown flag is an error":                {[]string{"doctor", "-cookie=" + cookies}, exitUsage, "flag provided but not defined: -cookie:"},
 		"an unknown impersonation mode is an error":  {[]string{"doctor", "-impersonation", "x"}, exitUsage, "use none, ticket, proxy-user or either"},
+		"an application's address of no host":        {[]string{"doctor", "-app-url", "https:///" + cookies}, exitUsage, "-app-url: it is a whole address"},
+		"an application's address of no scheme":      {[]string{"doctor", "-app-url", cookies}, exitUsage, "as https://apps.example.com/report"},
 		"a timeout of nothing is an error":           {[]string{"doctor", "-timeout", "0s"}, exitUsage, "it must be positive"},
 		"help is none":                               {[]string{"help"}, exitWell, "Usage: dssauth doctor"},
 		"-help is none":                              {[]string{"-help"}, exitWell, "Usage: dssauth doctor"},
@@ -226,10 +223,10 @@ func TestUsage(t *testing.T) {
 
 // A flag that is missing from the help, or only there, would be found by nobody.
 func TestHelpNamesEveryFlag(t *testing.T) {
-	for _, name := range []string{"cookie-file", "impersonation", "user", "timeout", "report", "project", "ended-cookie-file"} {
+	for _, name := range []string{"cookie-file", "app-url", "impersonation", "user", "timeout", "report", "project", "ended-cookie-file"} {
 		assert.Contains(t, help, "\n  -"+name+" ")
 	}
-	assert.Equal(t, 7, strings.Count(help, "\n  -"))
+	assert.Equal(t, 8, strings.Count(help, "\n  -"))
 }
 
 // browserEcho answers with the Cookie header that it was asked about, as a

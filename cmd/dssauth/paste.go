@@ -1,7 +1,10 @@
 package main
 
 import (
+	"encoding/base64"
 	"errors"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -78,55 +81,142 @@ func valueOf(pair string) string {
 // trim leaves alone what is white space to others, but part of a cookie in HTTP.
 func trim(s string) string { return strings.Trim(s, " \t\r\n") }
 
-// parsePaste finds the Cookie header in what a person copied from a browser:
-// a cURL command, some or all headers of a request, or the bare value.
-func parsePaste(text string) (cookies, error) {
-	text = trim(strings.TrimPrefix(strings.ReplaceAll(text, "\r\n", "\n"), "\ufeff"))
-	var found []string
-	var err error
-	if command, ok := curlCommand(text); ok {
-		found, err = cookiesOfCurl(command)
-	} else {
-		found, err = cookiesOfHeaders(text)
-	}
-	if err != nil {
-		return cookies{}, err
-	}
-	header := strings.Join(found, "; ")
-	c := cookies{header: func() string { return header }}
-	if len(c.pairs()) == 0 || strings.ContainsAny(header, "\r\n") {
-		return cookies{}, errPasteNoCookie
-	}
-	return c, nil
+// request is what a paste holds of a browser's request. Its headers are kept
+// behind a function as well.
+type request struct {
+	cookies
+	others func() http.Header // all but Cookie
+	to     site
 }
 
-// cookiesOfHeaders reads a request's headers, one a line, or a value alone.
-func cookiesOfHeaders(text string) ([]string, error) {
-	lines := strings.Split(text, "\n")
+// site is where a request went to; its host is "" where a paste does not say.
+type site struct{ scheme, host string }
+
+// headers are those to send to DSS.
+func (r request) headers() http.Header {
+	h := r.others().Clone()
+	if len(r.pairs()) > 0 {
+		h.Set("Cookie", r.header())
+	}
+	return h
+}
+
+func newRequest(others http.Header, cookie string) request {
+	return request{
+		cookies: cookies{header: func() string { return cookie }},
+		others:  func() http.Header { return others },
+	}
+}
+
+// field is one header as it was pasted.
+type field struct{ name, value string }
+
+// parsePaste finds the headers in what a person copied from a browser: a cURL
+// command, some or all headers of a request, or the bare value of Cookie.
+func parsePaste(text string) (request, error) {
+	text = trim(strings.TrimPrefix(strings.ReplaceAll(text, "\r\n", "\n"), "\ufeff"))
+	var fields []field
+	var to site
+	var err error
+	if command, ok := curlCommand(text); ok {
+		fields, to, err = fieldsOfCurl(command)
+	} else {
+		fields, to, err = fieldsOfHeaders(text)
+	}
+	if err != nil {
+		return request{}, err
+	}
 	var found []string
-	reply := false
-	for i, line := range lines {
-		name, value, isHeader := strings.Cut(line, ":")
-		name, value = trim(name), trim(value)
-		reply = reply || isHeader && strings.EqualFold(name, "Set-Cookie")
-		if !isHeader || !strings.EqualFold(name, "Cookie") {
+	others := http.Header{}
+	for _, f := range fields {
+		switch name := http.CanonicalHeaderKey(f.name); {
+		case name == "Cookie":
+			found = append(found, f.value)
+		case isToken(name) && f.value != "" && !strings.ContainsAny(f.value, "\r\n\x00"):
+			others.Add(name, f.value)
+		}
+	}
+	r := newRequest(others, strings.Join(found, "; "))
+	if r.to = to; len(r.pairs()) == 0 || strings.ContainsAny(r.header(), "\r\n") {
+		return request{}, errPasteNoCookie
+	}
+	return r, nil
+}
+
+// isToken reports whether s may be a header's name.
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
+		return c <= ' ' || c > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, c)
+	})
+}
+
+// fieldsOfHeaders reads a request's headers, one a line, or a value alone.
+func fieldsOfHeaders(text string) (fields []field, to site, err error) {
+	lines := strings.Split(text, "\n")
+	hasCookie, reply := false, false
+	for i := 0; i < len(lines); i++ {
+		name, value, isHeader := cutHeader(lines[i])
+		if !isHeader {
 			continue
 		}
 		// Some browsers copy name and value as two lines.
 		if value == "" && i+1 < len(lines) {
-			value = trim(lines[i+1])
+			if _, _, isNext := cutHeader(lines[i+1]); !isNext || strings.EqualFold(name, "Cookie") {
+				i++
+				value = trim(lines[i])
+			}
 		}
-		found = append(found, value)
+		switch strings.ToLower(name) {
+		case "host", ":authority":
+			to.host = value
+		case ":scheme":
+			to.scheme = value
+		case "set-cookie":
+			reply = true
+		case "cookie":
+			hasCookie = true
+		}
+		fields = append(fields, field{name, value})
 	}
+	scheme := to.scheme
+	if scheme != "" {
+		scheme += ":"
+	}
+	to = asSite(scheme + "//" + to.host)
 	switch {
-	case found != nil:
-		return found, nil
+	case hasCookie:
+		return fields, to, nil
 	case reply:
-		return nil, errPasteReply
+		return nil, to, errPasteReply
 	case len(lines) > 1 || !looksLikeCookies(text):
-		return nil, errPasteNoCookie
+		return nil, to, errPasteNoCookie
 	}
-	return []string{text}, nil
+	return []field{{"Cookie", text}}, to, nil
+}
+
+// cutHeader reads a line "name: value". The names of HTTP/2's own begin with a
+// colon. A URL is no header.
+func cutHeader(line string) (name, value string, ok bool) {
+	line = trim(line)
+	rest, own := strings.CutPrefix(line, ":")
+	name, value, found := strings.Cut(rest, ":")
+	name = trim(name)
+	if !found || !isToken(name) || strings.HasPrefix(value, "//") {
+		return "", "", false
+	}
+	if own {
+		name = ":" + name
+	}
+	return name, trim(value), true
+}
+
+// asSite returns of a URL what may be shown.
+func asSite(s string) site {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || strings.ContainsAny(u.Host, "@%") {
+		return site{}
+	}
+	return site{strings.ToLower(u.Scheme), strings.ToLower(u.Host)}
 }
 
 // looksLikeCookies tells a bare value from another header or other text: it
@@ -164,15 +254,18 @@ func withoutCarets(s string) string {
 	return b.String()
 }
 
-func cookiesOfCurl(arguments string) ([]string, error) {
+// fieldsOfCurl reads the arguments of a command.
+func fieldsOfCurl(arguments string) (fields []field, to site, err error) {
 	words, err := shellWords(arguments)
 	if err != nil {
-		return nil, err
+		return nil, to, err
 	}
-	var found []string
 	for i := 0; i < len(words); i++ {
 		option, value, attached := cutOption(words[i])
 		if option == "" {
+			if to.host == "" && !strings.HasPrefix(words[i], "-") {
+				to = ofCurl(words[i])
+			}
 			continue
 		}
 		if !attached {
@@ -181,34 +274,65 @@ func cookiesOfCurl(arguments string) ([]string, error) {
 			}
 			value = words[i]
 		}
-		switch {
-		case option == "header":
-			if name, value, _ := strings.Cut(value, ":"); strings.EqualFold(trim(name), "Cookie") {
-				found = append(found, trim(value))
+		switch option {
+		case "header":
+			name, value, _ := strings.Cut(value, ":")
+			fields = append(fields, field{trim(name), trim(value)})
+		case "cookie":
+			if !strings.Contains(value, "=") {
+				return nil, to, errPasteFile
 			}
-		case !strings.Contains(value, "="):
-			return nil, errPasteFile
-		default:
-			found = append(found, value)
+			fields = append(fields, field{"Cookie", value})
+		case "user-agent":
+			fields = append(fields, field{"User-Agent", value})
+		case "referer":
+			fields = append(fields, field{"Referer", value})
+		case "user":
+			fields = append(fields, field{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte(value))})
+		case "url":
+			to = ofCurl(value)
 		}
 	}
-	return found, nil
+	return fields, to, nil
 }
 
-// cutOption returns which of cURL's two options that carry cookies a word is,
-// and the value where it is part of the same word.
+// ofCurl reads a URL as cURL does, for which http is the default.
+func ofCurl(word string) site {
+	if !strings.Contains(word, "://") {
+		word = "http://" + word
+	}
+	return asSite(word)
+}
+
+// curlOptions are those of cURL that a browser copies, and that have a value.
+var curlOptions = []struct{ short, long, name string }{
+	{"-H", "--header", "header"},
+	{"-b", "--cookie", "cookie"},
+	{"-A", "--user-agent", "user-agent"},
+	{"-e", "--referer", "referer"},
+	{"-u", "--user", "user"},
+	{"", "--url", "url"},
+	{"-X", "--request", "method"},
+	{"-d", "--data", "body"},
+	{"", "--data-raw", "body"},
+	{"", "--data-binary", "body"},
+	{"", "--data-urlencode", "body"},
+	{"-F", "--form", "body"},
+	{"-x", "--proxy", "proxy"},
+	{"-o", "--output", "file"},
+}
+
+// cutOption returns which of cURL's options with a value a word is, and the
+// value where it is part of the same word.
 func cutOption(word string) (option, value string, attached bool) {
-	for _, o := range []struct{ short, long, name string }{
-		{"-H", "--header", "header"},
-		{"-b", "--cookie", "cookie"},
-	} {
-		if word == o.short || word == o.long {
+	for _, o := range curlOptions {
+		if word != "" && (word == o.short || word == o.long) {
 			return o.name, "", false
 		}
 		if value, ok := strings.CutPrefix(word, o.long+"="); ok {
 			return o.name, value, true
 		}
-		if value, ok := strings.CutPrefix(word, o.short); ok {
+		if value, ok := strings.CutPrefix(word, o.short); ok && o.short != "" {
 			return o.name, value, true
 		}
 	}

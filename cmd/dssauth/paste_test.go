@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -69,13 +70,39 @@ func TestParsePaste(t *testing.T) {
 }
 
 func TestCookiesAreNotPrinted(t *testing.T) {
-	c, err := parsePaste("session=canary; lang=canary; sessioncanary==")
+	c, err := parsePaste("X-A: canary\nAuthorization: Bearer canary\nCookie: session=canary; lang=canary; sessioncanary==")
 	require.NoError(t, err)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d"} {
 		assert.NotContains(t, fmt.Sprintf(verb, c), "canary")
-		assert.NotContains(t, fmt.Sprintf(verb, &struct{ inner cookies }{c}), "canary")
+		assert.NotContains(t, fmt.Sprintf(verb, &struct{ inner request }{c}), "canary")
 	}
 	assert.Equal(t, "(cookies: session lang (name not shown))", c.String())
+}
+
+// All headers of a request are read, and of its address the host.
+func TestPastedHeaders(t *testing.T) {
+	for name, row := range map[string]struct {
+		text string
+		want http.Header
+		to   site
+	}{
+		"a value": {"a=b", http.Header{}, site{}},
+		"headers": {"GET /?a:b HTTP/1.1\nHost: DSS.example:443\nX-A: b\nx-a: c: d\nX-Empty:\nCookie: a=b\nhttps://x",
+			http.Header{"Host": {"DSS.example:443"}, "X-A": {"b", "c: d"}}, site{"", "dss.example:443"}},
+		"headers in two lines": {":authority:\ndss.example\n:scheme:\nhttps\nx-a:\nhttps://b\ncookie:\na=b: c", http.Header{"X-A": {"https://b"}}, site{"https", "dss.example"}},
+		"a command": {"curl -X POST 'https://canary:canary@dss.example/canary?canary' -H 'X-A: b' -H 'X-Empty;' -H 'X B: c' --data-raw 'https://other.example' -e r -A u -b a=b -u x:y",
+			http.Header{"X-A": {"b"}, "Referer": {"r"}, "User-Agent": {"u"}, "Authorization": {"Basic eDp5"}}, site{"https", "dss.example"}},
+		"a command with --url":       {"curl -d x --url https://dss.example -XPOST -b a=b", http.Header{}, site{"https", "dss.example"}},
+		"a command without a scheme": {"curl dss.example/a -b a=b", http.Header{}, site{"http", "dss.example"}},
+		"a command without a URL":    {"curl -b a=b -H 'X-A: 1\n2' -H $'X-B: 1\\n2'", http.Header{}, site{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := parsePaste(row.text)
+			require.NoError(t, err)
+			assert.Equal(t, row.want, r.others())
+			assert.Equal(t, row.to, r.to)
+		})
+	}
 }
 
 func FuzzParsePaste(f *testing.F) {
@@ -91,6 +118,11 @@ func FuzzParsePaste(f *testing.F) {
 			return
 		}
 		assert.NotContains(t, c.header(), "\n")
+		assert.False(t, strings.ContainsAny(c.to.host, "@/? \n"), "%q", c.to.host)
+		for name, values := range c.others() {
+			assert.True(t, isToken(name) && name == http.CanonicalHeaderKey(name) && name != "Cookie", "%q", name)
+			assert.False(t, strings.ContainsAny(strings.Join(values, ""), "\r\n\x00"))
+		}
 		assert.NotEmpty(t, c.names())
 		for _, pair := range c.pairs() {
 			assert.Contains(t, c.named(nameOf(pair)), pair)

@@ -52,6 +52,17 @@ func (r *report) print(status, check, text string, paragraphs []string) {
 	}
 }
 
+// code prints lines as they stand, to be copied.
+func (r *report) code(lines []string) {
+	if r.muted() {
+		return
+	}
+	show := strings.NewReplacer(r.secrets...).Replace
+	for _, line := range lines {
+		fmt.Fprintf(r.out, "\t%s\n", show(line))
+	}
+}
+
 // wrap prints a paragraph in lines that fit a terminal, indented.
 func wrap(out io.Writer, paragraph string) {
 	const indent, width = "           ", 80

@@ -8,31 +8,37 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// selected returns the cookies that an application sends to DSS by default. It
-// has a Middleware identify a request that has them, and looks at what it asks.
-func selected(ctx context.Context, c cookies) (cookies, error) {
-	asked := make(chan string, 1)
-	auth, err := dssauth.New(dssauth.Config{Resolver: resolver(func(identifying http.Header) {
-		asked <- identifying.Get("Cookie")
-	})})
+// picks is what Config.Headers and Config.Cookies are set to. Nil is a default.
+type picks struct{ headers, cookies []string }
+
+// selected returns what an application with these settings sends to DSS about a
+// request. It has a Middleware identify the request, and looks at what it asks.
+func selected(ctx context.Context, of request, with picks, maxBytes int) (request, error) {
+	asked := make(chan http.Header, 1)
+	auth, err := dssauth.New(dssauth.Config{
+		Headers: with.headers, Cookies: with.cookies, MaxHeaderBytes: maxBytes, TTL: -1, RefusalTTL: -1, MaxEntries: 1,
+		Resolver: resolver(func(identifying http.Header) { asked <- identifying.Clone() }),
+	})
 	if err != nil {
-		return cookies{}, err
+		return request{}, err
 	}
 	defer auth.Close()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 	if err != nil {
-		return cookies{}, err
+		return request{}, err
 	}
-	r.Header.Set("Cookie", c.header())
+	r.Header = of.headers()
 	_, err = auth.Authenticate(r)
 	switch dssauth.StatusCode(err) {
 	case http.StatusOK:
 		header := <-asked
-		return cookies{header: func() string { return header }}, nil
+		cookie := header.Get("Cookie")
+		header.Del("Cookie")
+		return newRequest(header, cookie), nil
 	case http.StatusUnauthorized: // none is left
-		return cookies{header: func() string { return "" }}, nil
+		return newRequest(http.Header{}, ""), nil
 	}
-	return cookies{}, err
+	return request{}, err
 }
 
 type resolver func(identifying http.Header)

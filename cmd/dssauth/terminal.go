@@ -131,7 +131,7 @@ func (t *terminal) settle() {
 }
 
 // next asks for a paste. What was typed before the question is no answer.
-func (t *terminal) next(ctx context.Context, prompt string) (c cookies, ok bool, err error) {
+func (t *terminal) next(ctx context.Context, prompt string) (r request, ok bool, err error) {
 	t.settle()
 	t.mu.Lock()
 	t.typed.forget()
@@ -140,10 +140,10 @@ func (t *terminal) next(ctx context.Context, prompt string) (c cookies, ok bool,
 	text, err := t.answer(ctx)
 	fmt.Fprintln(t.screen)
 	if err != nil || text == "" {
-		return cookies{}, false, err
+		return request{}, false, err
 	}
-	c, err = parsePaste(text)
-	return c, err == nil, err
+	r, err = parsePaste(text)
+	return r, err == nil, err
 }
 
 // answer returns what is typed and pasted up to an Enter. Where pastes are not

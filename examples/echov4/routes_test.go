@@ -1,0 +1,45 @@
+package main
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/labstack/echo/v4"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dsstest"
+	"github.com/dssauth/dssauth/examples/internal/routertest"
+)
+
+// Each route but those named after routes refuses anonymous visitors.
+func TestNoRouteForgotten(t *testing.T) {
+	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	router := newRouter(auth).(*echo.Echo)
+	dsstest.NoRouteForgotten(t, router, routesOf(router))
+}
+
+func routesOf(router *echo.Echo) (routes []string) {
+	for _, route := range router.Routes() {
+		if route.Method != echo.RouteNotFound { // what a group answers where it has no route
+			routes = append(routes, route.Method+" "+route.Path)
+		}
+	}
+	return routes
+}
+
+func TestForgottenRouteIsFound(t *testing.T) {
+	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	router := echo.New()
+	router.GET("/healthz", open)
+	router.PUT("/forgotten/:id/*", open)
+	router.Group("/me", echo.WrapMiddleware(auth.Handler)).GET("/:id", me)
+	routertest.FailsForgotten(t, router, routesOf(router), "GET /healthz", "PUT /forgotten/:id/*")
+}
+
+func open(c echo.Context) error { return c.NoContent(http.StatusOK) }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/gofiber/fiber/v3"
+	"github.com/gofiber/fiber/v3/middleware/adaptor"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dsstest"
+	"github.com/dssauth/dssauth/examples/internal/routertest"
+)
+
+// Each route but those named after routes refuses anonymous visitors.
+func TestNoRouteForgotten(t *testing.T) {
+	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	app := newApp(auth)
+	dsstest.NoRouteForgotten(t, adaptor.FiberApp(app), routesOf(app))
+}
+
+func routesOf(app *fiber.App) (routes []string) {
+	for _, route := range app.GetRoutes(true) { // without those of Use
+		routes = append(routes, route.Method+" "+route.Path)
+	}
+	return routes
+}
+
+func TestForgottenRouteIsFound(t *testing.T) {
+	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	app := fiber.New()
+	app.Post("/healthz", open)
+	app.Put("/forgotten/:id<int>/*", open)
+	app.Group("/me", signedIn(auth)).Get("/:id?", me)
+	routertest.FailsForgotten(t, adaptor.FiberApp(app), routesOf(app), "POST /healthz", "PUT /forgotten/:id<int>/*")
+}
+
+func open(fiber.Ctx) error { return nil }

@@ -1,0 +1,33 @@
+package routertest
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+// FailsForgotten has the routes of a router tried, two of which are open to
+// everybody: one whose pattern is open, and one whose pattern is forgotten.
+func FailsForgotten(t *testing.T, router http.Handler, routes []string, open, forgotten string) {
+	t.Helper()
+	assert.Greater(t, len(routes), 2, "none is protected")
+	f := &failing{TB: t}
+	dsstest.NoRouteForgotten(f, router, routes, open)
+	require.Len(t, f.told, 1, "%q", f.told)
+	assert.Contains(t, f.told[0], forgotten+": an anonymous visitor gets 200 OK")
+}
+
+// failing keeps what a test fails with.
+type failing struct {
+	testing.TB
+	told []string
+}
+
+func (f *failing) Errorf(format string, args ...any) {
+	f.told = append(f.told, fmt.Sprintf(format, args...))
+}
