@@ -1,6 +1,7 @@
 package dss
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,8 +14,9 @@ import (
 // once and kept: each one from [New] has connections of its own, which the
 // copies that act as users share.
 type Client struct {
-	dss *instance
-	as  caller
+	dss    *instance
+	as     caller
+	report func(context.Context, Call) // nil: nobody is told
 }
 
 // instance is a DSS and the way to it, shared by the copies of a client.
