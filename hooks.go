@@ -71,7 +71,7 @@ func JoinHooks(hooks ...Hooks) Hooks {
 type joined struct {
 	context.Context                   // of the last LookupStart
 	hooks           []Hooks           // whose they are: hooks that were joined can be joined again
-	own             []context.Context // for the LookupEnd of each
+	own             []context.Context // for the LookupEnd of each; nil: none
 	panicked        error             // a LookupStart, which must not take the contexts of the others with it
 }
 
@@ -86,18 +86,27 @@ func (j *joined) Value(k any) any {
 
 func (j *joined) start(hooks []Hooks, renewal bool) {
 	inTurn(0, len(hooks), func(i int) {
-		defer func() { j.own = append(j.own, j.Context) }()
-		defer recovered(&j.panicked)
-		f := hooks[i].LookupStart
-		if f == nil {
-			return
-		}
-		if own := f(j.Context, renewal); own != nil {
-			j.Context = own
-			if inner, ok := own.(*joined); ok && inner.panicked != nil {
-				j.panicked = inner.panicked
+		var panicked error
+		ended := false
+		defer func() {
+			own := j.Context
+			if panicked != nil {
+				j.panicked = panicked
+			} else if !ended { // Goexit: joined hooks have ended themselves
+				own = nil
+			}
+			j.own = append(j.own, own)
+		}()
+		defer recovered(&panicked)
+		if f := hooks[i].LookupStart; f != nil {
+			if own := f(j.Context, renewal); own != nil {
+				j.Context = own
+			}
+			if inner, ok := j.Context.(*joined); ok {
+				panicked = inner.panicked
 			}
 		}
+		ended = true
 	})
 }
 
@@ -112,7 +121,7 @@ func endJoined(hooks []Hooks, ctx context.Context, l Lookup) {
 		if j != nil {
 			own = j.own[i]
 		}
-		if f != nil {
+		if f != nil && own != nil {
 			f(own, l)
 		}
 	})

@@ -63,9 +63,7 @@ func ExampleNewCollector() {
 	registry.MustRegister(dssprom.NewCollector(auth))
 
 	for _, line := range scrape(promhttp.HandlerFor(registry, promhttp.HandlerOpts{})) {
-		if !strings.HasPrefix(line, "#") {
-			fmt.Println(line)
-		}
+		fmt.Println(line)
 	}
 	// Output:
 	// dssauth_dss_down 0
@@ -88,12 +86,14 @@ func fakeDSS() (client *dss.Client, stop func()) {
 	return client, server.Close
 }
 
-// scrape returns the lines of what Prometheus would read.
+// scrape returns the samples that Prometheus would read.
 func scrape(metrics http.Handler) (lines []string) {
 	w := httptest.NewRecorder()
 	metrics.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	for s := bufio.NewScanner(w.Body); s.Scan(); {
-		lines = append(lines, s.Text())
+		if !strings.HasPrefix(s.Text(), "#") {
+			lines = append(lines, s.Text())
+		}
 	}
 	return lines
 }
