@@ -166,14 +166,11 @@ func (c *Client) deadline(ctx context.Context, stream bool) (context.Context, co
 	return context.WithTimeout(ctx, limit)
 }
 
-// sendTwice sends req, and a read once more if DSS dropped the connection before it
+// sendTwice sends a read once more if DSS dropped the connection before it
 // answered. net/http does so on its own where a connection was kept for long,
 // and then it is not done again.
-func (c *Client) sendTwice(req *http.Request, read bool) (reply *http.Response, x *exchange, err error) {
-	if c.report != nil {
-		defer c.reports(req, time.Now(), &reply, &err)
-	}
-	reply, x, err = c.roundTrip(req)
+func (c *Client) sendTwice(req *http.Request, read bool) (*http.Response, *exchange, error) {
+	reply, x, err := c.roundTrip(req)
 	// Without an exchange nothing was sent: it is the credentials' source that failed.
 	if err == nil || !read || x == nil || !isReset(err) || !x.mayRepeat() {
 		return reply, x, err

@@ -38,7 +38,7 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, fmt.Errorf("dss: %w", err)
 	}
-	reply, x, err := t.client.sendTwice(req, false)
+	reply, x, err := t.client.roundTrip(req)
 	if err != nil {
 		return nil, fmt.Errorf("dss: %w", err)
 	}
