@@ -90,6 +90,7 @@ func (v *visit) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, v.String(
 
 // attach returns a shallow copy of r that carries what DSS said of its visitor.
 func (m *Middleware) attach(r *http.Request, e *entry) *http.Request {
+	tellVisitor(r.Context(), e)
 	return newVisit(r, m, e).request
 }
 
@@ -107,6 +108,7 @@ func newVisit(r *http.Request, m *Middleware, e *entry) *visit {
 // for gates that admitted r: WhileSignedIn asks them again.
 func (m *Middleware) attachTo(r *http.Request, e *entry) {
 	ctx := r.Context()
+	tellVisitor(ctx, e)
 	v, ok := ctx.(*visit)
 	if p, is := ctx.(*placed); is {
 		v, ok = &p.visit, true
@@ -132,6 +134,7 @@ func handBack(r, inner *http.Request) {
 // attachAnonymous says that DSS was asked about this request, and hides who was
 // attached before, by another Middleware too: that DSS's user is not this one's.
 func (m *Middleware) attachAnonymous(r *http.Request) *http.Request {
+	tellVisitor(r.Context(), nil)
 	if v, ok := r.Context().(*visit); ok && v.m == m && v.entry == nil {
 		return r
 	}
@@ -151,6 +154,7 @@ func (m *Middleware) attachUnknown(r *http.Request, number int64) *http.Request 
 	if err != nil { // DSS was not asked
 		return m.attachAnonymous(r)
 	}
+	tellVisitor(r.Context(), nil)
 	return r.WithContext(&visit{Context: &unknown{r.Context(), k, number}, m: m})
 }
 

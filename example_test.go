@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -516,6 +518,83 @@ func ExampleHooks() {
 	// Unordered output:
 	// lookup: identified
 	// refused: /report 403
+}
+
+// Two observers, each with hooks of its own.
+func ExampleJoinHooks() {
+	fake, client, stop := fakeDSS()
+	defer stop()
+	counts := dssauth.Hooks{LookupEnd: func(_ context.Context, l dssauth.Lookup) { fmt.Println("count 1", l.Outcome) }}
+	spans := dssauth.Hooks{
+		LookupStart: func(ctx context.Context, _ bool) context.Context { fmt.Println("begin a span"); return ctx },
+		LookupEnd:   func(context.Context, dssauth.Lookup) { fmt.Println("end the span") },
+	}
+	auth, err := dssauth.New(dssauth.Config{Client: client, Hooks: dssauth.JoinHooks(counts, spans)})
+	if err != nil {
+		log.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "/", nil)
+	r.AddCookie(fake.SignIn("ann"))
+	auth.Handler(hello).ServeHTTP(httptest.NewRecorder(), r)
+	_ = auth.Close()
+	// Output:
+	// begin a span
+	// end the span
+	// count 1 identified
+}
+
+// An access log in front of the Middleware names the visitor all the same.
+func ExampleWithAccess() {
+	fake, client, stop := fakeDSS()
+	defer stop()
+	auth, err := dssauth.New(dssauth.Config{Client: client})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer auth.Close()
+
+	logged := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx, access := dssauth.WithAccess(r.Context())
+			next.ServeHTTP(w, r.WithContext(ctx))
+			id, _ := access.Identity()
+			fmt.Println(r.URL.Path, id.Login, access.Refusal())
+		})
+	}
+	app := logged(auth.RequireGroup("analysts")(report))
+	for _, login := range []string{"ann", "bob"} {
+		r := httptest.NewRequest("GET", "/report", nil)
+		r.AddCookie(fake.SignIn(login))
+		app.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	// Output:
+	// /report ann <nil>
+	// /report bob dssauth: not allowed: the visitor is in none of the required groups
+}
+
+func ExampleAccess_LogValue() {
+	fake, client, stop := fakeDSS()
+	defer stop()
+	auth, err := dssauth.New(dssauth.Config{Client: client})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer auth.Close()
+
+	r := httptest.NewRequest("GET", "/report", nil)
+	r.AddCookie(fake.SignIn("bob"))
+	ctx, access := dssauth.WithAccess(r.Context())
+	auth.RequireGroup("analysts")(report).ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
+
+	timeless := &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}
+	logger := slog.New(slog.NewJSONHandler(os.Stdout, timeless))
+	logger.Info("request", "path", r.URL.Path, slog.Any("", access))
+	// Output: {"level":"INFO","msg":"request","path":"/report","login":"bob","reason":"dssauth: not allowed: the visitor is in none of the required groups"}
 }
 
 // A Resolver asks something else than DSS: here, for developing without one, a

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,110 @@ type Hooks struct {
 	// Refused runs once for each request that is refused, by a handler with
 	// [Middleware.Refuse] too. [StatusCode] tells the kind of err. r is the visitor's own request: log its path, not its headers.
 	Refused func(r *http.Request, err error)
+}
+
+// JoinHooks returns hooks that call those of each, for metrics beside traces for
+// example. LookupStart and Refused run in this order, LookupEnd in the reverse one.
+//
+// The context that one LookupStart returns goes to the next one, and the last one
+// to the lookup. Each LookupEnd gets the context of its own LookupStart, so that
+// two that start a span each end their own. Functions that are nil are left out.
+// One that panics, or calls [runtime.Goexit], keeps none of the others from running.
+// Without hooks it returns hooks that do nothing.
+func JoinHooks(hooks ...Hooks) Hooks {
+	all := slices.Clone(hooks)
+	end := func(ctx context.Context, l Lookup) { endJoined(all, ctx, l) }
+	return Hooks{
+		LookupStart: func(ctx context.Context, renewal bool) context.Context {
+			j := &joined{Context: ctx, hooks: all}
+			over := false
+			defer func() {
+				if !over { // Goexit, which ends the lookup too
+					end(j, Lookup{Outcome: OutcomeUnavailable, Renewal: renewal, Err: unavailable("a hook ended the lookup", nil, 0)})
+				}
+			}()
+			j.start(all, renewal)
+			over = true
+			return j
+		},
+		LookupEnd: end,
+		Refused: func(r *http.Request, err error) {
+			inTurn(0, len(all), func(i int) {
+				if f := all[i].Refused; f != nil {
+					f(r, err)
+				}
+			})
+		},
+	}
+}
+
+// joined is the context of a lookup for hooks that JoinHooks made one of.
+type joined struct {
+	context.Context                   // of the last LookupStart
+	hooks           []Hooks           // whose they are: hooks that were joined can be joined again
+	own             []context.Context // for the LookupEnd of each; nil: none
+	panicked        error             // a LookupStart, which must not take the contexts of the others with it
+}
+
+type joinedKey struct{ hooks *Hooks } // the first one of them
+
+func (j *joined) Value(k any) any {
+	if key, ok := k.(joinedKey); ok && len(j.hooks) > 0 && key.hooks == &j.hooks[0] {
+		return j
+	}
+	return j.Context.Value(k)
+}
+
+func (j *joined) start(hooks []Hooks, renewal bool) {
+	inTurn(0, len(hooks), func(i int) {
+		var panicked error
+		ended := false
+		defer func() {
+			own := j.Context
+			if panicked != nil {
+				j.panicked = panicked
+			} else if !ended { // Goexit: joined hooks have ended themselves
+				own = nil
+			}
+			j.own = append(j.own, own)
+		}()
+		defer recovered(&panicked)
+		if f := hooks[i].LookupStart; f != nil {
+			if own := f(j.Context, renewal); own != nil {
+				j.Context = own
+			}
+			if inner, ok := j.Context.(*joined); ok {
+				panicked = inner.panicked
+			}
+		}
+		ended = true
+	})
+}
+
+func endJoined(hooks []Hooks, ctx context.Context, l Lookup) {
+	if len(hooks) == 0 {
+		return
+	}
+	j, _ := ctx.Value(joinedKey{&hooks[0]}).(*joined)
+	inTurn(0, len(hooks), func(i int) {
+		i = len(hooks) - 1 - i
+		f, own := hooks[i].LookupEnd, ctx
+		if j != nil {
+			own = j.own[i]
+		}
+		if f != nil && own != nil {
+			f(own, l)
+		}
+	})
+}
+
+// inTurn calls f with each number from i to below n, also behind a call that
+// panics or does not return.
+func inTurn(i, n int, f func(i int)) {
+	if i < n {
+		defer inTurn(i+1, n, f)
+		f(i)
+	}
 }
 
 // Lookup tells how a question to DSS ended.
@@ -93,8 +198,12 @@ type observer struct {
 func (o *observer) lookupStarts(ctx context.Context, renews bool, c *clock) (hooked context.Context, ended func(err error, served bool)) {
 	if o.hooks.LookupStart != nil {
 		o.guard("LookupStart", func() {
-			if own := o.hooks.LookupStart(ctx, renews); own != nil {
+			own := o.hooks.LookupStart(ctx, renews)
+			if own != nil {
 				ctx = within{own, ctx}
+			}
+			if j, ok := own.(*joined); ok && j.panicked != nil {
+				o.panicked("LookupStart", j.panicked)
 			}
 		})
 	}
@@ -148,8 +257,12 @@ func (o *observer) guard(hook string, call func()) {
 		call()
 	}()
 	if err != nil {
-		o.log.Error("dssauth: a hook panicked", "hook", hook, "error", err)
+		o.panicked(hook, err)
 	}
+}
+
+func (o *observer) panicked(hook string, err error) {
+	o.log.Error("dssauth: a hook panicked", "hook", hook, "error", err)
 }
 
 // trouble says now and then that DSS could not say who a visitor is.

@@ -28,8 +28,9 @@
 // # Order of middleware
 //
 // Put what must see every request, such as logging and CORS (whose preflight
-// requests carry no credentials), in front of Handler. Identity by cookie needs
-// protection against cross-site requests: use [http.CrossOriginProtection].
+// requests carry no credentials), in front of Handler. By [WithAccess] an access log
+// learns there who the visitor is. Identity by cookie needs protection against
+// cross-site requests: use [http.CrossOriginProtection].
 package dssauth
 
 import (

@@ -24,6 +24,7 @@ var order = []string{
 	"project.go", "live.go", "impersonate.go", "context.go",
 	"middleware.go", "config.go",
 	"refusal.go", "drain.go", "fault.go", "cachecontrol.go", "marks.go", "asking.go",
+	"access.go",
 	"answers.go", "flight.go",
 	"lookup.go",
 	"cache.go", "session.go", "churn.go", "places.go",

@@ -37,6 +37,7 @@ func noticeOf(r *http.Request) *notice {
 
 // refuse answers a request that must not reach its handler.
 func (d *refuser) refuse(w http.ResponseWriter, r *http.Request, err error, with *notice) {
+	tellRefusal(r.Context(), err)
 	d.told.refused(r, err)
 	addVary(w.Header(), d.vary)
 	setRefusalHeaders(w.Header(), err)

@@ -15,13 +15,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The code on the page is that of the examples, which their tests run.
+// The code on a page is that of the examples, which their tests run.
+func filesShown(t *testing.T, page string) (files string) {
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	want, files, err := withCode(string(text), os.ReadFile)
+	require.NoError(t, err)
+	assert.Equal(t, want, string(text), "the page differs from the examples")
+	return files
+}
+
 func TestFrameworksAreShownAsTheyWereTried(t *testing.T) {
-	page, err := os.ReadFile("frameworks.md")
-	require.NoError(t, err)
-	want, files, err := withCode(string(page), os.ReadFile)
-	require.NoError(t, err)
-	assert.Equal(t, want, string(page), "the page differs from the examples")
+	files := filesShown(t, "frameworks.md")
 	for _, framework := range []string{"chi", "gorilla", "echo", "gin", "fiber", "connect", "grpc"} {
 		assert.Contains(t, files, "examples/"+framework+"/")
 	}
@@ -35,8 +40,14 @@ func TestWithCode(t *testing.T) {
 		}
 		return []byte("package main\n\n// f is said.\nfunc f() {\n\tg()\n}\n\ntype t struct{}\n\nfunc (t) g() {}\n\nvar v = 1\n"), nil
 	}
-	page := "<!-- examples/a/main.go: g f v -->\n```go\nold\n```\n"
+	page := "<!-- examples/a/main.go -->\n```go\nold\n```\n\n```text\nno code\n```\n"
 	got, files, err := withCode(page, source)
+	require.NoError(t, err)
+	assert.Contains(t, got, "-->\n```go\npackage main\n\n// f is said.\nfunc f() {\n")
+	assert.Contains(t, got, "var v = 1\n```\n\n```text\nno code\n```\n")
+	assert.Equal(t, "examples/a/main.go", files)
+	page = "<!-- examples/a/main.go: g f v -->\n```go\nold\n```\n"
+	got, files, err = withCode(page, source)
 	require.NoError(t, err)
 	assert.Equal(t, "<!-- examples/a/main.go: g f v -->\n```go\nfunc (t) g() {}\n\nfunc f() {\n\tg()\n}\n\nvar v = 1\n```\n", got)
 	assert.Equal(t, "examples/a/main.go", files)
@@ -54,11 +65,12 @@ func TestWithCode(t *testing.T) {
 }
 
 var ofExample = regexp.MustCompile("(?m)^<!-- (examples/[a-z0-9/_]+\\.go): ([\\w ]+) -->\n```go\n((?:[^`].*\n|\n)*)```$")
+var ofExample = regexp.MustCompile("(?m)^<!-- ((?:examples|dssprom)/[a-z0-9_/]+\\.go)(?:: ([\\w ]+))? -->\n```go\n((?:[^`].*\n|\n)*)```$")
 
 // withCode returns a page with each piece of code as it stands in the file that
-// the line before names, and the names of the files.
+// the line before names, or the whole file, and the names of the files.
 func withCode(page string, read func(string) ([]byte, error)) (filled, files string, err error) {
-	if strings.Count(page, "```") != 2*len(ofExample.FindAllString(page, -1)) || strings.Contains(page, "~~~") {
+	if strings.Count(page, "```")-2*strings.Count(page, "\n```text\n") != 2*len(ofExample.FindAllString(page, -1)) || strings.Contains(page, "~~~") {
 		return "", "", fmt.Errorf("a piece of code does not name its example")
 	}
 	var named []string
@@ -69,7 +81,8 @@ func withCode(page string, read func(string) ([]byte, error)) (filled, files str
 		if failed != nil {
 			err = failed
 		}
-		return fmt.Sprintf("<!-- %s: %s -->\n```go\n%s```", parts[1], parts[2], code)
+		head, _, _ := strings.Cut(block, "\n")
+		return fmt.Sprintf("%s\n```go\n%s```", head, code)
 	})
 	return filled, strings.Join(named, " "), err
 }
@@ -96,6 +109,9 @@ func declarations(file string, names []string, read func(string) ([]byte, error)
 				found[v.Names[0].Name] = text
 			}
 		}
+	}
+	if len(names) == 0 {
+		return string(source), nil
 	}
 	var code []string
 	for _, name := range names {

@@ -64,6 +64,42 @@ func (c *Client) CloseIdleConnections() {
 	}
 }
 
+// WrapTransport returns a copy of the client that calls DSS through what wrap
+// makes of the transport of its connections, [Config.HTTPClient]'s or the default:
+// one that traces, or notes whom a call is made as. Copies that act as users,
+// made of the copy, go through it too, and clients that were made before do not.
+//
+// Requests come to it as they are sent, with the credentials in their headers and
+// what was asked in their query: log neither. It leaves Authorization and X-DKU
+// headers as they are. One call can be several requests: a rejected ticket or key is
+// replaced, and a read whose connection broke is sent again. The text of an error can
+// quote what was sent or received, and the calls' errors do not show it.
+// WrapTransport panics where wrap, or what it returns, is nil.
+func (c *Client) WrapTransport(wrap func(next http.RoundTripper) http.RoundTripper) *Client {
+	if c.check() != nil {
+		return c // whose calls fail
+	}
+	wire := wrap(c.dss.wire)
+	if wire == nil {
+		panic("dss: WrapTransport: wrap returned nil: return next to change nothing")
+	}
+	through := *c.dss
+	through.wire = wrapped{wire, c.dss.wire}
+	return &Client{dss: &through, as: c.as}
+}
+
+// wrapped is a transport that can still close the connections of what it wraps.
+type wrapped struct {
+	http.RoundTripper
+	next http.RoundTripper
+}
+
+func (w wrapped) CloseIdleConnections() {
+	if next, ok := w.next.(interface{ CloseIdleConnections() }); ok {
+		next.CloseIdleConnections()
+	}
+}
+
 // check refuses clients that were not made by New or FromEnv.
 func (c *Client) check() error {
 	if c == nil || c.dss == nil {

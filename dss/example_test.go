@@ -295,6 +295,37 @@ func ExampleClient_Transport() {
 	// Output: alice
 }
 
+// A line for each request that is made as a user. Credentials are in the headers,
+// and anything may be in the query: the line has neither.
+func ExampleClient_WrapTransport() {
+	client, _, end := exampleDSS()
+	defer end()
+	asAlice, err := client.As("alice")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	logged := asAlice.WrapTransport(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			reply, err := next.RoundTrip(r)
+			if err == nil {
+				fmt.Println("alice:", r.Method, r.URL.Path, reply.StatusCode)
+			}
+			return reply, err
+		})
+	})
+	_ = logged.Do(context.Background(), "GET", "/projects/?tags=x", nil, nil)
+	_ = logged.Do(context.Background(), "GET", "/projects/NONE", nil, nil)
+	// Output:
+	// alice: GET /dip/publicapi/projects/ 200
+	// alice: GET /dip/publicapi/projects/NONE 403
+}
+
+// roundTripper is a transport made of a function.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 func ExampleError() {
 	client, _, end := exampleDSS()
 	defer end()

@@ -452,14 +452,17 @@ func TestAnswerOfAuthenticateHasAnEnd(t *testing.T) {
 	})
 }
 
-// countedContext counts how often it is looked into.
+// countedContext counts how often it is looked into, but for the Access of an
+// access log: for that, programs look that have one, as this one's other tests do.
 type countedContext struct {
 	context.Context
 	looks int
 }
 
 func (c *countedContext) Value(k any) any {
-	c.looks++
+	if fmt.Sprintf("%T", k) != "dssauth.accessKey" {
+		c.looks++
+	}
 	return c.Context.Value(k)
 }
 

@@ -54,6 +54,17 @@ func TestReleaseIsWhatATagWouldBe(t *testing.T) {
 	assert.Equal(t, "module example.com/root/store\n\ngo 1.26.0\n\nrequire example.com/root v0.999.0\n", string(nested))
 }
 
+func TestModulesForUsers(t *testing.T) {
+	modules, err := findModules(filepath.Join("..", ".."))
+	require.NoError(t, err)
+	var found []string
+	for _, m := range modules {
+		found = append(found, m.path)
+	}
+	const root = "github.com/dssauth/dssauth"
+	assert.Subset(t, found, []string{root, root + "/dssprom", root + "/examples"})
+}
+
 func TestReplacedStrangersModuleIsNotReleased(t *testing.T) {
 	root := writeFiles(t, map[string]string{
 		"go.mod": "module example.com/root\n\ngo 1.26.0\n\nrequire example.com/other v1.2.3\n\nreplace example.com/other => ./other\n",

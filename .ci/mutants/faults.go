@@ -760,4 +760,12 @@ var faults = []fault{
 		"if found = true; refused[route] {", "if found = true; false {", "TestOpenRoutes ./dsstest"},
 	{"take a websocket that is open to everybody for refused", "dsstest/routes.go",
 		"			if websocket && m != http.MethodGet {", "			if websocket {", "TestForgottenRoutes ./dsstest"},
+	{"end another hook's span", "hooks.go",
+		"			own = j.own[i]\n", "			_ = j.own[i]\n", "TestJoinedHooksEachEndTheirOwnSpan ./promises"},
+	{"a hook that panics takes the turn of those behind it", "hooks.go",
+		"		defer inTurn(i+1, n, f)\n		f(i)\n", "		f(i)\n		inTurn(i+1, n, f)\n", "TestJoinedHooksOutliveEachOther ./promises"},
+	{"tell the access log nobody who was admitted", "context.go",
+		"func (m *Middleware) attach(r *http.Request, e *entry) *http.Request {\n	tellVisitor(r.Context(), e)\n", "func (m *Middleware) attach(r *http.Request, e *entry) *http.Request {\n", "TestAccessNamesTheVisitorInFront ./promises"},
+	{"a call goes around the wrapped transport", "dss/client.go",
+		"	return &Client{dss: &through, as: c.as}\n", "	c = &Client{dss: &through, as: c.as}\n	c.dss.wire = c.dss.wire.(wrapped).next\n	return c\n", "TestWrapTransportIsForThatCopyAndItsOwn ./dss"},
 }

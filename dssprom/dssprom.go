@@ -1,0 +1,160 @@
+// Package dssprom gives Prometheus what a [dssauth.Middleware] counts and
+// measures:
+//
+//	auth, err := dssauth.New(dssauth.Config{Client: client, Hooks: dssprom.Hooks(prometheus.DefaultRegisterer)})
+//	prometheus.MustRegister(dssprom.NewCollector(auth))
+//
+// These are all its metrics. A label has one of the values below, whatever
+// visitors send, and none names a visitor. Each series is there from the start,
+// with zero.
+//
+//	dssauth_lookups_total{outcome}             questions to DSS that ended
+//	dssauth_lookup_duration_seconds{outcome}   how long they took, without the wait for a place
+//	dssauth_refusals_total{status}             requests refused, by the status of the refusal
+//	dssauth_entries                            answers remembered now
+//	dssauth_evictions_total                    answers that made room for others before their time
+//	dssauth_lookups_in_flight                  lookups that have a place towards DSS now
+//	dssauth_lookups_queued                     lookups that wait for one now
+//	dssauth_places                             places that are open now, see dssauth.Config.MaxLookups
+//	dssauth_dss_down                           1 while DSS is down, as the application's own question said last
+//
+// An outcome is one of identified, anonymous, unavailable and stale, see
+// [dssauth.Outcome]. A status is one of those of [dssauth.StatusCode]: 400, 401,
+// 403, 404, 431, 500, 502 and 503. A person who is redirected to sign in counts as
+// 401. Hits are not counted: counting one would cost more than finding it.
+//
+// # Several Middlewares
+//
+// A program with several Middlewares gives each of them a label by
+// [prometheus.WrapRegistererWith], as the example of [Hooks] does. One without the
+// label cannot stand beside them.
+package dssprom
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dssauth/dssauth"
+)
+
+var outcomes = []dssauth.Outcome{dssauth.OutcomeIdentified, dssauth.OutcomeAnonymous, dssauth.OutcomeUnavailable, dssauth.OutcomeStale}
+
+// statuses are those of [dssauth.StatusCode] for an error.
+var statuses = []int{
+	http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusRequestHeaderFieldsTooLarge,
+	http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable,
+}
+
+// Hooks registers the metrics of lookups and refusals with r, and returns the
+// hooks that count them, for [dssauth.Config]. [dssauth.JoinHooks] adds others.
+//
+// Called again with the same r, it returns hooks that count in the same metrics,
+// and so do hooks that several Middlewares share: the metrics are the sum. To tell
+// Middlewares apart, wrap each one's r with [prometheus.WrapRegistererWith]. Hooks
+// panics where r is nil, and where r has something else by one of these names.
+func Hooks(r prometheus.Registerer) dssauth.Hooks {
+	if r == nil {
+		panic("dssprom: Hooks(nil): give a Registerer, such as prometheus.DefaultRegisterer")
+	}
+	lookups := register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "dssauth_lookups_total", Help: "Questions to DSS that ended, by outcome.",
+	}, []string{"outcome"}))
+	durations := register(r, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "dssauth_lookup_duration_seconds", Help: "How long questions to DSS took, without the wait for a place, by outcome.",
+		Buckets: prometheus.DefBuckets,
+	}, []string{"outcome"}))
+	refusals := register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "dssauth_refusals_total", Help: "Requests refused, by the status of the refusal.",
+	}, []string{"status"}))
+	for _, o := range outcomes {
+		lookups.WithLabelValues(string(o))
+		durations.WithLabelValues(string(o))
+	}
+	for _, s := range statuses {
+		refusals.WithLabelValues(strconv.Itoa(s))
+	}
+	return dssauth.Hooks{
+		LookupEnd: func(_ context.Context, l dssauth.Lookup) {
+			lookups.WithLabelValues(string(l.Outcome)).Inc()
+			durations.WithLabelValues(string(l.Outcome)).Observe(l.Duration.Seconds())
+		},
+		Refused: func(_ *http.Request, err error) {
+			refusals.WithLabelValues(strconv.Itoa(dssauth.StatusCode(err))).Inc()
+		},
+	}
+}
+
+// register registers c, or returns what was registered before in its place.
+func register[C prometheus.Collector](r prometheus.Registerer, c C) C {
+	err := r.Register(c)
+	if taken, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if same, ok := taken.ExistingCollector.(C); ok {
+			return same
+		}
+	}
+	if err != nil {
+		panic(fmt.Sprintf("dssprom: Hooks: %v", err))
+	}
+	return c
+}
+
+// collector asks a Middleware at each scrape.
+type collector struct{ stats func() dssauth.Stats }
+
+// fromStats is what [dssauth.Stats] says.
+var fromStats = []struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(dssauth.Stats) float64
+}{
+	{desc("dssauth_entries", "Answers remembered now."), prometheus.GaugeValue,
+		func(s dssauth.Stats) float64 { return float64(s.Entries) }},
+	{desc("dssauth_evictions_total", "Answers that made room for others before their time."), prometheus.CounterValue,
+		func(s dssauth.Stats) float64 { return float64(s.Evictions) }},
+	{desc("dssauth_lookups_in_flight", "Lookups that have a place towards DSS now."), prometheus.GaugeValue,
+		func(s dssauth.Stats) float64 { return float64(s.InFlight) }},
+	{desc("dssauth_lookups_queued", "Lookups that wait for a place towards DSS now, refreshes ahead not among them."), prometheus.GaugeValue,
+		func(s dssauth.Stats) float64 { return float64(s.Queued) }},
+	{desc("dssauth_places", "How many lookups may be under way towards DSS now."), prometheus.GaugeValue,
+		func(s dssauth.Stats) float64 { return float64(s.Places) }},
+	{desc("dssauth_dss_down", "1 while DSS is down, as the application's own question said last, and else 0."), prometheus.GaugeValue,
+		func(s dssauth.Stats) float64 {
+			if s.DSSDown {
+				return 1
+			}
+			return 0
+		}},
+}
+
+func desc(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
+
+// NewCollector returns the metrics of m that say how things are now, to be
+// registered once. Those of several Middlewares need labels, by
+// [prometheus.WrapRegistererWith]: without, registering the second one is a
+// [prometheus.AlreadyRegisteredError]. NewCollector panics where m is nil.
+//
+// dssauth_dss_down stays 0 with a [dssauth.Config] that has a Resolver.
+func NewCollector(m *dssauth.Middleware) prometheus.Collector {
+	if m == nil {
+		panic("dssprom: NewCollector(nil): give what dssauth.New returned")
+	}
+	return collector{m.Stats}
+}
+
+func (c collector) Describe(to chan<- *prometheus.Desc) {
+	for _, f := range fromStats {
+		to <- f.desc
+	}
+}
+
+func (c collector) Collect(to chan<- prometheus.Metric) {
+	s := c.stats()
+	for _, f := range fromStats {
+		to <- prometheus.MustNewConstMetric(f.desc, f.kind, f.value(s))
+	}
+}

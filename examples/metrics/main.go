@@ -1,0 +1,52 @@
+// Metrics serves what a Middleware counts and measures to Prometheus, at an
+// address of its own: what visitors reach has no /metrics.
+package main
+
+import (
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/dssprom"
+)
+
+// newServers returns what visitors reach, and what Prometheus scrapes.
+func newServers(client *dss.Client) (app, metrics http.Handler, err error) {
+	registry := prometheus.NewRegistry()
+	auth, err := dssauth.New(dssauth.Config{Client: client, Hooks: dssprom.Hooks(registry)})
+	if err != nil {
+		return nil, nil, err
+	}
+	registry.MustRegister(dssprom.NewCollector(auth))
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", hello)
+	scraped := http.NewServeMux()
+	scraped.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	return auth.Handler(mux), scraped, nil
+}
+
+func hello(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }
+
+func main() {
+	client, err := dss.FromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	app, metrics, err := newServers(client)
+	if err != nil {
+		log.Fatal(err)
+	}
+	serve := func(address string, h http.Handler) {
+		server := &http.Server{Addr: address, Handler: h, ReadHeaderTimeout: 10 * time.Second}
+		log.Fatal(server.ListenAndServe())
+	}
+	go serve("127.0.0.1:9464", metrics)
+	serve("127.0.0.1:8080", app)
+}
