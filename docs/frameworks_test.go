@@ -64,7 +64,6 @@ func TestWithCode(t *testing.T) {
 	}
 }
 
-var ofExample = regexp.MustCompile("(?m)^<!-- (examples/[a-z0-9/_]+\\.go): ([\\w ]+) -->\n```go\n((?:[^`].*\n|\n)*)```$")
 var ofExample = regexp.MustCompile("(?m)^<!-- ((?:examples|dssprom)/[a-z0-9_/]+\\.go)(?:: ([\\w ]+))? -->\n```go\n((?:[^`].*\n|\n)*)```$")
 
 // withCode returns a page with each piece of code as it stands in the file that

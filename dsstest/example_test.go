@@ -12,13 +12,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-chi/chi/v5"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
-
 	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/dsstest"
+	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -206,6 +205,8 @@ func ExamplePageHead() {
 	head := dsstest.PageHead("Who is browsing?")
 	fmt.Println(strings.Contains(string(head), "<title>Who is browsing?</title>"))
 	// Output: true
+}
+
 // A test that prints what it fails with.
 type printing struct{ testing.TB }
 
@@ -215,8 +216,10 @@ func (printing) Errorf(format string, args ...any) { fmt.Printf(format+"\n", arg
 
 // The patterns of a net/http router are what it was made of.
 func ExampleNoRouteForgotten() {
+	fake := dsstest.New()
 	fake.AddAPIKey("our-key", "")
 	server := httptest.NewServer(fake)
+	defer server.Close()
 	client, _ := dss.New(dss.Config{URL: server.URL, APIKey: "our-key"})
 	auth, _ := dssauth.New(dssauth.Config{Client: client})
 	defer auth.Close()
@@ -228,6 +231,7 @@ func ExampleNoRouteForgotten() {
 		"GET /healthz":       http.HandlerFunc(health),
 		"GET /forgotten":     http.HandlerFunc(health),
 	}
+	mux := http.NewServeMux()
 	for pattern, handler := range routes {
 		mux.Handle(pattern, handler)
 	}
@@ -240,8 +244,10 @@ func ExampleNoRouteForgotten() {
 
 // Chi walks its own routes.
 func ExampleNoRouteForgotten_chi() {
+	fake := dsstest.New()
 	fake.AddAPIKey("our-key", "")
 	server := httptest.NewServer(fake)
+	defer server.Close()
 	client, _ := dss.New(dss.Config{URL: server.URL, APIKey: "our-key"})
 	auth, _ := dssauth.New(dssauth.Config{Client: client})
 	defer auth.Close()
@@ -251,12 +257,14 @@ func ExampleNoRouteForgotten_chi() {
 	r.Group(func(r chi.Router) {
 		r.Use(auth.Handler)
 		r.Method("GET", "/reports/{id:[0-9]+}", hello)
+	})
 
 	t := printing{} // in a test, this is its *testing.T
 	var routes []string
 	_ = chi.Walk(r, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		routes = append(routes, method+" "+route)
 		return nil
+	})
 	dsstest.NoRouteForgotten(t, r, routes)
 	// Output:
 	// dsstest: GET /forgotten: an anonymous visitor gets 200 OK, and not 401, 403 or 503: have the middleware wrap this route, or name "GET /forgotten" as open
