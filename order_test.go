@@ -26,7 +26,7 @@ var order = []string{
 	"refusal.go", "drain.go", "fault.go", "cachecontrol.go", "marks.go", "asking.go",
 	"answers.go", "flight.go",
 	"lookup.go",
-	"cache.go", "session.go", "churn.go", "places.go",
+	"cache.go", "session.go", "churn.go", "places.go", "store.go",
 	"verdict.go", "resolver.go", "outage.go",
 	"hooks.go", "identity.go", "headers.go", "keyer.go", "lifetime.go", "errors.go",
 }
