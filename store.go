@@ -140,9 +140,9 @@ func try[T any](ctx context.Context, s *storeAccess, to func(context.Context) (T
 		// The answer if the store calls Goexit.
 		a := answer{err: ownWords("the store ended its goroutine")}
 		defer func() {
+			answers <- a // before cancel, which would look like the store's silence
 			<-s.under
 			cancel()
-			answers <- a
 		}()
 		defer recovered(&a.err)
 		a.v, a.err = to(ctx)
