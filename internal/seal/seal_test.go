@@ -2,6 +2,12 @@ package seal_test
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -72,6 +78,30 @@ func TestValuesTellNeitherTextNorLength(t *testing.T) {
 	assert.Len(t, long, len(short))
 	assert.NotContains(t, string(short), "ann")
 	assert.NotEqual(t, short, s.Seal(0, "k", []byte("ann")), "nonces are random")
+}
+
+// TestSealedAsDescribed opens a value with nothing but the standard library.
+func TestSealedAsDescribed(t *testing.T) {
+	s := seal.New([][]byte{secretA})
+	keys, err := hkdf.Key(sha256.New, secretA, nil, "dssauth 1 keys", 32)
+	require.NoError(t, err)
+	mac := hmac.New(sha256.New, keys)
+	mac.Write([]byte("\x06answer\x03ann\x00"))
+	key := base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+	require.Equal(t, []string{key}, s.Keys("answer", "ann", ""))
+
+	values, err := hkdf.Key(sha256.New, secretA, nil, "dssauth 1 values", 32)
+	require.NoError(t, err)
+	cipherKey, err := hkdf.Expand(sha256.New, values, key, 32)
+	require.NoError(t, err)
+	block, err := aes.NewCipher(cipherKey)
+	require.NoError(t, err)
+	gcm, err := cipher.NewGCM(block)
+	require.NoError(t, err)
+	value := s.Seal(0, key, []byte("text"))
+	text, err := gcm.Open(nil, value[:12], value[12:], []byte("dssauth 1 "+key))
+	require.NoError(t, err)
+	assert.Equal(t, append([]byte("text"), make([]byte, 252)...), text)
 }
 
 func TestTheFirstSealsAllOpen(t *testing.T) {
