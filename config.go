@@ -264,8 +264,7 @@ func (c *Config) sharing(names []string, a *answers) *sharing {
 		c.Logger.Warn("dssauth: DSS is at an address of this machine: where replicas on other machines mean another DSS by it, give each DSS Config.StoreSecrets of its own", "url", c.Client.URL())
 	}
 	s := &sharing{
-		clock:       a.clock,
-		storeAccess: &storeAccess{store: c.Store, life: a.life, told: a.told, under: make(chan struct{}, maxStoreCalls)},
+		storeAccess: &storeAccess{clock: a.clock, store: c.Store, life: a.life, told: a.told, under: make(chan struct{}, maxStoreCalls)},
 		sealer:      seal.New(c.StoreSecrets),
 		about:       append([]string{c.Client.URL(), fmt.Sprint("details:", c.UserDetails)}, names...),
 		names:       names,

@@ -96,6 +96,8 @@ type observer struct {
 	troubled nag
 	short    nag // of places
 	full     nag // of entries
+	storeOut nag
+	saidOut  atomic.Bool // and not yet that the store is back
 }
 
 // lookupStarts calls the hook, and returns the lookup's context and what to call
@@ -218,12 +220,20 @@ func (n *nag) due(now int64) bool {
 	return now >= next && n.next.CompareAndSwap(next, now+int64(time.Minute))
 }
 
-// storeIsOut and storeIsBack say what has become of the store.
-func (o *observer) storeIsOut(err error) {
-	o.log.Warn("dssauth: Config.Store does not answer: this replica asks DSS itself, and does not hear what others forget, until it does", "error", err.Error())
+// storeIsOut and storeIsBack say now and then what has become of the store. A full
+// one takes turns.
+func (o *observer) storeIsOut(err error, now int64) {
+	if o.storeOut.due(now) {
+		o.saidOut.Store(true)
+		o.log.Warn("dssauth: Config.Store does not answer: this replica asks DSS itself, and does not hear what others forget, until it does (said once a minute)", "error", err.Error())
+	}
 }
 
-func (o *observer) storeIsBack() { o.log.Info("dssauth: Config.Store answers again") }
+func (o *observer) storeIsBack() {
+	if o.saidOut.CompareAndSwap(true, false) {
+		o.log.Info("dssauth: Config.Store answers again")
+	}
+}
 
 // hearsStrangers says that another replica seals with other secrets.
 func (o *observer) hearsStrangers() {

@@ -23,7 +23,6 @@ import (
 // for, as long as this replica's own answer would be, and not beyond what was
 // forgotten. So a store can cost a call of DSS, and never an identity.
 type sharing struct {
-	*clock
 	*storeAccess
 	sealer   *seal.Sealer
 	about    []string // what all keys cover

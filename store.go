@@ -15,7 +15,8 @@ import (
 // is slow costs a call of DSS.
 //
 // All methods are called by many goroutines, and should return when ctx ends: no
-// call is waited for longer than 50ms, but Watch.
+// call is waited for longer than 50ms, but Watch. The text of errors goes to the
+// log: it must hold no password.
 type Store interface {
 	// Get returns the value under key in memory of its caller's own, and nil where
 	// there is none.
@@ -66,6 +67,7 @@ const (
 // storeAccess calls a Store, and distrusts it: it waits for no call longer than
 // storeTime, and leaves a store that is out alone.
 type storeAccess struct {
+	*clock
 	store Store
 	life  *lifetime
 	told  *observer
@@ -116,7 +118,7 @@ func call[T any](ctx context.Context, s *storeAccess, to func(context.Context) (
 	default:
 		s.failed.Add(1)
 		if s.inARow.Add(1) >= storeFailures && s.out.CompareAndSwap(false, true) {
-			s.told.storeIsOut(err)
+			s.told.storeIsOut(err, s.now())
 			s.life.run(s.probe)
 		}
 	}
@@ -169,6 +171,9 @@ func (s *storeAccess) probe() {
 			timer.Stop()
 			return
 		case <-timer.C:
+		}
+		if len(s.under) > 0 { // calls that ignored their end: not one more of them
+			continue
 		}
 		_, err := try(s.life.ctx, s, func(ctx context.Context) ([]byte, error) { return s.store.Get(ctx, "probe") })
 		if err == nil {

@@ -2,6 +2,7 @@ package promises
 
 import (
 	"bytes"
+	"context"
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -13,6 +14,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -358,7 +360,7 @@ func TestStoreThatIsOut(t *testing.T) {
 	for name, breaks := range map[string]func(*memory){
 		"fails":          func(s *memory) { s.fails = errStoreBroken },
 		"hangs":          func(s *memory) { s.waits = time.Hour },
-		"hangs for good": func(s *memory) { s.waits, s.hangs = 10*time.Minute, true },
+		"hangs for good": func(s *memory) { s.waits, s.hangs = 15*time.Second, true },
 		"is late":        func(s *memory) { s.waits = 60 * time.Millisecond },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -385,14 +387,13 @@ func TestStoreThatIsOut(t *testing.T) {
 				}
 				assert.Len(t, book.with("Config.Store does not answer"), 1)
 				store.set(func(s *memory) { s.fails, s.waits, s.hangs = nil, 0, false })
-				pass(1100 * time.Millisecond)
+				pass(16100 * time.Millisecond) // as soon as no call hangs any more
 				assert.False(t, m.Stats().Store.Out)
 				hits := m.Stats().Store.Misses
 				took()
 				assert.Greater(t, m.Stats().Store.Misses, hits, "it is asked again")
 				assert.Len(t, book.with("Config.Store answers again"), 1)
 				require.NoError(t, m.Close())
-				pass(10 * time.Minute) // until the calls that hang have returned
 			})
 		})
 	}
@@ -633,6 +634,111 @@ func TestConnectionsAskDSSThroughTheStore(t *testing.T) {
 		d.SignOut(c)
 		pass(12 * time.Second)
 		assert.Error(t, signedIn.Err())
+	})
+}
+
+// TestCallsOfAStoreAreBounded has a store that never returns, and a crowd.
+func TestCallsOfAStoreAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		store := newStore()
+		m := replica(t, client, store)
+		synctest.Wait()
+		known := signedIn(d, "ann")
+		require.Equal(t, "ann", who(m, known.Clone(t.Context())))
+		pass(12 * time.Second)
+		store.set(func(s *memory) { s.waits, s.hangs = time.Minute, true })
+		for i := range 3000 {
+			go who(m, browser(fmt.Sprint("stranger", i)))
+		}
+		synctest.Wait()
+		newcomers := store.under()
+		assert.Equal(t, 768, newcomers)
+		assert.Equal(t, "ann", who(m, known.Clone(t.Context())), "who has room left")
+		assert.Greater(t, store.under(), newcomers)
+		for i := range 3000 {
+			go who(m, browser(fmt.Sprint("another", i)))
+		}
+		synctest.Wait()
+		assert.LessOrEqual(t, store.under(), 1024)
+		store.set(func(s *memory) { s.waits = 0 })
+		pass(2 * time.Minute)
+		assert.Zero(t, store.under())
+	})
+}
+
+// TestStoreThatPanics shows that what a store does ends nothing else.
+func TestStoreThatPanics(t *testing.T) {
+	for name, does := range map[string]func(){"panics": func() { panic("store") }, "calls Goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := newMemory(t)
+				m := replica(t, client, &ending{newStore(), does})
+				for range 5 {
+					assert.Equal(t, "ann", who(m, signedIn(d, "ann")))
+				}
+				m.ForgetUser("ann")
+				require.NoError(t, m.Close())
+			})
+		})
+	}
+}
+
+// ending is a store whose methods end in another way than by returning.
+type ending struct {
+	*memory
+	does func()
+}
+
+func (e *ending) Get(context.Context, string) ([]byte, error)           { e.does(); return nil, nil }
+func (e *ending) Put(context.Context, dssauth.StoreEntry) (bool, error) { e.does(); return true, nil }
+func (e *ending) Delete(context.Context, string) error                  { e.does(); return nil }
+func (e *ending) Watch(context.Context, func(), func([]byte)) error     { e.does(); return nil }
+
+// TestLeasesEnd shows that no lookup leaves one behind, however it ends.
+func TestLeasesEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		store := newStore()
+		m := replica(t, client, store)
+		synctest.Wait()
+		require.Equal(t, "ann", who(m, signedIn(d, "ann")))
+		require.Equal(t, "401", who(m, browser("stranger")))
+		d.Intercept(lookups, 1, dsstest.Respond(http.StatusBadGateway, "no"))
+		require.Equal(t, "503", who(m, signedIn(d, "bob")))
+		synctest.Wait()
+		assert.Empty(t, leasesOf(store.live()))
+
+		d.SetLatency(time.Hour)
+		go who(m, signedIn(d, "bob"))
+		synctest.Wait()
+		require.Len(t, leasesOf(store.live()), 1)
+		require.NoError(t, m.Close())
+		synctest.Wait()
+		assert.Empty(t, leasesOf(store.live()), "Close ends them, so that a deployment keeps nobody waiting")
+	})
+}
+
+// maxLook is how often a replica that waits for another one's lookup looks.
+const maxLook = 25 * time.Millisecond
+
+// TestAnonymousVisitorOfManyReplicas must not make them wait for each other in turn.
+func TestAnonymousVisitorOfManyReplicas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		d.SetLatency(200 * time.Millisecond)
+		all := replicas(t, 20, client, newStore())
+		synctest.Wait()
+		began := time.Now()
+		var answers []<-chan string
+		for _, m := range all {
+			answers = append(answers, asks(m, browser("stranger")))
+		}
+		for _, a := range answers {
+			assert.Equal(t, "401", <-a)
+		}
+		// Of each two calls: the lookup, and the question whether DSS accepts us.
+		assert.LessOrEqual(t, time.Since(began), 2*400*time.Millisecond+maxLook)
 	})
 }
 

@@ -20,7 +20,7 @@ type memory struct {
 	entries  map[string]stored
 	watchers map[*watcher]bool
 	puts     []dssauth.StoreEntry
-	gets     int
+	calls    int // under way, but Watch
 
 	fails error                                 // answered to everything, if set
 	waits time.Duration                         // before each answer
@@ -49,7 +49,9 @@ var errStoreBroken = errors.New("the store is broken")
 func (s *memory) does(ctx context.Context) error {
 	s.mu.Lock()
 	err, wait, hangs := s.fails, s.waits, s.hangs
+	s.calls++
 	s.mu.Unlock()
+	defer s.set(func(s *memory) { s.calls-- })
 	switch {
 	case hangs:
 		<-time.After(wait)
@@ -69,7 +71,6 @@ func (s *memory) Get(ctx context.Context, key string) ([]byte, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.gets++
 	e, ok := s.entries[key]
 	if !ok || !time.Now().Before(e.ends) {
 		e.value = nil
@@ -146,6 +147,12 @@ func (s *memory) set(change func(*memory)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(s)
+}
+
+// under returns how many calls are under way.
+func (s *memory) under() (n int) {
+	s.set(func(s *memory) { n = s.calls })
+	return n
 }
 
 // cut ends all that watches.
