@@ -163,6 +163,7 @@ func TestServerThatIsRestartedIsEmpty(t *testing.T) {
 	value, err := store.Get(t.Context(), "key")
 	require.NoError(t, err)
 	assert.Nil(t, value)
+	assert.Contains(t, s.CLI("info", "clients"), "connected_clients:2", "this one's, and one of the store's")
 }
 
 func TestDeadlineHoldsWhileServerIsStopped(t *testing.T) {
