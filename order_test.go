@@ -25,8 +25,8 @@ var order = []string{
 	"middleware.go", "config.go",
 	"refusal.go", "drain.go", "fault.go", "cachecontrol.go", "marks.go", "asking.go",
 	"answers.go", "flight.go",
-	"lookup.go",
-	"cache.go", "session.go", "churn.go", "places.go", "store.go",
+	"lookup.go", "sharing.go",
+	"cache.go", "session.go", "churn.go", "places.go", "store.go", "forgotten.go",
 	"verdict.go", "resolver.go", "outage.go",
 	"hooks.go", "identity.go", "headers.go", "keyer.go", "lifetime.go", "errors.go",
 }
