@@ -730,4 +730,12 @@ var faults = []fault{
 		"	if m.impersonation != ByProxyUser {\n", "	if m != nil {\n", "TestProjectGateWhenTheRightToActEnds ./promises"},
 	{"send a header as it came, and not as text", "headers.go",
 		"		if v = latin1.Text(v); !printable(v) {", "		if _ = latin1.Text(v); !printable(v) {", "TestOtherHeadersPicked ."},
+	{"let the client of Redis try again, so that Watch misses notices silently", "rediscache/rediscache.go",
+		"	option.DisableRetry = true", "	option.DisableRetry = false", "TestWatchEndsWithItsConnection ./rediscache"},
+	{"end a connection to Redis with the call that needed it", "rediscache/rediscache.go",
+		"		ctx, cancel := context.WithTimeout(s.life, patience)\n		defer cancel()\n		r, err", "		ctx, cancel := context.WithTimeout(ctx, patience)\n		defer cancel()\n		r, err", "TestConnectionOutlivesCall ./rediscache"},
+	{"show what Redis repeats of a command", "rediscache/rediscache.go",
+		"		text, _, _ = strings.Cut(text, \", with args beginning with\")\n", "", "TestNothingShowsCredentials ./rediscache"},
+	{"let two have a lease, and not notice", "storetest/storetest.go",
+		"n != 1 && time.Since", "n < 1 && time.Since", "TestBrokenStoresAreNoticed ./storetest"},
 }
