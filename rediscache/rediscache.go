@@ -93,9 +93,10 @@ var _ dssauth.Store = (*Store)(nil)
 // Sentinel.MasterSet those of sentinels. Zero means for Dialer.Timeout and
 // ConnWriteTimeout 2 seconds, for Dialer.KeepAlive 1 second, and for
 // Sentinel.TopologyRefreshInterval and ClusterOption.ShardsRefreshInterval 5
-// seconds. So a dead connection ends Watch after 4 seconds at most. Client-side
-// caching and retries are always off, and reads from replicas are refused: they
-// may miss what was forgotten.
+// seconds. So a dead connection ends Watch after 4 seconds at most. Zero means for
+// PipelineMultiplex one connection to each server. Client-side caching and retries
+// are always off, and reads from replicas are refused: they may miss what was
+// forgotten.
 func New(option rueidis.ClientOption) (*Store, error) {
 	if err := check(&option); err != nil {
 		return nil, fmt.Errorf("rediscache: ClientOption.%w", err)
@@ -107,6 +108,9 @@ func New(option rueidis.ClientOption) (*Store, error) {
 	setDefault(&option.ConnWriteTimeout, patience)
 	setDefault(&option.Sentinel.TopologyRefreshInterval, 5*time.Second)
 	setDefault(&option.ClusterOption.ShardsRefreshInterval, 5*time.Second)
+	if option.PipelineMultiplex == 0 {
+		option.PipelineMultiplex = -1 // Commands that share a connection share writes.
+	}
 	option.DisableCache = true
 	option.DisableRetry = true // Watch must return when it may have missed a notice.
 	if option.ClientSetInfo == nil {

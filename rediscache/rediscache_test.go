@@ -163,6 +163,7 @@ func TestServerThatIsRestartedIsEmpty(t *testing.T) {
 	value, err := store.Get(t.Context(), "key")
 	require.NoError(t, err)
 	assert.Nil(t, value)
+	assert.Contains(t, s.CLI("info", "clients"), "connected_clients:2", "this one's, and one of the store's")
 }
 
 func TestDeadlineHoldsWhileServerIsStopped(t *testing.T) {
@@ -379,23 +380,33 @@ func TestCloseWhileServerIsOutAtStart(t *testing.T) {
 }
 
 func TestNothingShowsCredentials(t *testing.T) {
-	for name, args := range map[string][]string{
-		"another password":   {"--requirepass", "another"},
-		"no such command":    {"--rename-command", "HELLO", "", "--rename-command", "AUTH", ""},
-		"no password needed": {},
+	for name, row := range map[string]struct {
+		args []string
+		want string
+	}{
+		"another password":   {[]string{"--requirepass", "another"}, "WRONGPASS"},
+		"no such command":    {[]string{"--rename-command", "HELLO", "", "--rename-command", "AUTH", ""}, "unknown command 'AUTH'"},
+		"no password needed": {nil, "WRONGPASS"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			s := redistest.Start(t, redistest.Programs(t)[0], args...)
-			o := option(s)
-			o.Username, o.Password = "dssauth", password
-			store := open(t, o)
-			_, err := store.Get(t.Context(), "key")
-			require.ErrorContains(t, err, s.Address)
-			t.Log(err)
-			for _, text := range []string{fmt.Sprintf("%+v %#v", err, err), fmt.Sprintf("%v %+v %#v", store, store, store), fmt.Sprintf("%+v", errors.Unwrap(err))} {
-				assert.NotContains(t, text, password)
-			}
-		})
+		for _, known := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, password known to New: %t", name, known), func(t *testing.T) {
+				s := redistest.Start(t, redistest.Programs(t)[0], row.args...)
+				o := option(s)
+				o.Username, o.Password = "dssauth", password
+				if !known {
+					o.Username, o.Password = "", ""
+					o.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+						return rueidis.AuthCredentials{Username: "dssauth", Password: password}, nil
+					}
+				}
+				store := open(t, o)
+				_, err := store.Get(t.Context(), "key")
+				require.ErrorContains(t, err, "rediscache: "+s.Address+": not connected: "+row.want)
+				for _, text := range []string{fmt.Sprintf("%+v %#v", err, err), fmt.Sprintf("%v %+v %#v", store, store, store), fmt.Sprintf("%+v", errors.Unwrap(err))} {
+					assert.NotContains(t, text, password)
+				}
+			})
+		}
 	}
 	store := open(t, option(start(t)))
 	works(t, store)

@@ -163,13 +163,14 @@ func expires(ctx context.Context, a, b dssauth.Store, key string) error {
 	if err := puts(ctx, a, dssauth.StoreEntry{Key: key, Value: []byte("v"), TTL: shortTTL}, true); err != nil {
 		return err
 	}
+	gone := time.After(shortTTL + quiet)
 	<-time.After(shortTTL/2 - time.Since(start))
 	err := holds(ctx, b, key, []byte("v"))
 	// On a machine that stands still it may be gone rightly.
 	if err != nil && time.Since(start) < shortTTL {
 		return fmt.Errorf("%v before its TTL ends: %w", shortTTL-time.Since(start).Round(time.Millisecond), err)
 	}
-	<-time.After(start.Add(shortTTL + quiet).Sub(time.Now()))
+	<-gone
 	for _, s := range []dssauth.Store{a, b} {
 		if err := holds(ctx, s, key, nil); err != nil {
 			return fmt.Errorf("%v after its TTL ended: %w", quiet, err)
@@ -201,6 +202,7 @@ func ifAbsent(ctx context.Context, a, b dssauth.Store) error {
 	if err := puts(ctx, a, lease, true); err != nil {
 		return err
 	}
+	gone := time.After(shortTTL + quiet)
 	<-time.After(shortTTL/2 - time.Since(start))
 	second := lease
 	second.Value = []byte("second")
@@ -216,7 +218,7 @@ func ifAbsent(ctx context.Context, a, b dssauth.Store) error {
 		return fmt.Errorf("an entry that was not kept changed the one that is there: %w", err)
 	}
 	// What was not kept must not prolong what was.
-	<-time.After(start.Add(shortTTL + quiet).Sub(time.Now()))
+	<-gone
 	if err := holds(ctx, a, key, nil); err != nil {
 		return fmt.Errorf("an entry that was not kept prolonged the one that was there: %w", err)
 	}

@@ -760,4 +760,12 @@ var faults = []fault{
 		"	busy := s.take(ctx, f)\n", "	busy := \"\"\n	if !renews {\n		busy = s.take(ctx, f)\n	}\n", "TestRefreshesAtOnceAreOne ./promises"},
 	{"share what was asked before it was forgotten here", "answers.go",
 		"		a.shared.markOwner(owner)\n", "		_ = owner\n", "TestForgettingHoldsHereWhateverTheStoreSays ./promises"},
+	{"let the client of Redis try again, so that Watch misses notices silently", "rediscache/rediscache.go",
+		"	option.DisableRetry = true", "	option.DisableRetry = false", "TestWatchEndsWithItsConnection ./rediscache"},
+	{"end a connection to Redis with the call that needed it", "rediscache/rediscache.go",
+		"		ctx, cancel := context.WithTimeout(s.life, patience)\n		defer cancel()\n		r, err", "		ctx, cancel := context.WithTimeout(ctx, patience)\n		defer cancel()\n		r, err", "TestConnectionOutlivesCall ./rediscache"},
+	{"show what Redis repeats of a command", "rediscache/rediscache.go",
+		"		text, _, _ = strings.Cut(text, \", with args beginning with\")\n", "", "TestNothingShowsCredentials ./rediscache"},
+	{"let two have a lease, and not notice", "storetest/storetest.go",
+		"n != 1 && time.Since", "n < 1 && time.Since", "TestBrokenStoresAreNoticed ./storetest"},
 }
