@@ -27,8 +27,6 @@ type policy struct {
 	sessions                      bool // handlers act as their visitors
 }
 
-const jitter = 0.1 // of an answer's life
-
 // known returns the answer to bytes that were seen before, or nil. It reports
 // whether the caller must refresh it: one caller, once.
 func (a *answers) known(k key, now int64) (e *entry, due bool) {
@@ -152,7 +150,9 @@ func (a *answers) join(c credentials, fresh func(*entry) bool, renews *turn, aft
 		if bridge && a.down() {
 			return e, nil, nil
 		}
-		return nil, nil, err
+		if renews != nil || !a.shared.mayKnow() {
+			return nil, nil, err
+		}
 	}
 	older := a.flights.byKey[c.key]
 	if older != nil && a.outdated(&older.lookup) {
@@ -168,7 +168,7 @@ func (a *answers) join(c credentials, fresh func(*entry) bool, renews *turn, aft
 		return nil, nil, err
 	}
 	f := &flight{
-		lookup: lookup{credentials: c, turn: renews, renews: renews != nil, bridge: bridge, began: now},
+		lookup: lookup{credentials: c, turn: renews, renews: renews != nil, bridge: bridge, began: now, last: e},
 		done:   make(chan struct{}),
 	}
 	if !f.renews {
@@ -220,6 +220,7 @@ func (a *answers) fly(f *flight) {
 	defer func() {
 		_ = recover()
 		defer a.places.giveBack(f.turn) // whatever stops what comes before
+		defer a.share(f)                // which nobody here waits for
 		defer f.cancel()
 		if f.ended != nil {
 			defer func() { f.ended(err, f.err == nil) }()
@@ -227,6 +228,19 @@ func (a *answers) fly(f *flight) {
 		a.land(f, id, err)
 	}()
 	id, err = a.asker.ask(f.ctx, &f.lookup)
+}
+
+// share tells other replicas what f brought.
+func (a *answers) share(f *flight) {
+	switch {
+	case f.found == nil:
+		return
+	case f.fate == publish:
+		a.shared.publish(f.found, f.entry)
+	case f.fate == retract:
+		a.shared.retract(f.found)
+	}
+	a.shared.conclude(f.found)
 }
 
 // land keeps what f brought, and releases the waiters.
@@ -252,7 +266,11 @@ func (a *answers) land(f *flight, id Identity, err error) {
 		a.failed(f, err, denied, outage)
 	}
 	displaces := a.cache.displaced > displaced
-	a.places.leave(f.turn, time.Duration(a.now()-f.asked), brought)
+	if f.isFound() {
+		a.places.giveBack(f.turn)
+	} else {
+		a.places.leave(f.turn, time.Duration(a.now()-f.asked), brought)
+	}
 	close(f.done)
 	a.mu.Unlock()
 	a.told.churn(changing)
@@ -275,7 +293,9 @@ func (a *answers) keeps(f *flight) bool {
 
 func (a *answers) identified(f *flight, id Identity) (changing []string) {
 	f.entry = a.newEntry(f, id)
-	f.outdate()
+	if !f.isFound() { // an older lookup here may be newer than that
+		f.outdate()
+	}
 	if f.isLast() { // even where the answer itself is not kept
 		a.cache.refusals.Remove(f.key)
 	}
@@ -287,6 +307,7 @@ func (a *answers) identified(f *flight, id Identity) (changing []string) {
 		now := a.now()
 		changing = a.churn.watch(owner, f.header, a.cache.held(owner, f.key, now), a.cache.find(f.key) == nil, now)
 		a.cache.put(f.entry)
+		f.fate = publish
 	}
 	return changing
 }
@@ -295,6 +316,10 @@ func (a *answers) anonymous(f *flight, err error) {
 	f.err = err
 	f.outdate()
 	if f.isLast() {
+		if f.found != nil && (f.found.stale || a.cache.find(f.key) != nil) {
+			f.fate = retract
+			a.shared.markBytes(f.key)
+		}
 		a.cache.drop(f.key, f.asked)
 	}
 	if a.keeps(f) && a.keep.refusalTTL > 0 && a.cache.find(f.key) == nil {
@@ -343,7 +368,7 @@ func (a *answers) mayBridge(old *entry) bool { return a.isBridge(old, a.now()) &
 
 // isBridge reports whether old may be served if DSS is down.
 func (a *answers) isBridge(old *entry, now int64) bool {
-	return a.keep.staleIfError > 0 && !a.isDenied(old) && now < old.asked+int64(a.keep.ttl)+int64(a.keep.staleIfError)
+	return a.keep.staleIfError > 0 && !a.isDenied(old) && a.shared.vouches(old.asked) && now < old.asked+int64(a.keep.ttl)+int64(a.keep.staleIfError)
 }
 
 // isDenied reports whether DSS refused somebody since it was asked for old, and
@@ -360,7 +385,7 @@ func (a *answers) outageMayBeBridged(e *entry, since int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	newest := a.cache.find(e.key)
-	return (a.down() || a.wasBack(since-1)) && newest != nil && !a.isDenied(e) && !newest.denied
+	return (a.down() || a.wasBack(since-1)) && newest != nil && !a.isDenied(e) && !newest.denied && a.shared.vouches(e.asked)
 }
 
 // bridge returns the old answer under k if it may be served now.
@@ -390,6 +415,9 @@ func (a *answers) addAlias(raw key, e *entry, now int64) {
 func (a *answers) forget(k key) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.shared != nil {
+		a.shared.markBytes(k)
+	}
 	a.cache.forget(k)
 	a.flights.forget(k, a.count.Add(1), a.now())
 }
@@ -399,16 +427,48 @@ func (a *answers) forget(k key) {
 func (a *answers) forgetOwner(owner string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.shared != nil {
+		a.shared.markOwner(owner)
+	}
 	a.cache.dropUser(owner)
 	a.flights.forgetOwner(owner, a.count.Add(1), a.now())
 }
 
-// owner returns whom the remembered answer to k is about, or "".
-func (a *answers) owner(k key) string {
+// forgetEverywhere makes the next request of each visitor of these logins and API
+// keys, and the one with c, if it is given, ask DSS again: here, and in the other
+// replicas.
+func (a *answers) forgetEverywhere(c *credentials, owners ...string) {
+	for _, owner := range owners {
+		a.forgetOwner(owner)
+	}
+	if c != nil {
+		a.forget(c.key)
+	}
+	if a.shared != nil {
+		a.shared.tell(c, owners...)
+	}
+}
+
+// hear forgets what another replica forgot.
+func (a *answers) hear(owners []string, keys []key) {
+	for _, owner := range owners {
+		a.forgetOwner(owner)
+	}
+	for _, k := range keys {
+		a.forget(k)
+	}
+}
+
+// owner returns whom the remembered answer to c is about, or "".
+func (a *answers) owner(c credentials) string {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if e := a.cache.find(k); e != nil {
+	e := a.cache.find(c.key)
+	a.mu.Unlock()
+	switch {
+	case e != nil:
 		return e.identity.owner()
+	case a.shared != nil:
+		return a.shared.ownerOf(c)
 	}
 	return ""
 }
@@ -444,6 +504,9 @@ func (a *answers) stats() (s Stats) {
 	a.mu.Unlock()
 	s.Refusals = a.cache.refusals.Len()
 	a.places.addTo(&s)
+	if a.shared != nil {
+		a.shared.addTo(&s.Store)
+	}
 	s.DSSDown = a.dss != nil && a.dss.outage.isKnownDown()
 	return s
 }

@@ -66,6 +66,9 @@ func (p *period) isOld(now int64) bool {
 // renewAt is the part of an answer's life after which a hit starts a refresh.
 const renewAt = 0.7
 
+// jitter is the part of an answer's life by which it can be shorter.
+const jitter = 0.1
+
 // node is one place in the table.
 type node struct {
 	key   key

@@ -1,14 +1,19 @@
 package dssauth
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"slices"
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/loopback"
+	"github.com/dssauth/dssauth/internal/seal"
 )
 
 // Config says how visitors are identified. Only Client, or Resolver, must be
@@ -46,6 +51,20 @@ type Config struct {
 	// visitor. To bridge an outage in which DSS does not answer at all, Timeout
 	// must be 3s or more. It cannot be set beside Resolver. Zero means never.
 	StaleIfError time.Duration
+
+	// Store shares answers with the other replicas of the application, so that all
+	// together ask DSS about a visitor as often as one. The module rediscache has one
+	// for Redis. An answer is used for up to TTL + 2s then, since the clocks of
+	// replicas can differ by 2s; all need the same settings of what a visitor is
+	// identified by, UserDetails and TTL. With a Store, [Middleware.Forget] and
+	// [Middleware.ForgetUser] reach all replicas that hear it, and StaleIfError
+	// bridges only while this one does. It cannot be set beside Resolver. Nil keeps
+	// answers in memory only. See docs/replicas.md.
+	Store Store
+	// StoreSecrets seal what goes into the Store: at least 32 random bytes each. The
+	// first one seals, all open, so that they can be replaced one by one. Use one for
+	// each DSS: two of them at 127.0.0.1 have one address.
+	StoreSecrets [][]byte
 
 	// Impersonation is how [ClientFromContext] acts as the visitor. Zero
 	// means that it does not.
@@ -129,6 +148,13 @@ type Config struct {
 	MaxHeaderBytes int
 }
 
+// Format prints c without its secrets.
+func (c Config) Format(s fmt.State, verb rune) {
+	type settings Config // without this method
+	c.StoreSecrets = nil
+	fmt.Fprintf(s, fmt.FormatString(s, verb), settings(c))
+}
+
 // Impersonation is a way to act as the visitor.
 type Impersonation int
 
@@ -175,7 +201,7 @@ const (
 
 // check returns an error that names the setting which is wrong.
 func (c *Config) check() error {
-	for _, check := range []func() error{c.checkSources, c.checkImpersonation, c.checkDurations, c.checkBounds} {
+	for _, check := range []func() error{c.checkSources, c.checkStore, c.checkImpersonation, c.checkDurations, c.checkBounds} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -195,6 +221,61 @@ func (c *Config) checkSources() error {
 		return errors.New("dssauth: Config.StaleIfError has no effect beside Config.Resolver, of which nobody knows whether it is down: leave it zero, and bridge outages in the Resolver")
 	}
 	return nil
+}
+
+func (c *Config) checkStore() error {
+	switch {
+	case c.Store == nil && len(c.StoreSecrets) == 0:
+		return nil
+	case c.Store == nil:
+		return errors.New("dssauth: Config.StoreSecrets has no effect without Config.Store: set both, or neither")
+	case c.Resolver != nil:
+		return errors.New("dssauth: Config.Store cannot be set beside Config.Resolver, whose answers may not be those of other replicas: share them in the Resolver")
+	case len(c.StoreSecrets) == 0:
+		return errors.New("dssauth: Config.Store needs Config.StoreSecrets: at least one, of 32 random bytes, the same for all replicas")
+	case len(c.StoreSecrets) > maxSecrets:
+		return fmt.Errorf("dssauth: Config.StoreSecrets has %d secrets: %d are the most, and leave out those that no replica seals with any more", len(c.StoreSecrets), maxSecrets)
+	case c.TTL < 0:
+		return errors.New("dssauth: Config.Store needs remembered answers, but Config.TTL is negative: leave one of them out")
+	}
+	for i, secret := range c.StoreSecrets {
+		switch {
+		case len(secret) < 32:
+			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] has %d bytes: use 32 random ones at least, as from openssl rand -base64 48", i, len(secret))
+		case !slices.ContainsFunc(secret, func(b byte) bool { return b != secret[0] }):
+			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] is one byte again and again: use 32 random ones, as from openssl rand -base64 48", i)
+		case slices.ContainsFunc(c.StoreSecrets[:i], func(s []byte) bool { return bytes.Equal(s, secret) }):
+			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] is there twice: leave one out", i)
+		}
+	}
+	return nil
+}
+
+// maxSecrets bounds the work of a lookup.
+const maxSecrets = 4
+
+// sharing returns what shares a's answers with other replicas, nil without a
+// Store.
+func (c *Config) sharing(names []string, a *answers) *sharing {
+	if c.Store == nil {
+		return nil
+	}
+	if u, err := url.Parse(c.Client.URL()); err == nil && loopback.Is(u.Hostname()) {
+		c.Logger.Warn("dssauth: DSS is at an address of this machine: where replicas on other machines mean another DSS by it, give each DSS Config.StoreSecrets of its own", "url", c.Client.URL())
+	}
+	s := &sharing{
+		storeAccess: &storeAccess{clock: a.clock, store: c.Store, life: a.life, told: a.told, under: make(chan struct{}, maxStoreCalls)},
+		sealer:      seal.New(c.StoreSecrets),
+		about:       append([]string{c.Client.URL(), fmt.Sprint("details:", c.UserDetails)}, names...),
+		names:       names,
+		ttl:         c.TTL,
+		patience:    c.Timeout / 4 * 3,
+		lookup:      c.Timeout + grace,
+		forget:      a.hear,
+		locally:     newLocally(c.TTL, c.MaxEntries*len(c.StoreSecrets)),
+	}
+	s.back = s.isRestored
+	return s
 }
 
 func (c *Config) checkImpersonation() error {

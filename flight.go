@@ -3,7 +3,6 @@ package dssauth
 import (
 	"context"
 	"hash/maphash"
-	"maps"
 )
 
 // flight is a lookup under way, for all requests with the same bytes.
@@ -22,8 +21,18 @@ type flight struct {
 	outdated  bool    // a newer one brought an answer: not to be stored
 	left      bool    // not to be joined any more
 	forgotten span    // when its bytes were forgotten
+	fate      fate    // of its answer, set before done
 	gone      int64   // its answer is none for requests of this number and later; 0: for all it is one. Set before done
 }
+
+// fate is what other replicas are told of an answer.
+type fate int
+
+const (
+	untold fate = iota
+	publish
+	retract // DSS does not give it any more
+)
 
 // flights is the ledger of lookups under way, and of what must not come out of
 // them. It has no lock: its owner serialises all calls.
@@ -130,77 +139,4 @@ func (l *flights) ownerGone(owner string, asked int64) int64 {
 // bytesGone is ownerGone for the answer to k.
 func (l *flights) bytesGone(k key, asked int64) int64 {
 	return l.bytes.since(maphash.Comparable(l.seed, k), asked)
-}
-
-// span is from the first to the last time that something was forgotten, by the
-// numbers in which lookups ask DSS. In between it counts as forgotten all the time.
-type span struct {
-	first, last int64
-	at          int64 // when last was
-}
-
-func (s *span) add(number, now int64) {
-	if s.first == 0 {
-		s.first = number
-	}
-	s.last, s.at = number, now
-}
-
-// since returns when an answer ended that DSS was asked for as asked, or 0.
-func (s span) since(asked int64) int64 {
-	if asked >= s.last {
-		return 0
-	}
-	return max(s.first, asked+1)
-}
-
-// forgotten is what was forgotten lately, by its hash: a login has no bound, and
-// a server may reuse its memory. What is not remembered any more counts as
-// forgotten.
-type forgotten struct {
-	spans   map[uint64]span
-	floor   int64 // all that DSS was asked for before counts as forgotten
-	purgeAt int   // size at which spans is purged
-	lasts   int64 // how long a lookup can last: for so long forgetting is remembered
-}
-
-// maxForgotten bounds what is remembered, however much is forgotten at once.
-const maxForgotten = 1 << 16
-
-func newForgotten(lasts int64) forgotten {
-	return forgotten{spans: make(map[uint64]span), lasts: lasts}
-}
-
-func (l *forgotten) add(hash uint64, number, now int64) {
-	if len(l.spans) >= l.purgeAt {
-		l.purge(number, now)
-	}
-	s := l.spans[hash]
-	if s.at < now-l.lasts {
-		s = span{}
-	}
-	s.add(number, now)
-	l.spans[hash] = s
-}
-
-func (l *forgotten) purge(number, now int64) {
-	maps.DeleteFunc(l.spans, func(_ uint64, s span) bool {
-		if s.at >= now-l.lasts {
-			return false
-		}
-		l.floor = max(l.floor, s.last)
-		return true
-	})
-	if len(l.spans) >= maxForgotten {
-		clear(l.spans)
-		l.floor = number
-	}
-	l.purgeAt = min(2*len(l.spans)+64, maxForgotten)
-}
-
-func (l *forgotten) since(hash uint64, asked int64) int64 {
-	if asked < l.floor {
-		return asked + 1
-	}
-	return l.spans[hash].since(asked)
 }

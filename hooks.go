@@ -170,7 +170,18 @@ type Stats struct {
 	Queued   int           // lookups that wait for one now, refreshes ahead not among them
 	Waited   time.Duration // that lookups waited for one, in sum
 
-	DSSDown bool // as our own question said last; never with a Config.Resolver
+	Store   StoreStats // zero without a Config.Store
+	DSSDown bool       // as our own question said last; never with a Config.Resolver
+}
+
+// StoreStats are numbers about a [Config.Store] since the Middleware was made.
+type StoreStats struct {
+	Hits     uint64 // lookups that it answered, so that DSS was not asked
+	Misses   uint64 // lookups that it did not
+	Rejected uint64 // values that were not believed: unreadable, too old, of the future, or forgotten
+	Failures uint64 // calls that failed, or took too long
+	Out      bool   // it is left alone until a probe finds it back
+	Hears    bool   // what other replicas forget is heard here
 }
 
 type counters struct{ identified, anonymous, unavailable, stale atomic.Uint64 }
@@ -190,6 +201,8 @@ type observer struct {
 	troubled nag
 	short    nag // of places
 	full     nag // of entries
+	storeOut nag
+	saidOut  atomic.Bool // and not yet that the store is back
 }
 
 // lookupStarts calls the hook, and returns the lookup's context and what to call
@@ -318,4 +331,31 @@ type nag struct{ next atomic.Int64 }
 func (n *nag) due(now int64) bool {
 	next := n.next.Load()
 	return now >= next && n.next.CompareAndSwap(next, now+int64(time.Minute))
+}
+
+// storeIsOut and storeIsBack say now and then what has become of the store. A full
+// one takes turns.
+func (o *observer) storeIsOut(err error, now int64) {
+	if o.storeOut.due(now) {
+		o.saidOut.Store(true)
+		o.log.Warn("dssauth: Config.Store does not answer: this replica asks DSS itself, and does not hear what others forget, until it does (said once a minute)", "error", err.Error())
+	}
+}
+
+func (o *observer) storeIsBack() {
+	if o.saidOut.CompareAndSwap(true, false) {
+		o.log.Info("dssauth: Config.Store answers again")
+	}
+}
+
+// hearsStrangers says that another replica seals with other secrets.
+func (o *observer) hearsStrangers() {
+	o.log.Warn("dssauth: somebody uses the same store with other Config.StoreSecrets, or another version of dssauth: " +
+		"if it is a replica of this application, neither sees the other's answers, so give both a common secret (said once)")
+}
+
+// clocksDiffer says that the clocks of replicas do, by what one sent.
+func (o *observer) clocksDiffer(age time.Duration) {
+	o.log.Warn("dssauth: the clocks of two replicas differ by more than 2s, so that one does not see the other's answers, or uses them longer than Config.TTL: set both by NTP",
+		"by", age.Round(time.Millisecond).Abs())
 }

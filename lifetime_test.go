@@ -83,6 +83,7 @@ func TestNothingElseReadsAClock(t *testing.T) {
 	}
 	slices.Sort(found)
 	assert.Equal(t, []string{"drain.go Now", "identity.go Now", "lifetime.go Now", "lookup.go Now",
-		"marks.go Now", "marks.go UnixMilli", "marks.go UnixMilli", "marks.go UnixMilli"}, found,
-		"Identity.AsOf twice, clock.base, a connection's deadline, and marks that replicas share")
+		"marks.go Now", "marks.go UnixMilli", "marks.go UnixMilli", "marks.go UnixMilli",
+		"sharing.go Now", "sharing.go Now", "sharing.go Now", "sharing.go Now", "sharing.go Unix", "sharing.go Unix", "sharing.go Unix", "sharing.go UnixNano", "sharing.go UnixNano", "sharing.go UnixNano", "sharing.go UnixNano", "sharing.go UnixNano", "sharing.go UnixNano"}, found,
+		"Identity.AsOf twice, clock.base, a connection's deadline, marks that replicas share, and what they tell each other")
 }

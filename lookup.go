@@ -18,6 +18,7 @@ type asker struct {
 	resolver Resolver
 	dss      *dssResolver // the same; nil where an application set its own
 	places   *places
+	shared   *sharing // with other replicas; nil where nothing is
 	told     *observer
 	timeout  time.Duration
 	count    atomic.Int64 // lookups that have asked, and times that something was forgotten: which of two was first
@@ -27,10 +28,12 @@ type asker struct {
 type lookup struct {
 	credentials
 	turn   *turn
-	renews bool  // nobody waits: an answer is refreshed ahead of its end
-	bridge bool  // there is an old answer, which may serve if DSS is down
-	began  int64 // when the first request came
+	renews bool   // nobody waits: an answer is refreshed ahead of its end
+	bridge bool   // there is an old answer, which may serve if DSS is down
+	began  int64  // when the first request came
+	last   *entry // the answer there was; nil: none
 
+	found  *found            // what other replicas had to say; nil before they were asked
 	ended  func(error, bool) // tells the hooks
 	asked  int64             // when DSS was asked
 	denied atomic.Bool       // DSS refused somebody, and may have meant these bytes; set before anything waits
@@ -42,7 +45,15 @@ type lookup struct {
 func (a *asker) ask(life context.Context, l *lookup) (id Identity, err error) {
 	ctx, cancel := context.WithTimeout(life, a.timeout)
 	defer cancel()
-	if err = a.enter(ctx, l); err != nil {
+	if a.shared != nil {
+		if err = a.askOthers(ctx, l); l.isFound() {
+			return l.found.identity, nil
+		}
+	}
+	if err == nil {
+		err = a.enter(ctx, l)
+	}
+	if err != nil {
 		a.findOutage(life, l, err)
 		return Identity{}, err
 	}
@@ -67,6 +78,21 @@ func (a *asker) ask(life context.Context, l *lookup) (id Identity, err error) {
 	}
 	return id, err
 }
+
+// askOthers looks for an answer of another replica, and waits for one that is
+// asked for just now.
+func (a *asker) askOthers(ctx context.Context, l *lookup) (err error) {
+	defer a.dss.outage.beside(a.now())() // another replica's lookup may hang
+	l.found, err = a.shared.find(ctx, l.credentials, l.last, l.renews, &a.count, a.refusal)
+	if l.isFound() {
+		l.asked = l.found.asked
+		l.number.Store(l.found.number)
+	}
+	return err
+}
+
+// isFound reports whether l's answer is another replica's.
+func (l *lookup) isFound() bool { return l.found != nil && l.found.isAnswer() }
 
 // enter waits for l's place towards DSS. A refresh may have one already.
 func (a *asker) enter(ctx context.Context, l *lookup) (err error) {
@@ -130,7 +156,10 @@ func (a *asker) findOutage(life context.Context, l *lookup, err error) {
 }
 
 // late reports whether l ended later than any waiter waits.
-func (a *asker) late(l *lookup) bool { return a.now()-l.asked > int64(a.timeout+grace) }
+func (a *asker) late(l *lookup) bool {
+	return !l.isFound() && // which began when another replica asked
+		a.now()-l.asked > int64(a.timeout+grace)
+}
 
 // refusal returns why no lookup may start now.
 func (a *asker) refusal() error {

@@ -86,6 +86,9 @@ func New(c Config) (*Middleware, error) {
 		}
 		a.resolver = a.dss
 	}
+	if a.shared = c.sharing(s.names, a); a.shared != nil {
+		a.life.run(a.shared.listen)
+	}
 	own := &faults{clock: a.clock, log: c.Logger, patience: c.Timeout}
 	switch {
 	case a.dss != nil:
@@ -447,24 +450,26 @@ func (m *Middleware) welcome(w http.ResponseWriter, r *http.Request, asked bool)
 // is still signed in to DSS is let in again. So call it once the DSS session has
 // ended, and behind Optional, since the visitor may be anonymous by then.
 func (m *Middleware) Forget(r *http.Request) {
+	var owners []string
 	if v, ok := m.attached(r.Context()); ok {
-		m.answers.forgetOwner(v.entry.identity.owner())
+		owners = append(owners, v.entry.identity.owner())
 	}
 	c, err := m.selector.pick(r.Header)
 	if err != nil {
+		m.answers.forgetEverywhere(nil, owners...)
 		return
 	}
-	if owner := m.answers.owner(c.key); owner != "" {
-		m.answers.forgetOwner(owner)
+	if owner := m.answers.owner(c); owner != "" && !slices.Contains(owners, owner) {
+		owners = append(owners, owner)
 	}
-	m.answers.forget(c.key)
+	m.answers.forgetEverywhere(&c, owners...)
 }
 
 // ForgetUser makes DSS be asked again about every visitor of this login, for
 // use after the user's groups changed. An answer that DSS was asked for before
 // is not stored any more. A later request that waits for a lookup under way,
 // which turns out to be about this login, asks again.
-func (m *Middleware) ForgetUser(login string) { m.answers.forgetOwner(login) }
+func (m *Middleware) ForgetUser(login string) { m.answers.forgetEverywhere(nil, login) }
 
 // Stats returns the numbers of now. Hits are not counted: counting them would
 // cost more than finding them.

@@ -26,8 +26,8 @@ var order = []string{
 	"refusal.go", "drain.go", "fault.go", "cachecontrol.go", "marks.go", "asking.go",
 	"access.go",
 	"answers.go", "flight.go",
-	"lookup.go",
-	"cache.go", "session.go", "churn.go", "places.go",
+	"lookup.go", "sharing.go",
+	"cache.go", "session.go", "churn.go", "places.go", "store.go", "forgotten.go",
 	"verdict.go", "resolver.go", "outage.go",
 	"hooks.go", "identity.go", "headers.go", "keyer.go", "lifetime.go", "errors.go",
 }

@@ -8,10 +8,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/dssauth/dssauth/internal/loopback"
 )
 
 // Config says which DSS to call, and with which credentials.
@@ -192,20 +193,12 @@ func warn(cfg Config, base *url.URL) {
 	if log == nil {
 		log = slog.Default()
 	}
-	if base.Scheme == "http" && !isLocal(base.Hostname()) {
+	if base.Scheme == "http" && !loopback.Is(base.Hostname()) {
 		log.Warn("dss: credentials and identities go to DSS unencrypted; use https", "url", base.String())
 	}
 	if cfg.InsecureSkipVerify {
 		log.Warn("dss: DSS's certificate is not checked, so that anybody in between can read the credentials; trust its authority instead", "url", base.String())
 	}
-}
-
-func isLocal(host string) bool {
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Unmap().IsLoopback()
 }
 
 // apiPath is where DSS's API is under the URL of DSS; proxiedAPIPath is what a

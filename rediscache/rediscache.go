@@ -1,0 +1,513 @@
+// Package rediscache shares answers between the replicas of an application
+// through Redis or Valkey: a single server, one behind sentinels, or a cluster.
+// Use it where each visitor's requests reach many replicas, so that DSS is asked
+// about a visitor by one of them. Three lines switch it on:
+//
+//	store, err := rediscache.New(rueidis.ClientOption{InitAddress: []string{"redis:6379"}})
+//	...
+//	auth, err := dssauth.New(dssauth.Config{Client: client, Store: store, StoreSecrets: [][]byte{secret}})
+//
+// Addresses, TLS, users, sentinels and clusters are options of
+// [github.com/redis/rueidis], whose ParseURL reads URLs.
+//
+// # What to grant
+//
+// All keys begin with "dssauth:", and notices go through the channel
+// "dssauth:forgotten". This is all that a user needs:
+//
+//	ACL SETUSER dssauth on >PASSWORD ~dssauth:* &dssauth:forgotten -@all +get +set +del +publish +subscribe +ping
+//
+// A cluster needs "+cluster|slots" as well, "+cluster|shards" from version 8 on,
+// and a server behind sentinels "+role". The server needs no disk: what it loses
+// is asked of DSS again. Set its maxmemory, and allkeys-lru as its
+// maxmemory-policy if it serves nothing else.
+package rediscache
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/dssauth/dssauth"
+)
+
+const (
+	prefix  = "dssauth:"
+	channel = prefix + "forgotten"
+
+	// patience bounds a command, and the connection that it needs. A caller's
+	// context is shorter than some connections take to be made. The command goes
+	// on without it, so that the next one finds a connection.
+	patience = 2 * time.Second
+	// maxCommands bounds the commands that wait for the server.
+	maxCommands = 1024
+	// maxNotices bounds those that were received and not yet heard.
+	maxNotices = 1024
+
+	firstWait, maxWait = 100 * time.Millisecond, 2 * time.Second
+	// closing is how long connections have to end in good order.
+	closing = 200 * time.Millisecond
+)
+
+var errClosed = errors.New("rediscache: the store is closed")
+
+// Store is a [dssauth.Store] in Redis or Valkey. Make it with [New].
+//
+// An error names the addresses, and holds no password.
+type Store struct {
+	addresses string
+	// clean removes credentials from what a server says. It holds them as a
+	// function does, which no format prints.
+	clean func(string) string
+
+	// life ends with Close.
+	life     context.Context
+	end      context.CancelFunc
+	commands chan struct{}
+	// tried is closed after the first attempt to connect.
+	tried chan struct{}
+
+	mu      sync.Mutex
+	closed  bool
+	running sync.WaitGroup
+	client  rueidis.Client // nil until connected
+	err     error          // of the last attempt
+}
+
+var _ dssauth.Store = (*Store)(nil)
+
+// New returns a store that connects in the background, and goes on trying while
+// it cannot, at most 2 seconds apart. Until then all calls of the store fail at
+// once. Only options that can never work are errors.
+//
+// InitAddress has the addresses: one, those of some nodes of a cluster, or with
+// Sentinel.MasterSet those of sentinels. Zero means for Dialer.Timeout and
+// ConnWriteTimeout 2 seconds, for Dialer.KeepAlive 1 second, and for
+// Sentinel.TopologyRefreshInterval and ClusterOption.ShardsRefreshInterval 5
+// seconds. So a dead connection ends Watch after 4 seconds at most. Zero means for
+// PipelineMultiplex one connection to each server. Client-side caching and retries
+// are always off, and reads from replicas are refused: they may miss what was
+// forgotten.
+func New(option rueidis.ClientOption) (*Store, error) {
+	if err := check(&option); err != nil {
+		return nil, fmt.Errorf("rediscache: ClientOption.%w", err)
+	}
+	for _, d := range []*net.Dialer{&option.Dialer, &option.Sentinel.Dialer} {
+		setDefault(&d.Timeout, patience)
+		setDefault(&d.KeepAlive, time.Second)
+	}
+	setDefault(&option.ConnWriteTimeout, patience)
+	setDefault(&option.Sentinel.TopologyRefreshInterval, 5*time.Second)
+	setDefault(&option.ClusterOption.ShardsRefreshInterval, 5*time.Second)
+	if option.PipelineMultiplex == 0 {
+		option.PipelineMultiplex = -1 // Commands that share a connection share writes.
+	}
+	option.DisableCache = true
+	option.DisableRetry = true // Watch must return when it may have missed a notice.
+	if option.ClientSetInfo == nil {
+		option.ClientSetInfo = rueidis.DisableClientSetInfo // needs no permission
+	}
+	s := &Store{
+		addresses: strings.Join(option.InitAddress, ", "),
+		clean:     cleaner(option.Password, option.Sentinel.Password),
+		commands:  make(chan struct{}, maxCommands),
+		tried:     make(chan struct{}),
+	}
+	s.life, s.end = context.WithCancel(context.Background())
+	s.running.Go(func() { s.connect(option) })
+	return s, nil
+}
+
+// check returns what can never work. It quotes no address that is none: it may
+// be a URL with a password.
+func check(option *rueidis.ClientOption) error {
+	if len(option.InitAddress) == 0 {
+		return errors.New(`InitAddress: an address is required, as in "127.0.0.1:6379"`)
+	}
+	for i, address := range option.InitAddress {
+		_, port, err := net.SplitHostPort(address)
+		ownDial := option.DialFn != nil || option.DialCtxFn != nil //nolint:staticcheck // It is set by some.
+		if strings.ContainsAny(address, "@?") || !ownDial && (err != nil || port == "" || strings.Contains(address, "/")) {
+			return fmt.Errorf(`InitAddress[%d]: host and port are required, as in "127.0.0.1:6379"; rueidis.ParseURL reads URLs`, i)
+		}
+	}
+	sentinel, config := &option.Sentinel, option.TLSConfig
+	switch {
+	case config != nil && config.MaxVersion != 0 && config.MinVersion > config.MaxVersion:
+		return errors.New("TLSConfig: MinVersion is above MaxVersion")
+	case sentinel.MasterSet == "" && (sentinel.TLSConfig != nil || sentinel.Username != "" || sentinel.Password != ""):
+		return errors.New("Sentinel: MasterSet is required, the name of the master that the sentinels know")
+	case sentinel.MasterSet != "" && (sentinel.TLSConfig == nil) != (config == nil):
+		return errors.New("Sentinel.TLSConfig: it and TLSConfig are used together: set both, or neither")
+	case option.ReplicaOnly:
+		return errors.New("ReplicaOnly: a replica keeps nothing: leave it out")
+	case option.SendToReplicas != nil:
+		return errors.New("SendToReplicas: replicas may miss what was forgotten: leave it out")
+	case option.PipelineMultiplex > rueidis.MaxPipelineMultiplex:
+		return fmt.Errorf("PipelineMultiplex: %d: at most %d is possible", option.PipelineMultiplex, rueidis.MaxPipelineMultiplex)
+	case sentinel.TopologyRefreshInterval < 0:
+		return fmt.Errorf("Sentinel.TopologyRefreshInterval: %v is negative", sentinel.TopologyRefreshInterval)
+	case option.ClusterOption.ShardsRefreshInterval < 0:
+		return fmt.Errorf("ClusterOption.ShardsRefreshInterval: %v is negative", option.ClusterOption.ShardsRefreshInterval)
+	case len(option.Standalone.ReplicaAddress) > 0:
+		return errors.New("Standalone.ReplicaAddress: replicas may miss what was forgotten: leave it out")
+	}
+	return nil
+}
+
+func setDefault(d *time.Duration, value time.Duration) {
+	if *d == 0 {
+		*d = value
+	}
+}
+
+// cleaner returns a function that cuts what a server repeats of a command, and
+// removes passwords.
+func cleaner(passwords ...string) func(string) string {
+	return func(text string) string {
+		text, _, _ = strings.Cut(text, ", with args beginning with")
+		for _, p := range passwords {
+			if p != "" {
+				text = strings.ReplaceAll(text, p, "[removed]")
+			}
+		}
+		return text
+	}
+}
+
+// connect tries until there is a client, whose connections then renew themselves.
+func (s *Store) connect(option rueidis.ClientOption) {
+	for wait := firstWait; ; wait = min(2*wait, maxWait) {
+		client, err := s.newClient(option)
+		s.mu.Lock()
+		s.client, s.err = client, err
+		first := s.tried
+		s.mu.Unlock()
+		select {
+		case <-first:
+		default:
+			close(first)
+		}
+		if err == nil {
+			return
+		}
+		select {
+		case <-time.After(wait/2 + rand.N(wait)): // Many replicas start together.
+		case <-s.life.Done():
+			return
+		}
+	}
+}
+
+// newClient connects once. What it leaves is closed.
+func (s *Store) newClient(option rueidis.ClientOption) (rueidis.Client, error) {
+	option.DialCtxFn = dialUntil(s.life, option)
+	if !option.ForceSingleClient && option.Sentinel.MasterSet == "" && len(option.InitAddress) == 1 {
+		// The library finds out by what the user may lack permission for, and its
+		// cluster client leaves a goroutine behind for a second when it fails.
+		single := option
+		single.ForceSingleClient = true
+		client, err := newClient(single)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(s.life, patience)
+		defer cancel()
+		hello, err := client.Do(ctx, client.B().Arbitrary("HELLO").Build()).AsMap()
+		mode := hello["mode"]
+		if text, _ := mode.ToString(); err == nil && text != "cluster" {
+			return client, nil
+		}
+		client.Close()
+	}
+	return newClient(option)
+}
+
+// newClient returns either a client or an error.
+func newClient(option rueidis.ClientOption) (rueidis.Client, error) {
+	client, err := rueidis.NewClient(option)
+	if err != nil && client != nil {
+		client.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return client, nil
+}
+
+type dialFunc = func(context.Context, string, *net.Dialer, *tls.Config) (net.Conn, error)
+
+// dialUntil returns a dial function whose connections end with life.
+func dialUntil(life context.Context, option rueidis.ClientOption) dialFunc {
+	return func(ctx context.Context, address string, dialer *net.Dialer, config *tls.Config) (net.Conn, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(life, cancel)()
+		var c net.Conn
+		var err error
+		switch {
+		case option.DialCtxFn != nil:
+			c, err = option.DialCtxFn(ctx, address, dialer, config)
+		case option.DialFn != nil: //nolint:staticcheck // It is set by some.
+			c, err = option.DialFn(address, dialer, config) //nolint:staticcheck // It is set by some.
+		case config != nil:
+			c, err = (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", address)
+		default:
+			c, err = dialer.DialContext(ctx, "tcp", address)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return conn{c, context.AfterFunc(life, func() { _ = c.Close() })}, nil
+	}
+}
+
+// conn is a connection that stop lets outlive the store.
+type conn struct {
+	net.Conn
+	stop func() bool
+}
+
+func (c conn) Close() error {
+	c.stop()
+	return c.Conn.Close()
+}
+
+// Close ends all connections and what runs for the store. Calls under way return
+// an error. It can be called twice.
+func (s *Store) Close() {
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	client := s.client
+	s.mu.Unlock()
+	if !first {
+		s.running.Wait()
+		return
+	}
+	ended := make(chan struct{})
+	go func() {
+		if client != nil {
+			client.Close()
+		}
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(closing):
+	}
+	s.end() // closes the connections of a server that does not answer
+	<-ended
+	s.running.Wait()
+	// The attempt that was under way may have succeeded.
+	if s.client != nil && client == nil {
+		s.client.Close()
+	}
+}
+
+// start runs f until Close.
+func (s *Store) start(f func()) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	s.running.Go(f)
+	return nil
+}
+
+// connected returns the client. It waits for the first attempt to connect, and no
+// longer.
+func (s *Store) connected(ctx context.Context) (rueidis.Client, error) {
+	select {
+	case <-s.tried:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return nil, errClosed
+	case s.client == nil:
+		return nil, fmt.Errorf("not connected: %w", s.err)
+	}
+	return s.client, nil
+}
+
+// do runs f until ctx ends. f goes on without ctx.
+func do[T any](ctx context.Context, s *Store, f func(context.Context, rueidis.Client) (T, error)) (result T, err error) {
+	if ctx.Err() != nil {
+		return result, s.failed(ctx.Err())
+	}
+	client, err := s.connected(ctx)
+	if err != nil {
+		return result, s.failed(err)
+	}
+	select {
+	case s.commands <- struct{}{}:
+	case <-ctx.Done():
+		return result, s.failed(ctx.Err())
+	}
+	type outcome struct {
+		result T
+		err    error
+	}
+	done := make(chan outcome, 1)
+	err = s.start(func() {
+		defer func() { <-s.commands }()
+		ctx, cancel := context.WithTimeout(s.life, patience)
+		defer cancel()
+		r, err := f(ctx, client)
+		done <- outcome{r, err}
+	})
+	if err != nil {
+		<-s.commands
+		return result, err
+	}
+	select {
+	case o := <-done:
+		if o.err != nil {
+			return result, s.failed(o.err)
+		}
+		return o.result, nil
+	case <-ctx.Done():
+		return result, s.failed(ctx.Err())
+	}
+}
+
+// failed names the addresses. It wraps what errors.Is is asked for and no more:
+// the library's errors have the server's words.
+func (s *Store) failed(err error) error {
+	switch {
+	case err == errClosed || s.life.Err() != nil:
+		return errClosed
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("rediscache: %s: %w", s.addresses, err)
+	}
+	return fmt.Errorf("rediscache: %s: %s", s.addresses, s.clean(err.Error()))
+}
+
+// Get implements [dssauth.Store].
+func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
+	return do(ctx, s, func(ctx context.Context, c rueidis.Client) ([]byte, error) {
+		value, err := c.Do(ctx, c.B().Get().Key(prefix+key).Build()).AsBytes()
+		if rueidis.IsRedisNil(err) {
+			return nil, nil
+		}
+		return value, err
+	})
+}
+
+// Put implements [dssauth.Store].
+func (s *Store) Put(ctx context.Context, e dssauth.StoreEntry) (bool, error) {
+	value := string(e.Value) // what is sent may be sent after the caller has left
+	ttl := max(e.TTL.Milliseconds(), 1)
+	return do(ctx, s, func(ctx context.Context, c rueidis.Client) (bool, error) {
+		set := c.B().Set().Key(prefix + e.Key).Value(value)
+		publish := func() rueidis.Completed { return c.B().Publish().Channel(channel).Message(value).Build() }
+		if e.Notify && !e.IfAbsent {
+			// Together, so that both go to the node of a cluster that has the key.
+			results := c.DoMulti(ctx, set.PxMilliseconds(ttl).Build(), publish())
+			return true, cmp.Or(results[0].Error(), results[1].Error())
+		}
+		if !e.IfAbsent {
+			return true, c.Do(ctx, set.PxMilliseconds(ttl).Build()).Error()
+		}
+		err := c.Do(ctx, set.Nx().PxMilliseconds(ttl).Build()).Error()
+		if rueidis.IsRedisNil(err) {
+			return false, nil
+		}
+		if err == nil && e.Notify {
+			err = c.Do(ctx, publish()).Error()
+		}
+		return true, err
+	})
+}
+
+// Delete implements [dssauth.Store].
+func (s *Store) Delete(ctx context.Context, key string) error {
+	_, err := do(ctx, s, func(ctx context.Context, c rueidis.Client) (struct{}, error) {
+		return struct{}{}, c.Do(ctx, c.B().Del().Key(prefix+key).Build()).Error()
+	})
+	return err
+}
+
+// Watch implements [dssauth.Store].
+func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte)) error {
+	if ctx.Err() != nil {
+		return s.failed(ctx.Err())
+	}
+	client, err := s.connected(ctx)
+	if err != nil {
+		return s.failed(err)
+	}
+	subscribed := make(chan struct{}, 1)
+	notices := make(chan string, maxNotices)
+	missed := make(chan struct{}, 1)
+	ended := make(chan error, 1)
+	receiving, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	// Nothing here waits for heard: the connection is shared with all commands.
+	err = s.start(func() {
+		hooked := rueidis.WithOnSubscriptionHook(receiving, func(rueidis.PubSubSubscription) { offer(subscribed, struct{}{}) })
+		ended <- client.Receive(hooked, client.B().Subscribe().Channel(channel).Build(), func(m rueidis.PubSubMessage) {
+			if !offer(notices, m.Message) {
+				offer(missed, struct{}{})
+			}
+		})
+	})
+	if err != nil {
+		return err
+	}
+	isReady := false
+	for {
+		listen := notices
+		if !isReady {
+			listen = nil
+		}
+		select {
+		case <-subscribed:
+			if !isReady {
+				isReady = true
+				ready()
+			}
+		case value := <-listen:
+			if ctx.Err() != nil {
+				return s.failed(ctx.Err())
+			}
+			heard([]byte(value))
+		case <-missed:
+			return s.failed(errors.New("more notices than were heard"))
+		case err := <-ended:
+			if err == nil {
+				err = errors.New("unsubscribed")
+			}
+			return s.failed(err)
+		case <-ctx.Done():
+			return s.failed(ctx.Err())
+		case <-s.life.Done():
+			return errClosed
+		}
+	}
+}
+
+// offer sends without waiting.
+func offer[T any](c chan T, value T) bool {
+	select {
+	case c <- value:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,188 @@
+package dssauth
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+// A Store shares answers between the replicas of an application, see
+// [Config.Store]. The module rediscache has one for Redis and Valkey. An own one
+// is checked by the package storetest.
+//
+// A store needs no trust. It is given sealed values under keys that say nothing,
+// and what it gives back is opened, dated and checked. One that lies, forgets or
+// is slow costs a call of DSS.
+//
+// All methods are called by many goroutines, and should return when ctx ends: no
+// call is waited for longer than 50ms, but Watch. The text of errors goes to the
+// log: it must hold no password.
+type Store interface {
+	// Get returns the value under key in memory of its caller's own, and nil where
+	// there is none.
+	Get(ctx context.Context, key string) ([]byte, error)
+	// Put keeps an entry, and reports whether it did: false only where
+	// [StoreEntry.IfAbsent] forbids it. It keeps no memory of e's.
+	Put(ctx context.Context, e StoreEntry) (bool, error)
+	// Delete removes the value under key, if there is one.
+	Delete(ctx context.Context, key string) error
+	// Watch calls heard with the value of each entry that any replica puts with
+	// [StoreEntry.Notify], this one's own included, once and one at a time, from
+	// when it has called ready. It returns when ctx ends, and when it may have
+	// missed one, such as when a connection is lost: a few seconds after that at
+	// the latest. After it has returned it calls nothing.
+	Watch(ctx context.Context, ready func(), heard func(value []byte)) error
+}
+
+// StoreEntry is what a [Store] keeps.
+type StoreEntry struct {
+	// Key has at most 64 letters, digits, "-" and "_".
+	Key string
+	// Value has at least one byte, and at most 256 KiB.
+	Value []byte
+	// TTL is how long the entry is kept, a millisecond at least. It is gone
+	// afterwards.
+	TTL time.Duration
+	// IfAbsent keeps it only where there is none under its key, as one step: of
+	// many at once one succeeds.
+	IfAbsent bool
+	// Notify tells the value to all who watch, too, once it is kept. Without IfAbsent
+	// it may be told as well where Put fails, as where the store is full.
+	Notify bool
+}
+
+const (
+	// storeTime is what one call of a Store may take.
+	storeTime = 50 * time.Millisecond
+	// maxStoreCalls bounds the calls of a Store under way, those included that do
+	// not return.
+	maxStoreCalls = 1024
+	// storeFailures in a row mean that a Store is out. A probe then finds it back:
+	// one each storeProbe.
+	storeFailures = 3
+	storeProbe    = time.Second
+	// maxStored is the most that is read.
+	maxStored = 256 << 10
+)
+
+// storeAccess calls a Store, and distrusts it: it waits for no call longer than
+// storeTime, and leaves a store that is out alone.
+type storeAccess struct {
+	*clock
+	store Store
+	life  *lifetime
+	told  *observer
+	under chan struct{} // calls under way
+
+	hits, misses, rejected, failed atomic.Uint64
+	inARow                         atomic.Int64 // failures
+	out                            atomic.Bool
+	back                           func() // called when a probe has found it back
+}
+
+var (
+	errStoreOut  = ownWords("the store is out")
+	errStoreBusy = ownWords("too many calls of the store are under way")
+	errStoreSlow = ownWords("the store did not answer within 50ms")
+)
+
+// get returns what is stored under key, or nil.
+func (s *storeAccess) get(ctx context.Context, key string) ([]byte, error) {
+	value, err := call(ctx, s, func(ctx context.Context) ([]byte, error) { return s.store.Get(ctx, key) })
+	if len(value) > maxStored {
+		s.rejected.Add(1)
+		value = nil
+	}
+	return value, err
+}
+
+func (s *storeAccess) put(ctx context.Context, e StoreEntry) (bool, error) {
+	return call(ctx, s, func(ctx context.Context) (bool, error) { return s.store.Put(ctx, e) })
+}
+
+func (s *storeAccess) delete(ctx context.Context, key string) error {
+	_, err := call(ctx, s, func(ctx context.Context) (none struct{}, err error) { return none, s.store.Delete(ctx, key) })
+	return err
+}
+
+// call makes one call of the store, unless that is out.
+func call[T any](ctx context.Context, s *storeAccess, to func(context.Context) (T, error)) (T, error) {
+	if s.out.Load() {
+		var none T
+		return none, errStoreOut
+	}
+	v, err := try(ctx, s, to)
+	switch {
+	case err == nil:
+		s.inARow.Store(0)
+	case err == errStoreBusy || ctx.Err() != nil: // which says nothing about the store
+	default:
+		s.failed.Add(1)
+		if s.inARow.Add(1) >= storeFailures && s.out.CompareAndSwap(false, true) {
+			s.told.storeIsOut(err, s.now())
+			s.life.run(s.probe)
+		}
+	}
+	return v, err
+}
+
+// try makes one call, in a goroutine of its own: a store may ignore its context.
+func try[T any](ctx context.Context, s *storeAccess, to func(context.Context) (T, error)) (v T, err error) {
+	select {
+	case s.under <- struct{}{}:
+	default:
+		return v, errStoreBusy
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	type answer struct {
+		v   T
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		// The answer if the store calls Goexit.
+		a := answer{err: ownWords("the store ended its goroutine")}
+		defer func() {
+			answers <- a // before cancel, which would look like the store's silence
+			<-s.under
+			cancel()
+		}()
+		defer recovered(&a.err)
+		a.v, a.err = to(ctx)
+	}()
+	select {
+	case a := <-answers:
+		return a.v, a.err
+	case <-ctx.Done():
+	}
+	select {
+	case a := <-answers: // its call may have ended ctx
+		return a.v, a.err
+	default:
+		return v, errStoreSlow
+	}
+}
+
+// probe asks a store that is out until it answers.
+func (s *storeAccess) probe() {
+	for {
+		timer := time.NewTimer(storeProbe)
+		select {
+		case <-s.life.ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		if len(s.under) > 0 { // calls that ignored their end: not one more of them
+			continue
+		}
+		_, err := try(s.life.ctx, s, func(ctx context.Context) ([]byte, error) { return s.store.Get(ctx, "probe") })
+		if err == nil {
+			s.inARow.Store(0)
+			s.back() // before anybody relies on what was asked before
+			s.out.Store(false)
+			s.told.storeIsBack()
+			return
+		}
+	}
+}
