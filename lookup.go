@@ -82,8 +82,9 @@ func (a *asker) ask(life context.Context, l *lookup) (id Identity, err error) {
 // askOthers looks for an answer of another replica, and waits for one that is
 // asked for just now.
 func (a *asker) askOthers(ctx context.Context, l *lookup) (err error) {
-	defer a.dss.outage.beside(a.now())() // another replica's lookup may hang
-	l.found, err = a.shared.find(ctx, l.credentials, l.last, l.renews, &a.count, a.refusal)
+	defer a.dss.outage.beside(a.now())()          // another replica's lookup may hang
+	waits := func() { a.places.postpone(l.turn) } // the other replica may have been killed
+	l.found, err = a.shared.find(ctx, l.credentials, l.last, l.renews, &a.count, a.refusal, waits)
 	if l.isFound() {
 		l.asked = l.found.asked
 		l.number.Store(l.found.number)

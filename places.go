@@ -285,6 +285,17 @@ func (p *places) giveBack(t *turn) {
 	}
 }
 
+// postpone gives t's place back where it has one, for it to wait for another one as a
+// known visitor's.
+func (p *places) postpone(t *turn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if t.held {
+		p.free(t)
+		t.line, t.ready = knownVisitors, make(chan struct{})
+	}
+}
+
 func (p *places) free(t *turn) {
 	t.held = false
 	p.taken--

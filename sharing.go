@@ -121,9 +121,9 @@ func (f *found) isAnswer() bool { return f.identity.isSomebody() }
 // find looks for an answer that another replica has, or is about to have: one that
 // DSS was asked for later than for last, if there is one. A refresh takes none that
 // is to be refreshed itself. Where nobody has, the lookup gets leases, and its caller
-// must publish or give up f. Refusal says why DSS cannot be asked. An error is
-// that of refusal.
-func (s *sharing) find(ctx context.Context, c credentials, last *entry, renews bool, count *atomic.Int64, refusal func() error) (f *found, err error) {
+// must publish or give up f. Refusal says why DSS cannot be asked; waits is called
+// before another replica's lookup is waited for. An error is that of refusal.
+func (s *sharing) find(ctx context.Context, c credentials, last *entry, renews bool, count *atomic.Int64, refusal func() error, waits func()) (f *found, err error) {
 	f = &found{}
 	most := int64(maxFinds)
 	if last == nil {
@@ -172,6 +172,7 @@ func (s *sharing) find(ctx context.Context, c credentials, last *entry, renews b
 		}
 		return f, nil
 	}
+	waits()
 	return f, s.await(ctx, busy, look, refusal)
 }
 

@@ -83,7 +83,7 @@ func TestStoredAnswersOfTheRightAge(t *testing.T) {
 			require.NoError(t, err)
 			s.store.(shelf)[stored] = s.sealer.Seal(0, stored, text)
 			var count atomic.Int64
-			f, err := s.find(t.Context(), c, nil, false, &count, func() error { return nil })
+			f, err := s.find(t.Context(), c, nil, false, &count, func() error { return nil }, func() {})
 			require.NoError(t, err)
 			assert.Equal(t, test.believed, f.isAnswer())
 			if test.believed {

@@ -16,6 +16,7 @@ import (
 	"net/http/httptest"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -371,6 +372,93 @@ func TestNoticesCountOnce(t *testing.T) {
 	})
 }
 
+// TestWhatCouldNotBeToldIsToldLater has one replica out of reach of the store while
+// it forgets, which another one hears all the time.
+func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		store := newStore()
+		way := &cutOff{memory: store}
+		cut := replica(t, client, way)
+		hears := replica(t, client, store, func(c *dssauth.Config) { c.StaleIfError = time.Hour })
+		pass(time.Second)
+		r := signedIn(d, "ann")
+		require.Equal(t, "ann", who(hears, r.Clone(t.Context())))
+		way.is.Store(true)
+		for i := range 3 {
+			who(cut, browser(fmt.Sprint("stranger", i)))
+		}
+		require.True(t, cut.Stats().Store.Out)
+		cut.ForgetUser("ann")
+		d.SetDown(true)
+		pass(12 * time.Second)
+		require.Equal(t, "ann", who(hears, r.Clone(t.Context())), "nobody could tell it")
+		way.is.Store(false)
+		pass(3 * time.Second)
+		assert.Equal(t, "503", who(hears, r.Clone(t.Context())))
+		notices := 0
+		for _, e := range store.written() {
+			if e.Notify {
+				notices++
+			}
+		}
+		pass(time.Minute)
+		for _, e := range store.written() {
+			if e.Notify {
+				notices--
+			}
+		}
+		assert.Zero(t, notices, "it is told once")
+	})
+}
+
+// cutOff is one replica's way to a store.
+type cutOff struct {
+	*memory
+	is atomic.Bool
+}
+
+func (c *cutOff) Get(ctx context.Context, key string) ([]byte, error) {
+	if c.is.Load() {
+		return nil, errStoreBroken
+	}
+	return c.memory.Get(ctx, key)
+}
+
+func (c *cutOff) Put(ctx context.Context, e dssauth.StoreEntry) (bool, error) {
+	if c.is.Load() {
+		return false, errStoreBroken
+	}
+	return c.memory.Put(ctx, e)
+}
+
+// TestASignOutReachesAnswersThatTheStoreNeverSaw has a visitor identified while the
+// store was out, and signed out where nobody knows the login.
+func TestASignOutReachesAnswersThatTheStoreNeverSaw(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		store := newStore()
+		way := &cutOff{memory: store}
+		all := []*dssauth.Middleware{replica(t, client, store), replica(t, client, way)}
+		synctest.Wait()
+		way.is.Store(true)
+		for i := range 3 {
+			who(all[1], browser(fmt.Sprint("stranger", i)))
+		}
+		require.True(t, all[1].Stats().Store.Out)
+		c := d.SignIn("ann")
+		r := withCookies(c.Name + "=" + c.Value)
+		require.Equal(t, "ann", who(all[1], r.Clone(t.Context())))
+		way.is.Store(false)
+		pass(1500 * time.Millisecond)
+		require.False(t, all[1].Stats().Store.Out)
+		d.SignOut(c)
+		all[0].Forget(r.Clone(t.Context()))
+		synctest.Wait()
+		assert.Equal(t, "401", who(all[1], r.Clone(t.Context())))
+	})
+}
+
 func TestReplicaThatDoesNotHear(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -462,6 +550,46 @@ func TestReplicaThatWasKilled(t *testing.T) {
 		for _, e := range store.written() {
 			assert.LessOrEqual(t, e.TTL, time.Minute, "nothing stays")
 		}
+	})
+}
+
+// orphan makes a lease of each one that was ever taken: of a replica that was killed.
+func (s *memory) orphan() {
+	for _, e := range s.written() {
+		if e.IfAbsent {
+			s.set(func(s *memory) { s.entries[e.Key] = stored{[]byte("killed"), time.Now().Add(e.TTL)} })
+		}
+	}
+}
+
+// TestRefreshesThatWaitForAnotherReplicaHoldNoPlace has leases of a replica that was
+// killed, or of a store that lies, in the way of more refreshes than there are places.
+func TestRefreshesThatWaitForAnotherReplicaHoldNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		store := newStore()
+		m := replica(t, client, store)
+		synctest.Wait()
+		var known []*http.Request
+		for i := range 40 {
+			login := fmt.Sprint("visitor", i)
+			d.AddUser(dsstest.User{Login: login})
+			r := signedIn(d, login)
+			require.Equal(t, login, who(m, r.Clone(t.Context())))
+			known = append(known, r)
+		}
+		pass(7500 * time.Millisecond)
+		store.orphan()
+		for i, r := range known {
+			require.Equal(t, fmt.Sprint("visitor", i), who(m, r.Clone(t.Context())), "which starts a refresh")
+		}
+		synctest.Wait()
+		began := time.Now()
+		assert.Equal(t, "bob", who(m, signedIn(d, "bob")))
+		assert.Less(t, time.Since(began), 100*time.Millisecond)
+		calls := d.Calls(lookups)
+		pass(5 * time.Second)
+		assert.Equal(t, calls+40, d.Calls(lookups), "they ask DSS afterwards")
 	})
 }
 
