@@ -272,7 +272,8 @@ func (c *Config) sharing(names []string, a *answers) *sharing {
 		patience:    c.Timeout / 4 * 3,
 		lookup:      c.Timeout + grace,
 		forget:      a.hear,
-		locally:     newLocally(c.TTL, c.MaxEntries*len(c.StoreSecrets)),
+		has:         func(k key) bool { return a.cache.find(k) != nil },
+		locally:     newLocally(c.TTL),
 	}
 	s.back = s.isRestored
 	return s

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ type sharing struct {
 
 	finds    atomic.Int64                      // lookups that look here
 	forget   func(owners []string, keys []key) // what another replica forgot
+	has      func(key) bool                    // whether an answer is in memory
 	hears    atomic.Bool                       // what others forget
 	restored atomic.Int64                      // since when, without a gap
 
@@ -45,9 +47,16 @@ type locally struct {
 	marks   forgotten // what was forgotten lately; the numbers are nanoseconds of the wall clock up to which answers end
 	seed    maphash.Seed
 	heard   *simplelru.LRU[string, struct{}] // notices: each counts once
-	keys    *simplelru.LRU[uint64, key]      // of answers in memory, by the hash of their keys in the store
-	looking map[string]key                   // the same of lookups under way
+	keys    map[uint64]key                   // of answers in memory, by the hash of their keys in the store
+	purgeAt int                              // size at which keys is purged
+	looking map[string]looked                // the same of lookups under way
 	strange bool                             // a notice came that no secret opens
+}
+
+// looked are the bytes that some lookups under way are about.
+type looked struct {
+	key     key
+	lookups int
 }
 
 const (
@@ -65,13 +74,10 @@ const (
 	helloTime = time.Minute
 )
 
-// newLocally makes room for so many answers. Forgetting is remembered as long as
-// an answer can be used.
-func newLocally(ttl time.Duration, answers int) locally {
-	l := locally{marks: newForgotten(int64(ttl + 2*skew)), seed: maphash.MakeSeed(), looking: make(map[string]key)}
-	// Neither fails for a positive size.
-	l.heard, _ = simplelru.NewLRU[string, struct{}](maxForgotten, nil)
-	l.keys, _ = simplelru.NewLRU[uint64, key](answers, nil)
+// newLocally remembers forgetting as long as an answer can be used.
+func newLocally(ttl time.Duration) locally {
+	l := locally{marks: newForgotten(int64(ttl + 2*skew)), seed: maphash.MakeSeed(), keys: make(map[uint64]key), looking: make(map[string]looked)}
+	l.heard, _ = simplelru.NewLRU[string, struct{}](maxForgotten, nil) // fails for no positive size
 	return l
 }
 
@@ -130,11 +136,11 @@ func (s *sharing) find(ctx context.Context, c credentials, last *entry, renews b
 		most = maxFinds / 4 * 3
 	}
 	defer s.finds.Add(-1)
+	f.keys = s.keysOf(c)
+	s.begins(f, c.key) // whether or not the store is asked: others may forget its answer
 	if s.finds.Add(1) > most || s.out.Load() {
 		return f, nil
 	}
-	f.keys = s.keysOf(c)
-	s.begins(f, c.key)
 	defer func() {
 		if f.isAnswer() {
 			s.hits.Add(1)
@@ -344,7 +350,7 @@ func (s *sharing) markOwner(owner string) {
 func (s *sharing) publish(f *found, e *entry) {
 	s.keeps(f, e.key)
 	left := s.ttl - time.Duration(s.now()-e.asked)
-	if f.isAnswer() || f.keys.answer == nil || left < time.Millisecond || !e.identity.fits() {
+	if f.isAnswer() || s.out.Load() || left < time.Millisecond || !e.identity.fits() {
 		return
 	}
 	id := &e.identity
@@ -370,7 +376,11 @@ func (s *sharing) conclude(f *found) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, stored := range f.keys.answer {
-		delete(s.looking, stored)
+		if l := s.looking[stored]; l.lookups > 1 {
+			s.looking[stored] = looked{l.key, l.lookups - 1}
+		} else {
+			delete(s.looking, stored)
+		}
 	}
 }
 
@@ -379,16 +389,21 @@ func (s *sharing) begins(f *found, k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, stored := range f.keys.answer {
-		s.looking[stored] = k
+		s.looking[stored] = looked{k, s.looking[stored].lookups + 1}
 	}
 }
 
-// keeps says the same while their answer is remembered.
+// keeps says the same while their answer is in memory. Whatever is not is left out
+// now and then, so that one visitor's many answers push out nobody else.
 func (s *sharing) keeps(f *found, k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(s.keys) >= s.purgeAt {
+		maps.DeleteFunc(s.keys, func(_ uint64, k key) bool { return !s.has(k) })
+		s.purgeAt = 2*len(s.keys) + 64
+	}
 	for _, stored := range f.keys.answer {
-		s.keys.Add(maphash.String(s.seed, stored), k)
+		s.keys[maphash.String(s.seed, stored)] = k
 	}
 }
 
@@ -529,11 +544,11 @@ func (s *sharing) local(stored []string) (keys []key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, k := range stored {
-		if known, ok := s.keys.Peek(maphash.String(s.seed, k)); ok {
+		if known, ok := s.keys[maphash.String(s.seed, k)]; ok {
 			keys = append(keys, known)
 		}
-		if known, ok := s.looking[k]; ok {
-			keys = append(keys, known)
+		if l, ok := s.looking[k]; ok {
+			keys = append(keys, l.key)
 		}
 	}
 	return keys

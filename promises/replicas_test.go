@@ -459,6 +459,55 @@ func TestASignOutReachesAnswersThatTheStoreNeverSaw(t *testing.T) {
 	})
 }
 
+// TestASignOutReachesTheSecondLookup ends one of two lookups for a visitor, and then
+// the visit, elsewhere.
+func TestASignOutReachesTheSecondLookup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		store := newStore()
+		all := replicas(t, 2, client, store)
+		synctest.Wait()
+		r := signedIn(d, "ann")
+		d.SetLatency(time.Second)
+		d.Intercept(lookups, 1, dsstest.Respond(http.StatusBadGateway, "no"))
+		first := asks(all[1], r.Clone(t.Context()))
+		pass(500 * time.Millisecond)
+		store.set(func(s *memory) { clear(s.entries) }) // the lease
+		second := asks(all[1], navigationWith(r))
+		require.Equal(t, "503", <-first)
+		synctest.Wait()
+		all[0].Forget(r.Clone(t.Context()))
+		require.Equal(t, "ann", <-second, "which came before")
+		calls := d.Calls(lookups)
+		pass(3 * time.Second)
+		require.Equal(t, "ann", who(all[1], r.Clone(t.Context())))
+		assert.Equal(t, calls+1, d.Calls(lookups))
+	})
+}
+
+// TestJunkOfOneUserKeepsNoSignOutFromOthers has many answers about one user, of
+// which few are remembered.
+func TestJunkOfOneUserKeepsNoSignOutFromOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		store := newStore()
+		all := replicas(t, 2, client, store, func(c *dssauth.Config) { c.MaxEntries, c.MaxEntriesPerUser = 100, 2 })
+		synctest.Wait()
+		c := d.SignIn("ann")
+		r := withCookies(c.Name + "=" + c.Value)
+		require.Equal(t, "ann", who(all[1], r.Clone(t.Context())))
+		bob := d.SignIn("bob")
+		for i := range 300 {
+			require.Equal(t, "bob", who(all[1], withCookies(fmt.Sprintf("%s=%s; junk=%d", bob.Name, bob.Value, i))))
+		}
+		d.SignOut(c)
+		store.set(func(s *memory) { clear(s.entries) }) // nobody knows the login
+		all[0].Forget(r.Clone(t.Context()))
+		synctest.Wait()
+		assert.Equal(t, "401", who(all[1], r.Clone(t.Context())))
+	})
+}
+
 func TestReplicaThatDoesNotHear(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
