@@ -293,7 +293,10 @@ func (a *answers) keeps(f *flight) bool {
 
 func (a *answers) identified(f *flight, id Identity) (changing []string) {
 	f.entry = a.newEntry(f, id)
-	if !f.isFound() { // an older lookup here may be newer than that
+	if f.isFound() { // what was heard, and what DSS said here, may be newer than that
+		old := a.cache.find(f.key)
+		f.entry.denied = old != nil && old.denied || !a.shared.vouches(f.asked-int64(skew))
+	} else {
 		f.outdate()
 	}
 	if f.isLast() { // even where the answer itself is not kept

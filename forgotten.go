@@ -13,7 +13,7 @@ func (s *span) add(number, now int64) {
 	if s.first == 0 {
 		s.first = number
 	}
-	s.last, s.at = number, now
+	s.last, s.at = max(s.last, number), now // a wall clock may be set back
 }
 
 // since returns when an answer ended that DSS was asked for as asked, or 0.

@@ -45,6 +45,18 @@ func (l *lifetime) run(work func()) bool {
 	return true
 }
 
+// sleep waits, and reports whether life went on meanwhile.
+func (l *lifetime) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-l.ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
 func (l *lifetime) isClosed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,6 +51,7 @@ type locally struct {
 	keys    map[uint64]key                   // of answers in memory, by the hash of their keys in the store
 	purgeAt int                              // size at which keys is purged
 	looking map[string]looked                // the same of lookups under way
+	unheard map[string]unheard               // what the store did not take, by the first mark
 	strange bool                             // a notice came that no secret opens
 }
 
@@ -69,6 +71,11 @@ const (
 	// lookup of another replica.
 	minLook = 2 * time.Millisecond
 	maxLook = 25 * time.Millisecond
+	// minAgain and maxAgain are the pauses before the store is tried again.
+	minAgain = 50 * time.Millisecond
+	maxAgain = time.Minute
+	// maxUnheard bounds what waits to be told.
+	maxUnheard = 4096
 	// helloTime is how long a replica's greeting is kept. It matters only to those
 	// who hear it.
 	helloTime = time.Minute
@@ -76,7 +83,7 @@ const (
 
 // newLocally remembers forgetting as long as an answer can be used.
 func newLocally(ttl time.Duration) locally {
-	l := locally{marks: newForgotten(int64(ttl + 2*skew)), seed: maphash.MakeSeed(), keys: make(map[uint64]key), looking: make(map[string]looked)}
+	l := locally{marks: newForgotten(int64(ttl + 2*skew)), seed: maphash.MakeSeed(), keys: make(map[uint64]key), looking: make(map[string]looked), unheard: make(map[string]unheard)}
 	l.heard, _ = simplelru.NewLRU[string, struct{}](maxForgotten, nil) // fails for no positive size
 	return l
 }
@@ -416,11 +423,16 @@ type forgetting struct {
 	Answer []string // the keys of the answer that was, if there are any
 }
 
+// unheard is a notice with the keys of its marks.
+type unheard struct {
+	forgetting
+	marks []string
+}
+
 // tell lets all replicas forget what this one has: all about some owners, and the
 // answer to c, if it is given. It waits for the store: where that
 // answers, its caller can rely on it.
 func (s *sharing) tell(c *credentials, owners ...string) {
-	ctx := context.Background() // what a visitor forgets does not depend on the visitor's connection
 	n := forgetting{ID: rand.Text(), At: time.Now().UnixNano(), Owners: owners}
 	var marks []string
 	for _, owner := range owners {
@@ -431,13 +443,82 @@ func (s *sharing) tell(c *credentials, owners ...string) {
 		n.Answer, marks = keys.answer, append(marks, keys.mark...)
 	}
 	s.isNew(n.ID)
-	value := s.closed(n, marks)
-	for i, k := range marks {
-		_, _ = s.put(ctx, StoreEntry{Key: k, Value: value, TTL: s.ttl + 2*skew, Notify: i == 0})
+	if u := (unheard{n, marks}); !s.send(u) {
+		s.tellLater(u)
 	}
-	for _, k := range n.Answer {
+}
+
+// send reports whether the store took all of u.
+func (s *sharing) send(u unheard) bool {
+	// What a visitor forgets does not depend on the visitor's connection.
+	ctx, value := context.Background(), s.closed(u.forgetting, u.marks)
+	if len(value) > maxStored { // no answer is about so long a login
+		return true
+	}
+	for i, k := range u.marks {
+		if _, err := s.put(ctx, StoreEntry{Key: k, Value: value, TTL: s.ttl + 2*skew, Notify: i == 0}); err != nil {
+			return false
+		}
+	}
+	for _, k := range u.Answer {
 		_ = s.delete(ctx, k) // the mark is what counts
 	}
+	return true
+}
+
+// tellLater keeps u until the store takes it: others may use answers for longer than
+// the TTL in an outage of DSS, and this replica may be the only one that the store
+// does not answer. Of too many, any is left out.
+func (s *sharing) tellLater(u unheard) {
+	for i, owner := range u.Owners {
+		u.Owners[i] = strings.Clone(owner) // a server may reuse its memory
+	}
+	of := u.marks[0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch len(s.unheard) {
+	case 0:
+		s.life.run(s.tellAgain)
+	case maxUnheard:
+		for other := range s.unheard {
+			delete(s.unheard, other)
+			break
+		}
+	}
+	s.unheard[of] = u
+}
+
+// tellAgain tells what waits, until nothing does. The id of a notice stays, so that it
+// counts once. Its time does not: what was asked in between is not known to be good.
+func (s *sharing) tellAgain() {
+	for pause := minAgain; s.life.sleep(pause); pause = min(2*pause, maxAgain) {
+		s.mu.Lock()
+		waiting := maps.Clone(s.unheard)
+		s.mu.Unlock()
+		if s.out.Load() {
+			pause = storeProbe / 2
+			continue
+		}
+		for of, u := range waiting {
+			u.At = time.Now().UnixNano()
+			if s.life.ctx.Err() != nil || !s.send(u) {
+				break
+			}
+			if s.wasTold(of, u.ID) {
+				return
+			}
+		}
+	}
+}
+
+// wasTold ends the wait of what was told, and reports whether nothing else waits.
+func (s *sharing) wasTold(of, id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unheard[of].ID == id {
+		delete(s.unheard, of)
+	}
+	return len(s.unheard) == 0
 }
 
 // ownerOf returns whom the store's answer to c is about, or "".
@@ -497,23 +578,32 @@ func parts(value []byte) func(yield func(key string, part []byte) bool) {
 func (s *sharing) openPart(number int, stored string, value []byte) (n forgetting, ok bool) {
 	for k, part := range parts(value) {
 		if k == stored {
-			text, opened := s.sealer.Open(number, k, part)
-			return n, opened && json.Unmarshal(text, &n) == nil
+			return s.unsealed(number, k, part)
 		}
 	}
 	return n, false
 }
 
 // openNotice opens a notice with any secret.
-func (s *sharing) openNotice(value []byte) (forgetting, bool) {
-	for k := range parts(value) {
+func (s *sharing) openNotice(value []byte) (n forgetting, ok bool) {
+	tried := 0
+	for k, part := range parts(value) {
 		for i := range s.sealer.Secrets() {
-			if n, ok := s.openPart(i, k, value); ok {
+			if n, ok = s.unsealed(i, k, part); ok {
 				return n, true
 			}
 		}
+		if tried++; tried == maxSecrets { // the first thing's parts; a stranger may send thousands
+			break
+		}
 	}
 	return forgetting{}, false
+}
+
+func (s *sharing) unsealed(number int, stored string, part []byte) (n forgetting, ok bool) {
+	text, ok := s.sealer.Open(number, stored, part)
+	ok = ok && json.Unmarshal(text, &n) == nil
+	return n, ok
 }
 
 // hear forgets what another replica forgot. A notice counts once, and one that is
@@ -574,23 +664,16 @@ func (s *sharing) isStrange() bool {
 
 // listen hears what others forget, for as long as the Middleware lives.
 func (s *sharing) listen() {
-	for pause := minPauseOfListening; s.life.ctx.Err() == nil; pause = min(2*pause, storeProbe) {
+	for pause := minAgain; s.life.ctx.Err() == nil; pause = min(2*pause, storeProbe) {
 		began := s.now()
 		s.watch()
 		s.hears.Store(false)
 		if s.now()-began > int64(storeProbe) {
-			pause = minPauseOfListening
+			pause = minAgain
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-s.life.ctx.Done():
-			timer.Stop()
-		case <-timer.C:
-		}
+		s.life.sleep(pause)
 	}
 }
-
-const minPauseOfListening = 50 * time.Millisecond
 
 // watch listens until the store may have missed something. It waits for the
 // goroutine in which the store may call Goexit.

@@ -1,18 +1,22 @@
 package dssauth
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/seal"
 )
 
 // shelf is a Store that keeps all and tells nothing.
@@ -103,6 +107,72 @@ func TestStoredTextThatIsNobody(t *testing.T) {
 	for _, text := range []string{"", "{}", "null", "[]", `{"AsOf": 1`, `{"Login": " "}`, `{"Login": "a\nb"}`, `{"Login": 1}`} {
 		assert.Nil(t, s.open(0, stored, s.sealer.Seal(0, stored, []byte(text))), text)
 	}
+}
+
+// TestOutagesAreBridgedByNoAnswerInDoubt adopts answers of other replicas, whose
+// clocks can be ahead.
+func TestOutagesAreBridgedByNoAnswerInDoubt(t *testing.T) {
+	for name, test := range map[string]struct {
+		restored, asked time.Duration // ago
+		before          bool          // DSS refused somebody, who may have been this visitor
+		bridges         bool
+	}{
+		"heard ever since":               {5 * time.Second, 2 * time.Second, false, true},
+		"asked before that":              {2 * time.Second, 3 * time.Second, false, false},
+		"asked before that by its clock": {time.Second, 0, false, false},
+		"from a clock that is ahead":     {time.Second, -time.Second, false, false},
+		"refused here":                   {9 * time.Second, 2 * time.Second, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newReplica(t, shelf{}, func(c *Config) { c.StaleIfError = time.Hour })
+				a, s, c := m.answers, m.answers.shared, ofAnn(t, m)
+				<-time.After(10 * time.Second)
+				s.hears.Store(true)
+				s.restored.Store(a.now() - int64(test.restored))
+				stored := s.keysOf(c).answer[0]
+				text, err := json.Marshal(sharedAnswer{AsOf: time.Now().Add(-test.asked).UnixNano(), Login: "ann"})
+				require.NoError(t, err)
+				s.store.(shelf)[stored] = s.sealer.Seal(0, stored, text)
+				if test.before {
+					old := &entry{node: node{key: c.key}, denied: true, identity: Identity{Login: "ann"}}
+					a.cache.put(old)
+				}
+				e, err := a.who(t.Context(), c, false)
+				require.NoError(t, err)
+				assert.Equal(t, test.bridges, a.isBridge(e, a.now()))
+			})
+		})
+	}
+}
+
+// TestForgettingOutlastsAClockThatIsSetBack has the later time first.
+func TestForgettingOutlastsAClockThatIsSetBack(t *testing.T) {
+	marks := newForgotten(int64(time.Minute))
+	marks.add(1, 200, 10)
+	marks.add(1, 100, 20)
+	assert.NotZero(t, marks.since(1, 150))
+	assert.Zero(t, marks.since(1, 200))
+}
+
+// TestForgedNoticesTakeLittleTime has as many parts as fit in front of a good one.
+func TestForgedNoticesTakeLittleTime(t *testing.T) {
+	s := newReplica(t, shelf{}, nil).answers.shared
+	good := s.closed(forgetting{ID: "one", At: time.Now().UnixNano(), Owners: []string{"ann"}}, s.marksOf("ann"))
+	forged := append(make([]byte, 0, seal.KeyLength+3), strings.Repeat("k", seal.KeyLength)...)
+	forged = append(forged, 0, 0, 0)
+	_, ok := s.openNotice(append(bytes.Repeat(forged, maxSecrets-1), good...))
+	assert.True(t, ok, "which a replica with more secrets may send")
+	_, ok = s.openNotice(append(bytes.Repeat(forged, maxSecrets), good...))
+	assert.False(t, ok, "no further one is tried")
+}
+
+// TestNothingIsPutThatIsTooLarge forgets a login that no answer can have.
+func TestNothingIsPutThatIsTooLarge(t *testing.T) {
+	store := shelf{}
+	m := newReplica(t, store, nil)
+	m.ForgetUser(strings.Repeat("x", maxStored))
+	assert.Empty(t, store)
 }
 
 func TestStoredKeysCoverWhatAnAnswerHolds(t *testing.T) {

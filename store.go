@@ -165,14 +165,7 @@ func try[T any](ctx context.Context, s *storeAccess, to func(context.Context) (T
 
 // probe asks a store that is out until it answers.
 func (s *storeAccess) probe() {
-	for {
-		timer := time.NewTimer(storeProbe)
-		select {
-		case <-s.life.ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
+	for s.life.sleep(storeProbe) {
 		if len(s.under) > 0 { // calls that ignored their end: not one more of them
 			continue
 		}
