@@ -55,8 +55,9 @@ const (
 	// storeTime is what one call of a Store may take.
 	storeTime = 50 * time.Millisecond
 	// maxStoreCalls bounds the calls of a Store under way, those included that do
-	// not return.
-	maxStoreCalls = 1024
+	// not return. Lookups that look there make half of them: a flood leaves room for
+	// what ends leases, and for what was forgotten.
+	maxStoreCalls = 2 * maxFinds
 	// storeFailures in a row mean that a Store is out. A probe then finds it back:
 	// one each storeProbe.
 	storeFailures = 3

@@ -185,6 +185,16 @@ func (s *memory) written() []dssauth.StoreEntry {
 	return append([]dssauth.StoreEntry(nil), s.puts...)
 }
 
+// notices returns how many were ever told.
+func (s *memory) notices() (n int) {
+	for _, e := range s.written() {
+		if e.Notify {
+			n++
+		}
+	}
+	return n
+}
+
 var sharedSecret = bytes.Repeat([]byte("0123456789abcdef"), 2)
 
 // replica is one process of an application with a store.
