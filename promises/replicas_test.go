@@ -899,7 +899,7 @@ func TestACrowdLeavesRoomForForgetting(t *testing.T) {
 			go who(m, r.Clone(t.Context()))
 		}
 		synctest.Wait()
-		require.Equal(t, 1024, store.under())
+		require.GreaterOrEqual(t, store.under(), 1024)
 		told := store.notices()
 		m.ForgetUser("ann")
 		assert.Equal(t, told+1, store.notices())
