@@ -48,8 +48,9 @@ const (
 	// context is shorter than some connections take to be made. The command goes
 	// on without it, so that the next one finds a connection.
 	patience = 2 * time.Second
-	// maxCommands bounds the commands that wait for the server.
-	maxCommands = 1024
+	// maxCommands bounds the commands that wait for the server: as many as dssauth
+	// has under way at most.
+	maxCommands = 2048
 	// maxNotices bounds those that were received and not yet heard.
 	maxNotices = 1024
 

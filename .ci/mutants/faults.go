@@ -806,4 +806,12 @@ var faults = []fault{
 		"		text, _, _ = strings.Cut(text, \", with args beginning with\")\n", "", "TestNothingShowsCredentials ./rediscache"},
 	{"let two have a lease, and not notice", "storetest/storetest.go",
 		"n != 1 && time.Since", "n < 1 && time.Since", "TestBrokenStoresAreNoticed ./storetest"},
+	{"a refresh holds its place while another replica asks", "lookup.go",
+		"waits := func() { a.places.postpone(l.turn) }", "waits := func() {}", "TestRefreshesThatWaitForAnotherReplicaHoldNoPlace ./promises"},
+	{"never tell what the store did not take", "sharing.go",
+		"		s.tellLater(u)\n", "", "TestWhatCouldNotBeToldIsToldLater ./promises"},
+	{"one lookup ends what a notice finds another one by", "sharing.go",
+		"l.lookups > 1 {", "l.lookups < 0 {", "TestASignOutReachesTheSecondLookup ./promises"},
+	{"another replica's answer bridges an outage, whatever was forgotten before", "answers.go",
+		"f.entry.denied = old != nil && old.denied || !a.shared.vouches(f.asked-int64(skew))", "f.entry.denied = old != nil && old.denied", "TestOutagesAreBridgedByNoAnswerInDoubt ."},
 }
