@@ -222,14 +222,14 @@ func (s *sharing) await(ctx context.Context, lease string, look func() bool, ref
 
 // take takes the leases of f, and returns the one that another replica has. They
 // are taken in one order by all, so that replicas exclude each other that have one
-// secret in common.
+// secret in common. What was taken before is kept, for those who wait for it: their
+// answer comes from that other replica, too.
 func (s *sharing) take(ctx context.Context, f *found) (busy string) {
 	token := []byte(rand.Text())
 	for _, k := range slices.Sorted(slices.Values(f.keys.lease)) {
 		stored, err := s.put(ctx, StoreEntry{Key: k, Value: token, TTL: s.lookup, IfAbsent: true})
 		switch {
 		case err == nil && !stored:
-			s.giveUp(f)
 			return k
 		default: // a call that failed may have stored it all the same
 			f.leases = append(f.leases, k)

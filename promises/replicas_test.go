@@ -743,6 +743,42 @@ func TestSecretsAreReplacedStepByStep(t *testing.T) {
 	}
 }
 
+// TestReplicasWithTwoSecretsWaitForOneWithOne has three of them miss a visitor, in
+// whatever order their leases are.
+func TestReplicasWithTwoSecretsWaitForOneWithOne(t *testing.T) {
+	old, fresh := bytes.Repeat([]byte("old secret "), 3), bytes.Repeat([]byte("new secret "), 3)
+	for name, one := range map[string][]byte{"old": old, "new": fresh} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := newMemory(t)
+				d.SetLatency(100 * time.Millisecond)
+				store := newStore()
+				store.waits = time.Millisecond
+				with := func(secrets ...[]byte) *dssauth.Middleware {
+					return replica(t, client, store, func(c *dssauth.Config) { c.StoreSecrets = secrets })
+				}
+				all := []*dssauth.Middleware{with(one), with(old, fresh), with(old, fresh)}
+				synctest.Wait()
+				r := signedIn(d, "ann")
+				var answers []<-chan string
+				for _, m := range all {
+					answers = append(answers, asks(m, r.Clone(t.Context())))
+					if len(answers) == 1 {
+						pass(10 * time.Millisecond)
+					}
+				}
+				for _, a := range answers {
+					assert.Equal(t, "ann", <-a)
+				}
+				assert.Equal(t, 1, d.Calls(lookups))
+				synctest.Wait()
+				pass(10 * time.Millisecond)
+				assert.Empty(t, leasesOf(store.live()))
+			})
+		})
+	}
+}
+
 // TestNothingReadableIsStored searches all that was ever put.
 func TestNothingReadableIsStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
