@@ -25,7 +25,7 @@ func (a site) name() string {
 func (d *doctor) hostNames(known bool) {
 	const check = "host names"
 	if d.app.host == "" {
-		d.report.skipped(check, "whether browsers send DSS's session cookie to the application takes -app-url, the application's address")
+		d.report.skipped(check, "to check whether browsers send DSS's session cookie to the application, add -app-url with the application's address")
 		return
 	}
 	// The paste tells where browsers find DSS. We may know DSS by another name.

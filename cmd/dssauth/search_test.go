@@ -426,7 +426,7 @@ func TestHostNames(t *testing.T) {
 		"IPv6":                                   {"http://[::1]:11200", "http://[::1]:8080", "", true, `share "::1"`},
 		"two names with a suffix of one label":   {"https://dss.test", "https://apps.test", "", true, "problem host names"},
 		"a name that only ends like the other's": {"https://dss.example", "https://notdss.example", "", true, "problem host names"},
-		"nothing to compare":                     {"https://dss.example", "", "https://dss.example", true, "takes -app-url"},
+		"nothing to compare":                     {"https://dss.example", "", "https://dss.example", true, "add -app-url"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder

@@ -1,10 +1,16 @@
-// Accesslog writes a line for each request, with the login of whoever sent it, and
+// Accesslog writes a line for each request, with the login of its visitor, and
 // one for each call of DSS that is made as that visitor.
 //
 // The access log stands in front of everything, so that it has refusals, 404s and
 // what a router answers by itself. It learns from the Middleware inside who the
 // visitor is: DSS is not asked again, and no header is set. With chi, gorilla/mux,
 // echo or gin in place of net/http it is the same line in main.
+//
+// Without a DSS, start both of these, and sign in at
+// http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/report:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/accesslog
 package main
 
 import (

@@ -1,5 +1,11 @@
 // Metrics serves what a Middleware counts and measures to Prometheus, at an
 // address of its own: what visitors reach has no /metrics.
+//
+// Without a DSS, start both of these, and sign in at
+// http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/metrics
 package main
 
 import (

@@ -5,6 +5,12 @@
 // No span holds a credential, a login or anything of a query. This program
 // prints its spans: put an exporter such as otlptracehttp in the place of
 // stdouttrace.
+//
+// Without a DSS, start both of these, and sign in at
+// http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/projects:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/traces
 package main
 
 import (
