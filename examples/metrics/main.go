@@ -1,5 +1,5 @@
 // Metrics serves what a Middleware counts and measures to Prometheus, at an
-// address of its own: what visitors reach has no /metrics.
+// address of its own: visitors do not reach /metrics.
 //
 // Without a DSS, start both of these, and sign in at
 // http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/:
