@@ -135,7 +135,7 @@ func check(option *rueidis.ClientOption) error {
 	}
 	for i, address := range option.InitAddress {
 		_, port, err := net.SplitHostPort(address)
-		ownDial := option.DialFn != nil || option.DialCtxFn != nil //nolint:staticcheck // It is set by some.
+		ownDial := option.DialFn != nil || option.DialCtxFn != nil
 		if strings.ContainsAny(address, "@?") || !ownDial && (err != nil || port == "" || strings.Contains(address, "/")) {
 			return fmt.Errorf(`InitAddress[%d]: host and port are required, as in "127.0.0.1:6379"; rueidis.ParseURL reads URLs`, i)
 		}
@@ -145,7 +145,7 @@ func check(option *rueidis.ClientOption) error {
 	case config != nil && config.MaxVersion != 0 && config.MinVersion > config.MaxVersion:
 		return errors.New("TLSConfig: MinVersion is above MaxVersion")
 	case sentinel.MasterSet == "" && (sentinel.TLSConfig != nil || sentinel.Username != "" || sentinel.Password != ""):
-		return errors.New("Sentinel: MasterSet is required, the name of the master that the sentinels know")
+		return errors.New("Sentinel.MasterSet: the name that the sentinels have for the master is required with their credentials or TLS")
 	case sentinel.MasterSet != "" && (sentinel.TLSConfig == nil) != (config == nil):
 		return errors.New("Sentinel.TLSConfig: it and TLSConfig are used together: set both, or neither")
 	case option.ReplicaOnly:
@@ -257,8 +257,8 @@ func dialUntil(life context.Context, option rueidis.ClientOption) dialFunc {
 		switch {
 		case option.DialCtxFn != nil:
 			c, err = option.DialCtxFn(ctx, address, dialer, config)
-		case option.DialFn != nil: //nolint:staticcheck // It is set by some.
-			c, err = option.DialFn(address, dialer, config) //nolint:staticcheck // It is set by some.
+		case option.DialFn != nil:
+			c, err = option.DialFn(address, dialer, config)
 		case config != nil:
 			c, err = (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", address)
 		default:

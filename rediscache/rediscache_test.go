@@ -110,7 +110,7 @@ func TestNewRefusesOptionsThatCannotWork(t *testing.T) {
 		"no version of TLS": {func(o *rueidis.ClientOption) {
 			o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, MaxVersion: tls.VersionTLS12}
 		}, "TLSConfig: MinVersion is above MaxVersion"},
-		"sentinels without a master": {func(o *rueidis.ClientOption) { o.Sentinel.Password = password }, "Sentinel: MasterSet is required"},
+		"sentinels without a master": {func(o *rueidis.ClientOption) { o.Sentinel.Password = password }, "Sentinel.MasterSet: the name"},
 		"sentinels without TLS": {func(o *rueidis.ClientOption) {
 			o.Sentinel.MasterSet = "main"
 			o.TLSConfig = &tls.Config{}
