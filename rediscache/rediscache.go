@@ -19,8 +19,8 @@
 //
 // A cluster needs "+cluster|slots" as well, "+cluster|shards" from version 8 on,
 // and a server behind sentinels "+role". The server needs no disk: what it loses
-// is asked of DSS again. Set its maxmemory, and allkeys-lru as its
-// maxmemory-policy if it serves nothing else.
+// is asked of DSS again. Set its maxmemory, and volatile-ttl as its
+// maxmemory-policy: an answer then goes before the mark that says it is forgotten.
 package rediscache
 
 import (
@@ -31,6 +31,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -62,7 +63,9 @@ var errClosed = errors.New("rediscache: the store is closed")
 
 // Store is a [dssauth.Store] in Redis or Valkey. Make it with [New].
 //
-// An error names the addresses, and holds no password.
+// An error names the addresses, and holds no password. A call returns when its
+// context ends; what it sent, or is about to send, may take effect up to 2 seconds
+// later.
 type Store struct {
 	addresses string
 	// clean removes credentials from what a server says. It holds them as a
@@ -111,6 +114,7 @@ func New(option rueidis.ClientOption) (*Store, error) {
 	if option.PipelineMultiplex == 0 {
 		option.PipelineMultiplex = -1 // Commands that share a connection share writes.
 	}
+	option.InitAddress = slices.Clone(option.InitAddress) // which ShuffleInit changes
 	option.DisableCache = true
 	option.DisableRetry = true // Watch must return when it may have missed a notice.
 	if option.ClientSetInfo == nil {
