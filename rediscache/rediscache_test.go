@@ -71,11 +71,12 @@ func TestStore(t *testing.T) {
 		run("cluster, of which one address is known", func(t *testing.T) (rueidis.ClientOption, []*redistest.Server) {
 			return option(redistest.StartCluster(t, program, 3)[0]), nil
 		})
-		run("sentinel", func(t *testing.T) (rueidis.ClientOption, []*redistest.Server) {
-			sentinel, _, _ := redistest.StartSentinel(t, program)
+		run("sentinel, and a user with few rights", func(t *testing.T) (rueidis.ClientOption, []*redistest.Server) {
+			sentinel, master, _ := redistest.StartSentinel(t, program, user(grant+" +role")...)
 			o := option(sentinel)
 			o.Sentinel.MasterSet = redistest.MasterSet
-			return o, nil
+			o.Username, o.Password = "dssauth", password
+			return o, []*redistest.Server{master}
 		})
 	}
 }
