@@ -34,6 +34,9 @@ import (
 // pattern without a method names all methods of that pattern. A name without a route
 // fails tb, and so does the name of a route that refuses after all.
 //
+// A refusal of something else hides a forgotten route: a 403 for want of a token
+// against forged requests, for one. Leave that out of the router under test.
+//
 // The handler of a forgotten route runs. Give it a test's database, no real one.
 func NoRouteForgotten(tb testing.TB, h http.Handler, routes []string, open ...string) {
 	tb.Helper()
