@@ -5,11 +5,18 @@
 // what a router answers by itself. It learns from the Middleware inside who the
 // visitor is: DSS is not asked again, and no header is set. With chi, gorilla/mux,
 // echo or gin in place of net/http it is the same line in main.
+//
+// Without a DSS, start both of these, and sign in at
+// http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/report:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/accesslog
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log"
 	"log/slog"
@@ -122,6 +129,8 @@ func projects(auth *dssauth.Middleware, logger *slog.Logger) http.Handler {
 }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	flag.Parse()
 	client, err := dss.FromEnv()
 	if err != nil {
 		log.Fatal(err)
@@ -132,6 +141,6 @@ func main() {
 	}
 	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
 	router := newRouter(auth, logger) // or a *chi.Mux, a *mux.Router, an *echo.Echo or a *gin.Engine
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: accessLog(logger, router), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: *addr, Handler: accessLog(logger, router), ReadHeaderTimeout: 10 * time.Second}
 	log.Fatal(server.ListenAndServe())
 }
