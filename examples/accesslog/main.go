@@ -1,4 +1,4 @@
-// Accesslog writes a line for each request, with the login of whoever sent it, and
+// Accesslog writes a line for each request, with the login of its sender, and
 // one for each call of DSS that is made as that visitor.
 //
 // The access log stands in front of everything, so that it has refusals, 404s and
