@@ -64,7 +64,10 @@ func visitorOf(ctx context.Context, logger *slog.Logger) (*dss.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, _ := dssauth.FromContext(ctx)
+	id, ok := dssauth.FromContext(ctx)
+	if !ok { // never: it has found the visitor's client
+		return nil, dssauth.ErrUnauthenticated
+	}
 	return visitor.WrapTransport(func(next http.RoundTripper) http.RoundTripper {
 		return callLog{next, logger, id.Login}
 	}), nil
