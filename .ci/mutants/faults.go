@@ -806,4 +806,10 @@ var faults = []fault{
 		"		text, _, _ = strings.Cut(text, \", with args beginning with\")\n", "", "TestNothingShowsCredentials ./rediscache"},
 	{"let two have a lease, and not notice", "storetest/storetest.go",
 		"n != 1 && time.Since", "n < 1 && time.Since", "TestBrokenStoresAreNoticed ./storetest"},
+	{"an access log inside of another takes the visitor from it", "access.go",
+		"	a := &Access{outer: accessOf(ctx)}\n", "	a := &Access{}\n", "TestAccessInFrontOfAnother ./promises"},
+	{"take a paste of DSS for one of the application", "cmd/dssauth/hosts.go",
+		" && (pasted.scheme == \"\" || pasted.scheme == d.app.scheme)", "", "TestHostNames ./cmd/dssauth"},
+	{"a zone of an address leads out of the page's policy", "dsstest/page.go",
+		" && addr.Zone() == \"\"", "", "TestSignInLeadsToThisMachineOnly ./dsstest"},
 }

@@ -30,11 +30,12 @@ func (d *doctor) hostNames(known bool) {
 	}
 	// The paste tells where browsers find DSS. We may know DSS by another name.
 	inBrowser, pasted := asSite(d.client.URL()), d.copied.to
-	if pasted.host != "" && pasted.name() != d.app.name() {
+	toApp := pasted.name() == d.app.name() && (pasted.scheme == "" || pasted.scheme == d.app.scheme)
+	if pasted.host != "" && !toApp {
 		inBrowser = pasted
 	}
 	app, browser := list([]string{d.app.name()}), list([]string{inBrowser.name()})
-	arrived := known && pasted.host != "" && pasted.name() == d.app.name()
+	arrived := known && toApp
 	parent := sharedDomain(d.app.name(), inBrowser.name())
 	const move = "Serve both under one host name, as behind one reverse proxy; their ports may differ."
 	switch {

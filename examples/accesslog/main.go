@@ -16,6 +16,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log"
 	"log/slog"
@@ -63,7 +64,10 @@ func visitorOf(ctx context.Context, logger *slog.Logger) (*dss.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, _ := dssauth.FromContext(ctx)
+	id, ok := dssauth.FromContext(ctx)
+	if !ok { // never: it has found the visitor's client
+		return nil, dssauth.ErrUnauthenticated
+	}
 	return visitor.WrapTransport(func(next http.RoundTripper) http.RoundTripper {
 		return callLog{next, logger, id.Login}
 	}), nil
@@ -128,6 +132,8 @@ func projects(auth *dssauth.Middleware, logger *slog.Logger) http.Handler {
 }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	flag.Parse()
 	client, err := dss.FromEnv()
 	if err != nil {
 		log.Fatal(err)
@@ -138,6 +144,6 @@ func main() {
 	}
 	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
 	router := newRouter(auth, logger) // or a *chi.Mux, a *mux.Router, an *echo.Echo or a *gin.Engine
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: accessLog(logger, router), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: *addr, Handler: accessLog(logger, router), ReadHeaderTimeout: 10 * time.Second}
 	log.Fatal(server.ListenAndServe())
 }

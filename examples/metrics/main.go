@@ -9,6 +9,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"log"
 	"net/http"
@@ -41,6 +42,9 @@ func newServers(client *dss.Client) (app, metrics http.Handler, err error) {
 func hello(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	scraped := flag.String("scraped", "127.0.0.1:9464", "where Prometheus scrapes")
+	flag.Parse()
 	client, err := dss.FromEnv()
 	if err != nil {
 		log.Fatal(err)
@@ -53,6 +57,6 @@ func main() {
 		server := &http.Server{Addr: address, Handler: h, ReadHeaderTimeout: 10 * time.Second}
 		log.Fatal(server.ListenAndServe())
 	}
-	go serve("127.0.0.1:9464", metrics)
-	serve("127.0.0.1:8080", app)
+	go serve(*scraped, metrics)
+	serve(*addr, app)
 }

@@ -54,10 +54,14 @@ func newServer(port int) (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	signIn := client.URL()
+	if os.Getenv("DKU_API_TICKET") != "" {
+		signIn = "/" // inside DSS, which browsers find on our own host
+	}
 	a := &app{
 		auth:   auth,
 		board:  newBoard(),
-		signIn: cmp.Or(os.Getenv("DKU_DSS_URL"), "/"), // inside DSS it is on our own host
+		signIn: signIn,
 		every:  10 * time.Second,
 	}
 	return &http.Server{Addr: addr, Handler: under(prefix, a.newRouter()), ReadHeaderTimeout: 10 * time.Second}, nil
