@@ -15,6 +15,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"errors"
 	"flag"
 	"fmt"
 	"html/template"
@@ -162,11 +163,12 @@ func newRouter(r *replica, fake *dsstest.DSS, name string) http.Handler {
 	page := fake.SignInPage()
 	show := func(w http.ResponseWriter, request *http.Request) { showPage(w, request, r, fake, name) }
 	mux := http.NewServeMux()
-	mux.Handle("GET /{$}", r.auth.Optional(http.HandlerFunc(show)))
+	mux.HandleFunc("GET /{$}", show) // in an outage as well: it has the switch to end it
 	mux.Handle("GET /me", r.auth.Handler(http.HandlerFunc(me)))
 	mux.Handle("POST /sign-in", r.toldAll(page))
 	mux.Handle("POST /sign-out", r.toldAll(page))
 	mux.Handle("POST /groups", page) // noticed within the TTL
+	mux.Handle("POST /outage", page)
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 
@@ -187,7 +189,7 @@ var pageTemplate = template.Must(template.New("").Parse(`{{.Head}}<meta http-equ
 <main>
 <section aria-label="You">
 <div class="row wrap"><div class="grow">
-<div class="who">{{if .Known}}You are {{.Identity.Login}}{{else}}You are not signed in{{end}}</div>
+<div class="who">{{if .Known}}You are {{.Identity.Login}}{{else if .Down}}DSS does not answer{{else}}You are not signed in{{end}}</div>
 <div class="quiet small">{{if .Known}}DSS was asked at {{.Identity.AsOf.Format "15:04:05"}}. {{end}}This replica asked DSS {{.Stats.Lookups}} times, and had {{.Stats.Store.Hits}} answers from the store{{if .Stats.Store.Out}}, which is out{{end}}.</div>
 </div>
 {{if .Known}}<form method="post" action="sign-out"><button>Sign out</button></form>{{end}}
@@ -203,11 +205,15 @@ func showPage(w http.ResponseWriter, request *http.Request, r *replica, fake *ds
 	view := struct {
 		Name         string
 		Head, SignIn template.HTML
-		Known        bool
+		Known, Down  bool
 		Identity     dssauth.Identity
 		Stats        dssauth.Stats
 	}{Name: name, Head: dsstest.PageHead(name), SignIn: fake.SignInControls(request, "/"), Stats: r.auth.Stats()}
-	view.Identity, view.Known = dssauth.FromContext(request.Context())
+	request, err := r.auth.Authenticate(request)
+	view.Down = errors.Is(err, dssauth.ErrUnavailable)
+	if err == nil {
+		view.Identity, view.Known = dssauth.FromContext(request.Context())
+	}
 	var body bytes.Buffer
 	if err := pageTemplate.Execute(&body, view); err != nil {
 		http.Error(w, "the page cannot be shown", http.StatusInternalServerError)

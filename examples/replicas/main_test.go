@@ -44,6 +44,11 @@ func TestSignOutOnOneEndsOnTheOther(t *testing.T) {
 	t.Logf("the other replica noticed %v after the answer, with a TTL of 10s", time.Since(began).Round(100*time.Microsecond))
 	assert.Contains(t, browser.get(replicas[0]+"/"), "You are not signed in")
 
+	browser.post(replicas[0]+"/sign-in", "login", "eve")
+	browser.post(replicas[0]+"/outage", "down", "true")
+	assert.Contains(t, browser.get(replicas[0]+"/"), "DSS does not answer")
+	browser.post(replicas[0]+"/outage", "down", "false")
+
 	interrupt()
 	assert.NoError(t, <-ended)
 	_, err := http.Get(replicas[0])
