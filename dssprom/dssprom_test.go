@@ -1,6 +1,7 @@
 package dssprom_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -136,6 +138,12 @@ func TestEachSeriesIsThereFromTheStart(t *testing.T) {
 		`dssauth_refusals_total{status="500"} 0`,
 		`dssauth_refusals_total{status="502"} 0`,
 		`dssauth_refusals_total{status="503"} 0`,
+		`dssauth_store_failures_total 0`,
+		`dssauth_store_hears 0`,
+		`dssauth_store_hits_total 0`,
+		`dssauth_store_misses_total 0`,
+		`dssauth_store_out 0`,
+		`dssauth_store_rejected_total 0`,
 	}, values(scrape))
 }
 
@@ -173,6 +181,106 @@ func TestEntriesAndOutagesAreNumbersOfNow(t *testing.T) {
 	require.Eventually(t, func() bool { return a.auth.Stats().DSSDown }, 30*time.Second, time.Millisecond)
 	_, scrape = a.get("/metrics")
 	assert.Contains(t, scrape, "dssauth_dss_down 1\n")
+}
+
+// table is a store in memory, which can be out.
+type table struct {
+	mu     sync.Mutex
+	values map[string][]byte
+	out    bool
+}
+
+func (s *table) Get(_ context.Context, key string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out {
+		return nil, errors.New("out")
+	}
+	return s.values[key], nil
+}
+
+func (s *table) Put(_ context.Context, e dssauth.StoreEntry) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.out {
+		return false, errors.New("out")
+	}
+	if e.IfAbsent && s.values[e.Key] != nil {
+		return false, nil
+	}
+	s.values[e.Key] = e.Value
+	return true, nil
+}
+
+func (s *table) Delete(_ context.Context, key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.values, key)
+	return nil
+}
+
+func (s *table) Watch(ctx context.Context, ready func(), _ func([]byte)) error {
+	ready()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// Two replicas share a store: one asks DSS, the other one need not. Then the store
+// gives garbage, and then nothing.
+func TestScrapeTellsAboutTheStore(t *testing.T) {
+	fake := dsstest.NewServer(t)
+	fake.AddUser(dsstest.User{Login: "ann"})
+	store := &table{values: map[string][]byte{}}
+	newReplica := func() (get func(cookie *http.Cookie), scrape func() string) {
+		auth, err := dssauth.New(dssauth.Config{Client: fake.Client(), Store: store, StoreSecrets: [][]byte{[]byte("a secret of 32 bytes, or of more")}})
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+		registry := prometheus.NewRegistry()
+		require.NoError(t, registry.Register(dssprom.NewCollector(auth)))
+		app := auth.Handler(http.NotFoundHandler())
+		get = func(cookie *http.Cookie) {
+			r := httptest.NewRequest("GET", "/", nil)
+			r.AddCookie(cookie)
+			w := httptest.NewRecorder()
+			app.ServeHTTP(w, r)
+			assert.Equal(t, http.StatusNotFound, w.Code)
+		}
+		scrape = func() string {
+			w := httptest.NewRecorder()
+			promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+			return w.Body.String()
+		}
+		return get, scrape
+	}
+	has := func(scrape func() string, lines ...string) {
+		for _, line := range lines {
+			assert.Eventually(t, func() bool { return strings.Contains(scrape(), line+"\n") }, 30*time.Second, time.Millisecond, line)
+		}
+	}
+	first, ofFirst := newReplica()
+	second, ofSecond := newReplica()
+	has(ofSecond, "dssauth_store_hears 1")
+	cookie := fake.SignIn("ann")
+	first(cookie)
+	has(ofFirst, "dssauth_store_hits_total 0", "dssauth_store_misses_total 1")
+	second(cookie)
+	has(ofSecond, "dssauth_store_hits_total 1", "dssauth_store_misses_total 0", "dssauth_store_rejected_total 0")
+	store.mu.Lock()
+	for key := range store.values {
+		store.values[key] = []byte("garbage")
+	}
+	store.mu.Unlock()
+	third, ofThird := newReplica()
+	third(cookie)
+	has(ofThird, "dssauth_store_rejected_total 1", "dssauth_store_failures_total 0", "dssauth_store_out 0")
+	store.mu.Lock()
+	store.out = true
+	store.mu.Unlock()
+	for range 3 {
+		third(fake.SignIn("ann"))
+	}
+	has(ofThird, "dssauth_store_out 1")
+	assert.NotContains(t, ofThird(), "dssauth_store_failures_total 0\n")
 }
 
 func TestNoScrapeShowsAVisitor(t *testing.T) {
