@@ -477,11 +477,11 @@ func (m *Middleware) Stats() Stats { return m.answers.stats() }
 
 // Close ends lookups under way and everything that [Middleware.WhileSignedIn]
 // watches, and waits for them. Requests are refused afterwards. The error is
-// that of a [Resolver] that does not return. Close does not close the Client:
+// that of a [Resolver] or a [Store] that does not return. Close does not close the Client:
 // call [dss.Client.CloseIdleConnections] for that.
 func (m *Middleware) Close() error {
 	if !m.answers.close() {
-		return errors.New("dssauth: Close: a lookup did not end: its Resolver ignores its context")
+		return errors.New("dssauth: Close: a call did not end: Config.Resolver or Config.Store ignores its context")
 	}
 	return nil
 }

@@ -404,8 +404,9 @@ func (s *sharing) publish(f *found, e *entry) {
 	if err != nil {
 		return
 	}
-	value := s.sealer.Seal(0, f.keys.answer[0], text)
-	_, _ = s.put(context.Background(), StoreEntry{Key: f.keys.answer[0], Value: value, TTL: left})
+	if value := s.sealer.Seal(0, f.keys.answer[0], text); len(value) <= maxStored {
+		_, _ = s.put(context.Background(), StoreEntry{Key: f.keys.answer[0], Value: value, TTL: left})
+	}
 }
 
 // retract removes an answer that DSS does not give any more.

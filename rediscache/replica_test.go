@@ -105,7 +105,7 @@ func newReplica(s setup, wrap func(dssauth.Store) dssauth.Store) (*replica, func
 	}
 	r := &replica{client: client, store: &counted{}}
 	c := dssauth.Config{
-		Client: client, TTL: s.TTL, Timeout: s.Timeout, MaxEntries: s.MaxEntries, RefusalTTL: 300 * time.Millisecond,
+		Client: client, TTL: s.TTL, Timeout: s.Timeout, MaxEntries: s.MaxEntries, RefusalTTL: s.TTL / 3,
 		UserDetails: s.Details, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	if wrap != nil {

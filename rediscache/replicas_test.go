@@ -3,14 +3,25 @@
 package rediscache_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/md5"
+	"crypto/sha1"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"hash"
 	"maps"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -35,7 +46,7 @@ func TestIdentityModelOverRedis(t *testing.T) {
 		steps = size(100_000, 5_000)
 	}
 	s := start(t)
-	w := newWorld(t, 40, 3)
+	w := newWorld(t, 40, 3, 3*time.Second)
 	inside(t, w, s, nil)
 	wrong := w.run(16, w.steps(steps))
 	require.Empty(t, wrong)
@@ -50,7 +61,7 @@ func TestIdentityModelOverRedis(t *testing.T) {
 // TestIdentityModelFindsAWrongDSS plants a fault that no library can repair.
 func TestIdentityModelFindsAWrongDSS(t *testing.T) {
 	s := start(t)
-	w := newWorld(t, 40, 3)
+	w := newWorld(t, 40, 3, 3*time.Second)
 	inside(t, w, s, nil)
 	w.mix(100)
 	wrong := w.run(16, w.steps(100_000))
@@ -62,9 +73,9 @@ func TestIdentityModelFindsAWrongDSS(t *testing.T) {
 // key.
 func TestStoreBelowTheSealIsPowerless(t *testing.T) {
 	s := start(t)
-	w := newWorld(t, 40, 3)
+	w := newWorld(t, 40, 3, 3*time.Second)
 	inside(t, w, s, func(s dssauth.Store) dssauth.Store { return &swapping{Store: s} })
-	require.Empty(t, w.run(16, w.steps(size(20_000, 3_000))))
+	require.Empty(t, w.run(16, w.steps(size(10_000, 3_000))))
 	total := w.store(t)
 	assert.NotZero(t, total.Rejected)
 	t.Logf("figure: a store that gives any value for one key in three: 0 wrong, %d values rejected, %d believed", total.Rejected, total.Hits)
@@ -99,7 +110,7 @@ func inside(t *testing.T, w *world, s *redistest.Server, wrap func(dssauth.Store
 // setup has room for less than there are visitors, so that replicas ask the store.
 func (w *world) setup(redis string) setup {
 	c := setupOf(w.fake, redis)
-	c.TTL, c.Timeout, c.MaxEntries = worldTTL, worldTimeout, len(w.cookies)/2
+	c.TTL, c.Timeout, c.MaxEntries = w.ttl, time.Second, len(w.cookies)*9/10
 	return c
 }
 
@@ -134,14 +145,14 @@ func TestReplicasWhileRedisFails(t *testing.T) {
 		t.Run(program, func(t *testing.T) {
 			s := redistest.Start(t, program)
 			p := redistest.StartProxy(t, s.Address)
-			w := newWorld(t, 20, 3)
+			w := newWorld(t, 20, 3, time.Second)
 			w.fake.SetLatency(time.Millisecond)
 			w.replicas = startReplicas(t, 3, func() *process { return startReplica(t, w.setup(p.Address)) })
 
 			var over atomic.Bool
 			ended := make(chan []error, 1)
 			go func() { ended <- w.run(6, func() bool { return !over.Load() }) }()
-			phase := time.Duration(size(2000, 500)) * time.Millisecond
+			phase := time.Duration(size(1000, 500)) * time.Millisecond
 			for _, step := range []struct {
 				name       string
 				harm, heal func()
@@ -311,7 +322,7 @@ func TestForgettingReachesAllProcesses(t *testing.T) {
 	fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"0"}})
 	cookie := fake.SignIn("ann").String()
 	var took []time.Duration
-	for i := range size(300, 50) {
+	for i := range size(100, 50) {
 		group := strconv.Itoa(i)
 		for _, p := range all {
 			require.Equal(t, []string{group}, p.who(t, cookie).Groups)
@@ -372,7 +383,7 @@ func TestEightReplicasCostAsMuchAsOne(t *testing.T) {
 		all.Go(func() {
 			tick := time.NewTicker(5 * time.Millisecond)
 			defer tick.Stop()
-			for n, began := 0, time.Now(); time.Since(began) < time.Duration(size(12, 4))*time.Second; n++ {
+			for n, began := 0, time.Now(); time.Since(began) < time.Duration(size(8, 4))*time.Second; n++ {
 				visitor, turn := n%len(cookies), n/len(cookies)
 				status, _, err := replicas[(visitor+turn)%row.replicas].get("/who", cookies[visitor])
 				assert.NoError(t, err)
@@ -394,8 +405,8 @@ func TestEightReplicasCostAsMuchAsOne(t *testing.T) {
 	times := func(n int) float64 { return float64(n) / float64(calls[0]) }
 	t.Logf("figure: calls of DSS, 20 visitors: %d by one process; by eight with Redis %d (%.2f times as many, 1.2 is asked for), without %d (%.2f); %d calls of the store failed",
 		calls[0], calls[1], times(calls[1]), calls[2], times(calls[2]), failures)
-	if failures == 0 { // or the machine had no time for the store
-		assert.LessOrEqual(t, times(calls[1]), 1.2)
+	if failures < 3 { // or the machine had no time for the store, and a replica left it alone
+		assert.LessOrEqual(t, float64(calls[1]), 1.2*float64(calls[0])+float64(failures))
 	}
 	assert.Greater(t, calls[2], 2*calls[0], "without a store there is something to save")
 }
@@ -415,7 +426,7 @@ func TestFiftyReplicasMissAtOnce(t *testing.T) {
 	}
 	var counts []int
 	sound := 0
-	for range size(20, 10) {
+	for len(counts) < 100 && sound < 10 {
 		cookie := fake.SignIn("ann").String()
 		healthy(t, all...)
 		before, failed := fake.Calls(lookups), failures()
@@ -430,15 +441,126 @@ func TestFiftyReplicasMissAtOnce(t *testing.T) {
 		done.Wait()
 		calls := fake.Calls(lookups) - before
 		counts = append(counts, calls)
-		if failures() == failed { // or the machine had no time for the store
+		failed = failures() - failed
+		if failed == 0 { // or the machine had no time for the store
 			sound++
-			assert.LessOrEqual(t, calls, 2)
 		}
+		assert.LessOrEqual(t, calls, 2+int(failed))
 	}
 	slices.Sort(counts)
 	t.Logf("figure: 50 replicas that miss one visitor at once: %d calls of DSS in the median of %d rounds, %d at most; in %d no call of the store failed",
 		counts[len(counts)/2], len(counts), counts[len(counts)-1], sound)
 	assert.NotZero(t, sound)
+}
+
+// TestNothingInRedisIsReadable searches all that is sent to a server, and what it
+// dumps.
+func TestNothingInRedisIsReadable(t *testing.T) {
+	s := start(t)
+	w := newWorld(t, 5, 2, 3*time.Second)
+	c := w.setup(s.Address)
+	c.Details = true
+	monitor := record(t, s)
+	w.replicas = startReplicas(t, 2, func() *process { return startInside(t, c, nil) })
+	require.Empty(t, w.run(4, w.steps(size(3_000, 1_000))))
+	w.replicas[0].must(t, "/forget-user?login="+w.users[0].name, "")
+	w.replicas[0].must(t, "/forget", cookieName+"="+w.cookies[0].name)
+
+	texts := []string{w.fake.AdminKey(), w.fake.URL(), string(c.Secret), "group-1-of", "@mail"}
+	for _, things := range [][]*thing{w.users, w.cookies} {
+		for _, one := range things {
+			texts = append(texts, one.name, cookieName+"="+one.name)
+		}
+	}
+	for _, text := range slices.Clone(texts) {
+		for _, h := range []hash.Hash{md5.New(), sha1.New(), sha256.New(), sha512.New()} {
+			h.Write([]byte(text))
+			sum := h.Sum(nil)
+			texts = append(texts, string(sum), hex.EncodeToString(sum), strings.ToUpper(hex.EncodeToString(sum)),
+				base64.StdEncoding.EncodeToString(sum), base64.RawURLEncoding.EncodeToString(sum))
+		}
+	}
+	find := func(all string) (found []string) {
+		for _, text := range texts {
+			if strings.Contains(all, text) {
+				found = append(found, text)
+			}
+		}
+		return found
+	}
+	sent, held := monitor(), dump(t, s)
+	require.Greater(t, strings.Count(sent, "dssauth:"), 100)
+	require.Greater(t, strings.Count(held, "dssauth:"), 5)
+	assert.Empty(t, find(sent), "in what is sent")
+	assert.Empty(t, find(held), "in what is held")
+	t.Logf("figure: %d bytes that were sent to Redis and %d that it dumps: none of %d texts is in them", len(sent), len(held), len(texts))
+
+	// What is readable is found.
+	monitor = record(t, s)
+	mustPut(t, open(t, option(s)), dssauth.StoreEntry{Key: "planted", Value: []byte("\x00\r\n\"" + w.users[1].name), TTL: time.Minute})
+	assert.NotEmpty(t, find(monitor()))
+	assert.NotEmpty(t, find(dump(t, s)))
+}
+
+// record returns a function that returns all words of all commands that a server
+// got since.
+func record(t *testing.T, s *redistest.Server) func() string {
+	t.Helper()
+	c, err := net.Dial("tcp", s.Address)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	lines := bufio.NewReader(c)
+	_, err = c.Write([]byte("MONITOR\r\n"))
+	require.NoError(t, err)
+	_, err = lines.ReadString('\n')
+	require.NoError(t, err)
+	recorded := make(chan string, 1)
+	go func() {
+		var all strings.Builder
+		word := regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+		for {
+			line, err := lines.ReadString('\n')
+			if err != nil || strings.Contains(line, `"the end"`) {
+				recorded <- all.String()
+				return
+			}
+			for _, quoted := range word.FindAllString(line, -1) {
+				text, err := strconv.Unquote(quoted)
+				assert.NoError(t, err, quoted)
+				all.WriteString(text + "\n")
+			}
+		}
+	}()
+	return func() string {
+		s.CLI("echo", "the end")
+		return <-recorded
+	}
+}
+
+// dump returns all keys and values of a server, as they are and as it dumps them.
+func dump(t *testing.T, s *redistest.Server) string {
+	t.Helper()
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Address}, DisableCache: true})
+	require.NoError(t, err)
+	defer c.Close()
+	ctx := t.Context()
+	var all strings.Builder
+	for cursor := uint64(0); ; {
+		page, err := c.Do(ctx, c.B().Scan().Cursor(cursor).Count(1000).Build()).AsScanEntry()
+		require.NoError(t, err)
+		for _, key := range page.Elements {
+			for _, cmd := range []rueidis.Completed{c.B().Get().Key(key).Build(), c.B().Dump().Key(key).Build()} {
+				value, err := c.Do(ctx, cmd).ToString()
+				if !rueidis.IsRedisNil(err) { // it has ended
+					require.NoError(t, err)
+				}
+				all.WriteString(key + "\n" + value + "\n")
+			}
+		}
+		if cursor = page.Cursor; cursor == 0 {
+			return all.String()
+		}
+	}
 }
 
 // TestKilledReplicaHoldsUpNobody kills the process that has a visitor's lease.
@@ -541,7 +663,7 @@ func TestCloseOfReplicasLeavesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := start(t)
 			p := redistest.StartProxy(t, s.Address)
-			w := newWorld(t, 10, 2)
+			w := newWorld(t, 10, 2, 3*time.Second)
 			before := goleak.IgnoreCurrent()
 			var closes []func()
 			for range 2 {

@@ -31,14 +31,6 @@ func size(ci, laptop int) int {
 	return laptop
 }
 
-const (
-	worldTTL     = 1500 * time.Millisecond
-	worldTimeout = time.Second
-	// worldAge is how long ago an answer may have been true. All replicas have one
-	// clock here: it is TTL, and a little for a clock that is set.
-	worldAge = worldTTL + 50*time.Millisecond
-)
-
 // world is a fake DSS that remembers its past: for whom each cookie stood, and
 // which groups each user had, from when to when. So it can tell whether what
 // a replica says was true lately.
@@ -46,6 +38,7 @@ type world struct {
 	fake     *dsstest.Server
 	replicas []*process
 	began    time.Time
+	ttl      time.Duration
 	cookies  []*thing
 	users    []*thing
 
@@ -73,8 +66,8 @@ type span struct {
 }
 
 // newWorld has so many users, with five cookies for each.
-func newWorld(t *testing.T, users, replicas int) *world {
-	w := &world{fake: dsstest.NewServer(t), began: time.Now()}
+func newWorld(t *testing.T, users, replicas int, ttl time.Duration) *world {
+	w := &world{fake: dsstest.NewServer(t), began: time.Now(), ttl: ttl}
 	// Now and then DSS is late, and now and then it fails.
 	w.fake.Intercept(lookups, -1, func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
 		switch rand.N(100) {
@@ -211,7 +204,8 @@ func (w *world) visit(c *thing, replica int) error {
 			return err
 		}
 	}
-	oldest := max(from-int64(worldAge), forgotten)
+	// All replicas have one clock here. It may be set a little.
+	oldest := max(from-int64(w.ttl+50*time.Millisecond), forgotten)
 	for i, u := range w.users {
 		if u.name == s.Login {
 			oldest = max(oldest, users[i])
@@ -226,24 +220,24 @@ func (w *world) step() error {
 	replica := rand.N(len(w.replicas))
 	p := w.replicas[replica]
 	switch dice := rand.N(1000); {
-	case dice < 5:
+	case dice < 1:
 		w.signIn(c, -1)
 	case dice < 15:
 		w.signIn(c, u)
 	case dice < 25:
 		w.setGroups(w.users[u])
 	case dice < 45 && !w.mayForget():
-	case dice < 35: // signs out at a replica
+	case dice < 30: // signs out at a replica
 		at := w.now()
 		w.signIn(c, -1)
 		return w.forget(p, &c.forgotten[replica], at, "/forget", cookieName+"="+c.name)
-	case dice < 40:
+	case dice < 37:
 		return w.forget(p, &c.forgotten[replica], w.now(), "/forget", cookieName+"="+c.name)
 	case dice < 45:
 		at := w.now()
 		w.setGroups(w.users[u])
 		return w.forget(p, &w.users[u].forgotten[replica], at, "/forget-user?login="+w.users[u].name, "")
-	case dice < 80:
+	case dice < 60:
 		status, body, err := p.get("/who", fmt.Sprintf("%s=%s-%d", cookieName, c.name, rand.N(1000)))
 		if err == nil && status != http.StatusUnauthorized && status != http.StatusServiceUnavailable {
 			err = fmt.Errorf("a stranger got status %d: %s", status, body)
