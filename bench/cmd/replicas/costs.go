@@ -5,7 +5,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
+	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -133,25 +136,78 @@ func signed(d time.Duration) string {
 }
 
 // redisTime is the CPU time of a redis-server.
-func redisTime(server *bench.Redis) (sum time.Duration) {
+func redisTime(server *bench.Redis) time.Duration {
+	seconds := info(server, "cpu", "used_cpu_user") + info(server, "cpu", "used_cpu_sys")
+	return time.Duration(seconds * float64(time.Second))
+}
+
+// info is a number that a redis-server tells, or NaN.
+func info(server *bench.Redis, section, name string) float64 {
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{server.Address}, ForceSingleClient: true, DisableCache: true})
 	if err != nil {
-		return 0
+		return math.NaN()
 	}
 	defer client.Close()
-	text, err := client.Do(context.Background(), client.B().Info().Section("cpu").Build()).ToString()
+	text, err := client.Do(context.Background(), client.B().Info().Section(section).Build()).ToString()
 	if err != nil {
-		return 0
+		return math.NaN()
 	}
-	for line := range strings.Lines(text) {
-		var seconds float64
-		for _, name := range []string{"used_cpu_user:", "used_cpu_sys:"} {
-			if _, err := fmt.Sscanf(line, name+"%f", &seconds); err == nil {
-				sum += time.Duration(seconds * float64(time.Second))
+	_, rest, _ := strings.Cut(text, "\n"+name+":")
+	value, _, _ := strings.Cut(rest, "\r")
+	number, err := strconv.ParseFloat(value, 64)
+	if err != nil {
+		return math.NaN()
+	}
+	return number
+}
+
+// measureMemory compares replicas that remember as many visitors, with and without
+// a store.
+func measureMemory(server *bench.Redis, url string) error {
+	client, err := newClient(url)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	const count, first = 3000, users / 2
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC() // what the first one's finalizers let go
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	var grown [2]float64
+	// The first one makes connections, and what else is made once.
+	warm, err := newReplica(server, client, long)
+	if err != nil {
+		return err
+	}
+	defer warm.close()
+	if _, err := warm.visit(first); err != nil {
+		return err
+	}
+	redis := info(server, "memory", "used_memory")
+	for i, s := range []*bench.Redis{nil, server} {
+		r, err := newReplica(s, client, long)
+		if err != nil {
+			return err
+		}
+		defer r.close()
+		if _, err := r.visit(first); err != nil {
+			return err
+		}
+		before := heap()
+		for user := first + 1; user <= first+count; user++ {
+			if _, err := r.visit(user); err != nil {
+				return err
 			}
 		}
+		grown[i] = float64(heap()-before) / count
 	}
-	return sum
+	redis = (info(server, "memory", "used_memory") - redis) / count
+	fmt.Printf("\n## Memory\n\nOf a remembered visitor with three groups: %.0f bytes of the replica without a store, %.0f with one, and %.0f in Redis.\n", grown[0], grown[1], redis)
+	return nil
 }
 
 // hits are CPU times of a hit.
