@@ -177,35 +177,38 @@ func measureMemory(server *bench.Redis, url string) error {
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
-	var grown [2]float64
-	// The first one makes connections, and what else is made once.
+	visit := func(r *replica) error {
+		for user := first; user < first+count; user++ {
+			if _, err := r.visit(user); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	// Names of groups are in memory once: the first replica would pay for all.
 	warm, err := newReplica(server, client, long)
 	if err != nil {
 		return err
 	}
 	defer warm.close()
-	if _, err := warm.visit(first); err != nil {
+	redis := info(server, "memory", "used_memory")
+	if err := visit(warm); err != nil {
 		return err
 	}
-	redis := info(server, "memory", "used_memory")
+	redis = (info(server, "memory", "used_memory") - redis) / count
+	var grown [2]float64
 	for i, s := range []*bench.Redis{nil, server} {
 		r, err := newReplica(s, client, long)
 		if err != nil {
 			return err
 		}
 		defer r.close()
-		if _, err := r.visit(first); err != nil {
-			return err
-		}
 		before := heap()
-		for user := first + 1; user <= first+count; user++ {
-			if _, err := r.visit(user); err != nil {
-				return err
-			}
+		if err := visit(r); err != nil {
+			return err
 		}
 		grown[i] = float64(heap()-before) / count
 	}
-	redis = (info(server, "memory", "used_memory") - redis) / count
 	fmt.Printf("\n## Memory\n\nOf a remembered visitor with three groups: %.0f bytes of the replica without a store, %.0f with one, and %.0f in Redis.\n", grown[0], grown[1], redis)
 	return nil
 }

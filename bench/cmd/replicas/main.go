@@ -31,7 +31,7 @@ import (
 var (
 	windows = flag.Int("windows", 20, "windows in which calls of DSS are counted")
 	window  = flag.Duration("window", 2*time.Second, "how long each is")
-	rounds  = flag.Int("rounds", 40, "rounds of hits with and without a store")
+	rounds  = flag.Int("rounds", 100, "rounds of hits with and without a store")
 	each    = flag.Duration("time", 50*time.Millisecond, "how long each of these is measured in a round")
 	enforce = flag.Bool("enforce", false, "exit with status 1 where a target is missed")
 	serve   = flag.Bool("serve", false, "for the command's own child process")
