@@ -806,4 +806,8 @@ var faults = []fault{
 		"		text, _, _ = strings.Cut(text, \", with args beginning with\")\n", "", "TestNothingShowsCredentials ./rediscache"},
 	{"let two have a lease, and not notice", "storetest/storetest.go",
 		"n != 1 && time.Since", "n < 1 && time.Since", "TestBrokenStoresAreNoticed ./storetest"},
+	{"the example of replicas tells nobody of a sign-out", "examples/replicas/replica.go",
+		"		r.auth.Forget(request) // before", "		// before", "TestSignOutOnOneEndsOnTheOther ./examples/replicas"},
+	{"metrics say that a store which is out is not", "dssprom/dssprom.go",
+		"oneIf(s.Store.Out)", "oneIf(s.Store.Out && s.DSSDown)", "TestScrapeTellsAboutTheStore ./dssprom"},
 }

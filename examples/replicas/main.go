@@ -48,6 +48,9 @@ func main() {
 	}
 }
 
+// ttl is long, so that it is the notice that ends a session on the other replica.
+const ttl = time.Minute
+
 // run serves until ctx ends.
 func run(ctx context.Context, stdout io.Writer, redis string, addresses ...string) error {
 	ctx, stop := context.WithCancel(ctx)
@@ -85,7 +88,7 @@ func run(ctx context.Context, stdout io.Writer, redis string, addresses ...strin
 			return err
 		}
 		defer client.CloseIdleConnections()
-		r, err := newReplica(client, rueidis.ClientOption{InitAddress: []string{redis}}, secrets)
+		r, err := newReplica(client, rueidis.ClientOption{InitAddress: []string{redis}}, secrets, ttl)
 		if err != nil {
 			return err
 		}
@@ -167,9 +170,9 @@ func newRouter(r *replica, fake *dsstest.DSS, name string) http.Handler {
 	mux.Handle("GET /me", r.auth.Handler(http.HandlerFunc(me)))
 	mux.Handle("POST /sign-in", r.toldAll(page))
 	mux.Handle("POST /sign-out", r.toldAll(page))
-	mux.Handle("POST /groups", page) // noticed within the TTL
+	mux.Handle("POST /groups", r.regroup(page))
 	mux.Handle("POST /outage", page)
-	return http.NewCrossOriginProtection().Handler(mux)
+	return http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(mux, 64<<10))
 }
 
 func me(w http.ResponseWriter, r *http.Request) {

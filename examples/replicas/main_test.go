@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
@@ -38,13 +37,17 @@ func TestSignOutOnOneEndsOnTheOther(t *testing.T) {
 		return fromStore.MatchString(browser.get(replicas[1] + "/"))
 	}, 20*time.Second, 10*time.Millisecond, "the second replica need not ask DSS")
 
-	browser.post(replicas[1]+"/sign-out", "", "")
+	browser.post(replicas[1] + "/sign-out")
 	began := time.Now()
 	require.Eventually(t, func() bool { return browser.status(replicas[0]+"/me") == http.StatusUnauthorized }, 20*time.Second, time.Millisecond)
-	t.Logf("the other replica noticed %v after the answer, with a TTL of 10s", time.Since(began).Round(100*time.Microsecond))
+	t.Logf("the other replica noticed %v after the answer, with a TTL of %v", time.Since(began).Round(100*time.Microsecond), ttl)
 	assert.Contains(t, browser.get(replicas[0]+"/"), "You are not signed in")
 
 	browser.post(replicas[0]+"/sign-in", "login", "eve")
+	assert.Equal(t, "eve []\n", browser.get(replicas[1]+"/me"))
+	browser.post(replicas[0]+"/groups", "login", "eve", "join", "analysts")
+	require.Eventually(t, func() bool { return browser.get(replicas[1]+"/me") == "eve [analysts]\n" }, 20*time.Second, time.Millisecond)
+	browser.post(replicas[0]+"/sign-in", "login", "ann")
 	browser.post(replicas[0]+"/outage", "down", "true")
 	assert.Contains(t, browser.get(replicas[0]+"/"), "DSS does not answer")
 	browser.post(replicas[0]+"/outage", "down", "false")
@@ -168,9 +171,13 @@ func (b *browser) get(url string) string {
 	return string(text)
 }
 
-func (b *browser) post(to, name, value string) {
-	reply, err := b.PostForm(to, url.Values{name: {value}})
+func (b *browser) post(to string, fields ...string) {
+	form := url.Values{}
+	for i := 0; i < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	reply, err := b.PostForm(to, form)
 	require.NoError(b.t, err)
 	defer reply.Body.Close()
-	require.Equal(b.t, http.StatusSeeOther, reply.StatusCode, fmt.Sprint(to))
+	require.Equal(b.t, http.StatusSeeOther, reply.StatusCode, to)
 }

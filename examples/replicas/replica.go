@@ -22,12 +22,12 @@ type replica struct {
 	auth  *dssauth.Middleware
 }
 
-func newReplica(client *dss.Client, redis rueidis.ClientOption, secrets [][]byte) (*replica, error) {
+func newReplica(client *dss.Client, redis rueidis.ClientOption, secrets [][]byte, ttl time.Duration) (*replica, error) {
 	store, err := rediscache.New(redis)
 	if err != nil {
 		return nil, err
 	}
-	auth, err := dssauth.New(dssauth.Config{Client: client, Store: store, StoreSecrets: secrets, TTL: 10 * time.Second})
+	auth, err := dssauth.New(dssauth.Config{Client: client, Store: store, StoreSecrets: secrets, TTL: ttl})
 	if err != nil {
 		store.Close()
 		return nil, err
@@ -64,4 +64,13 @@ func (r *replica) toldAll(change http.Handler) http.Handler {
 		change.ServeHTTP(w, request)
 		r.auth.Forget(request) // before the answer leaves: it is short
 	}))
+}
+
+// regroup changes the groups of a user at DSS, by change, and then in all replicas.
+func (r *replica) regroup(change http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		login := request.FormValue("login")
+		change.ServeHTTP(w, request)
+		r.auth.ForgetUser(login)
+	})
 }
