@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -47,6 +48,7 @@ type locally struct {
 	heard   *simplelru.LRU[string, struct{}] // notices: each counts once
 	keys    *simplelru.LRU[uint64, key]      // of answers in memory, by the hash of their keys in the store
 	looking map[string]key                   // the same of lookups under way
+	left    map[string]string                // leases that the store did not end when it should have, and their values; nil: none
 	strange bool                             // a notice came that no secret opens
 }
 
@@ -108,6 +110,7 @@ type sharedAnswer struct {
 type found struct {
 	keys   storedKeys
 	leases []string // that were taken: other replicas wait for this one
+	token  string   // what is stored under them
 	stale  bool     // the store has an answer that was not believed
 
 	identity Identity // of somebody: DSS need not be asked
@@ -210,9 +213,9 @@ func (s *sharing) await(ctx context.Context, lease string, look func() bool, ref
 // are taken in one order by all, so that replicas exclude each other that have one
 // secret in common.
 func (s *sharing) take(ctx context.Context, f *found) (busy string) {
-	token := []byte(rand.Text())
+	f.token = rand.Text()
 	for _, k := range slices.Sorted(slices.Values(f.keys.lease)) {
-		stored, err := s.put(ctx, StoreEntry{Key: k, Value: token, TTL: s.lookup, IfAbsent: true})
+		stored, err := s.put(ctx, StoreEntry{Key: k, Value: []byte(f.token), TTL: s.lookup, IfAbsent: true})
 		switch {
 		case err == nil && !stored:
 			s.giveUp(f)
@@ -231,9 +234,59 @@ func (s *sharing) take(ctx context.Context, f *found) (busy string) {
 // there is none.
 func (s *sharing) giveUp(f *found) {
 	for _, k := range f.leases {
-		_ = s.delete(context.Background(), k) // it ends by itself
+		if s.delete(context.Background(), k) != nil {
+			s.endLater(k, f.token)
+		}
 	}
 	f.leases = nil
+}
+
+// endLater ends a lease once the store answers again: others would wait for it in
+// vain. It may even be stored only then, where the call that put it was slow.
+func (s *sharing) endLater(lease, token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left == nil {
+		s.left = make(map[string]string)
+		s.life.run(s.endLeft)
+	}
+	if len(s.left) < maxFinds {
+		s.left[lease] = token // beyond that it ends by itself
+	}
+}
+
+// endLeft ends what is left, for as long as that does not end by itself.
+func (s *sharing) endLeft() {
+	until := s.now() + int64(s.lookup)
+	ticker := time.NewTicker(storeTime)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.life.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		s.mu.Lock()
+		left := maps.Clone(s.left)
+		if len(left) == 0 {
+			s.left = nil
+		}
+		s.mu.Unlock()
+		if len(left) == 0 {
+			return
+		}
+		for k, token := range left {
+			value, err := s.get(s.life.ctx, k)
+			if err == nil && string(value) == token { // and not another one's
+				err = s.delete(s.life.ctx, k)
+			}
+			if err == nil || s.now() > until {
+				s.mu.Lock()
+				delete(s.left, k)
+				s.mu.Unlock()
+			}
+		}
+	}
 }
 
 // read returns the answer that the store has and that is believed, or nil.

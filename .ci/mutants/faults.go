@@ -812,4 +812,8 @@ var faults = []fault{
 		" && (pasted.scheme == \"\" || pasted.scheme == d.app.scheme)", "", "TestHostNames ./cmd/dssauth"},
 	{"a zone of an address leads out of the page's policy", "dsstest/page.go",
 		" && addr.Zone() == \"\"", "", "TestSignInLeadsToThisMachineOnly ./dsstest"},
+	{"the example of replicas tells nobody of a sign-out", "examples/replicas/replica.go",
+		"		r.auth.Forget(request) // before", "		// before", "TestSignOutOnOneEndsOnTheOther ./examples/replicas"},
+	{"metrics say that a store which is out is not", "dssprom/dssprom.go",
+		"oneIf(s.Store.Out)", "oneIf(s.Store.Out && s.DSSDown)", "TestScrapeTellsAboutTheStore ./dssprom"},
 }
