@@ -815,5 +815,5 @@ var faults = []fault{
 	{"the example of replicas tells nobody of a sign-out", "examples/replicas/replica.go",
 		"		r.auth.Forget(request) // before", "		// before", "TestSignOutOnOneEndsOnTheOther ./examples/replicas"},
 	{"metrics say that a store which is out is not", "dssprom/dssprom.go",
-		"oneIf(s.Store.Out)", "oneIf(s.Store.Out && s.DSSDown)", "TestScrapeTellsAboutTheStore ./dssprom"},
+		"oneIf(s.Store.Out)", "oneIf(s.Store.Out && s.DSSDown)", "TestScrapeShowsTheStore ./dssprom"},
 }
