@@ -253,7 +253,7 @@ func (w *world) step() error {
 // is shared.
 func (w *world) mayForget() bool {
 	last := w.forgot.Load()
-	return w.now()-last > int64(100*time.Millisecond) && w.forgot.CompareAndSwap(last, w.now())
+	return w.now()-last > int64(300*time.Millisecond) && w.forgot.CompareAndSwap(last, w.now())
 }
 
 func (w *world) forget(p *process, at *atomic.Int64, now int64, path, cookie string) error {
