@@ -368,7 +368,7 @@ func (a *answers) mayBridge(old *entry) bool { return a.isBridge(old, a.now()) &
 
 // isBridge reports whether old may be served if DSS is down.
 func (a *answers) isBridge(old *entry, now int64) bool {
-	return a.keep.staleIfError > 0 && !a.isDenied(old) && (a.shared == nil || a.shared.vouches(old.asked)) && now < old.asked+int64(a.keep.ttl)+int64(a.keep.staleIfError)
+	return a.keep.staleIfError > 0 && !a.isDenied(old) && a.shared.vouches(old.asked) && now < old.asked+int64(a.keep.ttl)+int64(a.keep.staleIfError)
 }
 
 // isDenied reports whether DSS refused somebody since it was asked for old, and
@@ -385,7 +385,7 @@ func (a *answers) outageMayBeBridged(e *entry, since int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	newest := a.cache.find(e.key)
-	return (a.down() || a.wasBack(since-1)) && newest != nil && !a.isDenied(e) && !newest.denied && (a.shared == nil || a.shared.vouches(e.asked))
+	return (a.down() || a.wasBack(since-1)) && newest != nil && !a.isDenied(e) && !newest.denied && a.shared.vouches(e.asked)
 }
 
 // bridge returns the old answer under k if it may be served now.

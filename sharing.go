@@ -657,9 +657,10 @@ func (s *sharing) watch() {
 // isRestored takes down that what others forgot before may not have been heard.
 func (s *sharing) isRestored() { s.restored.Store(s.now()) }
 
-// vouches reports whether all that others have forgotten since asked was heard.
+// vouches reports whether all that others have forgotten since asked was heard:
+// where nothing is shared, it was.
 func (s *sharing) vouches(asked int64) bool {
-	return s.hears.Load() && !s.out.Load() && asked > s.restored.Load()
+	return s == nil || s.hears.Load() && !s.out.Load() && asked > s.restored.Load()
 }
 
 // addTo sets what stats says about the store.

@@ -46,7 +46,8 @@ type StoreEntry struct {
 	// IfAbsent keeps it only where there is none under its key, as one step: of
 	// many at once one succeeds.
 	IfAbsent bool
-	// Notify tells the value to all who watch, too, once it is kept.
+	// Notify tells the value to all who watch, too, once it is kept. Without IfAbsent
+	// it may be told as well where Put fails, as where the store is full.
 	Notify bool
 }
 

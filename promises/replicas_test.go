@@ -209,6 +209,45 @@ func TestAnswerOfBeforeIsNotTakenFromTheStore(t *testing.T) {
 	})
 }
 
+// TestForgettingHoldsHereWhateverTheStoreSays has the store lose what was forgotten.
+func TestForgettingHoldsHereWhateverTheStoreSays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		store := newStore()
+		all := replicas(t, 2, client, store)
+		synctest.Wait()
+		r := signedIn(d, "ann")
+		require.Equal(t, "ann", who(all[0], r.Clone(t.Context())))
+		synctest.Wait()
+		old := store.live()
+		d.AddUser(dsstest.User{Login: "ann", Groups: []string{"readers"}})
+		all[0].ForgetUser("ann")
+		synctest.Wait()
+		store.set(func(s *memory) { s.lies = func(key string, _ []byte) []byte { return bytes.Clone(old[key]) } })
+		for i, m := range all {
+			assert.Equal(t, []string{"readers"}, identity(t, m, r.Clone(t.Context())).Groups(), i)
+		}
+	})
+}
+
+// TestRefreshesAtOnceAreOne has a visitor's answer grow old in all replicas at once.
+func TestRefreshesAtOnceAreOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		d.SetLatency(100 * time.Millisecond)
+		all := replicas(t, 8, client, newStore())
+		synctest.Wait()
+		r := signedIn(d, "ann")
+		for range 3 {
+			for _, m := range all {
+				require.Equal(t, "ann", who(m, r.Clone(t.Context())))
+			}
+			pass(7500 * time.Millisecond)
+		}
+		assert.Equal(t, 3, d.Calls(lookups))
+	})
+}
+
 func TestStoreThatLies(t *testing.T) {
 	for name, lie := range map[string]func(s *memory, key string, value []byte) []byte{
 		"any other value": func(s *memory, key string, value []byte) []byte {
@@ -385,6 +424,9 @@ func TestStoreThatIsOut(t *testing.T) {
 					assert.LessOrEqual(t, took(), time.Millisecond)
 					pass(100 * time.Millisecond)
 				}
+				began := time.Now()
+				m.ForgetUser("ann")
+				assert.Zero(t, time.Since(began))
 				assert.Len(t, book.with("Config.Store does not answer"), 1)
 				store.set(func(s *memory) { s.fails, s.waits, s.hangs = nil, 0, false })
 				pass(16100 * time.Millisecond) // as soon as no call hangs any more

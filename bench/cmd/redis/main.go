@@ -73,27 +73,28 @@ func run() error {
 		_ = server.Process.Kill()
 		_ = server.Wait()
 	}()
-	rates := map[string][]bench.Sample{}
+	rates, work := map[string][]bench.Sample{}, map[string][]bench.Sample{}
 	for range *rounds {
 		for _, c := range contenders {
 			if rates[c.name] == nil {
-				rates[c.name] = make([]bench.Sample, len(readers))
+				rates[c.name], work[c.name] = make([]bench.Sample, len(readers)), make([]bench.Sample, len(readers))
 			}
 			read, closeIt, err := c.open(address)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
 			for i, n := range readers {
-				rate, err := measure(read, n)
+				rate, cpu, err := measure(read, n)
 				if err != nil {
 					return fmt.Errorf("%s: %w", c.name, err)
 				}
 				rates[c.name][i] = append(rates[c.name][i], rate)
+				work[c.name][i] = append(work[c.name][i], cpu)
 			}
 			closeIt()
 		}
 	}
-	fmt.Print("# redis\n\nThousands of reads per second, and times those of go-redis with its pool.\n\n| |")
+	fmt.Print("# redis\n\nThousands of reads per second, times those of go-redis with its pool, and microseconds of this process' CPU time for one.\n\n| |")
 	for _, n := range readers {
 		fmt.Printf(" %d at once |", n)
 	}
@@ -102,7 +103,7 @@ func run() error {
 		fmt.Printf("| %s |", c.name)
 		for i := range readers {
 			ratio := rates[c.name][i].Ratio(rates[contenders[1].name][i])
-			fmt.Printf(" %.1f, %s |", rates[c.name][i].Median()/1000, ratio.Spread())
+			fmt.Printf(" %.1f, %s, %.1f µs |", rates[c.name][i].Median()/1000, ratio.Spread(), work[c.name][i].Median())
 		}
 		fmt.Println()
 	}
@@ -145,9 +146,11 @@ func startServer() (*exec.Cmd, string, error) {
 	return server, "", err
 }
 
-// measure returns reads per second. Each has the deadline that the library sets.
-func measure(read get, n int) (float64, error) {
+// measure returns reads per second, and microseconds of CPU time for one. Each
+// read has a deadline.
+func measure(read get, n int) (rate, cpu float64, err error) {
 	counts, errs := make([]int, n), make([]error, n)
+	before := bench.CPUTime()
 	start := time.Now()
 	var wg sync.WaitGroup
 	for i := range n {
@@ -169,7 +172,8 @@ func measure(read get, n int) (float64, error) {
 	for _, c := range counts {
 		total += c
 	}
-	return float64(total) / time.Since(start).Seconds(), errors.Join(errs...)
+	rate = float64(total) / time.Since(start).Seconds()
+	return rate, float64((bench.CPUTime() - before).Microseconds()) / float64(total), errors.Join(errs...)
 }
 
 func stopped(server *exec.Cmd, c contender, address string) (longest time.Duration, err error) {
