@@ -21,7 +21,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-var stepsFlag = flag.Int("steps", 0, "random steps of the identity test; 0: 10^5 where CI=true, 5,000 elsewhere")
+var stepsFlag = flag.Int("steps", 0, "random steps of the identity test; 0: 10^5 where CI=true, 20,000 elsewhere")
 
 // size is for a test that CI can afford, and a laptop less of.
 func size(ci, laptop int) int {
@@ -253,7 +253,7 @@ func (w *world) step() error {
 // is shared.
 func (w *world) mayForget() bool {
 	last := w.forgot.Load()
-	return w.now()-last > int64(300*time.Millisecond) && w.forgot.CompareAndSwap(last, w.now())
+	return w.now()-last > int64(max(300*time.Millisecond, w.ttl/2)) && w.forgot.CompareAndSwap(last, w.now())
 }
 
 func (w *world) forget(p *process, at *atomic.Int64, now int64, path, cookie string) error {

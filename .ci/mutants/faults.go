@@ -768,4 +768,6 @@ var faults = []fault{
 		"		text, _, _ = strings.Cut(text, \", with args beginning with\")\n", "", "TestNothingShowsCredentials ./rediscache"},
 	{"let two have a lease, and not notice", "storetest/storetest.go",
 		"n != 1 && time.Since", "n < 1 && time.Since", "TestBrokenStoresAreNoticed ./storetest"},
+	{"leave a lease that could not be ended", "sharing.go",
+		"			s.endLater(k, f.token)\n", "			_ = k\n", "TestLeaseIsEndedOnceTheStoreAnswers ./promises"},
 }
