@@ -45,7 +45,7 @@ func modelTTL() time.Duration {
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		return 3 * time.Second
 	}
-	return time.Duration(size(1000, 100)) * time.Millisecond
+	return 300 * time.Millisecond
 }
 
 // TestIdentityModelOverRedis compares what three replicas say with what DSS said,
@@ -65,7 +65,7 @@ func TestIdentityModelOverRedis(t *testing.T) {
 		steps, w.identified.Load(), w.anonymous.Load(), w.unavailable.Load(), w.fake.Calls(lookups), total.Hits, total.Failures)
 	assert.NotZero(t, total.Hits, "replicas shared")
 	assert.Greater(t, w.identified.Load(), int64(steps/3))
-	assert.Less(t, w.unavailable.Load(), int64(steps/10))
+	assert.Less(t, w.unavailable.Load(), int64(steps/5))
 }
 
 // TestIdentityModelFindsAWrongDSS plants a fault that no library can repair.
@@ -120,7 +120,7 @@ func inside(t *testing.T, w *world, s *redistest.Server, wrap func(dssauth.Store
 // setup has room for less than there are visitors, so that replicas ask the store.
 func (w *world) setup(redis string) setup {
 	c := setupOf(w.fake, redis)
-	c.TTL, c.Timeout, c.MaxEntries = w.ttl, time.Second, len(w.cookies)*9/10
+	c.TTL, c.Timeout, c.MaxEntries = w.ttl, min(time.Second, w.ttl), len(w.cookies)*9/10
 	return c
 }
 

@@ -204,7 +204,8 @@ func (w *world) visit(c *thing, replica int) error {
 			return err
 		}
 	}
-	// All replicas have one clock here. It may be set a little.
+	// All replicas have one clock here, which may be set a little, and no lookup
+	// takes longer than TTL.
 	oldest := max(from-int64(w.ttl+50*time.Millisecond), forgotten)
 	for i, u := range w.users {
 		if u.name == s.Login {
