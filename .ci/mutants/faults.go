@@ -816,4 +816,6 @@ var faults = []fault{
 		"		r.auth.Forget(request) // before", "		// before", "TestSignOutOnOneEndsOnTheOther ./examples/replicas"},
 	{"metrics say that a store which is out is not", "dssprom/dssprom.go",
 		"oneIf(s.Store.Out)", "oneIf(s.Store.Out && s.DSSDown)", "TestScrapeShowsTheStore ./dssprom"},
+	{"leave a lease that could not be ended", "sharing.go",
+		"			s.endLater(k, f.token)\n", "			_ = k\n", "TestLeaseIsEndedOnceTheStoreAnswers ./promises"},
 }
