@@ -52,6 +52,7 @@ type locally struct {
 	purgeAt int                              // size at which keys is purged
 	looking map[string]looked                // the same of lookups under way
 	unheard map[string]unheard               // what the store did not take, by the first mark
+	left    map[string]string                // leases that the store did not end when it should have, and their values; nil: none
 	strange bool                             // a notice came that no secret opens
 }
 
@@ -121,6 +122,7 @@ type sharedAnswer struct {
 type found struct {
 	keys   storedKeys
 	leases []string // that were taken: other replicas wait for this one
+	token  string   // what is stored under them
 	stale  bool     // the store has an answer that was not believed
 
 	identity Identity // of somebody: DSS need not be asked
@@ -225,9 +227,9 @@ func (s *sharing) await(ctx context.Context, lease string, look func() bool, ref
 // secret in common. What was taken before is kept, for those who wait for it: their
 // answer comes from that other replica, too.
 func (s *sharing) take(ctx context.Context, f *found) (busy string) {
-	token := []byte(rand.Text())
+	f.token = rand.Text()
 	for _, k := range slices.Sorted(slices.Values(f.keys.lease)) {
-		stored, err := s.put(ctx, StoreEntry{Key: k, Value: token, TTL: s.lookup, IfAbsent: true})
+		stored, err := s.put(ctx, StoreEntry{Key: k, Value: []byte(f.token), TTL: s.lookup, IfAbsent: true})
 		switch {
 		case err == nil && !stored:
 			return k
@@ -245,9 +247,59 @@ func (s *sharing) take(ctx context.Context, f *found) (busy string) {
 // there is none.
 func (s *sharing) giveUp(f *found) {
 	for _, k := range f.leases {
-		_ = s.delete(context.Background(), k) // it ends by itself
+		if s.delete(context.Background(), k) != nil {
+			s.endLater(k, f.token)
+		}
 	}
 	f.leases = nil
+}
+
+// endLater ends a lease once the store answers again: others would wait for it in
+// vain. It may even be stored only then, where the call that put it was slow.
+func (s *sharing) endLater(lease, token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.left == nil {
+		s.left = make(map[string]string)
+		s.life.run(s.endLeft)
+	}
+	if len(s.left) < maxFinds {
+		s.left[lease] = token // beyond that it ends by itself
+	}
+}
+
+// endLeft ends what is left, for as long as that does not end by itself.
+func (s *sharing) endLeft() {
+	until := s.now() + int64(s.lookup)
+	ticker := time.NewTicker(storeTime)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.life.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		s.mu.Lock()
+		left := maps.Clone(s.left)
+		if len(left) == 0 {
+			s.left = nil
+		}
+		s.mu.Unlock()
+		if len(left) == 0 {
+			return
+		}
+		for k, token := range left {
+			value, err := s.get(s.life.ctx, k)
+			if err == nil && string(value) == token { // and not another one's
+				err = s.delete(s.life.ctx, k)
+			}
+			if err == nil || s.now() > until {
+				s.mu.Lock()
+				delete(s.left, k)
+				s.mu.Unlock()
+			}
+		}
+	}
 }
 
 // read returns the answer that the store has and that is believed, or nil.

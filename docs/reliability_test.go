@@ -16,9 +16,9 @@ import (
 // Each row of these pages names tests, and they exist.
 func TestRowsNameTestsThatExist(t *testing.T) {
 	for page, sections := range map[string][]string{
-		"reliability.md": {"Figures", "Identity", "Fails closed", "Overload", "Bounds", "DSS misbehaves", "Hostile browsers", "Sent to sign in", "Configuration", "Life", "The doctor"},
+		"reliability.md": {"Figures", "Identity", "Fails closed", "Overload", "Bounds", "DSS misbehaves", "Hostile browsers", "Sent to sign in", "Configuration", "Life", "The doctor", "The shared store", "Redis and Valkey"},
 		"contract.md":    {"What the library does where DSS differs"},
-		"../SECURITY.md": {"Promises", "Threat model", "What visitors share"},
+		"../SECURITY.md": {"Promises", "Threat model", "The shared store", "What visitors share"},
 	} {
 		t.Run(filepath.Base(page), func(t *testing.T) {
 			text, err := os.ReadFile(page)
@@ -48,6 +48,8 @@ func TestFiguresAreLogged(t *testing.T) {
 		"TestRandomVisitorsAreNeverTakenForOthers", "TestFloodDoesNotAffectKnownVisitors", "TestOutagesOfAnyLength",
 		"TestPoisonedRequestsDoNotAffectOthers", "TestOutageBesidePoisonedRequests", "TestNothingIsLeftAfterClose", "TestNothingPrintsACanary",
 		"TestKeptConnectionsMixNoVisitors",
+		"TestIdentityModelOverRedis", "TestEightReplicasCostAsMuchAsOne", "TestFiftyReplicasMissAtOnce", "TestReplicasWhileRedisFails",
+		"TestForgettingReachesAllProcesses",
 	}, logged)
 	script, err := os.ReadFile("../.ci/run")
 	require.NoError(t, err)

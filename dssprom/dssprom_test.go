@@ -1,6 +1,8 @@
 package dssprom_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,8 @@ import (
 	"os/exec"
 	"regexp"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -136,6 +140,12 @@ func TestEachSeriesIsThereFromTheStart(t *testing.T) {
 		`dssauth_refusals_total{status="500"} 0`,
 		`dssauth_refusals_total{status="502"} 0`,
 		`dssauth_refusals_total{status="503"} 0`,
+		`dssauth_store_failures_total 0`,
+		`dssauth_store_hears 0`,
+		`dssauth_store_hits_total 0`,
+		`dssauth_store_misses_total 0`,
+		`dssauth_store_out 0`,
+		`dssauth_store_rejected_total 0`,
 	}, values(scrape))
 }
 
@@ -173,6 +183,73 @@ func TestEntriesAndOutagesAreNumbersOfNow(t *testing.T) {
 	require.Eventually(t, func() bool { return a.auth.Stats().DSSDown }, 30*time.Second, time.Millisecond)
 	_, scrape = a.get("/metrics")
 	assert.Contains(t, scrape, "dssauth_dss_down 1\n")
+}
+
+// store is a dssauth.Store that works until it is broken.
+type store struct {
+	values sync.Map
+	broken atomic.Bool
+}
+
+func (s *store) err() error {
+	if s.broken.Load() {
+		return errors.New("broken")
+	}
+	return nil
+}
+
+func (s *store) Get(_ context.Context, key string) ([]byte, error) {
+	value, _ := s.values.Load(key)
+	b, _ := value.([]byte)
+	return b, s.err()
+}
+
+func (s *store) Put(_ context.Context, e dssauth.StoreEntry) (bool, error) {
+	if e.IfAbsent {
+		_, there := s.values.LoadOrStore(e.Key, bytes.Clone(e.Value))
+		return !there, s.err()
+	}
+	s.values.Store(e.Key, bytes.Clone(e.Value))
+	return true, s.err()
+}
+
+func (s *store) Delete(_ context.Context, key string) error {
+	s.values.Delete(key)
+	return s.err()
+}
+
+func (s *store) Watch(ctx context.Context, ready func(), _ func([]byte)) error {
+	ready()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestScrapeShowsTheStore(t *testing.T) {
+	fake, shared, registry := dsstest.NewServer(t), new(store), prometheus.NewRegistry()
+	fake.AddUser(dsstest.User{Login: "ann"})
+	m, err := dssauth.New(dssauth.Config{Client: fake.Client(), Store: shared, StoreSecrets: [][]byte{[]byte("32 bytes or more, the same for each replica")}})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, m.Close()) })
+	require.Eventually(t, func() bool { return m.Stats().Store.Hears }, 30*time.Second, time.Millisecond)
+	visit := func() {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.AddCookie(fake.SignIn("ann"))
+		m.Handler(http.NotFoundHandler()).ServeHTTP(httptest.NewRecorder(), r)
+	}
+	require.NoError(t, registry.Register(dssprom.NewCollector(m)))
+	scrape := func() []string {
+		w := httptest.NewRecorder()
+		promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		return values(w.Body.String())
+	}
+	visit()
+	assert.Contains(t, scrape(), "dssauth_store_misses_total 1")
+	assert.Contains(t, scrape(), "dssauth_store_hears 1")
+	assert.Contains(t, scrape(), "dssauth_store_out 0")
+	shared.broken.Store(true)
+	require.Eventually(t, func() bool { visit(); return m.Stats().Store.Out }, 30*time.Second, time.Millisecond)
+	assert.Contains(t, scrape(), "dssauth_store_out 1")
+	assert.NotContains(t, scrape(), "dssauth_store_failures_total 0")
 }
 
 func TestNoScrapeShowsAVisitor(t *testing.T) {

@@ -72,6 +72,12 @@ func ExampleNewCollector() {
 	// dssauth_lookups_in_flight 0
 	// dssauth_lookups_queued 0
 	// dssauth_places 4
+	// dssauth_store_failures_total 0
+	// dssauth_store_hears 0
+	// dssauth_store_hits_total 0
+	// dssauth_store_misses_total 0
+	// dssauth_store_out 0
+	// dssauth_store_rejected_total 0
 }
 
 // fakeDSS starts a DSS for an example. Tests have dsstest.NewServer.

@@ -8,6 +8,7 @@ require (
 	github.com/coder/websocket v1.8.15
 	github.com/dssauth/dssauth v0.0.0
 	github.com/dssauth/dssauth/dssprom v0.0.0
+	github.com/dssauth/dssauth/rediscache v0.0.0
 	github.com/felixge/httpsnoop v1.1.0
 	github.com/gin-gonic/gin v1.12.0
 	github.com/go-chi/chi/v5 v5.5.0
@@ -16,6 +17,7 @@ require (
 	github.com/labstack/echo/v4 v4.16.0
 	github.com/labstack/echo/v5 v5.3.1
 	github.com/prometheus/client_golang v1.25.0
+	github.com/redis/rueidis v1.0.79
 	github.com/stretchr/testify v1.12.1
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.72.0
 	go.opentelemetry.io/otel v1.47.0
@@ -88,3 +90,5 @@ require (
 replace github.com/dssauth/dssauth => ../
 
 replace github.com/dssauth/dssauth/dssprom => ../dssprom
+
+replace github.com/dssauth/dssauth/rediscache => ../rediscache

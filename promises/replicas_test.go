@@ -994,6 +994,34 @@ func TestLeasesEnd(t *testing.T) {
 	})
 }
 
+// TestLeaseIsEndedOnceTheStoreAnswers has the store fail while DSS is asked.
+func TestLeaseIsEndedOnceTheStoreAnswers(t *testing.T) {
+	for name, fails := range map[string]time.Duration{"at once": time.Millisecond, "after an outage": 3 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := newMemory(t)
+				store := newStore()
+				all := replicas(t, 2, client, store)
+				synctest.Wait()
+				d.Intercept(lookups, 1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+					store.set(func(s *memory) { s.fails = errStoreBroken })
+					next.ServeHTTP(w, r)
+				})
+				r := signedIn(d, "ann")
+				require.Equal(t, "ann", who(all[0], r.Clone(t.Context())))
+				pass(fails)
+				require.Len(t, leasesOf(store.live()), 1)
+				store.set(func(s *memory) { s.fails = nil })
+				pass(1100 * time.Millisecond)
+				assert.Empty(t, leasesOf(store.live()))
+				began := time.Now()
+				assert.Equal(t, "ann", who(all[1], r.Clone(t.Context())))
+				assert.Zero(t, time.Since(began), "for another replica's lookup that has ended long ago")
+			})
+		})
+	}
+}
+
 // maxLook is how often a replica that waits for another one's lookup looks.
 const maxLook = 25 * time.Millisecond
 

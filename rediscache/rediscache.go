@@ -19,8 +19,8 @@
 //
 // A cluster needs "+cluster|slots" as well, "+cluster|shards" from version 8 on,
 // and a server behind sentinels "+role". The server needs no disk: what it loses
-// is asked of DSS again. Set its maxmemory, and allkeys-lru as its
-// maxmemory-policy if it serves nothing else.
+// is asked of DSS again. Set its maxmemory, and volatile-ttl as its
+// maxmemory-policy: an answer then goes before the mark that says it is forgotten.
 package rediscache
 
 import (
@@ -31,6 +31,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -63,7 +64,9 @@ var errClosed = errors.New("rediscache: the store is closed")
 
 // Store is a [dssauth.Store] in Redis or Valkey. Make it with [New].
 //
-// An error names the addresses, and holds no password.
+// An error names the addresses, and holds no password. A call returns when its
+// context ends; what it sent, or is about to send, may take effect up to 2 seconds
+// later.
 type Store struct {
 	addresses string
 	// clean removes credentials from what a server says. It holds them as a
@@ -112,6 +115,7 @@ func New(option rueidis.ClientOption) (*Store, error) {
 	if option.PipelineMultiplex == 0 {
 		option.PipelineMultiplex = -1 // Commands that share a connection share writes.
 	}
+	option.InitAddress = slices.Clone(option.InitAddress) // which ShuffleInit changes
 	option.DisableCache = true
 	option.DisableRetry = true // Watch must return when it may have missed a notice.
 	if option.ClientSetInfo == nil {
@@ -136,7 +140,7 @@ func check(option *rueidis.ClientOption) error {
 	}
 	for i, address := range option.InitAddress {
 		_, port, err := net.SplitHostPort(address)
-		ownDial := option.DialFn != nil || option.DialCtxFn != nil //nolint:staticcheck // It is set by some.
+		ownDial := option.DialFn != nil || option.DialCtxFn != nil
 		if strings.ContainsAny(address, "@?") || !ownDial && (err != nil || port == "" || strings.Contains(address, "/")) {
 			return fmt.Errorf(`InitAddress[%d]: host and port are required, as in "127.0.0.1:6379"; rueidis.ParseURL reads URLs`, i)
 		}
@@ -146,7 +150,7 @@ func check(option *rueidis.ClientOption) error {
 	case config != nil && config.MaxVersion != 0 && config.MinVersion > config.MaxVersion:
 		return errors.New("TLSConfig: MinVersion is above MaxVersion")
 	case sentinel.MasterSet == "" && (sentinel.TLSConfig != nil || sentinel.Username != "" || sentinel.Password != ""):
-		return errors.New("Sentinel: MasterSet is required, the name of the master that the sentinels know")
+		return errors.New("Sentinel.MasterSet: the name that the sentinels have for the master is required with their credentials or TLS")
 	case sentinel.MasterSet != "" && (sentinel.TLSConfig == nil) != (config == nil):
 		return errors.New("Sentinel.TLSConfig: it and TLSConfig are used together: set both, or neither")
 	case option.ReplicaOnly:
@@ -258,8 +262,8 @@ func dialUntil(life context.Context, option rueidis.ClientOption) dialFunc {
 		switch {
 		case option.DialCtxFn != nil:
 			c, err = option.DialCtxFn(ctx, address, dialer, config)
-		case option.DialFn != nil: //nolint:staticcheck // It is set by some.
-			c, err = option.DialFn(address, dialer, config) //nolint:staticcheck // It is set by some.
+		case option.DialFn != nil:
+			c, err = option.DialFn(address, dialer, config)
 		case config != nil:
 			c, err = (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, "tcp", address)
 		default:

@@ -208,7 +208,7 @@ func ifAbsent(ctx context.Context, a, b dssauth.Store) error {
 	second.Value = []byte("second")
 	second.TTL = longTTL
 	if kept, err := b.Put(ctx, second); err != nil {
-		return fmt.Errorf("Put: %w", err)
+		return fmt.Errorf("put: %w", err)
 	} else if kept && time.Since(start) < shortTTL {
 		return errors.New("an entry was kept beside one that is there")
 	} else if kept {
@@ -252,7 +252,7 @@ func ifAbsentAtOnce(ctx context.Context, a, b dssauth.Store) error {
 		}
 		if round == 0 {
 			if err := a.Delete(ctx, key); err != nil {
-				return fmt.Errorf("Delete: %w", err)
+				return fmt.Errorf("delete: %w", err)
 			}
 			continue
 		}
@@ -270,7 +270,7 @@ func deleted(ctx context.Context, a, b dssauth.Store) error {
 	}
 	for _, s := range []dssauth.Store{b, a} {
 		if err := s.Delete(ctx, key); err != nil {
-			return fmt.Errorf("Delete: %w", err)
+			return fmt.Errorf("delete: %w", err)
 		}
 		if err := holds(ctx, a, key, nil); err != nil {
 			return err
@@ -290,7 +290,7 @@ func memory(ctx context.Context, a, _ dssauth.Store) error {
 	}
 	got, err := a.Get(ctx, key)
 	if err != nil {
-		return fmt.Errorf("Get: %w", err)
+		return fmt.Errorf("get: %w", err)
 	}
 	clear(got)
 	if err := holds(ctx, a, key, []byte("value")); err != nil {
@@ -311,12 +311,12 @@ func manyGoroutines(ctx context.Context, a, b dssauth.Store) error {
 				key := some[(g+i)%len(some)]
 				value := bytes.Repeat([]byte{byte(g)}, 1+(i*97)%2000)
 				if _, err := s.Put(ctx, dssauth.StoreEntry{Key: key, Value: value, TTL: longTTL, IfAbsent: i%5 == 4}); err != nil {
-					errs[g] = fmt.Errorf("Put: %w", err)
+					errs[g] = fmt.Errorf("put: %w", err)
 					return
 				}
 				got, err := s.Get(ctx, key)
 				if err != nil {
-					errs[g] = fmt.Errorf("Get: %w", err)
+					errs[g] = fmt.Errorf("get: %w", err)
 					return
 				}
 				if len(got) > 0 && len(bytes.Trim(got, string(got[:1]))) > 0 {
@@ -325,7 +325,7 @@ func manyGoroutines(ctx context.Context, a, b dssauth.Store) error {
 				}
 				if i%10 == 9 {
 					if err := s.Delete(ctx, key); err != nil {
-						errs[g] = fmt.Errorf("Delete: %w", err)
+						errs[g] = fmt.Errorf("delete: %w", err)
 						return
 					}
 				}
@@ -565,7 +565,7 @@ func watchedUntil(ctx context.Context, a, b dssauth.Store) error {
 		}
 	}
 	if !ends.stop() {
-		return fmt.Errorf("Watch did not return within %v after its context had ended", soon)
+		return fmt.Errorf("watch did not return within %v after its context had ended", soon)
 	}
 	late := "late " + newKey()
 	if err := puts(ctx, a, dssauth.StoreEntry{Key: newKey(), Value: []byte(late), TTL: longTTL, Notify: true}, true); err != nil {
@@ -590,10 +590,10 @@ func newKey() string {
 func puts(ctx context.Context, s dssauth.Store, e dssauth.StoreEntry, want bool) error {
 	kept, err := s.Put(ctx, e)
 	if err != nil {
-		return fmt.Errorf("Put: %w", err)
+		return fmt.Errorf("put: %w", err)
 	}
 	if kept != want {
-		return fmt.Errorf("Put reported %t for %d bytes, IfAbsent %t", kept, len(e.Value), e.IfAbsent)
+		return fmt.Errorf("put reported %t for %d bytes, IfAbsent %t", kept, len(e.Value), e.IfAbsent)
 	}
 	return nil
 }
@@ -603,13 +603,13 @@ func holds(ctx context.Context, s dssauth.Store, key string, want []byte) error 
 	got, err := s.Get(ctx, key)
 	switch {
 	case err != nil:
-		return fmt.Errorf("Get: %w", err)
+		return fmt.Errorf("get: %w", err)
 	case want == nil && got != nil:
-		return fmt.Errorf("Get returned %d bytes, in place of nil", len(got))
+		return fmt.Errorf("get returned %d bytes, in place of nil", len(got))
 	case want != nil && got == nil:
-		return errors.New("Get returned nil, in place of a value")
+		return errors.New("get returned nil, in place of a value")
 	case !bytes.Equal(got, want):
-		return fmt.Errorf("Get returned another value: %d bytes, in place of %d", len(got), len(want))
+		return fmt.Errorf("get returned another value: %d bytes, in place of %d", len(got), len(want))
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 	}{
 		"an absent key has an empty value": {func(s *store) {
 			s.get = func(value []byte) ([]byte, error) { return append([]byte{}, value...), nil }
-		}, "an absent key: Get returned 0 bytes, in place of nil"},
+		}, "an absent key: get returned 0 bytes, in place of nil"},
 		"an absent key is an error": {func(s *store) {
 			s.get = func(value []byte) ([]byte, error) {
 				if value == nil {
@@ -43,40 +43,40 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 				}
 				return bytes.Clone(value), nil
 			}
-		}, "an absent key: Get: not found"},
+		}, "an absent key: get: not found"},
 		"Put keeps nothing": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.TTL = 0 }
-		}, "values: Get returned nil"},
+		}, "values: get returned nil"},
 		"values end at NUL": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.Value, _, _ = bytes.Cut(e.Value, []byte{0}) }
-		}, "values: Get returned"},
+		}, "values: get returned"},
 		"values are trimmed": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.Value = bytes.TrimSpace(e.Value) }
-		}, "values: Get returned"},
+		}, "values: get returned"},
 		"values are made valid text": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.Value = bytes.ToValidUTF8(e.Value, []byte("?")) }
-		}, "values: Get returned another value"},
+		}, "values: get returned another value"},
 		"large values are cut": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.Value = e.Value[:min(len(e.Value), maxValue-1)] }
-		}, "values: Get returned another value: 262143 bytes"},
+		}, "values: get returned another value: 262143 bytes"},
 		"keys have no case": {func(s *store) {
 			s.key = strings.ToLower
-		}, "keys: Get returned another value"},
+		}, "keys: get returned another value"},
 		"keys are cut": {func(s *store) {
 			s.key = func(key string) string { return key[:min(len(key), 60)] }
-		}, "keys: Get returned another value"},
+		}, "keys: get returned another value"},
 		"each store has its own data": {func(s *store) {
 			s.data = &data{entries: map[string]entry{}}
-		}, "replaced: Get returned nil"},
+		}, "replaced: get returned nil"},
 		"the first value stays": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.IfAbsent = true }
-		}, "replaced: Put reported false"},
+		}, "replaced: put reported false"},
 		"entries never end": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.TTL = time.Hour }
 		}, "TTL: 300ms after its TTL ended"},
 		"entries end long before": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.TTL /= 3 }
-		}, "TTL: 500ms before its TTL ends: Get returned nil"},
+		}, "TTL: 500ms before its TTL ends: get returned nil"},
 		"TTL counts in whole minutes": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.TTL = e.TTL.Truncate(time.Minute) + time.Minute }
 		}, "TTL: 300ms after"},
@@ -94,7 +94,7 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 		}, "IfAbsent: an entry that was not kept prolonged"},
 		"Delete has no effect": {func(s *store) {
 			s.delete = func(*data, string) error { return nil }
-		}, "Delete: Get returned 1 bytes, in place of nil"},
+		}, "Delete: get returned 1 bytes, in place of nil"},
 		"Delete of an absent key is an error": {func(s *store) {
 			s.delete = func(d *data, key string) error {
 				if _, ok := d.entries[key]; !ok {
@@ -103,10 +103,10 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 				delete(d.entries, key)
 				return nil
 			}
-		}, "Delete: Delete: not found"},
+		}, "Delete: delete: not found"},
 		"Delete empties all": {func(s *store) {
 			s.delete = func(d *data, _ string) error { clear(d.entries); return nil }
-		}, "Delete: Get returned nil"},
+		}, "Delete: get returned nil"},
 		"Put keeps its caller's memory": {func(s *store) {
 			s.copy = func(value []byte) []byte { return value }
 		}, "memory: after the slice that Put was given"},
@@ -180,7 +180,7 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 		}, "heard was called twice at once"},
 		"Watch does not end": {func(s *store) {
 			s.endsLate = true
-		}, "Watch did not return within 5s after its context had ended"},
+		}, "watch did not return within 5s after its context had ended"},
 		"Watch calls after it has returned": {func(s *store) {
 			s.hearsOn = true
 		}, "heard was called after Watch had returned"},

@@ -14,7 +14,6 @@ import (
 	"math"
 	"net/http"
 	"os"
-	"os/exec"
 	"runtime"
 	"runtime/pprof"
 	"time"
@@ -34,7 +33,7 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("lookup: ")
 	if *serve {
-		if err := serveDSS(); err != nil {
+		if err := bench.ServeDSS(1); err != nil {
 			log.Fatal(err)
 		}
 		return
@@ -45,7 +44,7 @@ func main() {
 		runtime.MemProfileRate = 1
 	}
 	started := time.Now()
-	url, end, err := startDSS()
+	url, end, err := bench.StartChild()
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -70,47 +69,6 @@ func main() {
 		end()
 		os.Exit(1)
 	}
-}
-
-func serveDSS() error {
-	d, err := bench.StartDSS(1)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	fmt.Println(d.URL)
-	_, err = io.Copy(io.Discard, os.Stdin) // until the parent is done
-	return err
-}
-
-// startDSS starts a process of its own, so that its work is in no figure.
-func startDSS() (url string, end func(), err error) {
-	program, err := os.Executable()
-	if err != nil {
-		return "", nil, err
-	}
-	cmd := exec.Command(program, "-serve")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return "", nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return "", nil, err
-	}
-	end = func() {
-		_ = in.Close()
-		_ = cmd.Wait()
-	}
-	if _, err := fmt.Fscanln(out, &url); err != nil {
-		end()
-		return "", nil, fmt.Errorf("the DSS did not start: %w", err)
-	}
-	return url, end, nil
 }
 
 // contender asks who the user is.

@@ -13,9 +13,6 @@ import (
 	"flag"
 	"fmt"
 	"log"
-	"net"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"syscall"
@@ -65,21 +62,21 @@ func main() {
 
 func run() error {
 	started := time.Now()
-	server, address, err := startServer()
+	server, err := bench.StartRedis("")
 	if err != nil {
 		return err
 	}
-	defer func() {
-		_ = server.Process.Kill()
-		_ = server.Wait()
-	}()
+	defer server.Kill()
+	if err := fill(server.Address); err != nil {
+		return err
+	}
 	rates, work := map[string][]bench.Sample{}, map[string][]bench.Sample{}
 	for range *rounds {
 		for _, c := range contenders {
 			if rates[c.name] == nil {
 				rates[c.name], work[c.name] = make([]bench.Sample, len(readers)), make([]bench.Sample, len(readers))
 			}
-			read, closeIt, err := c.open(address)
+			read, closeIt, err := c.open(server.Address)
 			if err != nil {
 				return fmt.Errorf("%s: %w", c.name, err)
 			}
@@ -109,7 +106,7 @@ func run() error {
 	}
 	fmt.Print("\nThe longest of 40 calls with a deadline of 50 ms, one at a time, while the server is stopped.\n\n| | ms |\n| --- | --- |\n")
 	for _, c := range contenders {
-		longest, err := stopped(server, c, address)
+		longest, err := stopped(server, c)
 		if err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
@@ -119,31 +116,16 @@ func run() error {
 	return nil
 }
 
-func startServer() (*exec.Cmd, string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, "", err
-	}
-	address := l.Addr().String()
-	_ = l.Close()
-	_, port, _ := net.SplitHostPort(address)
-	server := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", os.TempDir())
-	if err := server.Start(); err != nil {
-		return nil, "", err
-	}
-	// The first contender is given the value, too.
+// fill gives the value to all contenders.
+func fill(address string) error {
 	client := goredis.NewClient(&goredis.Options{Addr: address})
 	defer client.Close()
-	for range 100 {
-		for _, k := range []string{key, "dssauth:" + key} {
-			err = client.Set(context.Background(), k, strings.Repeat("v", valueSize), 0).Err()
+	for _, k := range []string{key, "dssauth:" + key} {
+		if err := client.Set(context.Background(), k, strings.Repeat("v", valueSize), 0).Err(); err != nil {
+			return err
 		}
-		if err == nil {
-			return server, address, nil
-		}
-		time.Sleep(20 * time.Millisecond)
 	}
-	return server, "", err
+	return nil
 }
 
 // measure returns reads per second, and microseconds of CPU time for one. Each
@@ -176,8 +158,8 @@ func measure(read get, n int) (rate, cpu float64, err error) {
 	return rate, float64((bench.CPUTime() - before).Microseconds()) / float64(total), errors.Join(errs...)
 }
 
-func stopped(server *exec.Cmd, c contender, address string) (longest time.Duration, err error) {
-	read, closeIt, err := c.open(address)
+func stopped(server *bench.Redis, c contender) (longest time.Duration, err error) {
+	read, closeIt, err := c.open(server.Address)
 	if err != nil {
 		return 0, err
 	}

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -170,12 +171,13 @@ func StartCluster(t testing.TB, program string, masters int, args ...string) []*
 const MasterSet = "main"
 
 // StartSentinel starts a master, a replica of it, and a sentinel, which promotes
-// the replica about a second after the master is out.
-func StartSentinel(t testing.TB, program string) (sentinel, master, replica *Server) {
+// the replica about a second after the master is out. Master and replica get the
+// arguments.
+func StartSentinel(t testing.TB, program string, args ...string) (sentinel, master, replica *Server) {
 	t.Helper()
-	master = Start(t, program)
+	master = Start(t, program, slices.Clone(args)...)
 	host, port, _ := net.SplitHostPort(master.Address)
-	replica = Start(t, program, "--replicaof", host+" "+port, "--repl-diskless-sync-delay", "0")
+	replica = Start(t, program, append([]string{"--replicaof", host + " " + port, "--repl-diskless-sync-delay", "0"}, args...)...)
 	file := filepath.Join(t.TempDir(), "sentinel.conf")
 	config := fmt.Sprintf("sentinel monitor %[1]s %[2]s %[3]s 1\nsentinel down-after-milliseconds %[1]s 500\nsentinel failover-timeout %[1]s 2000\n",
 		MasterSet, host, port)

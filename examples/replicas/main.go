@@ -1,0 +1,231 @@
+// Replicas is an application that runs twice, and shares answers about its visitors
+// through Redis: DSS is asked about a visitor by one of the two. It starts
+// redis-server from PATH, a fake DSS in which anybody signs in as anybody, and both
+// replicas. Each page looks again every second: sign out on one, and watch it end on
+// the other.
+//
+//	go run ./examples/replicas
+//	go run ./examples/replicas -redis 127.0.0.1:6379
+//
+// DSSAUTH_STORE_SECRETS has the secrets in base64, with commas between them; without
+// it a random one is made.
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"html/template"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/dsstest"
+)
+
+func main() {
+	redis := flag.String("redis", "", "address of a running Redis or Valkey; without it redis-server is started")
+	first := flag.String("addr", "127.0.0.1:8081", "where the first replica listens")
+	second := flag.String("addr2", "127.0.0.1:8082", "where the second one does, on the same host name")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Stdout, *redis, *first, *second); err != nil {
+		fmt.Fprintln(os.Stderr, "replicas:", err)
+		os.Exit(1)
+	}
+}
+
+// ttl is long, so that it is the notice that ends a session on the other replica.
+const ttl = time.Minute
+
+// run serves until ctx ends.
+func run(ctx context.Context, stdout io.Writer, redis string, addresses ...string) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	secrets := [][]byte{make([]byte, 32)}
+	_, _ = rand.Read(secrets[0]) // it never fails
+	if list := os.Getenv("DSSAUTH_STORE_SECRETS"); list != "" {
+		var err error
+		if secrets, err = secretsOf(list); err != nil {
+			return fmt.Errorf("DSSAUTH_STORE_SECRETS: %w", err)
+		}
+	}
+	if redis == "" {
+		address, ended, err := startRedis(ctx)
+		if err != nil {
+			return err
+		}
+		defer ended()
+		redis = address
+	}
+	defer stop() // before redis-server is waited for
+	fake, key := dsstest.New(), rand.Text()
+	fake.AddAPIKey(key, "")
+	for _, u := range dsstest.DemoUsers() {
+		fake.AddUser(u)
+	}
+	listener, err := listen("127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	servers := []server{{listener, fake}}
+	for i, address := range addresses {
+		client, err := dss.New(dss.Config{URL: "http://" + listener.Addr().String(), APIKey: key})
+		if err != nil {
+			return err
+		}
+		defer client.CloseIdleConnections()
+		r, err := newReplica(client, rueidis.ClientOption{InitAddress: []string{redis}}, secrets, ttl)
+		if err != nil {
+			return err
+		}
+		defer r.close()
+		at, err := listen(address)
+		if err != nil {
+			return err
+		}
+		servers = append(servers, server{at, newRouter(r, fake, fmt.Sprintf("Replica %d", i+1))})
+		fmt.Fprintf(stdout, "replica %d: http://%s/\n", i+1, at.Addr())
+	}
+	fmt.Fprintf(stdout, "redis: %s\nThe DSS is a fake one. Sign in on one page, and open the other.\n", redis)
+	return serve(ctx, servers)
+}
+
+// startRedis starts a server that ends with ctx, and returns what waits for that.
+func startRedis(ctx context.Context) (address string, ended func(), err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	address = l.Addr().String()
+	_ = l.Close()
+	_, port, _ := net.SplitHostPort(address)
+	server := exec.CommandContext(ctx, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", os.TempDir())
+	if err := server.Start(); err != nil {
+		return "", nil, fmt.Errorf("%w: install Redis, or name one that runs, as in -redis 127.0.0.1:6379", err)
+	}
+	// The replicas would connect later too, and warn before.
+	for range 500 {
+		if c, err := net.Dial("tcp", address); err == nil {
+			_ = c.Close()
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return address, func() { _ = server.Wait() }, nil
+}
+
+// listen refuses addresses that others reach: everybody signs in as anybody.
+func listen(address string) (net.Listener, error) {
+	tcp, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", address, err)
+	}
+	if !tcp.IP.IsLoopback() {
+		return nil, fmt.Errorf("address %q: others can reach it, and sign in to the fake DSS as anybody: use 127.0.0.1", address)
+	}
+	return net.ListenTCP("tcp", tcp)
+}
+
+type server struct {
+	listener net.Listener
+	handler  http.Handler
+}
+
+func serve(ctx context.Context, servers []server) error {
+	failed := make(chan error, len(servers))
+	for _, s := range servers {
+		h := &http.Server{Handler: s.handler, ReadHeaderTimeout: 5 * time.Second}
+		defer h.Close()
+		go func() { failed <- h.Serve(s.listener) }()
+	}
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// newRouter is the application: a page that tells who is browsing, and how that was
+// found out, beside the fake DSS's forms.
+func newRouter(r *replica, fake *dsstest.DSS, name string) http.Handler {
+	page := fake.SignInPage()
+	show := func(w http.ResponseWriter, request *http.Request) { showPage(w, request, r, fake, name) }
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", show) // in an outage as well: it has the switch to end it
+	mux.Handle("GET /me", r.auth.Handler(http.HandlerFunc(me)))
+	mux.Handle("POST /sign-in", r.toldAll(page))
+	mux.Handle("POST /sign-out", r.toldAll(page))
+	mux.Handle("POST /groups", r.regroup(page))
+	mux.Handle("POST /outage", page)
+	return http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(mux, 64<<10))
+}
+
+func me(w http.ResponseWriter, r *http.Request) {
+	id, ok := dssauth.FromContext(r.Context())
+	if !ok { // only where the middleware did not run
+		http.Error(w, "no visitor", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	fmt.Fprintln(w, id.Login, id.Groups())
+}
+
+var pageTemplate = template.Must(template.New("").Parse(`{{.Head}}<meta http-equiv="refresh" content="1">
+</head>
+<body>
+<header><h1>{{.Name}}</h1></header>
+<main>
+<section aria-label="You">
+<div class="row wrap"><div class="grow">
+<div class="who">{{if .Known}}You are {{.Identity.Login}}{{else if .Down}}DSS does not answer{{else}}You are not signed in{{end}}</div>
+<div class="quiet small">{{if .Known}}DSS was asked at {{.Identity.AsOf.Format "15:04:05"}}. {{end}}This replica asked DSS {{.Stats.Lookups}} times, and had {{.Stats.Store.Hits}} answers from the store{{if .Stats.Store.Out}}, which is out{{end}}.</div>
+</div>
+{{if .Known}}<form method="post" action="sign-out"><button>Sign out</button></form>{{end}}
+</div>
+</section>
+{{.SignIn}}
+</main>
+</body>
+</html>
+`))
+
+func showPage(w http.ResponseWriter, request *http.Request, r *replica, fake *dsstest.DSS, name string) {
+	view := struct {
+		Name         string
+		Head, SignIn template.HTML
+		Known, Down  bool
+		Identity     dssauth.Identity
+		Stats        dssauth.Stats
+	}{Name: name, Head: dsstest.PageHead(name), SignIn: fake.SignInControls(request, "/"), Stats: r.auth.Stats()}
+	request, err := r.auth.Authenticate(request)
+	view.Down = errors.Is(err, dssauth.ErrUnavailable)
+	if err == nil {
+		view.Identity, view.Known = dssauth.FromContext(request.Context())
+	}
+	var body bytes.Buffer
+	if err := pageTemplate.Execute(&body, view); err != nil {
+		http.Error(w, "the page cannot be shown", http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	_, _ = body.WriteTo(w)
+}
