@@ -931,6 +931,7 @@ func TestACrowdLeavesRoomForForgetting(t *testing.T) {
 		for i := range 1000 {
 			go who(m, browser(fmt.Sprint("stranger", i)))
 		}
+		synctest.Wait()
 		for _, r := range known {
 			go who(m, r.Clone(t.Context()))
 		}
