@@ -336,7 +336,7 @@ func TestForgettingReachesAllProcesses(t *testing.T) {
 	fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"0"}})
 	cookie := fake.SignIn("ann").String()
 	var took []time.Duration
-	for i := range size(100, 50) {
+	for i := range size(60, 30) {
 		group := strconv.Itoa(i)
 		for _, p := range all {
 			require.Equal(t, []string{group}, p.who(t, cookie).Groups)
