@@ -169,10 +169,21 @@ func newRouter(r *replica, fake *dsstest.DSS, name string) http.Handler {
 	mux.HandleFunc("GET /{$}", show) // in an outage as well: it has the switch to end it
 	mux.Handle("GET /me", r.auth.Handler(http.HandlerFunc(me)))
 	mux.Handle("POST /sign-in", r.toldAll(page))
-	mux.Handle("POST /sign-out", r.toldAll(page))
+	mux.Handle("POST /sign-out", r.toldAll(endSession(fake)))
 	mux.Handle("POST /groups", r.regroup(page))
 	mux.Handle("POST /outage", page)
 	return http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(mux, 64<<10))
+}
+
+// endSession leaves the browser its cookie, so that the page on the other replica
+// shows whether that one was told.
+func endSession(fake *dsstest.DSS) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, c := range r.Cookies() {
+			fake.SignOut(c)
+		}
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})
 }
 
 func me(w http.ResponseWriter, r *http.Request) {
