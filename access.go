@@ -12,6 +12,7 @@ import (
 // known by then, which behind an [http.TimeoutHandler] that has given up may be
 // nothing. Make it with [WithAccess]; the zero Access says nothing.
 type Access struct {
+	outer   *Access // of a WithAccess in front
 	visitor atomic.Pointer[entry]
 	refused atomic.Pointer[error]
 }
@@ -23,10 +24,11 @@ type accessKey struct{}
 var hasAccess atomic.Bool
 
 // WithAccess returns a copy of a request's context in which Middlewares tell the
-// Access about the request. Give each request its own: where two share one, it
-// tells of the one that came last.
+// Access about the request, and with it each Access that ctx has already: logs that
+// stand behind one another are told the same. Give each request its own: where two
+// share one, it tells of the one that came last.
 func WithAccess(ctx context.Context) (context.Context, *Access) {
-	a := new(Access)
+	a := &Access{outer: accessOf(ctx)}
 	if !hasAccess.Load() { // a store would take the line from other processors' caches
 		hasAccess.Store(true)
 	}
@@ -73,13 +75,13 @@ func (a *Access) LogValue() slog.Value {
 
 // tellVisitor tells who sent the request with this context; nil: nobody.
 func tellVisitor(ctx context.Context, e *entry) {
-	if a := accessOf(ctx); a != nil {
+	for a := accessOf(ctx); a != nil; a = a.outer {
 		a.visitor.Store(e)
 	}
 }
 
 func tellRefusal(ctx context.Context, err error) {
-	if a := accessOf(ctx); a != nil {
+	for a := accessOf(ctx); a != nil; a = a.outer {
 		a.refused.Store(&err)
 	}
 }

@@ -56,6 +56,21 @@ func TestFirstDayAsItStands(t *testing.T) {
 	assert.Contains(t, do("go run github.com/dssauth/dssauth/dsstest/cmd/fakedss -help"), "-admin-key")
 	assert.Equal(t, "http://127.0.0.1:11200 dev\n", do(`set -a; . ./.env; set +a; echo $DKU_DSS_URL $DKU_API_KEY`))
 
+	says("cp .env .env.example")
+	says("git init")
+	says("git add .")
+	assert.Equal(t, ".env.example .gitignore go.mod go.sum main.go main_test.go", strings.Join(strings.Fields(do("git ls-files")), " "))
+
+	// Its own dependency is not in the go.sum of a module that imports the library.
+	assert.Contains(t, do("go run github.com/dssauth/dssauth/cmd/dssauth -help || true"), "missing go.sum entry")
+	pages, err := filepath.Glob("*.md")
+	require.NoError(t, err)
+	for _, file := range append(pages, "../cmd/dssauth/main.go") {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.NotRegexp(t, `go (run|build) [^\n]*github\.com/dssauth/dssauth/cmd/dssauth([^@/\w]|$)`, string(text), file)
+	}
+
 	gated := `auth.RequireGroup("analysts")(http.HandlerFunc(report))`
 	program, err := os.ReadFile(filepath.Join(folder, "main.go"))
 	require.NoError(t, err)

@@ -72,8 +72,8 @@ func CodeStudio(port int) (addr, prefix string, err error) {
 
 var (
 	variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
-	// segment has what project keys, ids and names of pods are made of. What a
-	// URL would escape is not in it: a router compares the path unescaped.
+	// segment has what project keys, ids and names of pods are made of, and
+	// nothing that a URL would escape: a router compares the path unescaped.
 	segment = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
 )
 

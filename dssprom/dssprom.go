@@ -17,14 +17,14 @@
 //	dssauth_lookups_queued                     lookups that wait for one now
 //	dssauth_places                             places that are open now, see dssauth.Config.MaxLookups
 //	dssauth_dss_down                           1 while DSS is down, as the application's own question said last
-//	dssauth_store_hits_total                   lookups that another replica's answer in the store spared
-//	dssauth_store_misses_total                 lookups for which the store had none
+//	dssauth_store_hits_total                   lookups that the store answered, so that DSS was not asked
+//	dssauth_store_misses_total                 lookups that it did not
 //	dssauth_store_rejected_total               values of the store that were not believed
-//	dssauth_store_failures_total               calls of the store that failed, or took more than 50ms
-//	dssauth_store_out                          1 while the store is left alone, since it fails
-//	dssauth_store_hears                        1 while this replica hears what others forget
+//	dssauth_store_failures_total               calls of the store that failed, or took too long
+//	dssauth_store_out                          1 while the store is left alone, until a probe finds it back
+//	dssauth_store_hears                        1 while what other replicas forget is heard
 //
-// Those of the store stay 0 without a [dssauth.Config.Store].
+// Those of the store stay 0 without a [dssauth.Config] that has a Store.
 //
 // An outcome is one of identified, anonymous, unavailable and stale, see
 // [dssauth.Outcome]. A status is one of those of [dssauth.StatusCode]: 400, 401,
@@ -132,15 +132,15 @@ var fromStats = []struct {
 		func(s dssauth.Stats) float64 { return float64(s.Places) }},
 	{desc("dssauth_dss_down", "1 while DSS is down, as the application's own question said last, and else 0."), prometheus.GaugeValue,
 		func(s dssauth.Stats) float64 { return oneIf(s.DSSDown) }},
-	{desc("dssauth_store_hits_total", "Lookups that another replica's answer in the store spared."), prometheus.CounterValue,
+	{desc("dssauth_store_hits_total", "Lookups that the store answered, so that DSS was not asked."), prometheus.CounterValue,
 		func(s dssauth.Stats) float64 { return float64(s.Store.Hits) }},
-	{desc("dssauth_store_misses_total", "Lookups for which the store had no answer."), prometheus.CounterValue,
+	{desc("dssauth_store_misses_total", "Lookups that the store did not answer."), prometheus.CounterValue,
 		func(s dssauth.Stats) float64 { return float64(s.Store.Misses) }},
-	{desc("dssauth_store_rejected_total", "Values of the store that were not believed: unreadable, too old, of the future, or forgotten."), prometheus.CounterValue,
+	{desc("dssauth_store_rejected_total", "Values of the store that were not believed."), prometheus.CounterValue,
 		func(s dssauth.Stats) float64 { return float64(s.Store.Rejected) }},
 	{desc("dssauth_store_failures_total", "Calls of the store that failed, or took too long."), prometheus.CounterValue,
 		func(s dssauth.Stats) float64 { return float64(s.Store.Failures) }},
-	{desc("dssauth_store_out", "1 while the store is left alone until a probe finds it back, and else 0."), prometheus.GaugeValue,
+	{desc("dssauth_store_out", "1 while the store is left alone, until a probe finds it back, and else 0."), prometheus.GaugeValue,
 		func(s dssauth.Stats) float64 { return oneIf(s.Store.Out) }},
 	{desc("dssauth_store_hears", "1 while what other replicas forget is heard, and else 0."), prometheus.GaugeValue,
 		func(s dssauth.Stats) float64 { return oneIf(s.Store.Hears) }},

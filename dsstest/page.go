@@ -68,9 +68,10 @@ func sameName(next http.Handler) http.Handler {
 
 func hostName(host string) string { return (&url.URL{Host: host}).Hostname() }
 
+// isLoopback takes no address with a zone, which can hold a semicolon and spaces.
 func isLoopback(name string) bool {
 	addr, err := netip.ParseAddr(name)
-	return strings.EqualFold(name, "localhost") || err == nil && addr.IsLoopback()
+	return strings.EqualFold(name, "localhost") || err == nil && addr.IsLoopback() && addr.Zone() == ""
 }
 
 // ownPath returns path if it is one of this server, else "/".

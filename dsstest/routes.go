@@ -18,8 +18,8 @@ import (
 // NoRouteForgotten sends each route of a router a request of an anonymous
 // visitor, over a socket, and fails tb for each route that answers anything but
 // 401, 403 or 503. A redirect, a 404 and a 405 are such answers too, and so are a
-// panic, a cut connection and no answer within 10 seconds. What a stream or a
-// websocket sends after its status is not waited for.
+// panic, a cut connection and no answer within 10 seconds. Of a stream and a
+// websocket only the status is waited for.
 //
 // A route is a pattern, with its method before it where it has one: "/me",
 // "GET /users/{id}". Patterns are those of net/http, chi, gorilla/mux, echo, gin or
@@ -33,6 +33,9 @@ import (
 // Open names the routes that anonymous visitors may use, spelled as in routes; a
 // pattern without a method names all methods of that pattern. A name without a route
 // fails tb, and so does the name of a route that refuses after all.
+//
+// A refusal of something else hides a forgotten route: a 403 for want of a token
+// against forged requests, for one. Leave that out of the router under test.
 //
 // The handler of a forgotten route runs. Give it a test's database, no real one.
 func NoRouteForgotten(tb testing.TB, h http.Handler, routes []string, open ...string) {

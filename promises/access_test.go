@@ -87,6 +87,25 @@ func TestAccessNamesTheVisitorInFront(t *testing.T) {
 	}
 }
 
+// An access log in front of a router, and another one inside of it.
+func TestAccessInFrontOfAnother(t *testing.T) {
+	m := newAuth(t, dssauth.Config{Resolver: newDoormanWithOutage()})
+	for _, tt := range []struct {
+		r    *http.Request
+		want string
+	}{
+		{request("GET", "/"), "false  401"},
+		{fromBob(), "true bob 403"},
+		{fromAnn(), "true ann 200"},
+	} {
+		var inner string
+		assert.Equal(t, tt.want, accessOf(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			inner = accessOf(m.RequireGroup("analysts")(whoami), r)
+		}), tt.r))
+		assert.Equal(t, tt.want, inner)
+	}
+}
+
 func TestAccessAsksDSSNothing(t *testing.T) {
 	dss := resolver(byCookie)
 	m := newAuth(t, dssauth.Config{Resolver: dss, TTL: -1})

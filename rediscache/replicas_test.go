@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,30 +39,39 @@ import (
 	"github.com/dssauth/dssauth/rediscache/internal/redistest"
 )
 
+// modelTTL is short enough for answers to end during a test, which takes longer with
+// the race detector.
+func modelTTL() time.Duration {
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		return 3 * time.Second
+	}
+	return 300 * time.Millisecond
+}
+
 // TestIdentityModelOverRedis compares what three replicas say with what DSS said,
 // in many random steps of many visitors at once.
 func TestIdentityModelOverRedis(t *testing.T) {
 	steps := *stepsFlag
 	if steps == 0 {
-		steps = size(100_000, 5_000)
+		steps = size(100_000, 20_000)
 	}
 	s := start(t)
-	w := newWorld(t, 40, 3, 3*time.Second)
+	w := newWorld(t, 12, 3, modelTTL())
 	inside(t, w, s, nil)
 	wrong := w.run(16, w.steps(steps))
 	require.Empty(t, wrong)
 	total := w.store(t)
-	t.Logf("figure: identity model, 3 replicas and Redis: %d steps, 0 wrong; %d identified, %d anonymous, %d unavailable; %d calls of DSS, %d answers from the store",
-		steps, w.identified.Load(), w.anonymous.Load(), w.unavailable.Load(), w.fake.Calls(lookups), total.Hits)
-	assert.Greater(t, total.Hits, uint64(steps/1000), "replicas shared")
+	t.Logf("figure: identity model, 3 replicas and Redis: %d steps, 0 wrong; %d identified, %d anonymous, %d unavailable; %d calls of DSS, %d answers from the store, of whose calls %d failed",
+		steps, w.identified.Load(), w.anonymous.Load(), w.unavailable.Load(), w.fake.Calls(lookups), total.Hits, total.Failures)
+	assert.NotZero(t, total.Hits, "replicas shared")
 	assert.Greater(t, w.identified.Load(), int64(steps/3))
-	assert.Less(t, w.unavailable.Load(), int64(steps/10))
+	assert.Less(t, w.unavailable.Load(), int64(steps/5))
 }
 
 // TestIdentityModelFindsAWrongDSS plants a fault that no library can repair.
 func TestIdentityModelFindsAWrongDSS(t *testing.T) {
 	s := start(t)
-	w := newWorld(t, 40, 3, 3*time.Second)
+	w := newWorld(t, 12, 3, modelTTL())
 	inside(t, w, s, nil)
 	w.mix(100)
 	wrong := w.run(16, w.steps(100_000))
@@ -73,9 +83,9 @@ func TestIdentityModelFindsAWrongDSS(t *testing.T) {
 // key.
 func TestStoreBelowTheSealIsPowerless(t *testing.T) {
 	s := start(t)
-	w := newWorld(t, 40, 3, 3*time.Second)
+	w := newWorld(t, 12, 3, modelTTL())
 	inside(t, w, s, func(s dssauth.Store) dssauth.Store { return &swapping{Store: s} })
-	require.Empty(t, w.run(16, w.steps(size(10_000, 3_000))))
+	require.Empty(t, w.run(16, w.steps(2_000)))
 	total := w.store(t)
 	assert.NotZero(t, total.Rejected)
 	t.Logf("figure: a store that gives any value for one key in three: 0 wrong, %d values rejected, %d believed", total.Rejected, total.Hits)
@@ -110,7 +120,7 @@ func inside(t *testing.T, w *world, s *redistest.Server, wrap func(dssauth.Store
 // setup has room for less than there are visitors, so that replicas ask the store.
 func (w *world) setup(redis string) setup {
 	c := setupOf(w.fake, redis)
-	c.TTL, c.Timeout, c.MaxEntries = w.ttl, time.Second, len(w.cookies)*9/10
+	c.TTL, c.Timeout, c.MaxEntries = w.ttl, min(time.Second, w.ttl), len(w.cookies)*9/10
 	return c
 }
 
@@ -152,7 +162,7 @@ func TestReplicasWhileRedisFails(t *testing.T) {
 			var over atomic.Bool
 			ended := make(chan []error, 1)
 			go func() { ended <- w.run(6, func() bool { return !over.Load() }) }()
-			phase := time.Duration(size(1000, 500)) * time.Millisecond
+			phase := time.Duration(size(1000, 300)) * time.Millisecond
 			for _, step := range []struct {
 				name       string
 				harm, heal func()
@@ -267,7 +277,11 @@ func (w *world) lies(t *testing.T, s *redistest.Server, phase time.Duration) {
 		before := w.store(t)
 		w.latencies()
 		told := 0
-		for began := time.Now(); time.Since(began) < phase; {
+		long := phase
+		if lie.name == "from the future" { // until what was believed has ended
+			long += 2 * w.ttl
+		}
+		for began := time.Now(); time.Since(began) < long; {
 			told += l.tell(t, lie.tell)
 		}
 		after := w.store(t)
@@ -322,7 +336,7 @@ func TestForgettingReachesAllProcesses(t *testing.T) {
 	fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"0"}})
 	cookie := fake.SignIn("ann").String()
 	var took []time.Duration
-	for i := range size(100, 50) {
+	for i := range size(60, 30) {
 		group := strconv.Itoa(i)
 		for _, p := range all {
 			require.Equal(t, []string{group}, p.who(t, cookie).Groups)
@@ -354,6 +368,7 @@ func TestForgettingReachesAllProcesses(t *testing.T) {
 // TestEightReplicasCostAsMuchAsOne compares them at the same time, with visitors
 // who reach another replica each time.
 func TestEightReplicasCostAsMuchAsOne(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	const ttl = 2 * time.Second
 	var calls [3]int
@@ -426,7 +441,7 @@ func TestFiftyReplicasMissAtOnce(t *testing.T) {
 	}
 	var counts []int
 	sound := 0
-	for len(counts) < 100 && sound < 10 {
+	for len(counts) < 50 && sound < 5 {
 		cookie := fake.SignIn("ann").String()
 		healthy(t, all...)
 		before, failed := fake.Calls(lookups), failures()
@@ -565,6 +580,7 @@ func dump(t *testing.T, s *redistest.Server) string {
 
 // TestKilledReplicaHoldsUpNobody kills the process that has a visitor's lease.
 func TestKilledReplicaHoldsUpNobody(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	fake := dsstest.NewServer(t)
 	c := setupOf(fake, s.Address)

@@ -21,7 +21,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-var stepsFlag = flag.Int("steps", 0, "random steps of the identity test; 0: 10^5 where CI=true, 5,000 elsewhere")
+var stepsFlag = flag.Int("steps", 0, "random steps of the identity test; 0: 10^5 where CI=true, 20,000 elsewhere")
 
 // size is for a test that CI can afford, and a laptop less of.
 func size(ci, laptop int) int {
@@ -204,7 +204,8 @@ func (w *world) visit(c *thing, replica int) error {
 			return err
 		}
 	}
-	// All replicas have one clock here. It may be set a little.
+	// All replicas have one clock here, which may be set a little, and no lookup
+	// takes longer than TTL.
 	oldest := max(from-int64(w.ttl+50*time.Millisecond), forgotten)
 	for i, u := range w.users {
 		if u.name == s.Login {
@@ -253,7 +254,7 @@ func (w *world) step() error {
 // is shared.
 func (w *world) mayForget() bool {
 	last := w.forgot.Load()
-	return w.now()-last > int64(100*time.Millisecond) && w.forgot.CompareAndSwap(last, w.now())
+	return w.now()-last > int64(max(300*time.Millisecond, w.ttl/2)) && w.forgot.CompareAndSwap(last, w.now())
 }
 
 func (w *world) forget(p *process, at *atomic.Int64, now int64, path, cookie string) error {

@@ -25,16 +25,17 @@ func (a site) name() string {
 func (d *doctor) hostNames(known bool) {
 	const check = "host names"
 	if d.app.host == "" {
-		d.report.skipped(check, "whether browsers send DSS's session cookie to the application takes -app-url, the application's address")
+		d.report.skipped(check, "to check whether browsers send DSS's session cookie to the application, add -app-url with the application's address")
 		return
 	}
 	// The paste tells where browsers find DSS. We may know DSS by another name.
 	inBrowser, pasted := asSite(d.client.URL()), d.copied.to
-	if pasted.host != "" && pasted.name() != d.app.name() {
+	toApp := pasted.name() == d.app.name() && (pasted.scheme == "" || pasted.scheme == d.app.scheme)
+	if pasted.host != "" && !toApp {
 		inBrowser = pasted
 	}
 	app, browser := list([]string{d.app.name()}), list([]string{inBrowser.name()})
-	arrived := known && pasted.host != "" && pasted.name() == d.app.name()
+	arrived := known && toApp
 	parent := sharedDomain(d.app.name(), inBrowser.name())
 	const move = "Serve both under one host name, as behind one reverse proxy; their ports may differ."
 	switch {

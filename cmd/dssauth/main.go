@@ -2,7 +2,7 @@
 // visitors are does not work. Run it where the application runs, as the same
 // user and with the same environment:
 //
-//	go run github.com/dssauth/dssauth/cmd/dssauth doctor
+//	go run github.com/dssauth/dssauth/cmd/dssauth@latest doctor
 //
 // It finds DSS as [dss.FromEnv] does, and says, with what to do about it:
 //
@@ -26,7 +26,7 @@
 //
 // Nothing is changed in DSS. Its audit log shows the calls, which read only.
 //
-//	go run github.com/dssauth/dssauth/cmd/dssauth contract
+//	go run github.com/dssauth/dssauth/cmd/dssauth@latest contract
 //
 // tries what this library assumes of DSS, at most two calls a second, and says of
 // each assumption whether it holds. -report writes what can be sent to others.

@@ -154,7 +154,7 @@ func TestCookiesComeFrom(t *testing.T) {
 		s := newScene(t)
 		for _, stdin := range []string{"", "\n", " \n\n"} {
 			r := s.run(stdin)
-			s.shows(r, "skipped cookies: none were given skipped host names: whether", "skipped acting as the visitor: it takes the cookies")
+			s.shows(r, "skipped cookies: none were given skipped host names: to check", "skipped acting as the visitor: it takes the cookies")
 			assert.Equal(t, exitWell, r.code)
 		}
 	})

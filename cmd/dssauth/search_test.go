@@ -414,6 +414,9 @@ func TestHostNames(t *testing.T) {
 		"one name, two ports":                    {"http://127.0.0.1:11200", "http://127.0.0.1:8080", "", false, "cookies do not know ports"},
 		"one name, without TLS":                  {"https://dss.example", "http://dss.example", "", true, "marks its session cookie as Secure"},
 		"one name, without TLS, and yet":         {"https://dss.example", "http://dss.example", "http://dss.example", true, "ok host names"},
+		"one name, and the paste is of DSS's":    {"https://dss.example", "http://dss.example:8080", "https://dss.example/", true, "marks its session cookie as Secure"},
+		"the same, by a name of our own":         {"http://10.0.0.7:11200", "http://dss.example:8080", "https://dss.example/", true, "marks its session cookie as Secure"},
+		"one name, and only DSS without TLS":     {"http://10.0.0.7:11200", "https://dss.example", "http://dss.example/", true, `the application and DSS share "dss.example"`},
 		"we know DSS by another name":            {"http://10.0.0.7:11200", "https://dss.example/app", "https://dss.example/", true, `yet the paste is from a request to the application`},
 		"two names of a loopback":                {"http://127.0.0.1:11200", "http://localhost:8080", "", true, `problem host names: the application is at "localhost", and DSS at "127.0.0.1"`},
 		"two names":                              {"https://dss.example", "https://apps.test", "", true, "they do not send its session cookie to the application"},
@@ -426,7 +429,7 @@ func TestHostNames(t *testing.T) {
 		"IPv6":                                   {"http://[::1]:11200", "http://[::1]:8080", "", true, `share "::1"`},
 		"two names with a suffix of one label":   {"https://dss.test", "https://apps.test", "", true, "problem host names"},
 		"a name that only ends like the other's": {"https://dss.example", "https://notdss.example", "", true, "problem host names"},
-		"nothing to compare":                     {"https://dss.example", "", "https://dss.example", true, "takes -app-url"},
+		"nothing to compare":                     {"https://dss.example", "", "https://dss.example", true, "add -app-url"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder

@@ -1,15 +1,22 @@
-// Accesslog writes a line for each request, with the login of whoever sent it, and
+// Accesslog writes a line for each request, with the login of its visitor, and
 // one for each call of DSS that is made as that visitor.
 //
 // The access log stands in front of everything, so that it has refusals, 404s and
 // what a router answers by itself. It learns from the Middleware inside who the
 // visitor is: DSS is not asked again, and no header is set. With chi, gorilla/mux,
 // echo or gin in place of net/http it is the same line in main.
+//
+// Without a DSS, start both of these, and sign in at
+// http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/report:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/accesslog
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log"
 	"log/slog"
@@ -57,7 +64,10 @@ func visitorOf(ctx context.Context, logger *slog.Logger) (*dss.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, _ := dssauth.FromContext(ctx)
+	id, ok := dssauth.FromContext(ctx)
+	if !ok { // never: it has found the visitor's client
+		return nil, dssauth.ErrUnauthenticated
+	}
 	return visitor.WrapTransport(func(next http.RoundTripper) http.RoundTripper {
 		return callLog{next, logger, id.Login}
 	}), nil
@@ -122,6 +132,8 @@ func projects(auth *dssauth.Middleware, logger *slog.Logger) http.Handler {
 }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	flag.Parse()
 	client, err := dss.FromEnv()
 	if err != nil {
 		log.Fatal(err)
@@ -132,6 +144,6 @@ func main() {
 	}
 	logger := slog.New(slog.NewJSONHandler(os.Stdout, nil))
 	router := newRouter(auth, logger) // or a *chi.Mux, a *mux.Router, an *echo.Echo or a *gin.Engine
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: accessLog(logger, router), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: *addr, Handler: accessLog(logger, router), ReadHeaderTimeout: 10 * time.Second}
 	log.Fatal(server.ListenAndServe())
 }

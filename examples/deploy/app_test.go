@@ -106,9 +106,9 @@ func TestSettings(t *testing.T) {
 			assert.Equal(t, row.want, got)
 		})
 	}
-	for _, prefix := range []string{"app", "/", "/app/", "//app", "/a/../b"} {
+	for _, prefix := range []string{"app", "/", "/app/", "//app", "/a/../b", "/{app", "/a b", "/a%20b", "/app?"} {
 		_, err := readSettings([]string{"-prefix", prefix})
-		assert.ErrorContains(t, err, "it must begin with a slash and not end with one", prefix)
+		assert.ErrorContains(t, err, "it must begin with a slash, not end with one", prefix)
 	}
 	t.Setenv("DKU_CODE_STUDIO_BROWSER_PATH_8080", "//evil.example")
 	_, err := readSettings(nil)

@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/signal"
 	"path"
@@ -61,8 +62,9 @@ func readSettings(args []string) (settings, error) {
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
 	}
-	if *prefix != "" && ((*prefix)[0] != '/' || *prefix == "/" || path.Clean(*prefix) != *prefix) {
-		return settings{}, fmt.Errorf("-prefix %q: it must begin with a slash and not end with one, as in /app", *prefix)
+	escaped := (&url.URL{Path: *prefix}).EscapedPath() // which a router would not find
+	if *prefix != "" && ((*prefix)[0] != '/' || *prefix == "/" || path.Clean(*prefix) != *prefix || escaped != *prefix) {
+		return settings{}, fmt.Errorf("-prefix %q: it must begin with a slash, not end with one, and have nothing that a URL escapes, as in /app", *prefix)
 	}
 	place, given, err := dss.CodeStudio(*port)
 	if err != nil {

@@ -387,7 +387,8 @@ func onALaptop(t *testing.T, program string) {
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "cookie"), []byte("Cookie: "+fake.SignIn("ann").String()+"\n"), 0o600))
 	const doctor = "go run github.com/dssauth/dssauth/cmd/dssauth"
+	const latest = doctor + "@latest" // of a release
 	here, err := os.Getwd()
 	require.NoError(t, err)
-	runChecks(t, "What to grant in DSS", dir, env, doctor, "go run -C '"+here+"' "+strings.TrimPrefix(doctor, "go run "), "-cookie-file cookie", "-cookie-file '"+dir+"/cookie'")
+	runChecks(t, "What to grant in DSS", dir, env, latest, "go run -C '"+here+"' "+strings.TrimPrefix(doctor, "go run "), "-cookie-file cookie", "-cookie-file '"+dir+"/cookie'")
 }

@@ -1,8 +1,15 @@
 // Metrics serves what a Middleware counts and measures to Prometheus, at an
-// address of its own: what visitors reach has no /metrics.
+// address of its own: visitors do not reach /metrics.
+//
+// Without a DSS, start both of these, and sign in at
+// http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/metrics
 package main
 
 import (
+	"flag"
 	"fmt"
 	"log"
 	"net/http"
@@ -35,6 +42,9 @@ func newServers(client *dss.Client) (app, metrics http.Handler, err error) {
 func hello(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	scraped := flag.String("scraped", "127.0.0.1:9464", "where Prometheus scrapes")
+	flag.Parse()
 	client, err := dss.FromEnv()
 	if err != nil {
 		log.Fatal(err)
@@ -47,6 +57,6 @@ func main() {
 		server := &http.Server{Addr: address, Handler: h, ReadHeaderTimeout: 10 * time.Second}
 		log.Fatal(server.ListenAndServe())
 	}
-	go serve("127.0.0.1:9464", metrics)
-	serve("127.0.0.1:8080", app)
+	go serve(*scraped, metrics)
+	serve(*addr, app)
 }

@@ -1,15 +1,16 @@
 // Spa serves a single-page application under any path prefix, as in a Code
 // Studio: a board of notes for one group of DSS. Its page learns of new notes by
 // server-sent events. It says so when the visitor is signed out, loses the group
-// or DSS is down, and keeps the text that was not sent.
+// or DSS is down, within about 20 seconds, and keeps the text that was not sent.
 //
 // To try it without a DSS, in two terminals:
 //
 //	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
 //	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/spa
 //
-// Open http://127.0.0.1:8080, whose "Sign in" leads to the fake, and choose ann.
-// The fake's page also changes groups, and takes the fake down. With
+// Open http://127.0.0.1:8080, whose "Sign in" leads to the fake in another
+// tab. Choose Ann there, and come back. The fake's page also changes groups, and
+// takes the fake down. With
 // DKU_CODE_STUDIO_BROWSER_PATH_8080=/any/prefix the application is at
 // http://127.0.0.1:8080/any/prefix/ too.
 package main
@@ -53,10 +54,14 @@ func newServer(port int) (*http.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	signIn := client.URL()
+	if os.Getenv("DKU_API_TICKET") != "" {
+		signIn = "/" // inside DSS, which browsers find on our own host
+	}
 	a := &app{
 		auth:   auth,
 		board:  newBoard(),
-		signIn: cmp.Or(os.Getenv("DKU_DSS_URL"), "/"), // inside DSS it is on our own host
+		signIn: signIn,
 		every:  10 * time.Second,
 	}
 	return &http.Server{Addr: addr, Handler: under(prefix, a.newRouter()), ReadHeaderTimeout: 10 * time.Second}, nil

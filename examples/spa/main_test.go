@@ -149,6 +149,35 @@ func TestFindsItsPlaceInACodeStudio(t *testing.T) {
 	}
 }
 
+// Wherever the settings come from: a page that leads to itself leads nowhere.
+func TestSignInLeadsToDSS(t *testing.T) {
+	home := t.TempDir()
+	require.NoError(t, os.Mkdir(home+"/.dataiku", 0o700))
+	require.NoError(t, os.WriteFile(home+"/.dataiku/config.json",
+		[]byte(`{"dss_instances": {"a": {"url": "https://dss.example/", "api_key": "key"}}, "default_instance": "a"}`), 0o600))
+	t.Setenv("HOME", home)
+	for name, row := range map[string]struct {
+		ticket, url, want string
+	}{
+		"a laptop's file":       {"", "", "https://dss.example"},
+		"the environment":       {"", "https://other.example/", "https://other.example"},
+		"inside DSS":            {"ticket", "", "/"},
+		"inside DSS, with both": {"ticket", "https://other.example/", "/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("DKU_API_TICKET", row.ticket)
+			t.Setenv("DKU_BACKEND_PORT", "11201")
+			t.Setenv("DKU_DSS_URL", row.url)
+			t.Setenv("DKU_API_KEY", "key")
+			server, err := newServer(8123)
+			require.NoError(t, err)
+			w := httptest.NewRecorder()
+			server.Handler.ServeHTTP(w, httptest.NewRequest("GET", "/sign-in", nil))
+			assert.Equal(t, row.want, w.Header().Get("Location"))
+		})
+	}
+}
+
 // The policy is worth what the page keeps to.
 func TestPageKeepsToItsPolicy(t *testing.T) {
 	f := newFixture(t, false)

@@ -5,10 +5,17 @@
 // No span holds a credential, a login or anything of a query. This program
 // prints its spans: put an exporter such as otlptracehttp in the place of
 // stdouttrace.
+//
+// Without a DSS, start both of these, and sign in at
+// http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/projects:
+//
+//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
+//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/traces
 package main
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log"
@@ -152,6 +159,8 @@ func projects(auth *dssauth.Middleware) http.Handler {
 }
 
 func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	flag.Parse()
 	exporter, err := stdouttrace.New(stdouttrace.WithPrettyPrint())
 	if err != nil {
 		log.Fatal(err)
@@ -170,6 +179,6 @@ func main() {
 		log.Fatal(err)
 	}
 	handler := otelhttp.NewHandler(newRouter(auth), "", otelhttp.WithTracerProvider(provider))
-	server := &http.Server{Addr: "127.0.0.1:8080", Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Addr: *addr, Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	log.Fatal(server.ListenAndServe())
 }

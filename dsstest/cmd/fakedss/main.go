@@ -63,8 +63,9 @@ Flags:
   -users file
         the users, as JSON (default: ann, bob, eve and admin)
   -insecure-listen
-        allow -addr other than this machine's own addresses. Whoever reaches
-        the port then can try keys and sessions on a server made for tests
+        allow -addr other than this machine's own addresses. Anybody
+        who reaches the port can then try keys and sessions on a server made for
+        tests
 
 The file of -users is a list of objects, of which only login is required:
 
