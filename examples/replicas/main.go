@@ -6,6 +6,7 @@
 //
 //	go run ./examples/replicas
 //	go run ./examples/replicas -redis 127.0.0.1:6379
+//	go run ./examples/replicas -addr 127.0.0.1:9001 -addr2 127.0.0.1:9002
 //
 // DSSAUTH_STORE_SECRETS has the secrets in base64, with commas between them; without
 // it a random one is made.
@@ -166,13 +167,26 @@ func newRouter(r *replica, fake *dsstest.DSS, name string) http.Handler {
 	page := fake.SignInPage()
 	show := func(w http.ResponseWriter, request *http.Request) { showPage(w, request, r, fake, name) }
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", show) // in an outage as well: it has the switch to end it
+	// In an outage as well: the page has the switch to end it.
+	mux.HandleFunc("GET /{$}", show)
+	mux.HandleFunc("GET /status", show)
 	mux.Handle("GET /me", r.auth.Handler(http.HandlerFunc(me)))
 	mux.Handle("POST /sign-in", r.toldAll(page))
-	mux.Handle("POST /sign-out", r.toldAll(page))
+	mux.Handle("POST /sign-out", r.toldAll(endSession(fake)))
 	mux.Handle("POST /groups", r.regroup(page))
 	mux.Handle("POST /outage", page)
 	return http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(mux, 64<<10))
+}
+
+// endSession leaves the browser its cookie, so that the page on the other replica
+// shows whether that one was told.
+func endSession(fake *dsstest.DSS) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, c := range r.Cookies() {
+			fake.SignOut(c)
+		}
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	})
 }
 
 func me(w http.ResponseWriter, r *http.Request) {
@@ -185,38 +199,42 @@ func me(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, id.Login, id.Groups())
 }
 
-var pageTemplate = template.Must(template.New("").Parse(`{{.Head}}<meta http-equiv="refresh" content="1">
+// pageTemplate is a page with the fake DSS's forms, and in a frame of it, which
+// looks again every second, what the replica knows.
+var pageTemplate = template.Must(template.New("").Parse(`{{.Head}}{{if .Status}}<meta http-equiv="refresh" content="1">{{end}}
 </head>
 <body>
-<header><h1>{{.Name}}</h1></header>
-<main>
-<section aria-label="You">
+{{if .Status}}<section aria-label="You">
 <div class="row wrap"><div class="grow">
 <div class="who">{{if .Known}}You are {{.Identity.Login}}{{else if .Down}}DSS does not answer{{else}}You are not signed in{{end}}</div>
-<div class="quiet small">{{if .Known}}DSS was asked at {{.Identity.AsOf.Format "15:04:05"}}. {{end}}This replica asked DSS {{.Stats.Lookups}} times, and had {{.Stats.Store.Hits}} answers from the store{{if .Stats.Store.Out}}, which is out{{end}}.</div>
+<div class="quiet small">{{if .Known}}In {{.Identity.Groups}}; DSS was asked at {{.Identity.AsOf.Format "15:04:05"}}. {{end}}This replica asked DSS {{.Stats.Lookups}} times, and had {{.Stats.Store.Hits}} answers from the store{{if .Stats.Store.Out}}, which is out{{end}}.</div>
 </div>
-{{if .Known}}<form method="post" action="sign-out"><button>Sign out</button></form>{{end}}
+{{if .Known}}<form method="post" action="sign-out" target="_top"><button>Sign out</button></form>{{end}}
 </div>
 </section>
+{{else}}<header><h1>{{.Name}}</h1></header>
+<main>
+<iframe src="status" title="You" style="border: 0; width: 100%; height: 8rem"></iframe>
 {{.SignIn}}
 </main>
-</body>
+{{end}}</body>
 </html>
 `))
 
 func showPage(w http.ResponseWriter, request *http.Request, r *replica, fake *dsstest.DSS, name string) {
 	view := struct {
-		Name         string
-		Head, SignIn template.HTML
-		Known, Down  bool
-		Identity     dssauth.Identity
-		Stats        dssauth.Stats
-	}{Name: name, Head: dsstest.PageHead(name), SignIn: fake.SignInControls(request, "/"), Stats: r.auth.Stats()}
+		Name                string
+		Head, SignIn        template.HTML
+		Status, Known, Down bool
+		Identity            dssauth.Identity
+		Stats               dssauth.Stats
+	}{Name: name, Head: dsstest.PageHead(name), SignIn: fake.SignInControls(request, "/"), Status: request.URL.Path == "/status"}
 	request, err := r.auth.Authenticate(request)
 	view.Down = errors.Is(err, dssauth.ErrUnavailable)
 	if err == nil {
 		view.Identity, view.Known = dssauth.FromContext(request.Context())
 	}
+	view.Stats = r.auth.Stats()
 	var body bytes.Buffer
 	if err := pageTemplate.Execute(&body, view); err != nil {
 		http.Error(w, "the page cannot be shown", http.StatusInternalServerError)
@@ -225,7 +243,7 @@ func showPage(w http.ResponseWriter, request *http.Request, r *replica, fake *ds
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'self'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	_, _ = body.WriteTo(w)
 }

@@ -28,20 +28,21 @@ func TestSignOutOnOneEndsOnTheOther(t *testing.T) {
 	assert.Equal(t, http.StatusUnauthorized, browser.status(replicas[0]+"/me"))
 	browser.post(replicas[0]+"/sign-in", "login", "ann")
 	assert.Equal(t, "ann [analysts readers]\n", browser.get(replicas[0]+"/me"))
+	assert.Contains(t, browser.get(replicas[0]+"/"), "Ann Analyst")
 	assert.Contains(t, redis("KEYS", "*"), "dssauth:")
 
 	fromStore := regexp.MustCompile(`You are bob(?s:.*) had [1-9]\d* answers from the store`)
 	require.Eventually(t, func() bool {
 		browser.post(replicas[0]+"/sign-in", "login", "bob")
 		browser.get(replicas[0] + "/me")
-		return fromStore.MatchString(browser.get(replicas[1] + "/"))
+		return fromStore.MatchString(browser.get(replicas[1] + "/status"))
 	}, 20*time.Second, 10*time.Millisecond, "the second replica need not ask DSS")
 
 	browser.post(replicas[1] + "/sign-out")
 	began := time.Now()
 	require.Eventually(t, func() bool { return browser.status(replicas[0]+"/me") == http.StatusUnauthorized }, 20*time.Second, time.Millisecond)
 	t.Logf("the other replica noticed %v after the answer, with a TTL of %v", time.Since(began).Round(100*time.Microsecond), ttl)
-	assert.Contains(t, browser.get(replicas[0]+"/"), "You are not signed in")
+	assert.Contains(t, browser.get(replicas[0]+"/status"), "You are not signed in")
 
 	browser.post(replicas[0]+"/sign-in", "login", "eve")
 	assert.Equal(t, "eve []\n", browser.get(replicas[1]+"/me"))
@@ -49,7 +50,7 @@ func TestSignOutOnOneEndsOnTheOther(t *testing.T) {
 	require.Eventually(t, func() bool { return browser.get(replicas[1]+"/me") == "eve [analysts]\n" }, 20*time.Second, time.Millisecond)
 	browser.post(replicas[0]+"/sign-in", "login", "ann")
 	browser.post(replicas[0]+"/outage", "down", "true")
-	assert.Contains(t, browser.get(replicas[0]+"/"), "DSS does not answer")
+	assert.Contains(t, browser.get(replicas[0]+"/status"), "DSS does not answer")
 	browser.post(replicas[0]+"/outage", "down", "false")
 
 	interrupt()
