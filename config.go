@@ -251,9 +251,6 @@ func (c *Config) checkStore() error {
 	return nil
 }
 
-// maxSecrets bounds the work of a lookup.
-const maxSecrets = 4
-
 // sharing returns what shares a's answers with other replicas, nil without a
 // Store.
 func (c *Config) sharing(names []string, a *answers) *sharing {

@@ -84,6 +84,8 @@ func TestNothingElseReadsAClock(t *testing.T) {
 	slices.Sort(found)
 	assert.Equal(t, []string{"drain.go Now", "identity.go Now", "lifetime.go Now", "lookup.go Now",
 		"marks.go Now", "marks.go UnixMilli", "marks.go UnixMilli", "marks.go UnixMilli",
-		"sharing.go Now", "sharing.go Now", "sharing.go Now", "sharing.go Now", "sharing.go Unix", "sharing.go Unix", "sharing.go Unix", "sharing.go UnixNano", "sharing.go UnixNano", "sharing.go UnixNano", "sharing.go UnixNano", "sharing.go UnixNano", "sharing.go UnixNano"}, found,
+		"notices.go Now", "notices.go Now", "notices.go Now", "notices.go Now", "notices.go Now", "notices.go Unix",
+		"notices.go UnixNano", "notices.go UnixNano", "notices.go UnixNano", "notices.go UnixNano", "notices.go UnixNano",
+		"replicas.go Unix", "replicas.go UnixNano", "replicas.go UnixNano", "sharing.go Unix"}, found,
 		"Identity.AsOf twice, clock.base, a connection's deadline, marks that replicas share, and what they tell each other")
 }

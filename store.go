@@ -54,6 +54,9 @@ type StoreEntry struct {
 const (
 	// storeTime is what one call of a Store may take.
 	storeTime = 50 * time.Millisecond
+	// maxFinds bounds the lookups that look into the store. Newcomers have three
+	// quarters of it, so that junk keeps known visitors' answers from nobody.
+	maxFinds = 1024
 	// maxStoreCalls bounds the calls of a Store under way, those included that do
 	// not return. Lookups that look there make half of them: a flood leaves room for
 	// what ends leases, and for what was forgotten.

@@ -1,0 +1,329 @@
+package dssauth
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"hash/maphash"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/dssauth/dssauth/internal/seal"
+)
+
+// isForgotten reports whether a was forgotten, here or by a replica that has left a
+// mark. A mark that makes no sense forgets as well.
+func (s *sharing) isForgotten(ctx context.Context, marks []string, k key, a *sharedAnswer) (bool, error) {
+	id := a.identity()
+	owner := id.owner()
+	if s.isMarked(k, owner, a.AsOf) {
+		return true, nil
+	}
+	for _, all := range [][]string{marks, s.marksOf(owner)} {
+		for i, mark := range all {
+			value, err := s.get(ctx, mark)
+			if err != nil {
+				return false, err
+			}
+			if value == nil {
+				continue
+			}
+			if n, ok := s.openPart(i, mark, value); !ok || a.AsOf <= n.At+int64(skew) {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// isMarked reports whether an answer about k or owner was forgotten here.
+func (s *sharing) isMarked(k key, owner string, asOf int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.marks.since(maphash.Comparable(s.seed, k), asOf) > 0 || s.marks.since(maphash.String(s.seed, owner), asOf) > 0
+}
+
+// markBytes lets nothing be believed that the store has about k. It comes before
+// what is in memory is forgotten.
+func (s *sharing) markBytes(k key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marks.add(maphash.Comparable(s.seed, k), time.Now().Add(skew).UnixNano(), s.now())
+}
+
+// markOwner does the same for all about an owner.
+func (s *sharing) markOwner(owner string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.marks.add(maphash.String(s.seed, owner), time.Now().Add(skew).UnixNano(), s.now())
+}
+
+// tell lets all replicas forget what this one has: all about some owners, and the
+// answer to c, if it is given. It waits for the store: where that
+// answers, its caller can rely on it.
+func (s *sharing) tell(c *credentials, owners ...string) {
+	n := forgetting{ID: rand.Text(), At: time.Now().UnixNano(), Owners: owners}
+	var marks []string
+	for _, owner := range owners {
+		marks = append(marks, s.marksOf(owner)...)
+	}
+	if c != nil {
+		keys := s.keysOf(*c)
+		n.Answer, marks = keys.answer, append(marks, keys.mark...)
+	}
+	s.isNew(n.ID)
+	if u := (unheard{n, marks}); !s.send(u) {
+		s.tellLater(u)
+	}
+}
+
+// send reports whether the store took all of u.
+func (s *sharing) send(u unheard) bool {
+	// What a visitor forgets does not depend on the visitor's connection.
+	ctx, value := context.Background(), s.closed(u.forgetting, u.marks)
+	if len(value) > maxStored { // no answer is about so long a login
+		return true
+	}
+	for i, k := range u.marks {
+		if _, err := s.put(ctx, StoreEntry{Key: k, Value: value, TTL: s.ttl + 2*skew, Notify: i == 0}); err != nil {
+			return false
+		}
+	}
+	for _, k := range u.Answer {
+		_ = s.delete(ctx, k) // the mark is what counts
+	}
+	return true
+}
+
+// tellLater keeps u until the store takes it: others may use answers for longer than
+// the TTL in an outage of DSS, and this replica may be the only one that the store
+// does not answer. Of too many, any is left out.
+func (s *sharing) tellLater(u unheard) {
+	for i, owner := range u.Owners {
+		u.Owners[i] = strings.Clone(owner) // a server may reuse its memory
+	}
+	of := u.marks[0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch len(s.unheard) {
+	case 0:
+		s.life.run(s.tellAgain)
+	case maxUnheard:
+		for other := range s.unheard {
+			delete(s.unheard, other)
+			break
+		}
+	}
+	s.unheard[of] = u
+}
+
+// tellAgain tells what waits, until nothing does. The id of a notice stays, so that it
+// counts once. Its time does not: what was asked in between is not known to be good.
+func (s *sharing) tellAgain() {
+	for pause := minAgain; s.life.sleep(pause); pause = min(2*pause, maxAgain) {
+		s.mu.Lock()
+		waiting := maps.Clone(s.unheard)
+		s.mu.Unlock()
+		if s.out.Load() {
+			pause = storeProbe / 2
+			continue
+		}
+		for of, u := range waiting {
+			u.At = time.Now().UnixNano()
+			if s.life.ctx.Err() != nil || !s.send(u) {
+				break
+			}
+			if s.wasTold(of, u.ID) {
+				return
+			}
+		}
+	}
+}
+
+// wasTold ends the wait of what was told, and reports whether nothing else waits.
+func (s *sharing) wasTold(of, id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unheard[of].ID == id {
+		delete(s.unheard, of)
+	}
+	return len(s.unheard) == 0
+}
+
+// greet lets replicas without a common secret find out about each other.
+func (s *sharing) greet() {
+	n := forgetting{ID: rand.Text(), At: time.Now().UnixNano()}
+	s.isNew(n.ID)
+	keys := s.sealer.Keys("hello", s.about...)
+	_, _ = s.put(s.life.ctx, StoreEntry{Key: keys[0], Value: s.closed(n, keys), TTL: helloTime, Notify: true})
+}
+
+// closed seals n as the value of each of keys, which are some times one for each
+// secret. The key stands in front of it.
+func (s *sharing) closed(n forgetting, keys []string) (value []byte) {
+	text, err := json.Marshal(n)
+	if err != nil {
+		return nil
+	}
+	for i, k := range keys {
+		part := s.sealer.Seal(i%s.sealer.Secrets(), k, text)
+		value = append(value, k...)
+		value = append(value, byte(len(part)>>16), byte(len(part)>>8), byte(len(part)))
+		value = append(value, part...)
+	}
+	return value
+}
+
+// parts yields the sealed parts of a notice, with the keys that they were sealed
+// for.
+func parts(value []byte) func(yield func(key string, part []byte) bool) {
+	return func(yield func(string, []byte) bool) {
+		const head = seal.KeyLength + 3
+		for len(value) >= head {
+			k, n := string(value[:seal.KeyLength]), int(value[head-3])<<16|int(value[head-2])<<8|int(value[head-1])
+			value = value[head:]
+			if n > len(value) || !yield(k, value[:n]) {
+				return
+			}
+			value = value[n:]
+		}
+	}
+}
+
+// openPart opens the part of a notice that was sealed for this key.
+func (s *sharing) openPart(number int, stored string, value []byte) (n forgetting, ok bool) {
+	for k, part := range parts(value) {
+		if k == stored {
+			return s.unsealed(number, k, part)
+		}
+	}
+	return n, false
+}
+
+// openNotice opens a notice with any secret.
+func (s *sharing) openNotice(value []byte) (n forgetting, ok bool) {
+	tried := 0
+	for k, part := range parts(value) {
+		for i := range s.sealer.Secrets() {
+			if n, ok = s.unsealed(i, k, part); ok {
+				return n, true
+			}
+		}
+		if tried++; tried == maxSecrets { // the first thing's parts; a stranger may send thousands
+			break
+		}
+	}
+	return forgetting{}, false
+}
+
+func (s *sharing) unsealed(number int, stored string, part []byte) (n forgetting, ok bool) {
+	text, ok := s.sealer.Open(number, stored, part)
+	ok = ok && json.Unmarshal(text, &n) == nil
+	return n, ok
+}
+
+// hear forgets what another replica forgot. A notice counts once, and one that is
+// older than an answer can be, not at all.
+func (s *sharing) hear(value []byte) {
+	n, ok := s.openNotice(value)
+	if !ok {
+		if s.isStrange() {
+			s.told.hearsStrangers()
+		}
+		return
+	}
+	age := time.Since(time.Unix(0, n.At))
+	if age > s.ttl+s.lookup+2*skew || !s.isNew(n.ID) {
+		return
+	}
+	if len(n.Owners)+len(n.Answer) == 0 { // a greeting, which came at once
+		if age < -skew || age > skew {
+			s.told.clocksDiffer(age)
+		}
+		return
+	}
+	s.forget(n.Owners, s.local(n.Answer))
+}
+
+// local returns the bytes here that the stored keys of an answer are about.
+func (s *sharing) local(stored []string) (keys []key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range stored {
+		if known, ok := s.keys[maphash.String(s.seed, k)]; ok {
+			keys = append(keys, known)
+		}
+		if l, ok := s.looking[k]; ok {
+			keys = append(keys, l.key)
+		}
+	}
+	return keys
+}
+
+// isNew takes down that a notice was heard, and reports whether for the first time.
+func (s *sharing) isNew(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	known := s.heard.Contains(id)
+	s.heard.Add(id, struct{}{})
+	return !known
+}
+
+// isStrange reports, once, that a notice came that no secret opens.
+func (s *sharing) isStrange() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := !s.strange
+	s.strange = true
+	return first
+}
+
+// listen hears what others forget, for as long as the Middleware lives.
+func (s *sharing) listen() {
+	for pause := minAgain; s.life.ctx.Err() == nil; pause = min(2*pause, storeProbe) {
+		began := s.now()
+		s.watch()
+		s.hears.Store(false)
+		if s.now()-began > int64(storeProbe) {
+			pause = minAgain
+		}
+		s.life.sleep(pause)
+	}
+}
+
+// watch listens until the store may have missed something. It waits for the
+// goroutine in which the store may call Goexit.
+func (s *sharing) watch() {
+	ended := make(chan struct{})
+	var over atomic.Bool // a store may go on to call what it was given
+	go func() {
+		defer close(ended)
+		defer func() { _ = recover() }()
+		ready := func() {
+			if !over.Load() {
+				s.isRestored()
+				s.hears.Store(true)
+				s.life.run(s.greet)
+			}
+		}
+		heard := func(value []byte) {
+			if !over.Load() && len(value) <= maxStored {
+				s.hear(value)
+			}
+		}
+		_ = s.store.Watch(s.life.ctx, ready, heard)
+	}()
+	<-ended
+	over.Store(true)
+}
+
+// isRestored takes down that what others forgot before may not have been heard.
+func (s *sharing) isRestored() { s.restored.Store(s.now()) }
+
+// vouches reports whether all that others have forgotten since asked was heard:
+// where nothing is shared, it was.
+func (s *sharing) vouches(asked int64) bool {
+	return s == nil || s.hears.Load() && !s.out.Load() && asked > s.restored.Load()
+}
