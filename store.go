@@ -12,7 +12,8 @@ import (
 //
 // A store needs no trust. It is given sealed values under keys that say nothing,
 // and what it gives back is opened, dated and checked. One that lies, forgets or
-// is slow costs a call of DSS.
+// is slow costs a call of DSS, and the time that another replica's lookup is
+// waited for: three quarters of [Config.Timeout] at most.
 //
 // All methods are called by many goroutines, and should return when ctx ends: no
 // call is waited for longer than 50ms, but Watch. The text of errors goes to the
