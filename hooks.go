@@ -203,6 +203,7 @@ type observer struct {
 	full     nag // of entries
 	storeOut nag
 	saidOut  atomic.Bool // and not yet that the store is back
+	deaf     nag         // for what other replicas forget
 }
 
 // lookupStarts calls the hook, and returns the lookup's context and what to call
@@ -345,6 +346,14 @@ func (o *observer) storeIsOut(err error, now int64) {
 func (o *observer) storeIsBack() {
 	if o.saidOut.CompareAndSwap(true, false) {
 		o.log.Info("dssauth: Config.Store answers again")
+	}
+}
+
+// hearsNothing says now and then that the store cannot be watched, which nothing
+// else would show.
+func (o *observer) hearsNothing(why string, now int64) {
+	if o.deaf.due(now) {
+		o.log.Warn("dssauth: Config.Store cannot be watched: this replica does not hear what others forget, and uses its own answers until they end (said once a minute)", "error", why)
 	}
 }
 

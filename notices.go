@@ -231,6 +231,7 @@ func (s *sharing) hear(value []byte) {
 	if !ok {
 		if s.isStrange() {
 			s.told.hearsStrangers()
+			s.life.run(s.greet) // they may have come after the last notice, and say it too
 		}
 		return
 	}
@@ -282,20 +283,29 @@ func (s *sharing) isStrange() bool {
 
 // listen hears what others forget, for as long as the Middleware lives.
 func (s *sharing) listen() {
+	heard := s.now()
 	for pause := minAgain; s.life.ctx.Err() == nil; pause = min(2*pause, storeProbe) {
 		began := s.now()
-		s.watch()
-		s.hears.Store(false)
-		if s.now()-began > int64(storeProbe) {
+		why := s.watch()
+		now := s.now()
+		if s.hears.Swap(false) {
+			heard = now
+		}
+		// A short gap is usual. A store that is out has a log line of its own.
+		if now-heard > int64(storeProbe) && !s.out.Load() && s.life.ctx.Err() == nil {
+			s.told.hearsNothing(why, now)
+		}
+		if now-began > int64(storeProbe) {
 			pause = minAgain
 		}
 		s.life.sleep(pause)
 	}
 }
 
-// watch listens until the store may have missed something. It waits for the
-// goroutine in which the store may call Goexit.
-func (s *sharing) watch() {
+// watch listens until the store may have missed something, and returns why it
+// ended. It waits for the goroutine in which the store may call Goexit.
+func (s *sharing) watch() (why string) {
+	why = "Watch ended without an error"
 	ended := make(chan struct{})
 	var over atomic.Bool // a store may go on to call what it was given
 	go func() {
@@ -313,10 +323,13 @@ func (s *sharing) watch() {
 				s.hear(value)
 			}
 		}
-		_ = s.store.Watch(s.life.ctx, ready, heard)
+		if err := s.store.Watch(s.life.ctx, ready, heard); err != nil {
+			why = err.Error() // here, where it may panic
+		}
 	}()
 	<-ended
 	over.Store(true)
+	return why
 }
 
 // isRestored takes down that what others forgot before may not have been heard.

@@ -826,4 +826,6 @@ var faults = []fault{
 		"oneIf(s.Store.Out)", "oneIf(s.Store.Out && s.DSSDown)", "TestScrapeShowsTheStore ./dssprom"},
 	{"leave a lease that could not be ended", "lease.go",
 		"			s.endLater(k, f.token)\n", "			_ = k\n", "TestLeaseIsEndedOnceTheStoreAnswers ./promises"},
+	{"say nothing where a store cannot be watched", "notices.go",
+		"			s.told.hearsNothing(why, now)\n", "			_ = why\n", "TestStoreThatCannotBeWatched ./promises"},
 }
