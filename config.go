@@ -61,9 +61,10 @@ type Config struct {
 	// bridges only while this one does. It cannot be set beside Resolver. Nil keeps
 	// answers in memory only. See docs/replicas.md.
 	Store Store
-	// StoreSecrets seal what goes into the Store: at least 32 random bytes each. The
-	// first one seals, all open, so that they can be replaced one by one. Use one for
-	// each DSS: two of them at 127.0.0.1 have one address.
+	// StoreSecrets seal what goes into the Store: one to four of at least 32 random
+	// bytes each, the same for all replicas. The first one seals, all open, so that
+	// they can be replaced step by step. Use other secrets for another DSS: two DSSs
+	// at 127.0.0.1 on two machines have the same address.
 	StoreSecrets [][]byte
 
 	// Impersonation is how [ClientFromContext] acts as the visitor. Zero
@@ -241,9 +242,9 @@ func (c *Config) checkStore() error {
 	for i, secret := range c.StoreSecrets {
 		switch {
 		case len(secret) < 32:
-			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] has %d bytes: use 32 random ones at least, as from openssl rand -base64 48", i, len(secret))
+			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] has %d bytes: use 32 random ones at least, as from openssl rand -base64 32", i, len(secret))
 		case !slices.ContainsFunc(secret, func(b byte) bool { return b != secret[0] }):
-			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] is one byte again and again: use 32 random ones, as from openssl rand -base64 48", i)
+			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] is one byte again and again: use 32 random ones, as from openssl rand -base64 32", i)
 		case slices.ContainsFunc(c.StoreSecrets[:i], func(s []byte) bool { return bytes.Equal(s, secret) }):
 			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] is there twice: leave one out", i)
 		}
@@ -258,7 +259,7 @@ func (c *Config) sharing(names []string, a *answers) *sharing {
 		return nil
 	}
 	if u, err := url.Parse(c.Client.URL()); err == nil && loopback.Is(u.Hostname()) {
-		c.Logger.Warn("dssauth: DSS is at an address of this machine: where replicas on other machines mean another DSS by it, give each DSS Config.StoreSecrets of its own", "url", c.Client.URL())
+		c.Logger.Warn("dssauth: DSS is at a loopback address, which DSSs on other machines can have too: replicas that use another DSS need other Config.StoreSecrets", "url", c.Client.URL())
 	}
 	s := &sharing{
 		storeAccess: &storeAccess{clock: a.clock, store: c.Store, life: a.life, told: a.told, under: make(chan struct{}, maxStoreCalls)},

@@ -7,8 +7,8 @@ import (
 )
 
 // A Store shares answers between the replicas of an application, see
-// [Config.Store]. The module rediscache has one for Redis and Valkey. An own one
-// is checked by the package storetest.
+// [Config.Store]. The module rediscache has one for Redis and Valkey. To test one
+// of your own, use the package storetest.
 //
 // A store needs no trust. It is given sealed values under keys that say nothing,
 // and what it gives back is opened, dated and checked. One that lies, forgets or
@@ -19,19 +19,20 @@ import (
 // call is waited for longer than 50ms, but Watch. The text of errors goes to the
 // log: it must hold no password.
 type Store interface {
-	// Get returns the value under key in memory of its caller's own, and nil where
-	// there is none.
+	// Get returns a copy of the value under key, which the caller may change. It
+	// returns nil and no error where there is none.
 	Get(ctx context.Context, key string) ([]byte, error)
 	// Put keeps an entry, and reports whether it did: false only where
-	// [StoreEntry.IfAbsent] forbids it. It keeps no memory of e's.
+	// [StoreEntry.IfAbsent] forbids it. It copies e.Value, which the caller may
+	// change afterwards.
 	Put(ctx context.Context, e StoreEntry) (bool, error)
 	// Delete removes the value under key, if there is one.
 	Delete(ctx context.Context, key string) error
-	// Watch calls heard with the value of each entry that any replica puts with
-	// [StoreEntry.Notify], this one's own included, once and one at a time, from
-	// when it has called ready. It returns when ctx ends, and when it may have
-	// missed one, such as when a connection is lost: a few seconds after that at
-	// the latest. After it has returned it calls nothing.
+	// Watch calls ready once it listens. From then on it calls heard with the value
+	// of each entry that any replica puts with [StoreEntry.Notify], this one included:
+	// once for each entry, one call at a time. It returns when ctx ends, and when it
+	// may have missed an entry, such as when a connection is lost: a few seconds after
+	// that at the latest. After it has returned it calls nothing.
 	Watch(ctx context.Context, ready func(), heard func(value []byte)) error
 }
 
