@@ -176,12 +176,12 @@ type Stats struct {
 
 // StoreStats are numbers about a [Config.Store] since the Middleware was made.
 type StoreStats struct {
-	Hits     uint64 // lookups that it answered, so that DSS was not asked
-	Misses   uint64 // lookups that it did not
+	Hits     uint64 // lookups that the store answered, so that DSS was not asked
+	Misses   uint64 // lookups that it did not answer
 	Rejected uint64 // values that were not believed: unreadable, too old, of the future, or forgotten
 	Failures uint64 // calls that failed, or took too long
-	Out      bool   // it is left alone until a probe finds it back
-	Hears    bool   // what other replicas forget is heard here
+	Out      bool   // after three failures in a row, until a probe succeeds: DSS is asked instead
+	Hears    bool   // while this replica hears what others forget
 }
 
 type counters struct{ identified, anonymous, unavailable, stale atomic.Uint64 }

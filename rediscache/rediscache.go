@@ -17,6 +17,9 @@
 //
 //	ACL SETUSER dssauth on >PASSWORD ~dssauth:* &dssauth:forgotten -@all +get +set +del +publish +subscribe +ping
 //
+// Redis forgets this user when it restarts, unless redis.conf has the line, with
+// "user" in place of "ACL SETUSER". ClientOption.Username and Password name it.
+//
 // A cluster needs "+cluster|slots" as well, "+cluster|shards" from version 8 on,
 // and a server behind sentinels "+role". The server needs no disk: what it loses
 // is asked of DSS again. Set its maxmemory, and volatile-ttl as its

@@ -39,12 +39,12 @@ const (
 )
 
 // Run checks what the documentation of [dssauth.Store] and [dssauth.StoreEntry]
-// says, and fails t for each sentence that does not hold. It takes about two
-// seconds. Run it with the race detector, too.
+// says, and fails t for each sentence that does not hold. It takes about
+// three seconds. Run it with the race detector, too.
 //
-// It calls open twice, as two replicas would: both stores must see the same data.
-// Whatever else is in there is left alone and does not matter, since all keys are
-// random. A notice that another one puts does not matter either.
+// It calls open twice, as two replicas would: both stores must see the same data,
+// and can be the same store. Other entries, and other programs' notices, are left
+// alone and do not matter: all keys are random.
 //
 // Run waits for time to pass, real time or that of the bubble of testing/synctest
 // in which it is called. It starts no subtests, which cannot be in a bubble.
