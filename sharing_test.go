@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -196,6 +197,23 @@ func TestStoredKeysCoverWhatAnAnswerHolds(t *testing.T) {
 	}
 	again := newReplica(t, shelf{}, func(c *Config) { c.TTL = time.Minute })
 	assert.Equal(t, "as it is", keys[again.answers.shared.keysOf(ofAnn(t, again)).answer[0]], "what an answer does not depend on")
+}
+
+// TestClocksThatDifferAreSaid greets as replicas do whose clocks are ahead or behind.
+func TestClocksThatDifferAreSaid(t *testing.T) {
+	for by, said := range map[time.Duration]bool{0: false, time.Second: false, -time.Second: false, 3 * time.Second: true, -3 * time.Second: true} {
+		t.Run(by.String(), func(t *testing.T) {
+			var log bytes.Buffer
+			m := newReplica(t, shelf{}, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+			s := m.answers.shared
+			for i := range 3 {
+				greeting := forgetting{ID: fmt.Sprint("greeting ", i), At: time.Now().Add(by).UnixNano()}
+				s.hear(s.closed(greeting, s.sealer.Keys("hello", s.about...)))
+			}
+			assert.Equal(t, said, strings.Contains(log.String(), "the clocks of two replicas differ"))
+			assert.LessOrEqual(t, strings.Count(log.String(), "\n"), 1, "once a minute")
+		})
+	}
 }
 
 func FuzzNotice(f *testing.F) {
