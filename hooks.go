@@ -202,6 +202,7 @@ type observer struct {
 	short    nag // of places
 	full     nag // of entries
 	storeOut nag
+	clocks   nag
 	saidOut  atomic.Bool // and not yet that the store is back
 	deaf     nag         // for what other replicas forget
 }
@@ -363,8 +364,10 @@ func (o *observer) hearsStrangers() {
 		"if it is a replica of this application, neither sees the other's answers, so give both a common secret (said once)")
 }
 
-// clocksDiffer says that the clocks of replicas do, by what one sent.
-func (o *observer) clocksDiffer(age time.Duration) {
-	o.log.Warn("dssauth: the clocks of two replicas differ by more than 2s, so that one does not see the other's answers, or uses them longer than Config.TTL: set both by NTP",
-		"by", age.Round(time.Millisecond).Abs())
+// clocksDiffer says now and then that the clocks of replicas do, by what one sent.
+func (o *observer) clocksDiffer(age time.Duration, now int64) {
+	if o.clocks.due(now) {
+		o.log.Warn("dssauth: the clocks of two replicas differ by more than 2s, so that one does not see the other's answers, or uses them longer than Config.TTL "+
+			"(said once a minute): set both by NTP", "by", age.Round(time.Millisecond).Abs())
+	}
 }

@@ -61,8 +61,8 @@ func (s *sharing) markOwner(owner string) {
 }
 
 // tell lets all replicas forget what this one has: all about some owners, and the
-// answer to c, if it is given. It waits for the store: where that
-// answers, its caller can rely on it.
+// answer to c, if it is given. It waits for the store: where that answers, its
+// caller can rely on it.
 func (s *sharing) tell(c *credentials, owners ...string) {
 	n := forgetting{ID: rand.Text(), At: time.Now().UnixNano(), Owners: owners}
 	var marks []string
@@ -241,7 +241,7 @@ func (s *sharing) hear(value []byte) {
 	}
 	if len(n.Owners)+len(n.Answer) == 0 { // a greeting, which came at once
 		if age < -skew || age > skew {
-			s.told.clocksDiffer(age)
+			s.told.clocksDiffer(age, s.now())
 		}
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -196,6 +197,40 @@ func TestStoredKeysCoverWhatAnAnswerHolds(t *testing.T) {
 	}
 	again := newReplica(t, shelf{}, func(c *Config) { c.TTL = time.Minute })
 	assert.Equal(t, "as it is", keys[again.answers.shared.keysOf(ofAnn(t, again)).answer[0]], "what an answer does not depend on")
+}
+
+func TestDSSAtALoopbackAddressIsWarnedOf(t *testing.T) {
+	for url, warned := range map[string]bool{
+		"http://127.0.0.1:11200": true, "http://localhost:11200": true, "http://[::1]:11200": true, "https://dss.example": false,
+	} {
+		t.Run(url, func(t *testing.T) {
+			var log bytes.Buffer
+			newReplica(t, shelf{}, func(c *Config) {
+				var err error
+				c.Client, err = dss.New(dss.Config{URL: url, APIKey: "key"})
+				require.NoError(t, err)
+				c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			})
+			assert.Equal(t, warned, strings.Contains(log.String(), "give each DSS Config.StoreSecrets of its own"))
+		})
+	}
+}
+
+// TestClocksThatDifferAreSaid greets as replicas do whose clocks are ahead or behind.
+func TestClocksThatDifferAreSaid(t *testing.T) {
+	for by, said := range map[time.Duration]bool{0: false, time.Second: false, -time.Second: false, 3 * time.Second: true, -3 * time.Second: true} {
+		t.Run(by.String(), func(t *testing.T) {
+			var log bytes.Buffer
+			m := newReplica(t, shelf{}, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+			s := m.answers.shared
+			for i := range 3 {
+				greeting := forgetting{ID: fmt.Sprint("greeting ", i), At: time.Now().Add(by).UnixNano()}
+				s.hear(s.closed(greeting, s.sealer.Keys("hello", s.about...)))
+			}
+			assert.Equal(t, said, strings.Contains(log.String(), "the clocks of two replicas differ"))
+			assert.LessOrEqual(t, strings.Count(log.String(), "\n"), 1, "once a minute")
+		})
+	}
 }
 
 func FuzzNotice(f *testing.F) {
