@@ -211,7 +211,7 @@ func TestDSSAtALoopbackAddressIsWarnedOf(t *testing.T) {
 				require.NoError(t, err)
 				c.Logger = slog.New(slog.NewTextHandler(&log, nil))
 			})
-			assert.Equal(t, warned, strings.Contains(log.String(), "give each DSS Config.StoreSecrets of its own"))
+			assert.Equal(t, warned, strings.Contains(log.String(), "DSS is at a loopback address"))
 		})
 	}
 }
