@@ -39,6 +39,7 @@ var examples = map[string]struct {
 	says  string
 }{
 	"chi":           {get("/me"), `"login":"ann"`},
+	"deploy":        {get("/me"), `"login":"ann"`},
 	"gorilla":       {get("/me"), `"login":"ann"`},
 	"echo":          {get("/me"), `"login":"ann"`},
 	"echov4":        {get("/me"), `"login":"ann"`},
@@ -64,7 +65,7 @@ func TestCommentsSayHowToStart(t *testing.T) {
 		source, err := os.ReadFile(file)
 		require.NoError(t, err)
 		name := filepath.Base(filepath.Dir(file))
-		if name == "quickstart" { // it brings a fake DSS of its own
+		if name == "quickstart" || name == "replicas" { // which bring a fake DSS of their own
 			continue
 		}
 		comment, _, _ := strings.Cut(string(source), "\npackage main")
