@@ -428,7 +428,7 @@ func TestWhileDSSIsDownNoLookupStarts(t *testing.T) {
 				}
 				assert.LessOrEqual(t, asked, 10)
 				assert.GreaterOrEqual(t, asked, 4, "they have the question asked again")
-				assert.Len(t, book.with("DSS is down"), 1)
+				assert.Len(t, book.with("DSS is down: visitors who are not known"), 1)
 				assert.Empty(t, book.with("DSS is back"))
 
 				w.behaves("", nil)
