@@ -347,7 +347,7 @@ func TestWhatOurOwnQuestionSays(t *testing.T) {
 				pass(200 * time.Millisecond) // a reset is tried again
 				synctest.Wait()
 				assert.Equal(t, test.down, m.Stats().DSSDown)
-				assert.Equal(t, test.down, len(book.with("DSS is down")) == 1)
+				assert.Equal(t, test.down, len(book.with("DSS is down: visitors who are not known")) == 1)
 				if test.down {
 					assert.Equal(t, "503", who(m, signedIn(w.DSS, "ann")))
 				}
