@@ -204,8 +204,8 @@ func TestAnswerOfBeforeIsNotTakenFromTheStore(t *testing.T) {
 				s.entries[k] = stored{v, time.Now().Add(time.Hour)}
 			}
 		})
-		late := replica(t, client, store) // it has heard of nothing
-		for i, m := range append(all, late) {
+		late := replica(t, client, store)                               // it has heard of nothing
+		for i, m := range append([]*dssauth.Middleware{late}, all...) { // that one before another answer is stored
 			assert.Equal(t, []string{"readers"}, identity(t, m, r.Clone(t.Context())).Groups(), i)
 		}
 	})
