@@ -10,9 +10,9 @@ import (
 
 // take takes the leases of f, and returns the one that another replica has. They
 // are taken in one order by all, so that replicas exclude each other that have one
-// secret in common. What was taken before is kept, for those who wait for it: their
-// answer comes from that other replica, too.
-// Where the store fails, DSS is asked without them.
+// secret in common. Leases that were taken before are kept, for those who wait for
+// them: their answer comes from that other replica, too. If the store fails, DSS is
+// asked without leases.
 func (s *sharing) take(ctx context.Context, f *found) (busy string, err error) {
 	f.token = rand.Text()
 	for _, k := range slices.Sorted(slices.Values(f.keys.lease)) {

@@ -99,7 +99,8 @@ func (s *sharing) send(u unheard) bool {
 
 // tellLater keeps u until the store takes it: others may use answers for longer than
 // the TTL in an outage of DSS, and this replica may be the only one that the store
-// does not answer. Of too many, any is left out.
+// does not answer. Of too many, one that names
+// nobody is left out first: anybody can sign out with unknown bytes.
 func (s *sharing) tellLater(u unheard) {
 	for i, owner := range u.Owners {
 		u.Owners[i] = strings.Clone(owner) // a server may reuse its memory
@@ -111,10 +112,16 @@ func (s *sharing) tellLater(u unheard) {
 	case 0:
 		s.life.run(s.tellAgain)
 	case maxUnheard:
-		for other := range s.unheard {
-			delete(s.unheard, other)
-			break
+		var least string
+		for other, waits := range s.unheard {
+			if least = other; len(waits.Owners) == 0 {
+				break
+			}
 		}
+		if len(u.Owners) == 0 && len(s.unheard[least].Owners) > 0 {
+			return
+		}
+		delete(s.unheard, least)
 	}
 	s.unheard[of] = u
 }

@@ -216,6 +216,22 @@ func TestDSSAtALoopbackAddressIsWarnedOf(t *testing.T) {
 	}
 }
 
+// TestStrangersPushOutNoUserThatWaitsToBeTold has a store that is out, and
+// strangers who sign out again and again.
+func TestStrangersPushOutNoUserThatWaitsToBeTold(t *testing.T) {
+	m := newReplica(t, shelf{}, nil)
+	s := m.answers.shared
+	s.out.Store(true)
+	m.ForgetUser("ann")
+	for i := range 3 * maxUnheard {
+		s.tellLater(unheard{forgetting{Answer: []string{"answer"}}, []string{fmt.Sprint("stranger ", i)}})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	assert.Len(t, s.unheard, maxUnheard)
+	assert.Contains(t, s.unheard, s.marksOf("ann")[0])
+}
+
 // TestClocksThatDifferAreSaid greets as replicas do whose clocks are ahead or behind.
 func TestClocksThatDifferAreSaid(t *testing.T) {
 	for by, said := range map[time.Duration]bool{0: false, time.Second: false, -time.Second: false, 3 * time.Second: true, -3 * time.Second: true} {

@@ -63,8 +63,8 @@ func TestWrapTransportIsForThatCopyAndItsOwn(t *testing.T) {
 	assert.Equal(t, own.String(), wrapped.String())
 }
 
-// What the library itself asks with the application's own rights, before it acts
-// as a visitor, is not among what is done as the visitor.
+// The library asks DSS with the application's own rights before it acts as a
+// visitor. The visitor's transport does not see these calls.
 func TestWrapTransportSeesNoTicketFetched(t *testing.T) {
 	server := newRecorder(t, replying(200, "{}"))
 	own := server.client(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What an anonymous visitor may get of a route, and what is told of it.
+// Handlers with an answer for an anonymous visitor, and the failure that each one causes.
 var routeHandlers = map[string]struct {
 	handler http.HandlerFunc
 	told    string // "" where the route refuses

@@ -828,4 +828,7 @@ var faults = []fault{
 		"			s.endLater(k, f.token)\n", "			_ = k\n", "TestLeaseIsEndedOnceTheStoreAnswers ./promises"},
 	{"say nothing where a store cannot be watched", "notices.go",
 		"			s.told.hearsNothing(why, now)\n", "			_ = why\n", "TestStoreThatCannotBeWatched ./promises"},
+	{"strangers push out a user whom others must still forget", "notices.go",
+		"			if least = other; len(waits.Owners) == 0 {\n				break\n			}\n		}\n		if len(u.Owners) == 0 && len(s.unheard[least].Owners) > 0 {",
+		"			if least = other; waits.marks != nil {\n				break\n			}\n		}\n		if false {", "TestStrangersPushOutNoUserThatWaitsToBeTold ."},
 }

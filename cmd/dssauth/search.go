@@ -297,8 +297,8 @@ func (s *search) enough(with picks) bool {
 	return s.known[q]
 }
 
-// ask puts one question, again where there is no answer. The answer that nobody is
-// signed in has no login.
+// ask puts one question, and once more if no answer comes. For an anonymous
+// visitor, the answer has no login.
 func (s *search) ask(h http.Header) (dss.AuthInfo, error) {
 	var info dss.AuthInfo
 	var err error

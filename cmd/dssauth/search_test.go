@@ -215,7 +215,7 @@ func TestSearchIsInVain(t *testing.T) {
 	assert.EqualValues(t, 4, asked.Load(), "nobody's, the default, the likely ones, all")
 }
 
-// What happens to DSS and the session between two questions.
+// DSS or the session changes between two questions.
 func TestSearchIsDisturbed(t *testing.T) {
 	const needsAgent = "X-Sso-Token"
 	for name, row := range map[string]struct {

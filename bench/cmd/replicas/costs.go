@@ -115,7 +115,7 @@ func (w *work) measure(r *replica, first, n int) error {
 		}
 		w.latencies.Add(took)
 	}
-	// What follows a lookup counts as well.
+	// The work after a lookup counts as well.
 	if err := r.until("has no lookup under way", func(s dssauth.Stats) bool { return s.InFlight == 0 }); err != nil {
 		return err
 	}

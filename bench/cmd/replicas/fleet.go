@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What the fleet is: each visitor has a request every 3 seconds on the mean, at
+// The fleet: each visitor has a request every 3 seconds on the mean, at
 // random times, and each request reaches a random pod.
 const (
 	pods        = 50

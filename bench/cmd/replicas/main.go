@@ -140,7 +140,7 @@ var secret = []byte("a secret of thirty-two bytes, or more")
 // newReplica makes one, with a store if it is given a server.
 func newReplica(server *bench.Redis, client *dss.Client, ttl time.Duration) (*replica, error) {
 	r := &replica{}
-	// What is logged of an outage would be in the middle of its figures.
+	// Log lines of an outage would stand among its figures.
 	config := dssauth.Config{Client: client, TTL: ttl, Logger: slog.New(slog.DiscardHandler)}
 	if server != nil {
 		store, err := rediscache.New(rueidis.ClientOption{InitAddress: []string{server.Address}})
