@@ -82,7 +82,7 @@ func newApp(t *testing.T, scheme string, htmx []byte) *app {
 		"/edit":     `<h1>edit</h1><form method="post" action="/save"><input id="text" name="text"><button id="save">Save</button></form>`,
 		"/ahead":    `<h1>ahead</h1><script type="speculationrules">{"prefetch":[{"urls":["/page/ahead"],"eagerness":"immediate"}]}</script><a id="link" href="/page/ahead">the page</a>`,
 		"/frames":   `<h1>frames</h1>` + repeat(`<iframe src="/page/frame-%d"></iframe>`),
-		"/parts":    `<h1>parts</h1><p id="failed"></p>` + repeat(`<div hx-get="/part/%d" hx-trigger="load"></div>`) + `<script>let n = 0; document.addEventListener("htmx:responseError", () => document.querySelector("#failed").textContent = ++n + " failed")</script>`,
+		"/parts":    `<h1>parts</h1><p id="loads"></p><p id="failed"></p>` + repeat(`<div hx-get="/part/%d" hx-trigger="load"></div>`) + `<script>sessionStorage.loads = 1 + Number(sessionStorage.loads ?? 0); document.querySelector("#loads").textContent = sessionStorage.loads + " loads"; let n = 0; document.addEventListener("htmx:responseError", () => document.querySelector("#failed").textContent = ++n + " failed")</script>`,
 		"/framed":   `<h1>framed</h1><script>location.href = "/page/linked"</script>`,
 		"/embedder": `<h1>another site</h1><iframe src="APP/page/framed"></iframe><iframe src="APP/framed"></iframe>`,
 	} {
