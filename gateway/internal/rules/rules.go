@@ -90,12 +90,13 @@ func New(rules []Rule) (*Set, error) {
 		if !checkPath(r.Path, wrong) {
 			continue
 		}
+		if s.longest(r.Path).path == reserved {
+			wrong("path", "%q is the gateway's own, as all under %q is: give another one", r.Path, reserved)
+			continue
+		}
 		n := s.node(r.Path)
 		switch n.path {
 		case r.Path:
-		case reserved:
-			wrong("path", "%q is the gateway's own: give another one", r.Path)
-			continue
 		case "":
 			n.path, n.any, n.byMethod = r.Path, -1, map[string]int{}
 		default:
