@@ -25,10 +25,11 @@ var (
 	errLookalike = errors.New("the path has a character that Unicode or Windows takes for one of / \\ . ; %")
 )
 
-// Normal returns the decoded form of a path as it stands in a request, without the
-// query. The gateway decides by this form and the upstream reads the path for itself,
-// so Normal accepts only a path that everybody reads alike, and says what is wrong
-// with another one.
+// Normal returns the decoded form of a path. It takes the path as it stands in the
+// request, without the query: not from a [net/url.URL], whose EscapedPath writes it
+// anew, with a slash for %2F, where it has a character such as |. An upstream reads
+// the path for itself, so Normal accepts only one that all servers read alike. An
+// error says what is wrong, and quotes nothing.
 //
 //   - //, dot segments: some servers merge or resolve them, some do not.
 //   - \ is a slash on Windows. From ; on, Tomcat and Jetty cut a segment.
@@ -167,11 +168,11 @@ func readable(path string) error {
 	return nil
 }
 
-// isLookalike reports whether r is a separator in disguise. The first two lines are
-// what NFKC makes one of / \ . ; % or a text with a slash or two dots of. The last one
-// is what Windows does where it converts to a code page. It is without U+2026 (…),
-// which file names have, and with which appendLoose deals, and without "1." and the
-// like in one character, of which no dot segment can be made.
+// isLookalike reports whether r is a separator in disguise. NFKC turns the first two
+// lines into one of / \ . ; % or into a text with a slash or with dots only; Windows
+// does this to the last line where it converts to a code page. U+2026 (…) is not
+// among them, since file names have it: appendLoose takes it for a dot. Nor are
+// characters such as "1." in one, since they make no dot segment.
 func isLookalike(r rune) bool {
 	switch r {
 	case '\uff0f', '\uff3c', '\uff0e', '\uff1b', '\uff05', '\u2024', '\u2025', '\u037e', '\u2100', '\u2101', '\u2105', '\u2106',

@@ -5,10 +5,11 @@
 // is refused: by [Normal] for how it is written, and by [Set.Find] where an upstream
 // that does not tell "/Admin" from "/admin" would find it under another rule.
 //
-// An upstream that makes one name of more than that needs rules for each spelling.
-// Known are: an extension that names a format ("/admin.json" in Rails), letters with
-// an accent as plain ones, or composed and decomposed ones as the same (code pages,
-// macOS), short names on Windows ("/ADMINI~1"), and a method in a header or form field.
+// Not covered are upstreams that ignore more than that: an extension that names a
+// format ("/admin.json" is "/admin" in Rails), accents (Windows code pages), the
+// difference between composed and decomposed letters (macOS), short names on Windows
+// ("/ADMINI~1"), or the method where a header or form field names another one. They
+// need a rule for each spelling, or for "/" the strictest one.
 package rules
 
 import (
@@ -30,8 +31,8 @@ type Rule struct {
 	// for which the path has no other rule.
 	Methods []string
 	Allow   Allow    // zero where Groups or Project is set
-	Groups  []string // who is in one of these is admitted
-	Project string   // the key of a DSS project: who may read it is admitted
+	Groups  []string // members of at least one of these are admitted
+	Project string   // the key of a DSS project, whose readers are admitted
 }
 
 // Allow admits visitors without regard to their groups. The zero value says nothing.
@@ -287,8 +288,8 @@ func (s *Set) Find(method, escapedPath string) (rule int, err error) {
 		return 0, err
 	}
 	n := s.longest(path)
-	// What is covered exactly is covered loosely, so if this longest one does not cover
-	// the path exactly, then a shorter one does, and an upstream may see it either way.
+	// A path that is covered exactly is covered loosely too. So where the longest one
+	// does not cover it exactly, a shorter one does, and upstreams differ about which.
 	if !strings.HasPrefix(path, n.path) && path != n.path[:len(n.path)-1] {
 		return 0, errAmbiguous
 	}
