@@ -831,4 +831,12 @@ var faults = []fault{
 	{"strangers push out a user whom others must still forget", "notices.go",
 		"			if least = other; len(waits.Owners) == 0 {\n				break\n			}\n		}\n		if len(u.Owners) == 0 && len(s.unheard[least].Owners) > 0 {",
 		"			if least = other; waits.marks != nil {\n				break\n			}\n		}\n		if false {", "TestStrangersPushOutNoUserThatWaitsToBeTold ."},
+
+	// The gateway.
+	{"an encoded slash is a character like others", "gateway/internal/rules/path.go",
+		"	case c == '/':\n		return 0, errSlash\n", "", "TestPathsThatAreNotNormal ./gateway/internal/rules"},
+	{"a path in upper case is another path to every upstream", "gateway/internal/rules/path.go",
+		"b = append(b, byte(r)+'a'-'A')", "b = append(b, byte(r))", "TestRequestsThatFallUnderNoRule ./gateway/internal/rules"},
+	{"a path may have rules for some methods only", "gateway/internal/rules/rules.go",
+		"n.any < 0 && i == n.first()", "n.any < -1 && i == n.first()", "TestWrongRules ./gateway/internal/rules"},
 }
