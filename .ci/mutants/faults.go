@@ -831,4 +831,12 @@ var faults = []fault{
 	{"strangers push out a user whom others must still forget", "notices.go",
 		"			if least = other; len(waits.Owners) == 0 {\n				break\n			}\n		}\n		if len(u.Owners) == 0 && len(s.unheard[least].Owners) > 0 {",
 		"			if least = other; waits.marks != nil {\n				break\n			}\n		}\n		if false {", "TestStrangersPushOutNoUserThatWaitsToBeTold ."},
+
+	// The gateway.
+	{"a kept assertion serves the login, whatever its groups", "gateway/internal/assertion/assertion.go",
+		" && slices.Equal(t.groups, groups)", " && len(groups) >= 0", "TestNobodyGetsAnothersToken ./gateway/internal/assertion"},
+	{"publish the private keys", "gateway/internal/assertion/assertion.go",
+		"jose.JSONWebKey{Key: key.Public(), ", "jose.JSONWebKey{Key: key, ", "TestNothingShowsThePrivateKey ./gateway/internal/assertion"},
+	{"send an assertion for as long as it is valid", "gateway/internal/assertion/assertion.go",
+		"age < reuse && ", "age < lifetime && ", "TestTokenIsKeptTenSeconds ./gateway/internal/assertion"},
 }

@@ -9,6 +9,12 @@
 // gateway just admitted, with the same content, and it expires sooner than one
 // that is signed at that moment would.
 //
+// # Clocks
+//
+// An upstream on another machine compares iat and exp with its own clock. One that
+// is behind by a second finds iat in the future, which PyJWT refuses: give its
+// leeway a few seconds. That lengthens exp, too.
+//
 // # Rotation
 //
 // The key of a gateway without key files is new after a restart. Upstreams meet

@@ -4,6 +4,7 @@ package upstreams
 import (
 	"bufio"
 	"encoding/json"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -100,8 +101,10 @@ func Ask(t *testing.T, url, assertion string) (int, Seen) {
 	reply, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
 	defer reply.Body.Close()
+	body, err := io.ReadAll(reply.Body) // to its end, so that the connection is used again
+	require.NoError(t, err)
 	var seen Seen
-	require.NoError(t, json.NewDecoder(reply.Body).Decode(&seen))
+	require.NoError(t, json.Unmarshal(body, &seen), "%s", body)
 	return reply.StatusCode, seen
 }
 

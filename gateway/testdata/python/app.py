@@ -22,6 +22,7 @@ def verify(token):
 
 class App(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # one write an answer: two wait for the client's ACK
 
     def answer(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
