@@ -839,4 +839,10 @@ var faults = []fault{
 		"b = append(b, byte(r)+'a'-'A')", "b = append(b, byte(r))", "TestRequestsThatFallUnderNoRule ./gateway/internal/rules"},
 	{"a path may have rules for some methods only", "gateway/internal/rules/rules.go",
 		"n.any < 0 && i == n.first()", "n.any < -1 && i == n.first()", "TestWrongRules ./gateway/internal/rules"},
+	{"a kept assertion serves the login, whatever its groups", "gateway/internal/assertion/assertion.go",
+		" && slices.Equal(t.groups, groups)", " && len(groups) >= 0", "TestNobodyGetsAnothersToken ./gateway/internal/assertion"},
+	{"publish the private keys", "gateway/internal/assertion/assertion.go",
+		"jose.JSONWebKey{Key: key.Public(), ", "jose.JSONWebKey{Key: key, ", "TestNothingShowsThePrivateKey ./gateway/internal/assertion"},
+	{"send an assertion for as long as it is valid", "gateway/internal/assertion/assertion.go",
+		"age < reuse && ", "age < lifetime && ", "TestTokenIsKeptTenSeconds ./gateway/internal/assertion"},
 }
