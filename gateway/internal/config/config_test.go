@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -20,7 +21,7 @@ import (
 
 // inFolder makes an empty folder the current one, with text as its gateway.yaml,
 // and leaves no variable of a Code Studio.
-func inFolder(t testing.TB, text string) {
+func inFolder(t *testing.T, text string) {
 	t.Helper()
 	t.Chdir(t.TempDir())
 	require.NoError(t, os.WriteFile("gateway.yaml", []byte(text), 0o600))
@@ -51,8 +52,8 @@ func TestMistakesInTheFile(t *testing.T) {
 			"gateway.yaml: rules: there are none: add some, as in rules: [{path: /, allow: signed-in}]",
 		}},
 		{"listen: :1\n", []string{"gateway.yaml: rules: there are none: add some, as in rules: [{path: /, allow: signed-in}]"}},
-		{"a: {\n", []string{"gateway.yaml:1: this is not YAML: did not find expected node content"}},
-		{root + "proxies: [127.0.0.1, ::1]\n", []string{"gateway.yaml:2: this is not YAML: did not find expected node content: in a list, put what begins with a colon in quotes, as in ['::1']"}},
+		{"a: {\n", []string{"gateway.yaml:2: this is not YAML, here or below: did not find expected node content"}},
+		{root + "proxies: [127.0.0.1, ::1]\n", []string{"gateway.yaml:2: this is not YAML, here or below: did not find expected node content: in a list, put what begins with a colon in quotes, as in ['::1']"}},
 		{"%YAML 9\n---\na: b\n", []string{"gateway.yaml:1: this is not YAML: did not find expected digit or '.' character"}},
 		{root + "listn: x\n", []string{"gateway.yaml:2: listn: there is no such key: did you mean listen?"}},
 		{root + "login-url: /x\n", []string{"gateway.yaml:2: login-url: there is no such key: did you mean login_url?"}},
@@ -80,6 +81,10 @@ func TestMistakesInTheFile(t *testing.T) {
 		{root + "listen: \x01\n", []string{"gateway.yaml:2: there is a control character, or text that is not UTF-8: leave it out"}},
 		{root + "listen: \xff\n", []string{"gateway.yaml:2: there is a control character, or text that is not UTF-8: leave it out"}},
 		{root + "? [a]\n: b\n", []string{"gateway.yaml:2: the file: a key is a list: a key must be a name"}},
+		{root + "metrics: :1\n listen: :2\n", []string{"gateway.yaml:3: this is not YAML: mapping values are not allowed in this context"}},
+		{root + "headers:\n  user: X-A\n groups: X-B\n", []string{"gateway.yaml:4: this is not YAML, here or below: did not find expected key"}},
+		{root + "proxies:\n  - a\n  b: c\n", []string{"gateway.yaml:3: this is not YAML, here or below: did not find expected '-' indicator"}},
+		{root + "proxies: [a,\n  b\nttl: 1s\n", []string{"gateway.yaml:2: this is not YAML, here or below: did not find expected ',' or ']'"}},
 		{root + "tls: {key: a.pem}\n", []string{"gateway.yaml:2: tls.key: tls.certificate is missing: set both, or none"}},
 		{root + "tls: a.pem\n", []string{"gateway.yaml:2: tls: it is text: it must be keys with values, as in certificate: …"}},
 		{root + "tls: {}\n", []string{"gateway.yaml:2: tls: it is empty: leave it out, or give it certificate, key"}},
@@ -224,7 +229,7 @@ func TestMistakesInVariablesAndFlags(t *testing.T) {
 		"no list":                       {fromFile, []string{"DSSAUTH_PROXIES=127.0.0.1"}, "variable DSSAUTH_PROXIES: it is text: it must be a list, as in [127.0.0.1, 10.0.0.0/8]"},
 		"an element of a list":          {with("--proxies=[127.0.0.1, a]"), nil, `flag -proxies: proxies[1]: "a": it must be an address or a network, as in 127.0.0.1 or 10.0.0.0/8`},
 		"a rule in a variable":          {nil, []string{"DSSAUTH_RULES=[{path: /, allow: signed-in}, {path: /a/, groups: admins}]"}, "variable DSSAUTH_RULES: rules[1].groups: it is text: it must be a list, as in [administrators]"},
-		"no YAML":                       {nil, []string{"DSSAUTH_RULES=[{path: /"}, "variable DSSAUTH_RULES: this is not YAML: did not find expected ',' or '}'"},
+		"no YAML":                       {nil, []string{"DSSAUTH_RULES=[{path: /"}, "variable DSSAUTH_RULES: this is not YAML, here or below: did not find expected ',' or '}'"},
 		"true or false":                 {with("-user_details=maybe"), nil, `flag -user_details: "maybe": it must be true or false, without quotes`},
 		"true or false of our own":      {with("-check-config=maybe"), nil, "flag -check-config: it must be true or false"},
 		"a password in a variable":      {fromFile, []string{"DSSAUTH_UPSTREAM=http://ann:hunter2@app"}, "variable DSSAUTH_UPSTREAM: it holds a user or a password, which logs would show: leave them out"},
@@ -478,11 +483,12 @@ func FuzzFile(f *testing.F) {
 	example, err := os.ReadFile("../../gateway.yaml")
 	require.NoError(f, err)
 	f.Add(strings.ReplaceAll(string(example), "#: ", ""))
-	inFolder(f, "")
-	place := regexp.MustCompile(`^gateway\.yaml(:[1-9][0-9]*)?: [^\n]+$`)
+	// Not the current folder: the processes that fuzz begin in this one.
+	file := filepath.Join(f.TempDir(), "gateway.yaml")
+	place := regexp.MustCompile(`^` + regexp.QuoteMeta(file) + `(:[1-9][0-9]*)?: [^\n]+$`)
 	f.Fuzz(func(t *testing.T, text string) {
-		require.NoError(t, os.WriteFile("gateway.yaml", []byte(text), 0o600))
-		c, _, err := Load(fromFile, nil)
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+		c, _, err := Load([]string{"-config", file}, nil)
 		if err == nil {
 			require.NotNil(t, c.Set)
 			return

@@ -113,6 +113,8 @@ func (r *reader) file(name string) {
 
 var yamlError = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(?:unknown anchor '(.*)' referenced)?(.*)`)
 
+var ofParser = regexp.MustCompile(`^did not find expected (key|node content|'-' indicator|',' or|<)`)
+
 // colonFirst matches an IPv6 address as it cannot stand in brackets in YAML.
 var colonFirst = regexp.MustCompile(`[\[,]\s*:`)
 
@@ -144,13 +146,17 @@ func parse(text []byte) (node *yaml.Node, line int, err error) {
 		before := max(0, bytes.Index(text, []byte("*"+name)))
 		return nil, 1 + bytes.Count(text[:before], []byte("\n")), errors.New(noAliases)
 	}
-	// The library names no line where it is the first one.
-	line, _ = strconv.Atoi(cmp.Or(at[1], "1"))
-	hint := ""
+	// The library names no line where it is the first one. In errors of its parser
+	// it counts from 0, to where the list or the keys begin that have the error.
+	here, hint := "", ""
+	if line, _ = strconv.Atoi(at[1]); ofParser.MatchString(at[3]) {
+		line, here = line+1, ", here or below"
+	}
+	line = max(line, 1)
 	if colonFirst.Match(text) {
 		hint = ": in a list, put what begins with a colon in quotes, as in ['::1']"
 	}
-	return nil, line, fmt.Errorf("this is not YAML: %s%s", at[3], hint)
+	return nil, line, fmt.Errorf("this is not YAML%s: %s%s", here, at[3], hint)
 }
 
 const noAliases = "anchors (&), aliases (*) and merges (<<) are not read: write the value out, in quotes if it begins so"
