@@ -831,4 +831,10 @@ var faults = []fault{
 	{"strangers push out a user whom others must still forget", "notices.go",
 		"			if least = other; len(waits.Owners) == 0 {\n				break\n			}\n		}\n		if len(u.Owners) == 0 && len(s.unheard[least].Owners) > 0 {",
 		"			if least = other; waits.marks != nil {\n				break\n			}\n		}\n		if false {", "TestStrangersPushOutNoUserThatWaitsToBeTold ."},
+
+	// The gateway.
+	{"a setting's mistake shows its password", "gateway/internal/config/source.go",
+		"	if strings.ContainsAny(value, \"@?\") {", "	if len(value) > 1000 {", "TestMistakesInVariablesAndFlags ./gateway/internal/config"},
+	{"take for two headers what programs take for one", "gateway/internal/config/config.go",
+		"folded(a.header) != folded(b.header)", "a.header != b.header", "TestMistakesInTheFile ./gateway/internal/config"},
 }

@@ -2,7 +2,7 @@
 // from flags.
 //
 // One table has them all. A flag wins over a variable, and a variable over the
-// file. All mistakes are reported at once, one on a line. Each names the file and
+// file. All mistakes are reported at once, one on a line, up to 100. Each names the file and
 // the line in it, the variable or the flag.
 package config
 
@@ -99,6 +99,9 @@ func Load(args, environ []string) (Config, Command, error) {
 		}
 	}
 	r.together(&c, command.File)
+	if len(r.mistakes) > maxMistakes {
+		r.mistakes = append(r.mistakes[:maxMistakes], errors.New("there are more mistakes: these are the first 100"))
+	}
 	if len(r.mistakes) > 0 {
 		return Config{}, command, errors.Join(r.mistakes...)
 	}

@@ -52,7 +52,7 @@ func TestMistakesInTheFile(t *testing.T) {
 			"gateway.yaml: rules: there are none: add some, as in rules: [{path: /, allow: signed-in}]",
 		}},
 		{"listen: :1\n", []string{"gateway.yaml: rules: there are none: add some, as in rules: [{path: /, allow: signed-in}]"}},
-		{"a: {\n", []string{"gateway.yaml:2: this is not YAML, here or below: did not find expected node content"}},
+		{"a: {\n", []string{"gateway.yaml:1: this is not YAML, here or below: did not find expected node content"}},
 		{root + "proxies: [127.0.0.1, ::1]\n", []string{"gateway.yaml:2: this is not YAML, here or below: did not find expected node content: in a list, put what begins with a colon in quotes, as in ['::1']"}},
 		{"%YAML 9\n---\na: b\n", []string{"gateway.yaml:1: this is not YAML: did not find expected digit or '.' character"}},
 		{root + "listn: x\n", []string{"gateway.yaml:2: listn: there is no such key: did you mean listen?"}},
@@ -200,6 +200,8 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		"a folder":      {".", "", ".: it cannot be read: read .: is a directory"},
 		"too big":       {"gateway.yaml", root + strings.Repeat("#", maxSize), "gateway.yaml: it has more than 1 MiB: the settings need less"},
 		"too deep":      {"gateway.yaml", "rules: " + strings.Repeat("[", 20_000), "gateway.yaml:1: this is not YAML: exceeded max depth of 10000"},
+		"too many":      {"gateway.yaml", "proxies: [" + strings.Repeat("a, ", maxElements) + "a]\n" + root, "gateway.yaml:1: proxies: the list has more than 10,000 elements: shorten it"},
+		"too long":      {"gateway.yaml", "rules: [{path: /" + strings.Repeat("a/", maxText) + ", allow: everyone}]", "gateway.yaml:1: rules[0].path: it is longer than 4 KiB: shorten it"},
 		"many laughs":   {"gateway.yaml", "a: &a [x, x]\nb: [*a, *a]\n" + root, "gateway.yaml:1: a: there is no such key\ngateway.yaml:2: b: there is no such key"},
 		"another alias": {"gateway.yaml", "rules: &r [{path: /, groups: [*r]}]\n", "gateway.yaml:1: rules: " + noAliases},
 	} {
@@ -209,6 +211,16 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 			assert.EqualError(t, err, row.want)
 		})
 	}
+}
+
+func TestMistakesWithoutEnd(t *testing.T) {
+	inFolder(t, strings.Repeat("a:\n", maxSize/3))
+	_, _, err := Load(fromFile, nil)
+	require.Error(t, err)
+	lines := strings.Split(err.Error(), "\n")
+	require.Len(t, lines, maxMistakes+1)
+	assert.Equal(t, "gateway.yaml:100: a: there is no such key", lines[maxMistakes-1])
+	assert.Equal(t, "there are more mistakes: these are the first 100", lines[maxMistakes])
 }
 
 func TestMistakesInVariablesAndFlags(t *testing.T) {
@@ -495,6 +507,9 @@ func FuzzFile(f *testing.F) {
 		}
 		require.Zero(t, c)
 		for line := range strings.SplitSeq(err.Error(), "\n") {
+			if line == "there are more mistakes: these are the first 100" {
+				continue
+			}
 			at := place.FindStringSubmatch(line)
 			require.NotNil(t, at, "%q names no place", line)
 			if at[1] == "" {

@@ -20,8 +20,13 @@ import (
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
-// maxSize bounds a file, a variable and a flag.
-const maxSize = 1 << 20
+// What is larger is a mistake, and must not keep the program busy.
+const (
+	maxSize     = 1 << 20 // of a file, a variable and a flag
+	maxText     = 4 << 10
+	maxElements = 10_000
+	maxMistakes = 100
+)
 
 // reader collects what the sources give, and all mistakes in it.
 type reader struct {
@@ -152,7 +157,7 @@ func parse(text []byte) (node *yaml.Node, line int, err error) {
 	if line, _ = strconv.Atoi(at[1]); ofParser.MatchString(at[3]) {
 		line, here = line+1, ", here or below"
 	}
-	line = max(line, 1)
+	line = min(max(line, 1), 1+bytes.Count(bytes.TrimRight(text, "\n"), []byte("\n")))
 	if colonFirst.Match(text) {
 		hint = ": in a list, put what begins with a colon in quotes, as in ['::1']"
 	}
@@ -211,6 +216,9 @@ func (e entry) members(known []string) []entry {
 	lines := map[string]int{}
 	for i := 0; i+1 < len(e.node.Content); i += 2 {
 		key, value := e.node.Content[i], e.node.Content[i+1]
+		if len(e.mistakes) > maxMistakes {
+			break
+		}
 		at := e
 		if at.line > 0 {
 			at.line = key.Line
@@ -260,6 +268,8 @@ func (e entry) text() (string, bool) {
 		e.wrong("it is %s: it must be text", kind(n))
 	case n.ShortTag() != "!!str":
 		e.wrong("%sit is %s: it must be text; put it in quotes if it is meant so", quote(n.Value), kind(n))
+	case len(n.Value) > maxText:
+		e.wrong("it is longer than 4 KiB: shorten it")
 	case strings.ContainsFunc(n.Value, unicode.IsControl):
 		e.wrong("it holds a line's end or another control character: leave it out")
 	case strings.TrimSpace(n.Value) != n.Value:
@@ -277,6 +287,10 @@ func (e entry) list(example string) ([]entry, bool) {
 	}
 	if e.node.Kind != yaml.SequenceNode {
 		e.wrong("it is %s: it must be a list, as in %s", kind(e.node), example)
+		return nil, false
+	}
+	if len(e.node.Content) > maxElements {
+		e.wrong("the list has more than 10,000 elements: shorten it")
 		return nil, false
 	}
 	all := make([]entry, len(e.node.Content))
@@ -297,14 +311,15 @@ func (e entry) texts(example string, check func(string) string) (all []string, o
 		e.wrong("the list is empty: leave it out, or fill it, as in %s", example)
 		return nil, false
 	}
-	for _, element := range elements {
+	first := map[string]int{}
+	for i, element := range elements {
 		text, good := element.text()
 		if !good {
 			ok = false
 			continue
 		}
 		problem := check(text)
-		if before := slices.Index(all, text); problem == "" && before >= 0 {
+		if before, twice := first[text]; twice && problem == "" {
 			problem = fmt.Sprintf("%s[%d] says the same: leave one", e.field, before)
 		}
 		if problem != "" {
@@ -312,6 +327,7 @@ func (e entry) texts(example string, check func(string) string) (all []string, o
 			ok = false
 			continue
 		}
+		first[text] = i
 		all = append(all, text)
 	}
 	return all, ok
