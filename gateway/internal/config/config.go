@@ -83,8 +83,10 @@ func Load(args, environ []string) (Config, Command, error) {
 		r.file(command.File)
 	}
 	command.Warnings = r.variables(variables)
-	for name, text := range flags {
-		r.give(name, "flag -"+name, text)
+	for _, s := range settings {
+		if text, given := flags[s.name]; given {
+			r.give(s.name, "flag -"+s.name, text)
+		}
 	}
 
 	var c Config
@@ -138,10 +140,11 @@ func (r *reader) together(c *Config, file string) {
 			if a.header == "" || folded(a.header) != folded(b.header) {
 				continue
 			}
+			given, other := a, b
 			if !r.has(a.field) {
-				a, b = b, a // the other one is a default
+				given, other = b, a // a has its default
 			}
-			r.found[a.field].refuse(a.header, fmt.Sprintf("a program may read it as %s, which is %s: choose another name", b.header, b.field))
+			r.found[given.field].refuse(given.header, fmt.Sprintf("a program may read it as %s, which is %s: choose another name", other.header, other.field))
 		}
 	}
 
