@@ -845,4 +845,8 @@ var faults = []fault{
 		"jose.JSONWebKey{Key: key.Public(), ", "jose.JSONWebKey{Key: key, ", "TestNothingShowsThePrivateKey ./gateway/internal/assertion"},
 	{"send an assertion for as long as it is valid", "gateway/internal/assertion/assertion.go",
 		"age < reuse && ", "age < lifetime && ", "TestTokenIsKeptTenSeconds ./gateway/internal/assertion"},
+	{"a setting's mistake shows its password", "gateway/internal/config/source.go",
+		"	if strings.ContainsAny(value, \"@?\") {", "	if len(value) > 1000 {", "TestMistakesInVariablesAndFlags ./gateway/internal/config"},
+	{"take for two headers what programs take for one", "gateway/internal/config/config.go",
+		"folded(a.header) != folded(b.header)", "a.header != b.header", "TestMistakesInTheFile ./gateway/internal/config"},
 }
