@@ -831,4 +831,6 @@ var faults = []fault{
 	{"strangers push out a user whom others must still forget", "notices.go",
 		"			if least = other; len(waits.Owners) == 0 {\n				break\n			}\n		}\n		if len(u.Owners) == 0 && len(s.unheard[least].Owners) > 0 {",
 		"			if least = other; waits.marks != nil {\n				break\n			}\n		}\n		if false {", "TestStrangersPushOutNoUserThatWaitsToBeTold ."},
+	{"call an application by the key that it sent", "internal/diagnose/diagnose.go",
+		"	w.secrets.HideHeader(r.Header.Get(\"Authorization\"))\n", "", "TestFindingsHoldNoCredential ./internal/diagnose"},
 }
