@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
@@ -18,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,9 +31,10 @@ import (
 // to the same: one request at most for each that was sent, under a path that the
 // sender may ask for, as the sender or as nobody, without a credential of DSS.
 const (
-	refused = iota // nothing of it reaches the upstream through any door
-	cleaned        // it reaches the upstream through the proxy door, once
-	either         // servers may differ about whether it is a request
+	refused   = iota // nothing of it reaches the upstream through any door
+	cleaned          // it reaches the upstream through the proxy door, once
+	rewritten        // the same, save where Caddy writes the path anew before it asks
+	either           // servers may differ about whether it is a request
 )
 
 // attack is what one connection sends. {eve} in it stands for the DSS cookie of eve,
@@ -114,6 +117,7 @@ var spoofs = []string{
 	"Upgrade: h2c",
 	"Upgrade: websocket, h2c\r\nConnection: Upgrade",
 	"Upgrade: websocket\r\nUpgrade: h2c\r\nConnection: Upgrade",
+	"Upgrade: h2c\r\nUpgrade: websocket\r\nConnection: Upgrade",
 	"Upgrade: TLS/1.0\r\nConnection: Upgrade",
 	"Upgrade: websocket\r\nConnection: Upgrade",
 	"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 1\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
@@ -126,7 +130,7 @@ var spoofs = []string{
 var paths = []string{
 	"/admin/x", "/admin", "/closed/", "/churn/x",
 	"/ADMIN/x", "/Admin", "/aDmin/",
-	"/open%2F..%2Fadmin", "/open/..%2fadmin/x", "/admin%2Fx", "/a%2Fb|c", "/open%2F..%2Fadmin|", "/admin%2Fx|",
+	"/open%2F..%2Fadmin", "/open/..%2fadmin/x", "/admin%2Fx", "/open%2F..%2Fadmin|", "/admin%2Fx|",
 	"/open/../admin/x", "/open/./../admin", "/./admin", "/open/%2e%2e/admin", "/open/.%2E/admin", "/open/..;/admin",
 	"/open/...;/../admin", "/open\\..\\admin", "/open/..\\admin", "/open/%5c..%5cadmin", "/open/..%5Cadmin",
 	"/open/%252e%252e/admin", "/open/..%252fadmin", "/admin%252Fx", "/open;/../admin", "/open/;x=1/admin", "/admin;x", "/admin;/x",
@@ -138,7 +142,7 @@ var paths = []string{
 	"/admin.", "/admin../x", "/admin%20/x", "/admin%20", "/admin./x", "/open/..%20/admin", "/open/.. /admin",
 	"/admin::$INDEX_ALLOCATION", "/adm%C4%B1n", "/ad%E2%80%8Bmin/x", "/%ef%bd%81dmin/",
 	"/dssauth/check", "/dssauth/refusal", "/dssauth/x", "/DSSAUTH/check", "/dssauth", "/open/../dssauth/check", "/dssauth/%63heck", "//dssauth/check",
-	"http://example.com/admin/x", "http://example.com/open/../admin", "http:/admin", "http://admin/", "example.com", "admin/x", "*", "?/open/", "",
+	"http://example.com/admin/x", "http://example.com/open/../admin", "http:/admin", "example.com", "admin/x", "*", "?/open/", "",
 	"http://example.com@/open/../admin", "/admin/x?_method=GET&path=/open/",
 }
 
@@ -175,7 +179,7 @@ var others = []attack{
 	{"tab before the colon", refused, request("GET /page HTTP/1.1", "Cookie: {eve}", "Remote-User\t: ann"), false},
 	{"space before the name", either, request("GET /open/ HTTP/1.1", " Remote-User: ann"), false},
 	{"folded first line", either, "GET /open/ HTTP/1.1\r\n Remote-User: ann\r\nHost: example.com\r\n\r\n", false},
-	{"no name", refused, request("GET /page HTTP/1.1", "Cookie: {eve}", ": ann"), false},
+	{"no name", either, request("GET /page HTTP/1.1", "Cookie: {eve}", ": ann"), false},
 	{"no colon", refused, request("GET /page HTTP/1.1", "Cookie: {eve}", "Remote-User ann"), false},
 	{"a NUL in the name", either, request("GET /page HTTP/1.1", "Cookie: {eve}", "Remote-User\x00: ann"), false},
 	{"a NUL in a value", either, request("GET /page HTTP/1.1", "Cookie: {eve}", "X-Other: a\x00Remote-User: ann"), false},
@@ -235,6 +239,16 @@ var others = []attack{
 	{"a websocket with a body", either, request("POST /open/ HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade", "Content-Length: 72") + pad(request("GET /admin/y HTTP/1.1", "Remote-User: ann"), 72), false},
 	{"a body and Upgrade h2c", either, request("POST /open/ HTTP/1.1", "Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", "Content-Length: 24") + "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", false},
 
+	// Paths that are not what they look like.
+	{"eve: a path that net/http writes anew", rewritten, request("GET /a%2Fb|c HTTP/1.1", "Cookie: {eve}"), false},
+	{"nobody: a path that net/http writes anew", refused, request("GET /a%2Fb|c HTTP/1.1"), false},
+	{"another path for nginx's question", refused, request("GET /admin/x HTTP/1.1", "Cookie: {eve}", "X-Original-URI: /open/", "X-Original-Method: GET"), false},
+	{"another path for Caddy's question", refused, request("GET /admin/x HTTP/1.1", "Cookie: {eve}", "X-Forwarded-Uri: /open/", "X-Forwarded-Method: GET"), false},
+	{"another path for nginx's question, with underscores", refused, request("GET /admin/x HTTP/1.1", "X_Original_URI: /open/", "X_Original_Method: GET"), false},
+	{"another path, and the right one not passed on", refused, request("GET /admin/x HTTP/1.1", "Connection: X-Original-URI, X-Forwarded-Uri, X-Original-Method, X-Forwarded-Method", "X-Forwarded-Uri: /open/"), false},
+	{"another method for the question", refused, request("DELETE /api/x HTTP/1.1", "Cookie: {eve}", "X-Original-Method: GET", "X-Forwarded-Method: GET"), false},
+	{"a path in the place of a host", either, request("GET http://admin/ HTTP/1.1", "Cookie: {eve}"), false},
+
 	// Methods and versions.
 	{"CONNECT", refused, "CONNECT example.com:80 HTTP/1.1\r\nHost: example.com:80\r\n\r\n" + request("GET /admin/y HTTP/1.1", "Remote-User: ann"), false},
 	{"CONNECT with a path", refused, request("CONNECT /open/ HTTP/1.1"), false},
@@ -289,6 +303,19 @@ func attacks() []attack {
 			attack{fmt.Sprintf("nobody: %q", p), refused, request("GET " + p + " HTTP/1.1"), false})
 	}
 	return append(all, others...)
+}
+
+// number is the attack that a request belongs to.
+func (a *arrival) number(otherwise int) int {
+	for _, line := range a.lines {
+		if name, value := split(line); name == label {
+			n, err := strconv.Atoi(value)
+			if err == nil {
+				return n
+			}
+		}
+	}
+	return otherwise
 }
 
 // arrival is a request as it stood on the connection to the upstream.
@@ -447,19 +474,32 @@ func newTarget(t *testing.T, door string) *target {
 		"{forged}", "e30."+payload+".", "{forgedCookie}", cookie.Name+"=ann")
 	gateway := strings.TrimPrefix(w.url, "http://")
 	a.dial = func() (net.Conn, error) { return net.Dial("tcp", gateway) }
-	if fronts[door] != nil {
-		f := newFront(t, door, gateway, r.Addr().String())
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	w.client.Transport = &http.Transport{Protocols: protocols}
+	if name, _, _ := strings.Cut(door, " "); fronts[name] != nil {
+		options := ""
+		if name != door {
+			options = "underscores_in_headers on; ignore_invalid_headers off;"
+		}
+		f := newFront(t, name, gateway, r.Addr().String(), options)
 		a.dial = func() (net.Conn, error) { return tls.Dial("tcp", f.addr, f.tls) }
+		w.client, w.url = f.client(true), "https://"+frontHost
 	}
+	t.Cleanup(w.client.CloseIdleConnections)
 	return a
 }
 
 // sentinel follows each attack on its connection. It is anonymous, and must stay so.
 const sentinel = "/open/sentinel"
 
-// run sends one attack, and returns what of it reached the upstream.
-func (a *target) run(attack attack) []arrival {
-	raw := a.fill.Replace(attack.raw)
+// label is a header that says which attack a request belongs to: a server that
+// breaks off may pass on a request after its answer.
+const label = "X-Attack"
+
+// run sends one attack, and returns what reached the upstream meanwhile.
+func (a *target) run(n int, attack attack) []arrival {
+	raw := strings.Replace(a.fill.Replace(attack.raw), "Host: "+frontHost+"\r\n", fmt.Sprintf("Host: %s\r\n%s: %d\r\n", frontHost, label, n), 1)
 	if a.door == "check" {
 		raw = asked(raw)
 	}
@@ -470,9 +510,9 @@ func (a *target) run(attack attack) []arrival {
 	if attack.hangs {
 		_, err = io.WriteString(conn, raw)
 		require.NoError(a, err)
-		other := a.run(attackOfNobody)
-		require.NotEmpty(a, other, "%s: others are not served", attack.name)
-		return a.upstream.all()
+		others := a.run(noAttack, anOpenPage)
+		require.NotEmpty(a, others, "%s: others are not served", attack.name)
+		return append(others, a.upstream.all()...)
 	}
 	go func() { // a server may answer before it has read
 		_, _ = io.WriteString(conn, raw+request("GET "+sentinel+" HTTP/1.1", "Connection: close"))
@@ -489,7 +529,40 @@ func (a *target) run(attack attack) []arrival {
 	return arrivals
 }
 
-var attackOfNobody = attack{"an open page", cleaned, request("GET /open/other HTTP/1.1"), false}
+// overHTTP2 sends what differs from a plain GET by its path or one header, if HTTP/2
+// can say it, and our client.
+func (a *target) overHTTP2(n int, attack attack) bool {
+	head, rest, _ := strings.Cut(strings.TrimSuffix(a.fill.Replace(attack.raw), "\r\n\r\n"), "\r\n")
+	where, get := strings.CutPrefix(strings.TrimSuffix(head, " HTTP/1.1"), "GET ")
+	_, err := url.ParseRequestURI(where)
+	if !get || attack.hangs || err != nil || !strings.HasPrefix(where, "/") || strings.Contains(rest, "Connection:") || strings.Contains(rest, "Upgrade:") || len(attack.raw) > 4096 || strings.Contains(rest, "\r\n\r\n") {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(a.Context(), 15*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url, nil)
+	require.NoError(a, err)
+	var query string
+	r.URL.Opaque, query, r.URL.ForceQuery = strings.Cut(where, "?")
+	r.URL.RawQuery = query
+	r.Header.Set(label, strconv.Itoa(n))
+	for line := range strings.SplitSeq(rest, "\r\n") {
+		if name, value := split(line); !strings.EqualFold(name, "Host") {
+			r.Header[name] = append(r.Header[name], value)
+		}
+	}
+	reply, err := a.client.Do(r)
+	if err == nil {
+		require.Equal(a, 2, reply.ProtoMajor)
+		reply.Body.Close()
+	}
+	require.NotErrorIs(a, err, context.DeadlineExceeded, attack.name)
+	return err == nil
+}
+
+const noAttack = -1
+
+var anOpenPage = attack{"an open page", cleaned, request("GET /open/ HTTP/1.1"), false}
 
 // asked makes of a request the question of a proxy that passes on each byte of it.
 func asked(raw string) string {
@@ -645,52 +718,71 @@ func loosest(raw string) string {
 	return path.Clean("/" + strings.Join(segments, "/"))
 }
 
-func TestAttacks(t *testing.T) {
-	doors := []string{"proxy", "check", "nginx", "caddy"}
+func TestAttacks(t *testing.T) { attackDoors(t, "proxy", "check") }
+
+func TestAttacksThroughAnotherProxy(t *testing.T) {
+	attackDoors(t, "nginx", "nginx that keeps odd headers", "caddy")
+}
+
+func attackDoors(t *testing.T, doors ...string) {
 	all := attacks()
-	var reached, refusals int
-	var mu sync.Mutex
+	var sent, reached, refusals atomic.Int64
 	t.Run("doors", func(t *testing.T) {
 		for _, door := range doors {
 			t.Run(door, func(t *testing.T) {
 				t.Parallel()
 				a := newTarget(t, door)
-				require.Len(t, a.run(attack{"eve herself", cleaned, request("GET /page HTTP/1.1", "Cookie: {eve}"), false}), 2, "with the sentinel")
-				for _, attack := range all {
-					arrivals, own := a.run(attack), 0
+				first := a.run(noAttack, attack{"eve herself", cleaned, request("GET /page HTTP/1.1", "Cookie: {eve}"), false})
+				require.Len(t, first, 2, "with the sentinel")
+				own := make([]int, 2*len(all)) // over HTTP/1, then over HTTP/2
+				take := func(current int, arrivals []arrival) {
 					for _, got := range arrivals {
-						sender := attack.sender()
-						if got.target == sentinel || got.target == "/open/other" {
-							sender = ""
-						} else {
-							own++
+						n := got.number(current)
+						if got.target == sentinel {
+							n = noAttack
+						}
+						sender, name := "", "beside an attack"
+						if n >= 0 {
+							own[n]++
+							sender, name = all[n%len(all)].sender(), all[n%len(all)].name
 						}
 						if wrong := a.judge(sender, got); len(wrong) > 0 {
-							mu.Lock()
-							reached++
-							mu.Unlock()
-							t.Errorf("%s:\n\t%s\n\tthe upstream saw %s %s\n\t%s", short(attack.name), strings.Join(wrong, "\n\t"), got.method, short(got.target), strings.Join(got.lines, "\n\t"))
+							reached.Add(1)
+							t.Errorf("%s:\n\t%s\n\tthe upstream saw %s %s\n\t%s", short(name), strings.Join(wrong, "\n\t"), got.method, short(got.target), strings.Join(got.lines, "\n\t"))
 						}
 					}
+				}
+				for n, attack := range all {
+					sent.Add(1)
+					take(n, a.run(n, attack))
+				}
+				if door != "check" { // whose answer counts, and not what it passes on
+					for n, attack := range all {
+						if a.overHTTP2(len(all)+n, attack) {
+							sent.Add(1)
+							take(len(all)+n, a.upstream.all())
+						}
+					}
+				}
+				take(noAttack, a.run(noAttack, anOpenPage))
+				for n, attack := range all {
 					switch {
-					case own > 1:
-						t.Errorf("%s: %d requests reached the upstream", short(attack.name), own)
-					case own > 0 && attack.want == refused:
+					case own[n] > 1:
+						t.Errorf("%s: %d requests reached the upstream", short(attack.name), own[n])
+					case own[n] > 0 && (attack.want == refused || attack.want == rewritten && door != "caddy"):
 						t.Errorf("%s: it reached the upstream", short(attack.name))
-					case own == 0 && attack.want == cleaned && door == "proxy":
+					case own[n] == 0 && attack.want == cleaned && door == "proxy":
 						t.Errorf("%s: it did not reach the upstream", short(attack.name))
-					case own == 0:
-						mu.Lock()
-						refusals++
-						mu.Unlock()
+					case own[n] == 0:
+						refusals.Add(1)
 					}
 				}
 			})
 		}
 	})
-	t.Logf("figure: %d attacks, %d doors, %d reached the upstream under a wrong name, past a rule or with a credential; %d were refused, the others arrived cleaned",
-		len(all), len(doors), reached, refusals)
-	assert.Zero(t, reached)
+	t.Logf("figure: %d attacks, %d doors, %d reached the upstream under a wrong name, past a rule or with a credential; of %d sent, %d were refused, the others arrived cleaned",
+		len(all), len(doors), reached.Load(), sent.Load(), refusals.Load())
+	assert.Zero(t, reached.Load())
 }
 
 func short(s string) string { return s[:min(len(s), 200)] }

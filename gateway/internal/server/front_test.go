@@ -29,6 +29,7 @@ import (
 type front struct {
 	*testing.T
 	dir, addr string
+	options   string // more of nginx's
 	tls       *tls.Config
 }
 
@@ -41,7 +42,7 @@ var fronts = map[string]func(f *front, gateway, application, port string) *exec.
 		if os.Getuid() == 0 { // its workers would be nobody's, for whom this directory is closed
 			conf += "user root;\n"
 		}
-		conf += "http { access_log off;\n"
+		conf += "http { access_log off; " + f.options + "\n"
 		for _, what := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 			conf += what + "_temp_path " + what + ";\n"
 		}
@@ -100,8 +101,8 @@ func (f *front) command(name string, args ...string) *exec.Cmd {
 }
 
 // newFront starts nginx or Caddy in front of an application.
-func newFront(t *testing.T, name, gateway, application string) *front {
-	f := &front{T: t, dir: t.TempDir()}
+func newFront(t *testing.T, name, gateway, application, options string) *front {
+	f := &front{T: t, dir: t.TempDir(), options: options}
 	f.certificate()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -117,7 +118,8 @@ func newFront(t *testing.T, name, gateway, application string) *front {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		_ = cmd.Wait()
 		if t.Failed() {
-			t.Logf("%s said:\n%s", name, said.String())
+			end := said.String()
+			t.Logf("%s said at last:\n%s", name, end[max(0, len(end)-3000):])
 		}
 	})
 	require.Eventually(t, func() bool {
@@ -161,7 +163,7 @@ func (f *front) client(http2 bool) *http.Client {
 // behind is a world whose upstream stands behind nginx or Caddy.
 func behind(t *testing.T, name string, args ...string) *world {
 	w := newWorld(t, args...)
-	f := newFront(t, name, strings.TrimPrefix(w.url, "http://"), strings.TrimPrefix(w.upstream.URL, "http://"))
+	f := newFront(t, name, strings.TrimPrefix(w.url, "http://"), strings.TrimPrefix(w.upstream.URL, "http://"), "")
 	w.front, w.client = f, f.client(true)
 	w.url = "https://" + frontHost
 	return w
@@ -272,7 +274,7 @@ func TestNothingPassesAnotherProxyWithoutTheGateway(t *testing.T) {
 			upstream := newUpstream(t)
 			gone := httptest.NewServer(nil)
 			gone.Close()
-			f := newFront(t, name, gone.Listener.Addr().String(), upstream.Listener.Addr().String())
+			f := newFront(t, name, gone.Listener.Addr().String(), upstream.Listener.Addr().String(), "")
 			for _, path := range []string{"/", "/open/", "/dssauth/check", "/dssauth/jwks.json"} {
 				reply, err := f.client(true).Get("https://" + frontHost + path)
 				require.NoError(t, err)
