@@ -117,8 +117,11 @@ func declarations(file string, names []string, read func(string) ([]byte, error)
 		case *ast.FuncDecl:
 			found[d.Name.Name] = text
 		case *ast.GenDecl:
-			if v, ok := d.Specs[0].(*ast.ValueSpec); ok {
+			switch v := d.Specs[0].(type) {
+			case *ast.ValueSpec:
 				found[v.Names[0].Name] = text
+			case *ast.TypeSpec:
+				found[v.Name.Name] = text
 			}
 		}
 	}

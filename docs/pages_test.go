@@ -3,7 +3,9 @@ package docs_test
 import (
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
 )
 
 // pages are all that people read, as paths from this folder.
@@ -169,6 +173,10 @@ func TestCommandsNameWhatIsThere(t *testing.T) {
 			folder = strings.TrimSuffix(strings.TrimRight(folder, "."), "/")
 			sources, err := filepath.Glob(filepath.Join(base, filepath.FromSlash(folder), "*.go"))
 			require.NoError(t, err)
+			if sources == nil && base == ".." { // figures name their command as it runs in bench
+				sources, err = filepath.Glob(filepath.Join("../bench", filepath.FromSlash(folder), "*.go"))
+				require.NoError(t, err)
+			}
 			if !assert.NotEmpty(t, sources, "%s: %s: no such folder", page, whole) || strings.HasPrefix(whole, "go test") {
 				continue
 			}
@@ -179,10 +187,166 @@ func TestCommandsNameWhatIsThere(t *testing.T) {
 				code.Write(content)
 			}
 			for _, flag := range strings.Fields(flags) {
-				assert.Regexp(t, `(?i)\.(bool|string|int|duration|func|boolfunc|var|uint64|int64|textvar)(var)?\((&[\w.]+, |\w+, )?"`+strings.TrimLeft(flag, "-")+`"`, code.String(), "%s: %s: no such flag", page, whole)
+				if flag == "-help" {
+					continue
+				}
+				declared := regexp.MustCompile(`(?i)\.(bool|string|int|duration|func|boolfunc|var|uint64|int64|textvar)(var)?\((&[\w.]+, |\w+, )?"` + strings.TrimLeft(flag, "-") + `"`)
+				assert.True(t, declared.MatchString(code.String()), "%s: %s: there is no flag %s", page, whole, flag)
 			}
 			found++
 		}
 	}
 	assert.Greater(t, found, 30)
+}
+
+// Each page can be reached from README, by one link or more.
+func TestEachPageIsReached(t *testing.T) {
+	start := filepath.FromSlash("../README.md")
+	reached, next := map[string]bool{start: true}, []string{start}
+	for len(next) > 0 {
+		page := next[0]
+		next = next[1:]
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, l := range link.FindAllStringSubmatch(string(text), -1) {
+			file, _, _ := strings.Cut(l[1], "#")
+			target := filepath.Join(filepath.Dir(page), filepath.FromSlash(file))
+			if path.Ext(file) == ".md" && !strings.HasPrefix(file, "https://") && !reached[target] {
+				reached[target] = true
+				next = append(next, target)
+			}
+		}
+	}
+	for _, page := range pages(t) {
+		here, err := filepath.Rel(".", page)
+		require.NoError(t, err)
+		assert.True(t, reached[here] || reached[filepath.Join("..", "docs", here)], "no link leads to %s", page)
+	}
+}
+
+// Each setting is on a page, and not in its comment only.
+func TestEachSettingIsOnAPage(t *testing.T) {
+	var all strings.Builder
+	for _, page := range pages(t) {
+		if !strings.Contains(page, "CHANGELOG") {
+			text, err := os.ReadFile(page)
+			require.NoError(t, err)
+			all.Write(text)
+		}
+	}
+	for field := range reflect.TypeFor[dssauth.Config]().Fields() {
+		assert.Regexp(t, `\bConfig\.`+field.Name+`\b|[{ ]`+field.Name+`: `, all.String(), "no page says what Config.%s is for", field.Name)
+	}
+}
+
+// Each endpoint that the library's comments name is served by the fake DSS.
+func TestEachEndpointIsFaked(t *testing.T) {
+	handler, err := os.ReadFile("../dsstest/handler.go")
+	require.NoError(t, err)
+	files, err := filepath.Glob("../*.go")
+	require.NoError(t, err)
+	inDSS, err := filepath.Glob("../dss/*.go")
+	require.NoError(t, err)
+	found := 0
+	for _, file := range append(files, inDSS...) {
+		source, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`(?m)^// DSS: ([A-Z]+ /[^?\s]*)`).FindAllStringSubmatch(string(source), -1) {
+			assert.Regexp(t, `"`+regexp.QuoteMeta(m[1])+`(\{\$\})?": `, string(handler), file)
+			found++
+		}
+	}
+	assert.Greater(t, found, 6)
+}
+
+// Each router's example is asked what all are asked, lists its routes, and has its
+// place on the page.
+func TestEachRouterIsTriedAndShown(t *testing.T) {
+	page, err := os.ReadFile("frameworks.md")
+	require.NoError(t, err)
+	examples, err := filepath.Glob("../examples/*/main.go")
+	require.NoError(t, err)
+	routers := 0
+	for _, file := range examples {
+		source, err := os.ReadFile(file)
+		require.NoError(t, err)
+		if !strings.Contains(string(source), `"/admin`) {
+			continue
+		}
+		routers++
+		dir := filepath.Dir(file)
+		tests, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+		require.NoError(t, err)
+		var all strings.Builder
+		for _, test := range tests {
+			text, err := os.ReadFile(test)
+			require.NoError(t, err)
+			all.Write(text)
+		}
+		assert.Regexp(t, `routertest\.Run`, all.String(), dir)
+		assert.Contains(t, all.String(), "dsstest.NoRouteForgotten(", dir)
+		assert.Contains(t, string(page), "examples/"+filepath.Base(dir), dir)
+	}
+	assert.GreaterOrEqual(t, routers, 7)
+}
+
+// What CONTRIBUTING.md names is there: files, folders and tests.
+func TestContributingNamesWhatIsThere(t *testing.T) {
+	text, err := os.ReadFile("../CONTRIBUTING.md")
+	require.NoError(t, err)
+	var tests strings.Builder
+	require.NoError(t, filepath.WalkDir("..", func(file string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(file, "_test.go") {
+			code, err := os.ReadFile(file)
+			require.NoError(t, err)
+			tests.Write(code)
+		}
+		return err
+	}))
+	for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(string(text), -1) {
+		name := strings.ReplaceAll(m[1], "NAME", "chi")
+		switch {
+		case regexp.MustCompile(`^Test\w+$`).MatchString(name):
+			assert.True(t, strings.Contains(tests.String(), "\nfunc "+name+"("), "%s does not exist", name)
+		case regexp.MustCompile(`^[\w./-]+\.(go|md|json)$|^[\w.-]+/$`).MatchString(name) && name != "docs/chi.md":
+			_, err := os.Stat(filepath.Join("..", filepath.FromSlash(name)))
+			assert.NoError(t, err)
+		}
+	}
+}
+
+// A release tags a module after all that it requires.
+func TestReleaseOrder(t *testing.T) {
+	page, err := os.ReadFile("../CONTRIBUTING.md")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(page), "\n   | Module | requires of this repository |\n   | --- | --- |\n")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n\n")
+	files, err := filepath.Glob("../*/go.mod")
+	require.NoError(t, err)
+	want := 0
+	for _, file := range files {
+		module := filepath.Base(filepath.Dir(file))
+		if module == "bench" {
+			continue
+		}
+		want++
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		row := regexp.MustCompile("(?m)^ *\\| `" + module + "` \\| (.*) \\|$").FindStringSubmatchIndex(table)
+		if !assert.NotNil(t, row, "%s has no row", module) {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`(?m)^\tgithub\.com/dssauth/dssauth(?:/(\w+))? v0\.0\.0( // indirect)?$`).FindAllStringSubmatch(string(text), -1) {
+			name := "the root"
+			if m[1] != "" {
+				name = "`" + m[1] + "`"
+				assert.Contains(t, table[:row[0]], "| "+name+" |", "%s is released before %s, which it requires", module, m[1])
+			}
+			if m[2] == "" {
+				assert.Contains(t, table[row[2]:row[3]], name, module)
+			}
+		}
+	}
+	assert.Len(t, regexp.MustCompile("(?m)^ *\\| `").FindAllString(table, -1), want)
 }
