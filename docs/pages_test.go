@@ -290,10 +290,8 @@ func TestEachRouterIsTriedAndShown(t *testing.T) {
 	assert.GreaterOrEqual(t, routers, 7)
 }
 
-// What CONTRIBUTING.md names is there: files, folders and tests.
-func TestContributingNamesWhatIsThere(t *testing.T) {
-	text, err := os.ReadFile("../CONTRIBUTING.md")
-	require.NoError(t, err)
+// allTests is the code of all tests.
+func allTests(t *testing.T) string {
 	var tests strings.Builder
 	require.NoError(t, filepath.WalkDir("..", func(file string, _ fs.DirEntry, err error) error {
 		if strings.HasSuffix(file, "_test.go") {
@@ -303,11 +301,19 @@ func TestContributingNamesWhatIsThere(t *testing.T) {
 		}
 		return err
 	}))
+	return tests.String()
+}
+
+// What CONTRIBUTING.md names is there: files, folders and tests.
+func TestContributingNamesWhatIsThere(t *testing.T) {
+	text, err := os.ReadFile("../CONTRIBUTING.md")
+	require.NoError(t, err)
+	tests := allTests(t)
 	for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(string(text), -1) {
 		name := strings.ReplaceAll(m[1], "NAME", "chi")
 		switch {
 		case regexp.MustCompile(`^Test\w+$`).MatchString(name):
-			assert.True(t, strings.Contains(tests.String(), "\nfunc "+name+"("), "%s does not exist", name)
+			assert.True(t, strings.Contains(tests, "\nfunc "+name+"("), "%s does not exist", name)
 		case regexp.MustCompile(`^[\w./-]+\.(go|md|json)$|^[\w.-]+/$`).MatchString(name) && name != "docs/chi.md":
 			_, err := os.Stat(filepath.Join("..", filepath.FromSlash(name)))
 			assert.NoError(t, err)
@@ -349,4 +355,19 @@ func TestReleaseOrder(t *testing.T) {
 		}
 	}
 	assert.Len(t, regexp.MustCompile("(?m)^ *\\| `").FindAllString(table, -1), want)
+}
+
+// A command runs tests that exist.
+func TestCommandsRunTestsThatExist(t *testing.T) {
+	tests := allTests(t)
+	found := 0
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`go test [^\n`+"`"+`]*?-(?:run|fuzz) '?\^?((?:Test|Fuzz)\w+)`).FindAllStringSubmatch(string(text), -1) {
+			assert.True(t, strings.Contains(tests, "\nfunc "+m[1]), "%s: there is no test %s", page, m[1])
+			found++
+		}
+	}
+	assert.Greater(t, found, 4)
 }
