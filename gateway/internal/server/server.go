@@ -1,0 +1,230 @@
+// Package server is the gateway: it identifies the visitors of an application that
+// knows nothing of DSS, holds its rules, and tells it who they are. It has two
+// doors: a reverse proxy, and a check for proxies that ask.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"strings"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/gateway/internal/assertion"
+	"github.com/dssauth/dssauth/gateway/internal/config"
+	"github.com/dssauth/dssauth/gateway/internal/rules"
+)
+
+// Reserved is where the gateway's own paths begin. Nothing below it reaches the
+// upstream.
+const Reserved = "/dssauth/"
+
+// Server is a gateway. It is an http.Handler.
+type Server struct {
+	auth     *dssauth.Middleware
+	config   config.Config
+	identity *identity
+	proxied  []http.Handler // by rule: to the upstream
+	checked  []http.Handler // by rule: to a proxy that asked
+	own      map[string]http.Handler
+	running  context.Context // ends when the gateway is told to stop
+	end      context.CancelFunc
+	log      *slog.Logger
+}
+
+// New makes a gateway. Hooks are told of lookups and refusals.
+func New(c config.Config, client *dss.Client, log *slog.Logger, hooks dssauth.Hooks) (*Server, error) {
+	signer, err := newSigner(c)
+	if err != nil {
+		return nil, err
+	}
+	auth, err := dssauth.New(dssauth.Config{
+		Client:        client,
+		Cookies:       c.DSSCookies,
+		TTL:           c.TTL,
+		UserDetails:   c.UserDetails,
+		Impersonation: impersonation(c),
+		LoginURL:      loginURL(c.LoginURL),
+		Logger:        log,
+		Hooks:         hooks,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{auth: auth, config: c, identity: newIdentity(c, signer), log: log}
+	s.running, s.end = context.WithCancel(context.Background())
+	var forward http.Handler = http.HandlerFunc(s.noUpstream)
+	if c.Upstream != nil {
+		forward = newProxy(s.running, c, auth, s.identity, log)
+	}
+	answer := http.HandlerFunc(s.admit)
+	for _, rule := range c.Rules {
+		s.proxied = append(s.proxied, s.gate(rule, forward))
+		s.checked = append(s.checked, s.gate(rule, answer))
+	}
+	s.own = map[string]http.Handler{
+		c.Check:              http.HandlerFunc(s.check),
+		Reserved + "refusal": http.HandlerFunc(s.refusal),
+		Reserved + "healthz": http.HandlerFunc(healthy),
+		Reserved + "readyz":  http.HandlerFunc(s.serveReady),
+	}
+	if signer != nil {
+		s.own[Reserved+"jwks.json"] = signer
+	}
+	return s, nil
+}
+
+func newSigner(c config.Config) (*assertion.Signer, error) {
+	if c.Assertion == nil {
+		return nil, nil
+	}
+	return assertion.New(assertion.Config(*c.Assertion))
+}
+
+// impersonation is needed where DSS is asked as the visitor.
+func impersonation(c config.Config) dssauth.Impersonation {
+	for _, rule := range c.Rules {
+		if rule.Project != "" {
+			return dssauth.ByTicket
+		}
+	}
+	return dssauth.NoImpersonation
+}
+
+func loginURL(format string) func(*http.Request, string) string {
+	if format == "" {
+		return nil
+	}
+	return func(_ *http.Request, back string) string {
+		return strings.ReplaceAll(format, "{back}", url.QueryEscape(back))
+	}
+}
+
+// Close ends the lookups under way, after the requests have ended.
+func (s *Server) Close() error {
+	s.end()
+	return s.auth.Close()
+}
+
+// gate holds one rule in front of next.
+func (s *Server) gate(rule rules.Rule, next http.Handler) http.Handler {
+	switch {
+	case len(rule.Groups) > 0:
+		return s.auth.RequireGroup(rule.Groups...)(next)
+	case rule.Project != "":
+		return s.auth.RequireProject(rule.Project)(next)
+	case rule.Allow == rules.SignedIn:
+		return s.auth.Handler(next)
+	case rule.Allow == rules.Everyone:
+		return s.open(next)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.auth.Refuse(w, r, fmt.Errorf("%w: a rule admits nobody here", dssauth.ErrForbidden))
+	})
+}
+
+// open names the visitor where DSS does, and admits everybody. In an outage of DSS
+// an open page stays open, without a name.
+func (s *Server) open(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		named, err := s.auth.Authenticate(r.WithContext(r.Context()))
+		switch {
+		case err == nil:
+			w.Header().Set("Cache-Control", "private")
+			r = named
+		case !errors.Is(err, dssauth.ErrUnauthenticated) && !errors.Is(err, dssauth.ErrUnavailable):
+			s.auth.Refuse(w, r, err)
+			return
+		}
+		w.Header().Add("Vary", "Cookie, Authorization")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ServeHTTP is both doors.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.logged(w, r, s.serve)
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	if !passes(r.Method) {
+		s.notAllowed(w)
+		return
+	}
+	target, ok := pathOf(r)
+	if !ok {
+		s.bad(w, r, "the request names no path")
+		return
+	}
+	rule, err := s.config.Set.Find(r.Method, target)
+	switch {
+	case err != nil:
+		s.bad(w, r, err.Error())
+	case isReserved(target):
+		s.serveOwn(w, r, target)
+	default:
+		s.proxied[rule].ServeHTTP(w, r)
+	}
+}
+
+// passes reports whether requests of a method may reach an upstream. The answer to
+// a TRACE would show a browser's script what only the upstream may see.
+func passes(method string) bool { return method != http.MethodTrace && method != http.MethodConnect }
+
+func (s *Server) notAllowed(w http.ResponseWriter) {
+	http.Error(w, "Requests of this method are not passed on.", http.StatusMethodNotAllowed)
+}
+
+// pathOf is a request's path as it came, still encoded.
+func pathOf(r *http.Request) (string, bool) {
+	if !strings.HasPrefix(r.RequestURI, "/") { // as "http://host/path", "*" or "host:port"
+		return r.URL.EscapedPath(), r.Method != http.MethodConnect && strings.HasPrefix(r.URL.Path, "/")
+	}
+	target, _, _ := strings.Cut(r.RequestURI, "?")
+	return target, true
+}
+
+func isReserved(target string) bool {
+	return strings.HasPrefix(target, Reserved) || target == path.Clean(Reserved)
+}
+
+func (s *Server) serveOwn(w http.ResponseWriter, r *http.Request, target string) {
+	if own, ok := s.own[target]; ok {
+		own.ServeHTTP(w, r)
+		return
+	}
+	http.NotFound(w, r)
+}
+
+func (s *Server) noUpstream(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "This gateway has no upstream: it answers "+s.config.Check+" for a proxy that asks.", http.StatusNotFound)
+}
+
+// bad refuses a request that could mean something else to the upstream than to the
+// rules. It names nobody and asks nobody.
+func (s *Server) bad(w http.ResponseWriter, r *http.Request, why string) {
+	s.auth.Refuse(w, r, fmt.Errorf("%w: %s", dssauth.ErrMalformed, why))
+}
+
+// isProxy reports whether the request comes from an address of Config.Proxies.
+func (s *Server) isProxy(r *http.Request) bool { return comesFrom(r, s.config.Proxies) }
+
+func comesFrom(r *http.Request, proxies []netip.Prefix) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	addr := peer.Addr().Unmap().WithZone("")
+	for _, p := range proxies {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
