@@ -147,7 +147,7 @@ func anchors(page string) (all []string) {
 }
 
 var (
-	command = regexp.MustCompile("(?:go run|go build|go test|go install)((?: -[\\w.=$]+(?: \\S+)??)*) (\\./[\\w./]+|github\\.com/dssauth/dssauth[\\w./]*)((?: +-[\\w-]+)*)")
+	command = regexp.MustCompile(`(?:go run|go build|go test|go install)((?: -[\w.=$]+(?: \S+)??)*) (\./[\w./]+|github\.com/dssauth/dssauth[\w./]*)((?: +-[\w-]+)*)`)
 	moved   = regexp.MustCompile(`cd (\w+) && $`)
 )
 

@@ -832,6 +832,11 @@ var faults = []fault{
 		"			if least = other; len(waits.Owners) == 0 {\n				break\n			}\n		}\n		if len(u.Owners) == 0 && len(s.unheard[least].Owners) > 0 {",
 		"			if least = other; waits.marks != nil {\n				break\n			}\n		}\n		if false {", "TestStrangersPushOutNoUserThatWaitsToBeTold ."},
 
+	{"keep a field of the identity from other replicas", "sharing.go",
+		"APIKeyID: a.APIKeyID, DisplayName: a.DisplayName, Email: a.Email,", "APIKeyID: a.APIKeyID, DisplayName: a.DisplayName,", "TestEachFieldOfIdentityIsKept ."},
+	{"leave the visitor's spoofed headers to the upstream", "docs/recipes_test.go",
+		"strings.ReplaceAll(strings.ToLower(name), \"_\", \"-\")", "strings.ToLower(name)", "TestUpstreamGetsTheIdentityAndNoCredentials ./docs"},
+
 	// The gateway.
 	{"an encoded slash is a character like others", "gateway/internal/rules/path.go",
 		"	case c == '/':\n		return 0, errSlash\n", "", "TestPathsThatAreNotNormal ./gateway/internal/rules"},
