@@ -266,8 +266,11 @@ func TestEachRouterIsTriedAndShown(t *testing.T) {
 	require.NoError(t, err)
 	examples, err := filepath.Glob("../examples/*/main.go")
 	require.NoError(t, err)
+	recipes, err := os.ReadFile("recipes.md")
+	require.NoError(t, err)
 	routers := 0
 	for _, file := range examples {
+		assert.Contains(t, string(recipes), "](../examples/"+filepath.Base(filepath.Dir(file))+")", "Programs to copy")
 		source, err := os.ReadFile(file)
 		require.NoError(t, err)
 		if !strings.Contains(string(source), `"/admin`) {
