@@ -37,7 +37,7 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprintln(stderr, err)
 		return 2
 	case command.Help:
-		fmt.Fprint(stdout, config.Help)
+		config.Help(stdout)
 		return 0
 	case command.Version:
 		fmt.Fprintln(stdout, version())

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/gateway/internal/rules"
 )
@@ -41,8 +42,10 @@ type Config struct {
 	LoginURL    string
 	TTL         time.Duration // zero: the library's
 	UserDetails bool
-	Metrics     string        // host:port of a listener of its own; empty: none
-	Shutdown    time.Duration // how long requests may take to end at a stop
+	// Impersonation is how DSS is asked as the visitor, for rules with a project.
+	Impersonation dssauth.Impersonation
+	Metrics       string        // host:port of a listener of its own; empty: none
+	Shutdown      time.Duration // how long requests may take to end at a stop
 }
 
 // Assertion is what the signed assertion says, and the files of the keys that sign it.

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/gateway/internal/rules"
 )
 
@@ -294,9 +295,15 @@ var samples = map[string]struct {
 	"forward_credentials": {"true", "true", func(c Config) any { return c.ForwardCredentials }},
 	"login_url":           {"https://dss.example/login?back={back}#x", "https://dss.example/login?back={back}#x", func(c Config) any { return c.LoginURL }},
 	"ttl":                 {"1m", "1m0s", func(c Config) any { return c.TTL }},
-	"user_details":        {"true", "true", func(c Config) any { return c.UserDetails }},
-	"metrics":             {"localhost:9090", "localhost:9090", func(c Config) any { return c.Metrics }},
-	"shutdown":            {"5s", "5s", func(c Config) any { return c.Shutdown }},
+	"impersonation": {"proxy-user", "proxy-user", func(c Config) any {
+		if c.Impersonation == dssauth.ByProxyUser {
+			return "proxy-user"
+		}
+		return c.Impersonation
+	}},
+	"user_details": {"true", "true", func(c Config) any { return c.UserDetails }},
+	"metrics":      {"localhost:9090", "localhost:9090", func(c Config) any { return c.Metrics }},
+	"shutdown":     {"5s", "5s", func(c Config) any { return c.Shutdown }},
 }
 
 // companions are what a setting needs beside itself.
@@ -362,11 +369,11 @@ func assertDefaults(t *testing.T, c Config) {
 	require.NotNil(t, c.Set)
 	c.Set = nil
 	want := Config{
-		Listen:   "127.0.0.1:8080",
-		Check:    "/dssauth/check",
-		Proxies:  []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
-		Rules:    []rules.Rule{{Path: "/", Allow: rules.SignedIn}},
-		Shutdown: 20 * time.Second,
+		Listen:        "127.0.0.1:8080",
+		Check:         "/dssauth/check",
+		Proxies:       []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+		Rules:         []rules.Rule{{Path: "/", Allow: rules.SignedIn}},
+		Impersonation: dssauth.ByTicket, Shutdown: 20 * time.Second,
 	}
 	want.Headers.User, want.Headers.Groups, want.Headers.Name, want.Headers.Email = "Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email"
 	assert.Equal(t, want, c)

@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/gateway/internal/rules"
 )
 
@@ -83,6 +84,13 @@ var settings = []setting{
 		read: func(c *Config, e entry) { e.duration(&c.TTL, 0) }},
 	{name: "user_details", fallback: "false", boolean: true, help: "true asks DSS for names and e-mail addresses too, with one more call for each lookup",
 		read: func(c *Config, e entry) { e.boolean(&c.UserDetails) }},
+	{name: "impersonation", fallback: "ticket", help: "how DSS is asked as the visitor, for rules with a project: ticket, or proxy-user with an administrator's key. The doctor finds out which works",
+		read: func(c *Config, e entry) {
+			e.into(new(string), func(text string) (problem string) {
+				c.Impersonation, problem = impersonation(text)
+				return problem
+			})
+		}},
 	{name: "metrics", help: "the address of a listener of its own for Prometheus, at /metrics. Without it there are no metrics",
 		read: func(c *Config, e entry) { e.into(&c.Metrics, address) }},
 	{name: "shutdown", fallback: "20s", help: "how long requests may take to end when the gateway stops, at most 1h",
@@ -278,6 +286,16 @@ func network(text string) (netip.Prefix, string) {
 	return p, ""
 }
 
+func impersonation(text string) (dssauth.Impersonation, string) {
+	switch text {
+	case "ticket":
+		return dssauth.ByTicket, ""
+	case "proxy-user":
+		return dssauth.ByProxyUser, ""
+	}
+	return dssauth.NoImpersonation, "it must be ticket or proxy-user"
+}
+
 var token = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
 // folded returns what CGI, WSGI and their like make of a header's name: they do
@@ -296,7 +314,7 @@ func folded(name string) string {
 var taken = regexp.MustCompile(`^(cookie2?|authorization|host|connection|keep_alive|proxy_.*|te|trailer|transfer_encoding|upgrade|` +
 	`content_.*|set_cookie2?|forwarded|via|expect|origin|referer|range|if_.*|accept(_.*)?|access_control_.*|sec_.*|user_agent|cache_control|` +
 	`location|vary|date|expires|pragma|age|etag|last_modified|allow|www_authenticate|retry_after|strict_transport_security|` +
-	`x_dssauth_.*|x_dku_.*|x_forwarded_.*|x_original_.*|x_real_ip)$`)
+	`x_dssauth_.*|x_dku_.*|x_forwarded_(for|host|proto|port|prefix|uri|method|path)|x_original_.*|x_rewrite_url|x_(http_)?method.*|x_real_ip)$`)
 
 func header(text string) string {
 	switch {

@@ -18,15 +18,16 @@ func (s *Server) logged(w http.ResponseWriter, r *http.Request, serve func(http.
 	start := time.Now()
 	done := false
 	defer func() {
-		line := [...]slog.Attr{
+		line := append(make([]slog.Attr, 0, 7),
 			slog.String("method", answer.method), slog.String("path", answer.path), slog.Int("status", answer.status),
-			slog.Duration("duration", time.Since(start)), slog.Any("", access), slog.Bool("aborted", true),
+			slog.Duration("duration", time.Since(start)), slog.Any("", access))
+		if answer.why != "" {
+			line = append(line, slog.String("why", answer.why))
 		}
-		shown := line[:len(line)-1]
 		if !done {
-			shown = line[:]
+			line = append(line, slog.Bool("aborted", true))
 		}
-		s.log.LogAttrs(ctx, slog.LevelInfo, "request", shown...)
+		s.log.LogAttrs(ctx, slog.LevelInfo, "request", line...)
 	}()
 	serve(answer, r.WithContext(ctx))
 	done = true
@@ -36,6 +37,7 @@ func (s *Server) logged(w http.ResponseWriter, r *http.Request, serve func(http.
 type answer struct {
 	http.ResponseWriter
 	method, path string
+	why          string // what is wrong with a bad request
 	status       int
 	wrote        bool
 }

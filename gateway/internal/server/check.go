@@ -58,16 +58,12 @@ func (s *Server) asked(w http.ResponseWriter, r *http.Request, then func(http.Re
 		s.notAllowed(w)
 		return
 	}
-	target, _ := pathOf(asked)
-	rule, err := s.config.Set.Find(asked.Method, target)
-	switch {
-	case err != nil:
+	rule, err := s.config.Set.Find(asked.Method, pathOf(asked.RequestURI))
+	if err != nil {
 		s.bad(w, asked, err.Error())
-	case isReserved(target):
-		s.bad(w, asked, "paths below "+Reserved+" are the gateway's own")
-	default:
-		then(w, asked, kind, s.checked[rule])
+		return
 	}
+	then(w, asked, kind, s.checked[rule])
 }
 
 // original is the request that a proxy asks about.

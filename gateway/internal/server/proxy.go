@@ -81,6 +81,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer end()
 		r = r.WithContext(ctx)
 	}
+	// An upstream may answer before it has read all of an upload. Over HTTP/2 it may anyway.
+	_ = http.NewResponseController(w).EnableFullDuplex()
 	w.Header().Del("Cache-Control") // ReverseProxy adds the upstream's, which answered has made private
 	p.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e)))
 }

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +20,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/dssprom"
 	"github.com/dssauth/dssauth/gateway/internal/config"
+	"github.com/dssauth/dssauth/internal/diagnose"
 )
 
 // Run serves until ctx ends, and then until the requests under way are answered, for
@@ -58,6 +61,9 @@ func Run(ctx context.Context, c config.Config, client *dss.Client, log *slog.Log
 	}
 	log.Info("listening", "addr", listener.Addr().String(), "upstream", hostOf(c), "check", c.Check, "dss", client.String())
 	s.say(c)
+	checking, given := context.WithCancel(ctx)
+	defer given()
+	go examine(checking, c, client, log)
 
 	select {
 	case err = <-ends: // a listener broke
@@ -131,4 +137,20 @@ func Check(c config.Config, client *dss.Client, log *slog.Logger) error {
 		}
 	}
 	return s.Close()
+}
+
+// examine logs what the doctor finds out without a visitor. It holds up nothing: a
+// DSS that is down at the start is no reason not to serve.
+func examine(ctx context.Context, c config.Config, client *dss.Client, log *slog.Logger) {
+	app := &diagnose.Application{
+		Client: client, Inside: os.Getenv("DKU_API_TICKET") != "",
+		ByProxyUser: impersonation(c) == dssauth.ByProxyUser, Timeout: 10 * time.Second,
+	}
+	for f := range app.Start(ctx) {
+		level := slog.LevelInfo
+		if f.Status == diagnose.Problem {
+			level = slog.LevelWarn
+		}
+		log.Log(ctx, level, "check at start", "check", f.Check, "found", f.Found, "advice", strings.Join(f.Advice, " "))
+	}
 }

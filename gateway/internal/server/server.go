@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"path"
 	"strings"
 
 	"github.com/dssauth/dssauth"
@@ -91,7 +90,7 @@ func newSigner(c config.Config) (*assertion.Signer, error) {
 func impersonation(c config.Config) dssauth.Impersonation {
 	for _, rule := range c.Rules {
 		if rule.Project != "" {
-			return dssauth.ByTicket
+			return c.Impersonation
 		}
 	}
 	return dssauth.NoImpersonation
@@ -153,24 +152,21 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	target := pathOf(r.RequestURI)
+	if own, ok := s.own[target]; ok {
+		own.ServeHTTP(w, r)
+		return
+	}
 	if !passes(r.Method) {
 		s.notAllowed(w)
 		return
 	}
-	target, ok := pathOf(r)
-	if !ok {
-		s.bad(w, r, "the request names no path")
+	rule, err := s.config.Set.Find(r.Method, target)
+	if err != nil {
+		s.bad(w, r, err.Error())
 		return
 	}
-	rule, err := s.config.Set.Find(r.Method, target)
-	switch {
-	case err != nil:
-		s.bad(w, r, err.Error())
-	case isReserved(target):
-		s.serveOwn(w, r, target)
-	default:
-		s.proxied[rule].ServeHTTP(w, r)
-	}
+	s.proxied[rule].ServeHTTP(w, r)
 }
 
 // passes reports whether requests of a method may reach an upstream. The answer to
@@ -181,25 +177,11 @@ func (s *Server) notAllowed(w http.ResponseWriter) {
 	http.Error(w, "Requests of this method are not passed on.", http.StatusMethodNotAllowed)
 }
 
-// pathOf is a request's path as it came, still encoded.
-func pathOf(r *http.Request) (string, bool) {
-	if !strings.HasPrefix(r.RequestURI, "/") { // as "http://host/path", "*" or "host:port"
-		return r.URL.EscapedPath(), r.Method != http.MethodConnect && strings.HasPrefix(r.URL.Path, "/")
-	}
-	target, _, _ := strings.Cut(r.RequestURI, "?")
-	return target, true
-}
-
-func isReserved(target string) bool {
-	return strings.HasPrefix(target, Reserved) || target == path.Clean(Reserved)
-}
-
-func (s *Server) serveOwn(w http.ResponseWriter, r *http.Request, target string) {
-	if own, ok := s.own[target]; ok {
-		own.ServeHTTP(w, r)
-		return
-	}
-	http.NotFound(w, r)
+// pathOf is the path of a request's target as it came, still encoded. The URL of
+// net/http has lost that: one odd byte makes it encode the whole path anew.
+func pathOf(target string) string {
+	path, _, _ := strings.Cut(target, "?")
+	return path
 }
 
 func (s *Server) noUpstream(w http.ResponseWriter, _ *http.Request) {
@@ -209,6 +191,9 @@ func (s *Server) noUpstream(w http.ResponseWriter, _ *http.Request) {
 // bad refuses a request that could mean something else to the upstream than to the
 // rules. It names nobody and asks nobody.
 func (s *Server) bad(w http.ResponseWriter, r *http.Request, why string) {
+	if a, ok := w.(*answer); ok {
+		a.why = why
+	}
 	s.auth.Refuse(w, r, fmt.Errorf("%w: %s", dssauth.ErrMalformed, why))
 }
 
