@@ -834,8 +834,6 @@ var faults = []fault{
 
 	{"keep a field of the identity from other replicas", "sharing.go",
 		"APIKeyID: a.APIKeyID, DisplayName: a.DisplayName, Email: a.Email,", "APIKeyID: a.APIKeyID, DisplayName: a.DisplayName,", "TestEachFieldOfIdentityIsKept ."},
-	{"leave the visitor's spoofed headers to the upstream", "docs/recipes_test.go",
-		"strings.ReplaceAll(strings.ToLower(name), \"_\", \"-\")", "strings.ToLower(name)", "TestUpstreamGetsTheIdentityAndNoCredentials ./docs"},
 
 	// The gateway.
 	{"an encoded slash is a character like others", "gateway/internal/rules/path.go",
