@@ -4,6 +4,14 @@
 //
 //	go run ./.ci/mutants            # all of them
 //	go run ./.ci/mutants -run place # those whose name matches "place"
+//
+// With -random it makes small errors at places that chance chooses, such as a
+// condition that is negated or a statement that is left out, and demands that any
+// test notices, or that survivors.go says why the error changes nothing. The same
+// seed chooses the same errors.
+//
+//	go run ./.ci/mutants -random 100 -seed 7
+//	go run ./.ci/mutants -random 20 -in dss # only in the package dss
 package main
 
 import (
@@ -12,10 +20,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -32,9 +42,18 @@ type fault struct {
 
 func main() {
 	only := flag.String("run", "", "plant only the faults whose name this regular expression matches")
-	workers := flag.Int("workers", 2, "faults tried at once")
+	workers := flag.Int("workers", runtime.NumCPU(), "faults tried at once")
+	random := flag.Int("random", 0, "make so many random errors instead")
+	seed := flag.Uint64("seed", 1, "which random errors: the same seed chooses the same ones")
+	in := flag.String("in", ".*", "make random errors only in the packages whose directory this regular expression matches as a whole")
 	flag.Parse()
-	if err := run(*only, *workers); err != nil {
+	var err error
+	if *random > 0 {
+		err = runRandom(*random, *seed, *in, *workers)
+	} else {
+		err = run(*only, *workers)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		os.Exit(1)
 	}
@@ -57,7 +76,7 @@ func run(only string, workers int) error {
 		return err
 	}
 	defer b.remove()
-	quick, err := soundInBed(b, chosen)
+	quick, err := soundInBed(b, chosen, workers)
 	if err != nil {
 		return err
 	}
@@ -123,19 +142,32 @@ func sowFaults(faults []fault) (*bed, error) {
 
 // soundInBed returns the numbers of the faults in b whose killers pass as long as
 // no fault is on. A killer that counts allocations, say, need not.
-func soundInBed(b *bed, faults []fault) (map[string]int, error) {
-	tests := killers(faults)
-	passes := map[string]bool{}
-	for pkg, names := range tests {
-		cmd, err := b.command(killerOf(names, pkg), 0, "-test.v")
+func soundInBed(b *bed, faults []fault, workers int) (map[string]int, error) {
+	tests, passes := killers(faults), map[string]bool{}
+	var mu sync.Mutex
+	var failure error
+	inParallel(workers, slices.Sorted(maps.Keys(tests)), func(pkg string) {
+		cmd, err := b.command(killerOf(tests[pkg], pkg), 0, "-test.v")
 		if err != nil {
-			return nil, err
+			mu.Lock()
+			defer mu.Unlock()
+			failure = errors.Join(failure, err)
+			return
 		}
 		out, err := cmd.CombinedOutput()
-		passes[check] = passes[check] || pkg == "" && err == nil
-		for _, name := range names {
-			passes[name+" "+pkg] = bytes.Contains(out, []byte("\n--- PASS: "+name+" "))
+		mu.Lock()
+		defer mu.Unlock()
+		if pkg == "" {
+			passes[check] = err == nil
 		}
+		for _, name := range tests[pkg] {
+			if pkg != "" && bytes.Contains(out, []byte("\n--- PASS: "+name+" ")) {
+				passes[name+" "+pkg] = true
+			}
+		}
+	})
+	if failure != nil {
+		return nil, failure
 	}
 	numbers := map[string]int{}
 	for i, f := range faults {

@@ -122,9 +122,12 @@ func (b *bed) overlays(replace map[string]string, file string, code []byte) erro
 	if err != nil {
 		return err
 	}
-	copied := filepath.Join(b.dir, strings.NewReplacer("/", "_", "_test", "_test_").Replace(file))
-	replace[original] = copied
-	return os.WriteFile(copied, code, 0o600)
+	replace[original] = b.copyOf(file)
+	return os.WriteFile(b.copyOf(file), code, 0o600)
+}
+
+func (b *bed) copyOf(file string) string {
+	return filepath.Join(b.dir, strings.ReplaceAll(file, "/", "_"))
 }
 
 // insertion is text that goes into a file.
@@ -338,7 +341,7 @@ func (b *bed) weed(plots []plot, output []byte) bool {
 	for _, m := range compilerError.FindAllSubmatch(output, -1) {
 		line, _ := strconv.Atoi(string(m[2]))
 		for _, p := range plots {
-			if filepath.Clean(string(m[1])) != filepath.Clean(p.file) {
+			if name := string(m[1]); name != b.copyOf(p.file) && filepath.Clean(name) != filepath.Clean(p.file) {
 				continue
 			}
 			for number, lines := range p.doubles {
