@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/x509"
+	"debug/elf"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -42,14 +45,25 @@ rules:
 assertion: {issuer: "https://apps.example", audience: "report-app"}
 `
 
-// The program is built once, for all tests.
+// The program is built once, for all tests, as the Dockerfile says.
 var build = sync.OnceValues(func() (string, error) {
 	folder, err := os.MkdirTemp("", "")
 	if err != nil {
 		return "", err
 	}
+	text, err := os.ReadFile("Dockerfile")
+	if err != nil {
+		return "", err
+	}
+	step := regexp.MustCompile(`(?m)^RUN (CGO_ENABLED=0 go build -trimpath .*) -o /gateway (\S+)$`).FindSubmatch(text)
+	if step == nil {
+		return "", errors.New("the Dockerfile builds nothing")
+	}
 	program := filepath.Join(folder, "gateway")
-	out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput()
+	cmd := exec.Command("sh", "-c", string(step[1])+` -o "$1" `+string(step[2]), "sh", program)
+	cmd.Dir = ".." // the folder that it copies
+	cmd.Env = append(os.Environ(), "GOWORK=")
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("%w\n%s", err, out)
 	}
@@ -201,6 +215,40 @@ func hello(t *testing.T) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "hello "+r.Header.Get("Remote-User")) }))
 	t.Cleanup(s.Close)
 	return s.URL
+}
+
+func TestDockerfile(t *testing.T) {
+	text, err := os.ReadFile("Dockerfile")
+	require.NoError(t, err)
+	var steps []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			steps = append(steps, line)
+		}
+	}
+	assert.Equal(t, []string{
+		"FROM golang:1.26 AS build",
+		"WORKDIR /src",
+		"COPY . .", // the repository, as in the command at its top
+		"RUN CGO_ENABLED=0 go build -trimpath -ldflags=-s -o /gateway ./gateway",
+		"FROM gcr.io/distroless/static-debian12:nonroot", // which has CA certificates and this user
+		"COPY --from=build /gateway /gateway",
+		"USER 65532:65532",
+		"ENV DSSAUTH_LISTEN=0.0.0.0:8080",
+		"EXPOSE 8080",
+		`ENTRYPOINT ["/gateway"]`,
+	}, steps)
+	program, err := build()
+	require.NoError(t, err)
+	if runtime.GOOS != "linux" {
+		return // other systems' programs are never static
+	}
+	f, err := elf.Open(program)
+	require.NoError(t, err)
+	defer f.Close()
+	libraries, err := f.ImportedLibraries()
+	require.NoError(t, err)
+	assert.Empty(t, libraries, "the image has none")
 }
 
 func TestNodeApplicationKnowsItsVisitors(t *testing.T) {
