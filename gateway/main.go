@@ -52,11 +52,11 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return 2
 	}
 	log := slog.New(slog.NewJSONHandler(stdout, nil))
+	if err := server.Check(c, client, slog.New(slog.DiscardHandler)); err != nil {
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
 	if command.Check {
-		if err := server.Check(c, client, log); err != nil {
-			fmt.Fprintln(stderr, err)
-			return 2
-		}
 		fmt.Fprintln(stdout, "the configuration is fine")
 		return 0
 	}
