@@ -119,8 +119,9 @@ func (p *proxy) rewrite(r *httputil.ProxyRequest) {
 // front said before is passed on.
 func forwarded(r *httputil.ProxyRequest, byProxy bool) {
 	const prefix = "X-Forwarded-"
+	var room [len(prefix)]byte
 	for name := range r.Out.Header {
-		if len(name) >= len(prefix) && hasPrefix(fold(nil, name[:len(prefix)]), "x-forwarded-") || name == "X-Real-Ip" && !byProxy {
+		if len(name) >= len(prefix) && string(fold(room[:0], name[:len(prefix)])) == "x-forwarded-" || name == "X-Real-Ip" && !byProxy {
 			delete(r.Out.Header, name)
 		}
 	}
