@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -23,8 +24,19 @@ import (
 type gateway struct {
 	upstream, alone, door, caddy string // addresses; no caddy: empty
 	children                     children
-	programs                     []*program
+	programs                     []*program // the gateway, and Caddy
 	dir                          string
+}
+
+// servers are what is loaded, each with the processes between the visitors and the
+// upstream.
+func (g *gateway) servers() []server {
+	alone := server{proxyAlone, g.alone, []*exec.Cmd{g.children.processes[1]}}
+	door := server{proxyGateway, g.door, []*exec.Cmd{g.programs[0].cmd}}
+	if g.caddy == "" {
+		return []server{alone, door}
+	}
+	return []server{alone, door, {proxyCaddy, g.caddy, []*exec.Cmd{g.programs[0].cmd, g.programs[1].cmd}}}
 }
 
 // gatewayConf has a rule of each kind, an assertion, and cookies that pass.
@@ -236,3 +248,24 @@ func (b *buffers) Get() []byte {
 }
 
 func (b *buffers) Put(buffer []byte) { b.pool.Put(&buffer) }
+
+// cpuTime is what processes have used of all cores, on Linux.
+func cpuTime(processes []*exec.Cmd) (sum time.Duration, err error) {
+	const tick = time.Second / 100 // of each Linux, for programs
+	for _, p := range processes {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Process.Pid))
+		if err != nil {
+			return 0, err
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ") // after the program's name
+		fields := strings.Fields(rest)
+		for _, field := range fields[11:13] { // utime and stime
+			ticks, err := strconv.Atoi(field)
+			if err != nil {
+				return 0, err
+			}
+			sum += time.Duration(ticks) * tick
+		}
+	}
+	return sum, nil
+}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"os/exec"
 	"time"
 
 	"github.com/dssauth/dssauth/bench"
@@ -57,7 +58,10 @@ func main() {
 }
 
 // server is one that is loaded.
-type server struct{ name, address string }
+type server struct {
+	name, address string
+	processes     []*exec.Cmd // whose CPU time counts
+}
 
 const (
 	empty      = "empty handler"
@@ -82,7 +86,7 @@ func compare(part string, rounds int, each time.Duration, connections int) (met 
 	var servers []server
 	switch part {
 	case "all", "library":
-		servers = []server{{empty, l.app.Empty}, {ours, l.app.Ours}, {uncached, l.app.Uncached}}
+		servers = []server{{empty, l.app.Empty, nil}, {ours, l.app.Ours, nil}, {uncached, l.app.Uncached, nil}}
 		n, err := startNginx(l.app.Uncached, l.app.Empty)
 		switch {
 		case errors.Is(err, errNoNginx):
@@ -91,7 +95,7 @@ func compare(part string, rounds int, each time.Duration, connections int) (met 
 			return false, err
 		default:
 			defer n.stop()
-			servers = append(servers, server{nginxApp, n.app}, server{nginxAlone, n.alone})
+			servers = append(servers, server{nginxApp, n.app, nil}, server{nginxAlone, n.alone, nil})
 		}
 	case "gateway":
 	default:
@@ -104,18 +108,17 @@ func compare(part string, rounds int, each time.Duration, connections int) (met 
 			return false, err
 		}
 		defer g.stop()
-		servers = append(servers, server{proxyAlone, g.alone}, server{proxyGateway, g.door})
 		if err != nil {
 			fmt.Print("Caddy is not installed (apt-get install caddy), and left out.\n\n")
-		} else {
-			servers = append(servers, server{proxyCaddy, g.caddy})
 		}
+		servers = append(servers, g.servers()...)
 	}
 
 	results := map[string]*results{}
 	for round := range rounds {
 		for i := range servers {
 			s := servers[(i+round)%len(servers)]
+			before, _ := cpuTime(s.processes)
 			l, err := runLoad(s.address, connections, each)
 			if err != nil {
 				return false, fmt.Errorf("%s: %w", s.name, err)
@@ -124,6 +127,9 @@ func compare(part string, rounds int, each time.Duration, connections int) (met 
 				results[s.name] = newResults()
 			}
 			results[s.name].add(l)
+			if after, err := cpuTime(s.processes); err == nil {
+				results[s.name].cpu = append(results[s.name].cpu, (after-before).Seconds()*1e6/float64(l.Requests))
+			}
 		}
 		fmt.Fprintf(os.Stderr, "\rround %d of %d", round+1, rounds)
 	}
@@ -138,7 +144,7 @@ func compare(part string, rounds int, each time.Duration, connections int) (met 
 	return bench.PrintTargets(targets), nil
 }
 
-type results struct{ perSecond, p50, p99 bench.Sample }
+type results struct{ perSecond, p50, p99, cpu bench.Sample }
 
 func newResults() *results { return &results{} }
 
@@ -172,12 +178,12 @@ func reportLibrary(servers []server, results map[string]*results) []bench.Target
 
 func reportGateway(servers []server, results map[string]*results) []bench.Target {
 	alone := results[proxyAlone].perSecond
-	fmt.Print("\n| before one upstream | requests/s | times ReverseProxy alone | 95% interval of that | p50, µs | p99, µs |\n| --- | --- | --- | --- | --- | --- |\n")
+	fmt.Print("\n| before one upstream | requests/s | times ReverseProxy alone | 95% interval of that | p50, µs | p99, µs | CPU µs a request, without load and upstream |\n| --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, s := range servers {
 		r := results[s.name]
 		ratio := r.perSecond.Ratio(alone)
 		low, high := ratio.Interval(0.95)
-		fmt.Printf("| %s | %.0f | %s | %.3f–%.3f | %.0f | %.0f |\n", s.name, r.perSecond.Median(), ratio.Spread(), low, high, r.p50.Median(), r.p99.Median())
+		fmt.Printf("| %s | %.0f | %s | %.3f–%.3f | %.0f | %.0f | %s |\n", s.name, r.perSecond.Median(), ratio.Spread(), low, high, r.p50.Median(), r.p99.Median(), r.cpu.Whole())
 	}
 	gateway := results[proxyGateway].perSecond
 	targets := []bench.Target{{
