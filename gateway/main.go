@@ -51,7 +51,9 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
-	log := slog.New(slog.NewJSONHandler(stdout, nil))
+	lines := server.NewLines(stdout)
+	defer lines.Flush()
+	log := slog.New(slog.NewJSONHandler(lines, nil))
 	if command.Check {
 		if err := server.Check(c, client, log); err != nil {
 			fmt.Fprintln(stderr, err)

@@ -29,7 +29,7 @@ func BenchmarkHit(b *testing.B) {
 		null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 		require.NoError(b, err)
 		defer null.Close()
-		log := slog.New(slog.NewJSONHandler(null, nil))
+		log := slog.New(slog.NewJSONHandler(NewLines(null), nil))
 		s, err := New(c, fake.Client(), log, dssauth.Hooks{})
 		require.NoError(b, err)
 		defer s.Close()
