@@ -217,7 +217,12 @@ func tells(address, login string) error {
 // serveReverseProxy serves httputil.ReverseProxy alone, with the gateway's settings
 // of the transport, the buffers and the server.
 func serveReverseProxy(upstream string) error {
-	address, err := serve(&httputil.ReverseProxy{
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 3 * time.Minute, MaxHeaderBytes: 128 << 10}
+	server.Handler = &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: upstream})
 			r.Out.Host = r.In.Host
@@ -231,11 +236,9 @@ func serveReverseProxy(upstream string) error {
 			DisableCompression:  true,
 		},
 		BufferPool: &buffers{},
-	})
-	if err != nil {
-		return err
 	}
-	return announce(address)
+	go func() { _ = server.Serve(listener) }()
+	return announce(listener.Addr().String())
 }
 
 type buffers struct{ pool sync.Pool }
