@@ -19,8 +19,40 @@ import (
 	"sync"
 )
 
-// chosenBy is the environment variable that chooses one error of a bed.
-const chosenBy = "DSSAUTH_MUTANT"
+// chosenBy is the environment variable that chooses one error of a bed, and
+// reachedBy the one that names a file for the numbers of all errors that a run
+// comes by.
+const (
+	chosenBy  = "DSSAUTH_MUTANT"
+	reachedBy = "DSSAUTH_REACHED"
+)
+
+// switches is the file of a bed's package that says which error is on.
+const switches = `package %s
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"sync/atomic"
+)
+
+var (
+	mutant__, _ = strconv.Atoi(os.Getenv(%q))
+	reached__   = os.Getenv(%q)
+	seen__      [%d]atomic.Bool
+)
+
+func isMutant__(number int) bool {
+	if reached__ != "" && seen__[number].CompareAndSwap(false, true) {
+		if f, err := os.OpenFile(reached__, os.O_APPEND|os.O_WRONLY, 0); err == nil {
+			fmt.Fprintln(f, number)
+			f.Close()
+		}
+	}
+	return mutant__ == number
+}
+`
 
 // change is a file with an error in it.
 type change struct {
@@ -104,7 +136,7 @@ func (b *bed) lay(changes []change) ([]plot, error) {
 		}
 	}
 	for dir, name := range packages {
-		code := fmt.Sprintf("package %s\n\nimport (\n\t\"os\"\n\t\"strconv\"\n)\n\nvar mutant__, _ = strconv.Atoi(os.Getenv(%q))\n", name, chosenBy)
+		code := fmt.Sprintf(switches, name, chosenBy, reachedBy, len(changes)+1)
 		if err := b.overlays(replace, filepath.Join(dir, "mutant__.go"), []byte(code)); err != nil {
 			return nil, err
 		}
@@ -311,9 +343,9 @@ func lead(f *ast.FuncDecl, number int) string {
 	}
 	call += "(" + strings.Join(arguments, ", ") + ")"
 	if f.Type.Results != nil {
-		return fmt.Sprintf(" if mutant__ == %d { return %s };", number, call)
+		return fmt.Sprintf(" if isMutant__(%d) { return %s };", number, call)
 	}
-	return fmt.Sprintf(" if mutant__ == %d { %s; return };", number, call)
+	return fmt.Sprintf(" if isMutant__(%d) { %s; return };", number, call)
 }
 
 // allErrors has the compiler name all errors, and not ten.
