@@ -16,7 +16,7 @@ import (
 // Each row of these pages names tests, and they exist.
 func TestRowsNameTestsThatExist(t *testing.T) {
 	for page, sections := range map[string][]string{
-		"reliability.md": {"Figures", "Identity", "Fails closed", "Overload", "Bounds", "DSS misbehaves", "Hostile browsers", "Sent to sign in", "Configuration", "Life", "The doctor", "The shared store", "Redis and Valkey"},
+		"reliability.md": {"Figures", "Identity", "Fails closed", "Overload", "Bounds", "DSS misbehaves", "Hostile browsers", "Sent to sign in", "Configuration", "Life", "The doctor", "The shared store", "Redis and Valkey", "The gateway"},
 		"contract.md":    {"What the library does where DSS differs"},
 		"../SECURITY.md": {"Promises", "Threat model", "The shared store", "What visitors share"},
 	} {

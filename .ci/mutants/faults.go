@@ -715,4 +715,27 @@ var faults = []fault{
 	{"strangers push out a user whom others must still forget", "notices.go",
 		"			if least = other; len(waits.Owners) == 0 {\n				break\n			}\n		}\n		if len(u.Owners) == 0 && len(s.unheard[least].Owners) > 0 {",
 		"			if least = other; waits.marks != nil {\n				break\n			}\n		}\n		if false {", "TestStrangersPushOutNoUserThatWaitsToBeTold ."},
+
+	{"keep a field of the identity from other replicas", "sharing.go",
+		"APIKeyID: a.APIKeyID, DisplayName: a.DisplayName, Email: a.Email,", "APIKeyID: a.APIKeyID, DisplayName: a.DisplayName,", "TestEachFieldOfIdentityIsKept ."},
+
+	// The gateway.
+	{"an encoded slash is a character like others", "gateway/internal/rules/path.go",
+		"	case c == '/':\n		return 0, errSlash\n", "", "TestPathsThatAreNotNormal ./gateway/internal/rules"},
+	{"a path in upper case is another path to every upstream", "gateway/internal/rules/path.go",
+		"b = append(b, byte(r)+'a'-'A')", "b = append(b, byte(r))", "TestRequestsThatFallUnderNoRule ./gateway/internal/rules"},
+	{"a path may have rules for some methods only", "gateway/internal/rules/rules.go",
+		"n.any < 0 && i == n.first()", "n.any < -1 && i == n.first()", "TestWrongRules ./gateway/internal/rules"},
+	{"a kept assertion serves the login, whatever its groups", "gateway/internal/assertion/assertion.go",
+		" && slices.Equal(t.groups, groups)", " && len(groups) >= 0", "TestNobodyGetsAnothersToken ./gateway/internal/assertion"},
+	{"publish the private keys", "gateway/internal/assertion/assertion.go",
+		"jose.JSONWebKey{Key: key.Public(), ", "jose.JSONWebKey{Key: key, ", "TestNothingShowsThePrivateKey ./gateway/internal/assertion"},
+	{"send an assertion for as long as it is valid", "gateway/internal/assertion/assertion.go",
+		"age < reuse && ", "age < lifetime && ", "TestTokenIsKeptTenSeconds ./gateway/internal/assertion"},
+	{"a setting's mistake shows its password", "gateway/internal/config/source.go",
+		"	if strings.ContainsAny(value, \"@?\") {", "	if len(value) > 1000 {", "TestMistakesInVariablesAndFlags ./gateway/internal/config"},
+	{"take for two headers what programs take for one", "gateway/internal/config/config.go",
+		"folded(a.header) != folded(b.header)", "a.header != b.header", "TestMistakesInTheFile ./gateway/internal/config"},
+	{"call an application by the key that it sent", "internal/diagnose/diagnose.go",
+		"	w.secrets.HideHeader(r.Header.Get(\"Authorization\"))\n", "", "TestFindingsHoldNoCredential ./internal/diagnose"},
 }

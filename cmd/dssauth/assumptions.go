@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/diagnose"
 )
 
 // assumption is something that this library takes for granted of DSS.
@@ -288,10 +289,10 @@ func (c *contract) ambiguousRefusal(ctx context.Context) finding {
 
 func (c *contract) lookupRight(ctx context.Context) finding {
 	l := c.lookNobody(ctx)
-	if isRefusal(l.err) && !c.lookVisitor(ctx).isUser() {
+	if diagnose.IsRefusal(l.err) && !c.lookVisitor(ctx).isUser() {
 		return other("%s", l.said())
 	}
-	if isRefusal(l.err) {
+	if diagnose.IsRefusal(l.err) {
 		l = c.visiting // refused for nobody only
 	}
 	if l.err != nil && !l.isAnonymous() {
@@ -332,7 +333,7 @@ func (c *contract) apiKeyForms(ctx context.Context) finding {
 }
 
 func (c *contract) noTicket(ctx context.Context) finding {
-	if isRefusal(c.lookNobody(ctx).err) {
+	if diagnose.IsRefusal(c.lookNobody(ctx).err) {
 		return untried("DSS refuses lookups of nobody in another way already: see no-session")
 	}
 	asked, cancel := c.asking(ctx)
@@ -341,7 +342,7 @@ func (c *contract) noTicket(ctx context.Context) finding {
 	switch {
 	case err == nil:
 		return other("a ticket")
-	case isRefusal(err) && !isNotAuthenticated(err):
+	case diagnose.IsRefusal(err) && !isNotAuthenticated(err):
 		return untried("DSS refuses us tickets, whoever they are for: %s", said(err))
 	}
 	return heldIf(isNotAuthenticated(err), said(err))
@@ -400,7 +401,7 @@ func (c *contract) proxyUserBytes(ctx context.Context) finding {
 	switch {
 	case !ok:
 		return untried("DSS answered about a user who is not there: %s", look{true, dss.AuthInfo{}, err}.said())
-	case isRefusal(err):
+	case diagnose.IsRefusal(err):
 		return untried("it takes an administrator's rights")
 	case strings.Contains(reply.Message(), login):
 		return held("the login as it was sent")
@@ -496,13 +497,13 @@ func (c *contract) getTicket(ctx context.Context) {
 	ctx, cancel := c.asking(ctx)
 	defer cancel()
 	if c.ticket, c.ticketErr = c.asOwn.TicketFromBrowserHeaders(ctx, c.browserHeaders()); c.ticketErr == nil {
-		c.report.hide(c.ticket)
+		c.report.Hide(c.ticket)
 	}
 }
 
 func (c *contract) ticketActs(ctx context.Context) finding {
 	switch {
-	case isRefusal(c.ticketErr):
+	case diagnose.IsRefusal(c.ticketErr):
 		return untried("DSS refuses us a ticket for this visitor: see the doctor")
 	case c.ticketErr != nil:
 		return other("%s", said(c.ticketErr))
@@ -530,10 +531,10 @@ func (c *contract) actsAsVisitor(ctx context.Context, client *dss.Client, as str
 	}
 	ctx, cancel := c.asking(ctx)
 	defer cancel()
-	switch err := is(ctx, recording, c.visiting.info.Login()); {
-	case errors.Is(err, errOther):
+	switch err := diagnose.Is(ctx, recording, c.visiting.info.Login()); {
+	case errors.Is(err, diagnose.ErrOther):
 		return other("somebody else")
-	case as == "proxy user" && isRefusal(err):
+	case as == "proxy user" && diagnose.IsRefusal(err):
 		return held("%s", said(err))
 	case err != nil:
 		return other("%s", said(err))
@@ -714,7 +715,7 @@ func (c *contract) dssVersion(context.Context) finding {
 		if call.Status == 0 {
 			continue
 		}
-		if !versionPattern.MatchString(call.DSS) || !versionPattern.MatchString(call.API) {
+		if !diagnose.IsVersion(call.DSS) || !diagnose.IsVersion(call.API) {
 			return other("a reply, of %s %s, without them", call.Method, call.Path)
 		}
 		if v := "DSS " + call.DSS + ", API " + call.API; !slices.Contains(versions, v) {

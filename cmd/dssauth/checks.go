@@ -2,20 +2,18 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/diagnose"
 )
 
 // settings finds out where DSS is.
 func (d *doctor) settings() bool {
-	d.report.hide(d.env("DKU_API_TICKET"), d.env("DKU_API_KEY"))
+	d.report.Hide(d.env("DKU_API_TICKET"), d.env("DKU_API_KEY"))
 	client, err := d.connect()
 	if err != nil {
 		d.report.problem("settings", err.Error(),
@@ -32,74 +30,16 @@ func (d *doctor) settings() bool {
 	return true
 }
 
-// connection finds out whether DSS answers, and whether it accepts us.
-func (d *doctor) connection(ctx context.Context) bool {
-	ctx, cancel := d.limited(ctx)
-	defer cancel()
-	calls := new(journal)
-	client, err := calls.recording(d.client, "own credentials")
-	if err != nil {
-		d.fails("connection", err)
-		return false
+// start finds out what needs no visitor.
+func (d *doctor) start(ctx context.Context) bool {
+	d.examined = &diagnose.Application{Client: d.client, Inside: d.inside(), Flags: true, Timeout: d.timeout}
+	well := true
+	for f := range d.examined.Start(ctx) {
+		d.report.finding(f)
+		well = f.Status == diagnose.OK
 	}
-	info, err := client.AuthInfo(ctx)
-	answers := "DSS answers"
-	if v := calls.version(); v != "" {
-		answers += ", " + v
-	} else {
-		answers += ", and does not say its version"
-	}
-	var reply *dss.Error
-	rejected := errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsAnonymous()
-	switch {
-	case rejected:
-		d.report.ok("connection", answers)
-		d.report.problem("own credentials", "DSS rejects them", d.newCredentials())
-		return false
-	case err != nil:
-		d.fails("connection", err)
-		return false
-	}
-	d.own = info
-	d.report.ok("connection", answers)
-	d.report.ok("own credentials", "to DSS, we are "+who(info))
-	return true
-}
-
-func (d *doctor) newCredentials() string {
-	if d.inside() {
-		return "The ticket in DKU_API_TICKET has expired, or DSS was restarted: restart the webapp or Code Studio, so that DSS gives it a new one."
-	}
-	return "The API key is wrong, expired or revoked, or belongs to another DSS. Create a new one (of a user: Profile > API keys; global: " +
-		"Administration > Security > Global API keys), set it as DKU_API_KEY, or as api_key in ~/.dataiku/config.json, and restart the application. " +
-		"Until then, no visitor can be identified."
-}
-
-// mayAsk finds out whether we have the right to ask who a browser is, by asking
-// for one that nobody has.
-func (d *doctor) mayAsk(ctx context.Context) bool {
-	const check = "right to ask who a browser is"
-	info, err := d.browser(ctx, http.Header{"Cookie": {"dssauth_doctor=" + rand.Text()}})
-	var reply *dss.Error
-	switch {
-	case isAnonymous(info, err):
-		d.report.ok(check, "we have it")
-		return true
-	case err == nil:
-		d.report.problem(check, "DSS took cookies that nobody has for "+who(info),
-			"It answers with somebody else than the browser's user, so every visitor would be that one: do not use this deployment. "+
-				"Look for a proxy between this application and DSS that adds cookies or an Authorization header.")
-	case isRefusal(err):
-		d.report.problem(check, "DSS refuses it to "+who(d.own),
-			"Use the API key, or the run-as user, of somebody who has it: an administrator's has. With a key, give it the right in DSS "+
-				"(a user's key has the rights of the user's groups, under Administration > Security > Groups), or use another one; "+
-				"inside DSS, change the webapp's run-as user.")
-	case errors.As(err, &reply) && reply.StatusCode == http.StatusNotFound && reply.Type != "":
-		d.report.problem(check, "this DSS has no such endpoint", "It is too old to tell who a browser is: upgrade it.")
-	default:
-		d.fails(check, err)
-	}
-	return false
+	d.own = d.examined.Own
+	return well && ctx.Err() == nil
 }
 
 // browser asks DSS who sent some headers.
@@ -107,13 +47,6 @@ func (d *doctor) browser(ctx context.Context, h http.Header) (dss.AuthInfo, erro
 	ctx, cancel := d.limited(ctx)
 	defer cancel()
 	return d.client.AuthInfoFromBrowserHeaders(ctx, h)
-}
-
-// isAnonymous reports whether DSS said that nobody is signed in. It accepted our
-// own credentials before, so a 401 is about the browser.
-func isAnonymous(info dss.AuthInfo, err error) bool {
-	var reply *dss.Error
-	return errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsAnonymous()
 }
 
 // pasted gets a browser's request.
@@ -136,9 +69,9 @@ func (d *doctor) pasted(ctx context.Context) bool {
 // hide keeps the values of a paste out of the report.
 func (d *doctor) hide(r request) {
 	for _, pair := range r.pairs() {
-		d.report.hide(pair, valueOf(pair))
+		d.report.Hide(pair, valueOf(pair))
 		if name := nameOf(pair); name == nameless || name == unshown {
-			d.report.hide(strings.TrimRight(pair, "="))
+			d.report.Hide(strings.TrimRight(pair, "="))
 		}
 	}
 	for name, values := range r.others() {
@@ -146,13 +79,7 @@ func (d *doctor) hide(r request) {
 			continue
 		}
 		for _, v := range values {
-			d.report.hide(v)
-			scheme, credentials, _ := strings.Cut(v, " ")
-			d.report.hide(credentials)
-			if plain, err := base64.StdEncoding.DecodeString(credentials); err == nil && strings.EqualFold(scheme, "Basic") {
-				user, password, _ := strings.Cut(string(plain), ":")
-				d.report.hide(string(plain), user, password)
-			}
+			d.report.HideHeader(v)
 		}
 	}
 }
@@ -187,18 +114,18 @@ func (d *doctor) resolves(ctx context.Context) bool {
 		info, err = d.browser(ctx, h)
 	}
 	switch {
-	case isAnonymous(info, err):
+	case diagnose.IsAnonymous(info, err):
 		return d.search(ctx)
 	case err != nil:
 		d.fails(check, err)
 		return false
 	case info.Login() == "":
-		d.report.problem(check, "the cookies are those of "+who(info),
+		d.report.problem(check, "the cookies are those of "+diagnose.Who(info),
 			"A browser should be a user's. Without Config.AllowAPIKeys, such callers are refused.")
 		return false
 	}
 	d.visitor = info
-	d.report.ok(check, "the cookies are those of "+who(info), "Groups: "+list(info.Groups)+".")
+	d.report.ok(check, "the cookies are those of "+diagnose.Who(info), "Groups: "+list(info.Groups)+".")
 	return true
 }
 

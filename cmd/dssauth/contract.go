@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/diagnose"
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
@@ -46,7 +47,7 @@ type look struct {
 	err   error
 }
 
-func (l look) isAnonymous() bool { return isAnonymous(l.info, l.err) }
+func (l look) isAnonymous() bool { return diagnose.IsAnonymous(l.info, l.err) }
 func (l look) isUser() bool      { return l.err == nil && l.info.Login() != "" }
 
 // said is what DSS answered, without a name in it.
@@ -64,7 +65,7 @@ func (l look) said() string {
 
 func said(err error) string {
 	if reply, ok := typed(err); ok {
-		return fmt.Sprintf("%d%s", reply.StatusCode, exception(reply.Type))
+		return fmt.Sprintf("%d%s", reply.StatusCode, diagnose.Exception(reply.Type))
 	}
 	return explain(err).what
 }
@@ -187,7 +188,7 @@ func (c *contract) lacks(ctx context.Context, takes need) string {
 	switch {
 	case takes >= acceptance && !c.accepted:
 		return "it takes credentials that DSS accepts"
-	case takes >= lookups && isRefusal(c.lookNobody(ctx).err) && !c.lookVisitor(ctx).isUser():
+	case takes >= lookups && diagnose.IsRefusal(c.lookNobody(ctx).err) && !c.lookVisitor(ctx).isUser():
 		return "it takes the right to ask who a browser is"
 	case takes >= aVisitor && c.noCookies != "":
 		return c.noCookies
@@ -209,7 +210,7 @@ func (c *contract) tell(a assumption, f finding) {
 		c.report.problems++
 		text = fmt.Sprintf("assumed: %s (%s). Seen: %s. For this library: %s. What to set: %s.", a.says, a.source, f.seen, a.means, a.setting)
 	}
-	c.report.print(fmt.Sprintf("%-9s", f.status), a.name, text, nil)
+	c.report.finding(diagnose.Finding{Check: a.name, Status: fmt.Sprintf("%-9s", f.status), Found: text})
 }
 
 // asking paces and bounds one call.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/diagnose"
 )
 
 // doctor examines one deployment, from the settings to what a visitor's cookies
@@ -21,12 +22,13 @@ type doctor struct {
 	report   *report
 	contract *contract // nil: the job is the doctor's own
 
-	client  *dss.Client
-	own     dss.AuthInfo // who we are to DSS
-	copied  request      // as the browser sent it
-	picks   picks        // with which DSS knows the visitor
-	sent    request      // what the application sends of it to DSS, with these
-	visitor dss.AuthInfo // who DSS says that is
+	client   *dss.Client
+	examined *diagnose.Application // what the client is to DSS, by the first checks
+	own      dss.AuthInfo          // who we are to DSS
+	copied   request               // as the browser sent it
+	picks    picks                 // with which DSS knows the visitor
+	sent     request               // what the application sends of it to DSS, with these
+	visitor  dss.AuthInfo          // who DSS says that is
 }
 
 // options are what the flags say.
@@ -57,7 +59,7 @@ func (d *doctor) run(ctx context.Context, out io.Writer) int {
 }
 
 func (d *doctor) examine(ctx context.Context) {
-	if !d.settings() || !d.connection(ctx) || !d.mayAsk(ctx) {
+	if !d.settings() || !d.start(ctx) {
 		d.report.skipped("everything else", "it depends on what is a problem above")
 		return
 	}
@@ -83,21 +85,17 @@ func (d *doctor) fails(check string, err error) {
 	d.report.problem(check, f.what, f.fix)
 }
 
+// fault is a [diagnose.Fault].
+type fault struct{ what, fix string }
+
+// explain says what an error of a call means, whatever was asked.
+func explain(err error) fault {
+	f := diagnose.Explain(err)
+	return fault{f.What, f.Fix}
+}
+
 // inside reports whether DSS started us and gave us a ticket.
 func (d *doctor) inside() bool { return d.env("DKU_API_TICKET") != "" }
-
-// who names whom an answer of DSS is about. An API key is not told by its id,
-// which may be the key itself.
-func who(info dss.AuthInfo) string {
-	if info.Login() == "" {
-		return "an API key without a user"
-	}
-	text := "the user " + list([]string{info.Login()})
-	if info.UserProfile != "" {
-		text += ", profile " + list([]string{info.UserProfile})
-	}
-	return text
-}
 
 // settingsOf is a client's own description, without the name of its type.
 func settingsOf(c *dss.Client) string {

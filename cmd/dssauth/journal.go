@@ -8,12 +8,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/diagnose"
 )
 
 const (
@@ -64,18 +64,6 @@ func (j *journal) ready(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// version tells which DSS the last call met, if the reply said so.
-func (j *journal) version() string {
-	if n := len(j.calls); n > 0 && versionPattern.MatchString(j.calls[n-1].DSS) {
-		version := "version " + j.calls[n-1].DSS
-		if versionPattern.MatchString(j.calls[n-1].API) {
-			version += ", API version " + j.calls[n-1].API
-		}
-		return version
-	}
-	return ""
 }
 
 // recording returns a client that calls as client does, and takes its calls down.
@@ -189,12 +177,10 @@ func redactedPath(path string) string {
 	return strings.Join(segments, "/")
 }
 
-var versionPattern = regexp.MustCompile(`^[0-9]{1,3}(\.[0-9]{1,3}){0,3}(-(alpha|beta|rc)[0-9]{0,2})?$`)
-
 // version returns what is a version, and else what it is in place of one: a
 // proxy may put anything there.
 func version(value string) string {
-	if value == "" || versionPattern.MatchString(value) {
+	if value == "" || diagnose.IsVersion(value) {
 		return value
 	}
 	return "not a version, but a " + kindOf(value)

@@ -5,50 +5,41 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"github.com/dssauth/dssauth/internal/diagnose"
 )
 
 // report is what the doctor prints. Nothing else prints what DSS said.
 type report struct {
+	diagnose.Secrets
 	out      io.Writer
 	muted    func() bool
-	secrets  []string
 	problems int
 }
 
-// minSecret is the length from which a value is taken for a credential. Shorter
-// ones, as of a cookie "lang", would hide the words of the report.
-const minSecret = 8
-
-// hide keeps values out of everything printed from now on. DSS, or what answers
-// in its place, may repeat what it was sent where a name is expected.
-func (r *report) hide(values ...string) {
-	for _, v := range values {
-		if v = strings.Trim(v, " \t"); len(v) < minSecret {
-			continue
-		}
-		quoted := strconv.Quote(v)
-		r.secrets = append(r.secrets, v, "[hidden]", quoted[1:len(quoted)-1], "[hidden]")
-	}
+func (r *report) ok(check, text string, notes ...string) {
+	r.finding(diagnose.Finding{Check: check, Status: diagnose.OK, Found: text, Advice: notes})
 }
-
-func (r *report) ok(check, text string, notes ...string) { r.print("ok", check, text, notes) }
 
 // problem prints what is wrong and, in its paragraphs, why and what to do.
 func (r *report) problem(check, text string, fix ...string) {
-	r.problems++
-	r.print("problem", check, text, fix)
+	r.finding(diagnose.Finding{Check: check, Status: diagnose.Problem, Found: text, Advice: fix})
 }
 
-func (r *report) skipped(check, why string) { r.print("skipped", check, why, nil) }
+func (r *report) skipped(check, why string) {
+	r.finding(diagnose.Finding{Check: check, Status: diagnose.Skipped, Found: why})
+}
 
-func (r *report) print(status, check, text string, paragraphs []string) {
+func (r *report) finding(f diagnose.Finding) {
+	if f.Status == diagnose.Problem {
+		r.problems++
+	}
 	if r.muted() {
 		return
 	}
-	show := strings.NewReplacer(r.secrets...).Replace
-	fmt.Fprintf(r.out, "%-8s %s: %s\n", status, check, show(text))
-	for _, p := range paragraphs {
-		wrap(r.out, show(p))
+	fmt.Fprintf(r.out, "%-8s %s: %s\n", f.Status, f.Check, r.Without(f.Found))
+	for _, p := range f.Advice {
+		wrap(r.out, r.Without(p))
 	}
 }
 
@@ -57,9 +48,8 @@ func (r *report) code(lines []string) {
 	if r.muted() {
 		return
 	}
-	show := strings.NewReplacer(r.secrets...).Replace
 	for _, line := range lines {
-		fmt.Fprintf(r.out, "\t%s\n", show(line))
+		fmt.Fprintf(r.out, "\t%s\n", r.Without(line))
 	}
 }
 

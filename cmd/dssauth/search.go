@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/diagnose"
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
@@ -311,7 +312,7 @@ func (s *search) ask(h http.Header) (dss.AuthInfo, error) {
 			timer.Stop()
 			return info, s.ctx.Err()
 		}
-		if info, err = s.browser(s.ctx, h); isAnonymous(info, err) {
+		if info, err = s.browser(s.ctx, h); diagnose.IsAnonymous(info, err) {
 			return dss.AuthInfo{}, nil
 		}
 		if err == nil {
@@ -349,9 +350,9 @@ func (s *search) found(l least) bool {
 // beyond says by what DSS knows the visitor.
 func (s *search) beyond(l least) string {
 	if l.headers == nil {
-		return "the session is in a cookie that the application does not send by default: with it, DSS knows " + who(s.visitor)
+		return "the session is in a cookie that the application does not send by default: with it, DSS knows " + diagnose.Who(s.visitor)
 	}
-	return "DSS needs headers that the application does not send by default: with them, it knows " + who(s.visitor)
+	return "DSS needs headers that the application does not send by default: with them, it knows " + diagnose.Who(s.visitor)
 }
 
 func (s *search) advice(l least) []string {

@@ -1,0 +1,328 @@
+// Package rules says which rule of the configuration a request falls under.
+//
+// The gateway reads a path once and passes it on as it came; the upstream reads it
+// again, by rules of its own. So a path that could mean something else to the upstream
+// is refused: by [Normal] for how it is written, and by [Set.Find] where an upstream
+// that does not tell "/Admin" from "/admin" would find it under another rule.
+//
+// Not covered are upstreams that ignore more than that: an extension that names a
+// format ("/admin.json" is "/admin" in Rails), accents (Windows code pages), the
+// difference between composed and decomposed letters (macOS), short names on Windows
+// ("/ADMINI~1"), or the method where a header or form field names another one. They
+// need a rule for each spelling, or for "/" the strictest one.
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Rule is one rule of the configuration. It has exactly one of Allow, Groups and
+// Project.
+type Rule struct {
+	// Path is a prefix, decoded, of whole segments. It begins and ends with a slash:
+	// "/admin/" covers "/admin" too. Paths under /dssauth/ are the gateway's own.
+	Path string
+	// Methods are what the rule is about, as in "POST"; "GET" covers HEAD. Nil: all
+	// for which the path has no other rule.
+	Methods []string
+	Allow   Allow    // zero where Groups or Project is set
+	Groups  []string // members of at least one of these are admitted
+	Project string   // the key of a DSS project, whose readers are admitted
+}
+
+// Allow admits visitors without regard to their groups. The zero value says nothing.
+type Allow int
+
+const (
+	Everyone Allow = iota + 1 // anonymous visitors too
+	SignedIn                  // every DSS user
+	Nobody
+)
+
+// Error is a mistake in the configuration.
+type Error struct {
+	Index   int    // of the rule; -1: the list as a whole
+	Field   string // "path", "methods", "allow", "groups" or "project"; empty: the rule or list
+	Problem string // what is wrong, and what to write
+}
+
+func (e *Error) Error() string {
+	where := "rules"
+	if e.Index >= 0 {
+		where += fmt.Sprintf("[%d]", e.Index)
+	}
+	if e.Field != "" {
+		where += "." + e.Field
+	}
+	return where + ": " + e.Problem
+}
+
+// Set finds the rule for a request. It is safe for concurrent use.
+type Set struct{ root node }
+
+// node stands for the loose form of a path.
+type node struct {
+	below    map[string]*node // by the loose form of the next segment
+	path     string           // of the rules here; empty where there are none
+	any      int              // the rule without methods
+	byMethod map[string]int
+}
+
+// reserved is for the gateway's own answers. No rule admits to it, and nothing under
+// it reaches the upstream.
+const reserved = "/dssauth/"
+
+// New returns the Set of rules. Its error joins an [*Error] for each mistake.
+func New(rules []Rule) (*Set, error) {
+	s := &Set{}
+	s.node(reserved).path = reserved
+	var errs []error
+	for i, r := range rules {
+		wrong := func(field, format string, args ...any) {
+			errs = append(errs, &Error{i, field, fmt.Sprintf(format, args...)})
+		}
+		r.checkWho(wrong)
+		methods := r.checkMethods(wrong)
+		if !checkPath(r.Path, wrong) {
+			continue
+		}
+		if s.longest(r.Path).path == reserved {
+			wrong("path", "%q is the gateway's own, as all under %q is: give another one", r.Path, reserved)
+			continue
+		}
+		n := s.node(r.Path)
+		switch n.path {
+		case r.Path:
+		case "":
+			n.path, n.any, n.byMethod = r.Path, -1, map[string]int{}
+		default:
+			wrong("path", "%q and %q are one path to some upstreams, which ignore case, and dots and spaces at the end of a segment: keep one of them", r.Path, n.path)
+			continue
+		}
+		n.add(i, r.Methods == nil, methods, wrong)
+	}
+	for i, r := range rules {
+		if n := s.node(r.Path); n.path == r.Path && n.any < 0 && i == n.first() {
+			errs = append(errs, &Error{i, "methods", fmt.Sprintf("%q has no rule for other methods: add one without methods, such as one that allows nobody", r.Path)})
+		}
+	}
+	if s.root.path == "" {
+		errs = append(errs, &Error{-1, "", `no rule has the path "/": add one, such as {path: /, allow: signed-in}`})
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return s, nil
+}
+
+// node returns the node of a rule's path, and makes it if need be.
+func (s *Set) node(path string) *node {
+	n := &s.root
+	for segment := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
+		loose, _ := appendLoose(nil, segment)
+		if len(loose) == 0 {
+			continue // the root, or a path that is wrong
+		}
+		next := n.below[string(loose)]
+		if next == nil {
+			next = &node{}
+			if n.below == nil {
+				n.below = map[string]*node{}
+			}
+			n.below[string(loose)] = next
+		}
+		n = next
+	}
+	return n
+}
+
+// add puts the rule with index i into n.
+func (n *node) add(i int, forAll bool, methods []string, wrong func(field, format string, args ...any)) {
+	if forAll && n.any >= 0 {
+		wrong("path", "rules[%d] has %q already, without methods as well: join them, or give methods", n.any, n.path)
+	} else if forAll {
+		n.any = i
+	}
+	for _, m := range methods {
+		if other, ok := n.byMethod[m]; ok {
+			wrong("methods", "rules[%d] is about %s of %q already: give it in one of them", other, m, n.path)
+			continue
+		}
+		n.byMethod[m] = i
+	}
+}
+
+// first returns the first of the rules by method.
+func (n *node) first() int {
+	first := -1
+	for _, i := range n.byMethod {
+		if first < 0 || i < first {
+			first = i
+		}
+	}
+	return first
+}
+
+func (r Rule) checkWho(wrong func(field, format string, args ...any)) {
+	given := 0
+	if r.Allow != 0 {
+		given++
+		if r.Allow < 0 || r.Allow > Nobody {
+			wrong("allow", "%d is none of everyone, signed-in and nobody", int(r.Allow))
+		}
+	}
+	if r.Groups != nil {
+		given++
+		if len(r.Groups) == 0 {
+			wrong("groups", "the list is empty: name a group, or write allow: nobody")
+		}
+	}
+	if r.Project != "" {
+		given++
+	}
+	if given != 1 {
+		wrong("", "%d of allow, groups and project are given: give exactly one", given)
+	}
+	// As the library's RequireGroup and RequireProject want them, which panic.
+	for _, g := range r.Groups {
+		switch trimmed := strings.TrimSpace(g); {
+		case trimmed == "":
+			wrong("groups", "%q is blank: write a group's name", g)
+		case trimmed != g:
+			wrong("groups", "%q has spaces at its ends, and names match exactly: write %q", g, trimmed)
+		case strings.ContainsFunc(g, unicode.IsControl):
+			wrong("groups", "%q has control characters, which no group's name has: remove them", g)
+		}
+	}
+	if strings.ContainsFunc(r.Project, func(c rune) bool {
+		return c != '_' && (c < '0' || '9' < c) && (c < 'A' || 'Z' < c) && (c < 'a' || 'z' < c)
+	}) {
+		wrong("project", "%q is no project's key: write it as in CHURN, with letters, digits and underscores only", r.Project)
+	}
+}
+
+// checkMethods returns the methods that are in order.
+func (r Rule) checkMethods(wrong func(field, format string, args ...any)) (methods []string) {
+	if r.Methods != nil && len(r.Methods) == 0 {
+		wrong("methods", "the list is empty: name a method, or leave it out for all methods")
+	}
+	for i, m := range r.Methods {
+		switch {
+		case m != strings.ToUpper(m):
+			wrong("methods", "%q has to be in upper case: write %q", m, strings.ToUpper(m))
+		case !isMethod(m):
+			wrong("methods", "%q is no method: write it as in POST", m)
+		case neverPassed(m):
+			wrong("methods", "%s is never passed on: leave it out", m)
+		case m == "HEAD":
+			wrong("methods", "GET covers HEAD: write GET")
+		case slices.Contains(r.Methods[:i], m):
+			wrong("methods", "%s is given twice: give it once", m)
+		default:
+			methods = append(methods, m)
+		}
+	}
+	return methods
+}
+
+// isMethod reports whether m is an upper-case token. Methods differ by case, but not
+// to every upstream.
+func isMethod(m string) bool {
+	for _, c := range []byte(m) {
+		if (c < 'A' || 'Z' < c) && (c < '0' || '9' < c) && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return m != ""
+}
+
+// neverPassed: TRACE sends back the visitor's credentials, CONNECT makes a tunnel.
+func neverPassed(method string) bool { return method == "TRACE" || method == "CONNECT" }
+
+// checkPath reports whether path is in order.
+func checkPath(path string, wrong func(field, format string, args ...any)) bool {
+	decoded, bad := url.PathUnescape(path)
+	_, notNormal := Normal((&url.URL{Path: path}).EscapedPath())
+	switch {
+	case path == "":
+		wrong("path", `it is missing: give a prefix, as in "/admin/"`)
+	case path[0] != '/':
+		wrong("path", "%q does not begin with a slash: write %q", path, "/"+path)
+	case strings.ContainsAny(path, "?#"):
+		wrong("path", "%q has a ? or #: a rule is about the path only, without a query", path)
+	case strings.Contains(path, "%") && bad == nil && decoded != path:
+		wrong("path", "%q is percent-encoded: write %q", path, decoded)
+	case strings.Contains(path, "%"):
+		wrong("path", "%q has a percent sign, which no path that is admitted has", path)
+	case notNormal != nil:
+		wrong("path", "%q: %v, and such a request is refused: write another one", path, notNormal)
+	case path[len(path)-1] != '/':
+		wrong("path", `%q does not end with a slash: write %q, which covers %[1]q too`, path, path+"/")
+	default:
+		return true
+	}
+	return false
+}
+
+var (
+	errMethod    = errors.New("the method is not in upper case, or is one that is never passed on")
+	errReserved  = errors.New("the path is the gateway's own")
+	errAmbiguous = errors.New("the path differs from a rule's path only by what some upstreams ignore, such as upper case, or a dot or space at a segment's end")
+)
+
+// Find returns the index of the rule for a request: among the rules with the longest
+// path that covers the request's, the one with its method, or else the one without
+// methods. The path is as [Normal] takes it. An error says why the request has to be
+// refused with a 400; it holds nothing of the request or the rules.
+func (s *Set) Find(method, escapedPath string) (rule int, err error) {
+	if !isMethod(method) || neverPassed(method) {
+		return 0, errMethod
+	}
+	path, err := Normal(escapedPath)
+	if err != nil {
+		return 0, err
+	}
+	n := s.longest(path)
+	// A path that is covered exactly is covered loosely too. So where the longest one
+	// does not cover it exactly, a shorter one does, and upstreams differ about which.
+	if !strings.HasPrefix(path, n.path) && path != n.path[:len(n.path)-1] {
+		return 0, errAmbiguous
+	}
+	if n.path == reserved {
+		return 0, errReserved
+	}
+	if method == "HEAD" {
+		method = "GET"
+	}
+	if i, ok := n.byMethod[method]; ok {
+		return i, nil
+	}
+	return n.any, nil
+}
+
+// longest returns the node with rules whose loose path is the longest that covers
+// the loose form of path.
+func (s *Set) longest(path string) *node {
+	n, longest := &s.root, &s.root
+	var b [128]byte // segments that are longer cost an allocation
+	for rest := path[1:]; rest != ""; {
+		var segment string
+		segment, rest, _ = strings.Cut(rest, "/")
+		loose, ends := appendLoose(b[:0], segment)
+		if n = n.below[string(loose)]; n == nil {
+			break
+		}
+		if n.path != "" {
+			longest = n
+		}
+		if ends {
+			break
+		}
+	}
+	return longest
+}

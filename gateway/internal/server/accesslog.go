@@ -1,0 +1,73 @@
+package server
+
+import (
+	"bufio"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/dssauth/dssauth"
+)
+
+// logged writes a line for each request, when it has been answered. A path is
+// written without its query, which may hold a secret.
+func (s *Server) logged(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter, *http.Request)) {
+	ctx, access := dssauth.WithAccess(r.Context())
+	answer := &answer{ResponseWriter: w, status: http.StatusOK, method: r.Method, path: r.URL.Path}
+	start := time.Now()
+	done := false
+	defer func() {
+		line := append(make([]slog.Attr, 0, 7),
+			slog.String("method", answer.method), slog.String("path", answer.path), slog.Int("status", answer.status),
+			slog.Duration("duration", time.Since(start)), slog.Any("", access))
+		if answer.why != "" {
+			line = append(line, slog.String("why", answer.why))
+		}
+		if !done {
+			line = append(line, slog.Bool("aborted", true))
+		}
+		s.log.LogAttrs(ctx, slog.LevelInfo, "request", line...)
+	}()
+	serve(answer, r.WithContext(ctx))
+	done = true
+}
+
+// answer remembers what the log says of it.
+type answer struct {
+	http.ResponseWriter
+	method, path string
+	why          string // what is wrong with a bad request
+	status       int
+	wrote        bool
+}
+
+// note makes the log name the request that a proxy asked about.
+func note(w http.ResponseWriter, asked *http.Request) {
+	if a, ok := w.(*answer); ok {
+		a.method, a.path = asked.Method, asked.URL.Path
+	}
+}
+
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *answer) WriteHeader(status int) {
+	if !a.wrote && (status >= 200 || status == http.StatusSwitchingProtocols) {
+		a.status, a.wrote = status, true
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	a.wrote = true
+	return a.ResponseWriter.Write(b)
+}
+
+// Hijack is how a websocket is switched to: its 101 is written past WriteHeader.
+func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
+	if err == nil {
+		a.status = http.StatusSwitchingProtocols
+	}
+	return conn, rw, err
+}

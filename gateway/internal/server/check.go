@@ -1,0 +1,172 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/dssauth/dssauth"
+)
+
+// asker is a kind of proxy that asks: by which headers it tells the request.
+type asker struct {
+	uri, method string
+	// statuses says that it knows 2xx, 401 and 403 only.
+	statuses bool
+}
+
+var askers = []asker{
+	{"X-Original-Uri", "X-Original-Method", true},    // nginx, as docs/not-go.md has it set
+	{"X-Forwarded-Uri", "X-Forwarded-Method", false}, // Caddy and Traefik
+}
+
+// check answers a proxy that asks about a request: 200 with the headers for the
+// upstream, or the refusal.
+func (s *Server) check(w http.ResponseWriter, r *http.Request) {
+	s.asked(w, r, func(w http.ResponseWriter, asked *http.Request, kind asker, h http.Handler) {
+		if kind.statuses {
+			w = &unredirected{w}
+		}
+		h.ServeHTTP(w, asked)
+	})
+}
+
+// refusal shows what check refused, for nginx, whose auth_request passes on no body
+// and no redirect. Where the request is admitted by then, the browser asks again.
+func (s *Server) refusal(w http.ResponseWriter, r *http.Request) {
+	s.asked(w, r, func(w http.ResponseWriter, asked *http.Request, _ asker, h http.Handler) {
+		h.ServeHTTP(&again{ResponseWriter: w, r: asked}, asked)
+	})
+}
+
+// asked finds out which request a proxy asks about, and calls then with it and with
+// what answers it.
+func (s *Server) asked(w http.ResponseWriter, r *http.Request, then func(http.ResponseWriter, *http.Request, asker, http.Handler)) {
+	if !s.isProxy(r) {
+		// Said to the peer alone: nothing of it is secret.
+		http.Error(w, "This is for proxies. Add the proxy's address to \"proxies\" of the gateway's configuration.", http.StatusForbidden)
+		return
+	}
+	asked, kind, err := s.original(r)
+	if err != nil {
+		s.bad(w, r, err.Error())
+		return
+	}
+	note(w, asked)
+	if !passes(asked.Method) {
+		s.notAllowed(w)
+		return
+	}
+	rule, err := s.config.Set.Find(asked.Method, pathOf(asked.RequestURI))
+	if err != nil {
+		s.bad(w, asked, err.Error())
+		return
+	}
+	then(w, asked, kind, s.checked[rule])
+}
+
+// original is the request that a proxy asks about.
+func (s *Server) original(r *http.Request) (*http.Request, asker, error) {
+	var kind asker
+	for _, a := range askers {
+		for name, values := range r.Header {
+			if !strings.EqualFold(name, a.uri) && !strings.EqualFold(name, a.method) {
+				continue
+			}
+			if len(values) > 1 {
+				return nil, kind, errors.New(a.uri + " or " + a.method + " twice: one comes from the proxy, the other from the browser")
+			}
+			if kind.uri != "" && kind.uri != a.uri {
+				return nil, kind, errors.New("headers of nginx and of Caddy or Traefik: one comes from the proxy, the other from the browser")
+			}
+			kind = a
+		}
+	}
+	uri, method := r.Header.Get(kind.uri), r.Header.Get(kind.method)
+	if uri == "" || method == "" {
+		return nil, kind, errors.New("the proxy does not say which request it asks about: it sends X-Original-URI and X-Original-Method, or X-Forwarded-Uri and X-Forwarded-Method")
+	}
+	if !strings.HasPrefix(uri, "/") {
+		return nil, kind, errors.New("the proxy asks about no path")
+	}
+	where, err := url.ParseRequestURI(uri)
+	if err != nil {
+		return nil, kind, errors.New("the proxy asks about no path that can be read")
+	}
+	for name := range r.Header {
+		switch {
+		case strings.EqualFold(name, kind.uri), strings.EqualFold(name, kind.method):
+		case s.identity.speaksForUs(name) && !strings.HasPrefix(string(fold(nil, name)), "x-dku-"):
+			return nil, kind, errors.New("the browser sent a header that only the gateway may send: " + name)
+		case reroutes(name):
+			return nil, kind, errors.New("the browser sent a header by which an application can take another path or method: " + name)
+		}
+	}
+	if len(r.Header["Upgrade"]) > 0 && !isUpgrade(r.Header) {
+		return nil, kind, errors.New("the browser asks for another protocol than a websocket")
+	}
+	asked := r.Clone(r.Context())
+	asked.Method, asked.RequestURI, asked.URL = method, uri, where
+	asked.Body, asked.ContentLength = http.NoBody, 0
+	asked.Header.Del(kind.uri)
+	asked.Header.Del(kind.method)
+	if host := r.Header.Get("X-Forwarded-Host"); host != "" && !kind.statuses {
+		asked.Host = host
+	}
+	return asked, kind, nil
+}
+
+// admit tells a proxy that a request may pass, and what its upstream is told.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request) {
+	id, named := dssauth.FromContext(r.Context())
+	said, err := s.identity.say(id, named)
+	if err != nil {
+		s.auth.Refuse(w, r, err)
+		return
+	}
+	// All of them, empty or not: what the browser sent must not stay in its place.
+	s.identity.put(w.Header(), said, true)
+	passing := strings.Join(r.Header["Cookie"], "; ")
+	if !s.identity.credentials {
+		passing = s.identity.cookies.others(r.Header["Cookie"])
+	}
+	w.Header()[cookieHeader] = []string{passing}
+	w.WriteHeader(http.StatusOK)
+}
+
+// unredirected answers a redirect as a 401, since nginx takes it for an error.
+type unredirected struct{ http.ResponseWriter }
+
+func (w *unredirected) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *unredirected) WriteHeader(status int) {
+	if status >= 300 && status < 400 {
+		status = http.StatusUnauthorized
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// again answers what is admitted by a redirect to itself, where that can be asked
+// again.
+type again struct {
+	http.ResponseWriter
+	r *http.Request
+}
+
+func (w *again) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *again) WriteHeader(status int) {
+	if status == http.StatusOK {
+		h := w.Header()
+		clear(h)
+		h.Set("Cache-Control", "no-store")
+		if status = http.StatusServiceUnavailable; w.r.Method == http.MethodGet || w.r.Method == http.MethodHead {
+			h.Set("Location", w.r.RequestURI)
+			status = http.StatusTemporaryRedirect
+		} else {
+			h.Set("Retry-After", "1")
+		}
+	}
+	w.ResponseWriter.WriteHeader(status)
+}

@@ -1,0 +1,183 @@
+package server
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/gateway/internal/assertion"
+	"github.com/dssauth/dssauth/gateway/internal/config"
+)
+
+const (
+	// assertionHeader carries the signed assertion.
+	assertionHeader = "X-Dssauth-Assertion"
+	// cookieHeader carries, in the answer of the check, the cookies that may pass.
+	cookieHeader = "X-Dssauth-Cookie"
+)
+
+// identity is what the upstream is told of a visitor, and what a browser must not
+// tell it.
+type identity struct {
+	names   names
+	signer  *assertion.Signer // nil: no assertion
+	cookies cookies
+	// credentials says that the cookies of DSS and Authorization pass.
+	credentials bool
+	owned       map[string]bool // the names, folded
+}
+
+// names are those of the headers, in canonical spelling.
+type names struct{ user, groups, name, email string }
+
+func newIdentity(c config.Config, signer *assertion.Signer) *identity {
+	n := names{
+		http.CanonicalHeaderKey(c.Headers.User), http.CanonicalHeaderKey(c.Headers.Groups),
+		http.CanonicalHeaderKey(c.Headers.Name), http.CanonicalHeaderKey(c.Headers.Email),
+	}
+	i := &identity{names: n, signer: signer, cookies: c.DSSCookies, credentials: c.ForwardCredentials, owned: map[string]bool{}}
+	for _, name := range []string{n.user, n.groups, n.name, n.email} {
+		i.owned[string(fold(nil, name))] = true
+	}
+	return i
+}
+
+// said is what the upstream is told of one visitor: values of headers, empty where
+// there is nothing to tell.
+type said struct{ user, groups, name, email, assertion string }
+
+// say tells nothing of a visitor without a name.
+func (i *identity) say(id dssauth.Identity, named bool) (s said, err error) {
+	if !named {
+		return said{}, nil
+	}
+	if i.signer != nil {
+		if s.assertion, err = i.signer.Sign(id); err != nil {
+			return said{}, err
+		}
+	}
+	s.user, s.name, s.email = encode(id.Login), encode(id.DisplayName), encode(id.Email)
+	s.groups = encodeList(id.Groups())
+	return s, nil
+}
+
+// put sets the headers in h. Where all is false, those with nothing to tell are
+// left out.
+func (i *identity) put(h http.Header, s said, all bool) {
+	for _, header := range [...]struct{ name, value string }{
+		{i.names.user, s.user}, {i.names.groups, s.groups}, {i.names.name, s.name}, {i.names.email, s.email},
+		{assertionHeader, s.assertion},
+	} {
+		if header.value != "" || all {
+			h[header.name] = []string{header.value}
+		}
+	}
+}
+
+// clean removes from h what a browser must not say, and the credentials of DSS.
+func (i *identity) clean(h http.Header) {
+	for name := range h {
+		if i.speaksForUs(name) || reroutes(name) {
+			delete(h, name)
+		}
+	}
+	if i.credentials {
+		return
+	}
+	delete(h, "Authorization")
+	if kept := i.cookies.others(h["Cookie"]); kept != "" {
+		h["Cookie"] = []string{kept}
+	} else {
+		delete(h, "Cookie")
+	}
+}
+
+// speaksForUs reports whether a header, in any spelling that a server may take for
+// it, says what only the gateway or DSS may say.
+func (i *identity) speaksForUs(name string) bool {
+	var room [48]byte
+	folded := fold(room[:0], name)
+	return i.owned[string(folded)] || hasPrefix(folded, "x-dssauth-") || hasPrefix(folded, "x-dku-")
+}
+
+func hasPrefix(b []byte, prefix string) bool {
+	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
+}
+
+// routing are headers by which frameworks take another path or method than the one
+// that the rules have seen.
+var routing = map[string]bool{
+	"x-original-url": true, "x-original-uri": true, "x-original-method": true,
+	"x-rewrite-url": true, "x-forwarded-uri": true, "x-forwarded-method": true, "x-forwarded-path": true,
+	"x-http-method": true, "x-http-method-override": true, "x-method-override": true,
+}
+
+func reroutes(name string) bool {
+	var room [48]byte
+	return routing[string(fold(room[:0], name))]
+}
+
+// fold appends a header's name as servers spell it that hand headers to
+// applications as variables: CGI and WSGI do not tell a dash from an underscore,
+// some tell no punctuation apart, and none has case.
+func fold(b []byte, name string) []byte {
+	for n := range len(name) {
+		switch c := name[n]; {
+		case c >= 'A' && c <= 'Z':
+			b = append(b, c+'a'-'A')
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
+			b = append(b, c)
+		default:
+			b = append(b, '-')
+		}
+	}
+	return b
+}
+
+// encode makes a text fit for a header. What is not visible ASCII is percent-encoded
+// as UTF-8, and so are % and the comma, which stands between groups. A space is
+// encoded only at an end, where servers cut it off. Any decoder of URLs' components
+// reads it back.
+func encode(text string) string {
+	const digits = "0123456789ABCDEF"
+	n := 0
+	for n < len(text) && !mustEncode(text, n) {
+		n++
+	}
+	if n == len(text) {
+		return text
+	}
+	var b strings.Builder
+	for n := range len(text) {
+		if c := text[n]; mustEncode(text, n) {
+			b.WriteByte('%')
+			b.WriteByte(digits[c>>4])
+			b.WriteByte(digits[c&15])
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func mustEncode(text string, n int) bool {
+	c := text[n]
+	return c < ' ' || c > '~' || c == '%' || c == ',' || c == ' ' && (n == 0 || n == len(text)-1)
+}
+
+func encodeList(groups []string) string {
+	switch len(groups) {
+	case 0:
+		return ""
+	case 1:
+		return encode(groups[0])
+	}
+	var b strings.Builder
+	for n, g := range groups {
+		if n > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(encode(g))
+	}
+	return b.String()
+}

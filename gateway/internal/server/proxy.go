@@ -1,0 +1,217 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/gateway/internal/config"
+)
+
+// proxy is the door to the upstream.
+type proxy struct {
+	running  context.Context // websockets and event streams end with it
+	config   config.Config
+	auth     *dssauth.Middleware
+	identity *identity
+	reverse  httputil.ReverseProxy
+}
+
+func newProxy(running context.Context, c config.Config, auth *dssauth.Middleware, who *identity, log *slog.Logger) *proxy {
+	p := &proxy{running: running, config: c, auth: auth, identity: who}
+	p.reverse = httputil.ReverseProxy{
+		Rewrite:        p.rewrite,
+		ModifyResponse: p.answered,
+		ErrorHandler:   p.failed(log),
+		Transport:      newTransport(),
+		BufferPool:     &buffers{},
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	return p
+}
+
+// newTransport is for one upstream. No proxy of the environment stands before it,
+// and what it answers is passed on as it is.
+func newTransport() *http.Transport {
+	return &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSHandshakeTimeout:   5 * time.Second,
+		MaxIdleConns:          512,
+		MaxIdleConnsPerHost:   512,
+		IdleConnTimeout:       4 * time.Second, // Node closes after 5s, and a POST that meets that is lost
+		ExpectContinueTimeout: time.Second,
+		DisableCompression:    true,
+	}
+}
+
+// exchange is what rewrite and answered need of the request that came in.
+type exchange struct {
+	in    *http.Request
+	named bool
+	said  said
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(r *http.Request) (*exchange, error) {
+	if e, ok := r.Context().Value(exchangeKey{}).(*exchange); ok {
+		return e, nil
+	}
+	return nil, errors.New("the request that came in is lost")
+}
+
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	id, named := dssauth.FromContext(r.Context())
+	said, err := p.identity.say(id, named)
+	if err != nil {
+		p.auth.Refuse(w, r, err)
+		return
+	}
+	e := &exchange{r, named, said}
+	if isUpgrade(r.Header) {
+		ctx, end := p.whileAdmitted(e)
+		defer end()
+		r = r.WithContext(ctx)
+	}
+	// An upstream may answer before it has read all of an upload. Over HTTP/2 it may anyway.
+	_ = http.NewResponseController(w).EnableFullDuplex()
+	w.Header().Del("Cache-Control") // ReverseProxy adds the upstream's, which answered has made private
+	p.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e)))
+}
+
+// whileAdmitted ends with the visitor's rights, with the request, or with the gateway.
+func (p *proxy) whileAdmitted(e *exchange) (context.Context, context.CancelFunc) {
+	ctx, end := context.WithCancel(e.in.Context())
+	stop := context.AfterFunc(p.running, end)
+	if !e.named {
+		return ctx, func() { stop(); end() }
+	}
+	admitted, forget := p.auth.WhileSignedIn(e.in.WithContext(ctx), 0)
+	return admitted, func() { stop(); end(); forget() }
+}
+
+func (p *proxy) rewrite(r *httputil.ProxyRequest) {
+	out := r.Out
+	out.URL.Scheme, out.URL.Host = p.config.Upstream.Scheme, p.config.Upstream.Host
+	out.URL.RawQuery = r.In.URL.RawQuery // no rule reads it
+	out.Host = r.In.Host
+	out.Trailer = nil // some servers read trailers as headers
+	forwarded(r, comesFrom(r.In, p.config.Proxies))
+	if !isUpgrade(out.Header) {
+		delete(out.Header, "Upgrade")
+		delete(out.Header, "Connection")
+	}
+	p.identity.clean(out.Header)
+	if e, err := exchangeOf(r.In); err == nil { // answered finds it out, too
+		p.identity.put(out.Header, e.said, false)
+	}
+}
+
+// forwarded tells the upstream where the request comes from. Only what a proxy in
+// front said before is passed on.
+func forwarded(r *httputil.ProxyRequest, byProxy bool) {
+	const prefix = "X-Forwarded-"
+	for name := range r.Out.Header {
+		if len(name) >= len(prefix) && hasPrefix(fold(nil, name[:len(prefix)]), "x-forwarded-") || name == "X-Real-Ip" && !byProxy {
+			delete(r.Out.Header, name)
+		}
+	}
+	if byProxy {
+		r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"] // to which the proxy's address is added
+	}
+	r.SetXForwarded()
+	if !byProxy {
+		return
+	}
+	for _, name := range []string{prefix + "Host", prefix + "Proto", prefix + "Port", prefix + "Prefix"} {
+		if values := r.In.Header[name]; len(values) > 0 {
+			r.Out.Header[name] = values
+		}
+	}
+}
+
+// isUpgrade reports whether a request asks for a websocket. No other protocol
+// passes: over h2c a browser could send further requests past the rules.
+func isUpgrade(h http.Header) bool {
+	upgrade := h["Upgrade"]
+	return len(upgrade) == 1 && strings.EqualFold(upgrade[0], "websocket")
+}
+
+// answered ends an event stream with the visitor's rights.
+func (p *proxy) answered(answer *http.Response) error {
+	e, err := exchangeOf(answer.Request)
+	if err != nil {
+		return err
+	}
+	if e.named {
+		private(answer.Header)
+	}
+	if kind, _, _ := strings.Cut(answer.Header.Get("Content-Type"), ";"); strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
+		ctx, end := p.whileAdmitted(e)
+		body := answer.Body
+		answer.Body = &watched{body, end, context.AfterFunc(ctx, func() { _ = body.Close() })}
+	}
+	return nil
+}
+
+// private keeps an answer for a named visitor out of shared caches: the upstream
+// does not know that it stands behind a rule.
+func private(h http.Header) {
+	directives := []string{"private"}
+	for _, line := range h["Cache-Control"] {
+		for d := range strings.SplitSeq(line, ",") {
+			d = strings.TrimSpace(d)
+			name, _, _ := strings.Cut(strings.ToLower(d), "=")
+			switch name {
+			case "", "public", "s-maxage", "private":
+			default:
+				directives = append(directives, d)
+			}
+		}
+	}
+	h["Cache-Control"] = []string{strings.Join(directives, ", ")}
+}
+
+// watched is an answer's body that closes when its visitor is no longer admitted.
+type watched struct {
+	io.ReadCloser
+	end  context.CancelFunc
+	stop func() bool
+}
+
+func (b *watched) Close() error {
+	b.stop()
+	b.end()
+	return b.ReadCloser.Close()
+}
+
+func (p *proxy) failed(log *slog.Logger) func(http.ResponseWriter, *http.Request, error) {
+	return func(w http.ResponseWriter, r *http.Request, err error) {
+		if r.Context().Err() != nil { // the visitor has gone, or is no longer admitted
+			panic(http.ErrAbortHandler)
+		}
+		log.Warn("the upstream does not answer", "upstream", p.config.Upstream.Host, "error", err)
+		http.Error(w, "The application does not answer.", http.StatusBadGateway)
+	}
+}
+
+// buffers are used again, as a new one for each answer would keep the garbage
+// collector busy.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte {
+	if buffer, ok := b.pool.Get().(*[]byte); ok {
+		return *buffer
+	}
+	return make([]byte, 32<<10)
+}
+
+func (b *buffers) Put(buffer []byte) { b.pool.Put(&buffer) }

@@ -1,0 +1,156 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/dssprom"
+	"github.com/dssauth/dssauth/gateway/internal/config"
+	"github.com/dssauth/dssauth/internal/diagnose"
+)
+
+// Run serves until ctx ends, and then until the requests under way are answered, for
+// Config.Shutdown at most.
+func Run(ctx context.Context, c config.Config, client *dss.Client, log *slog.Logger) (err error) {
+	registry, hooks := prometheus.NewRegistry(), dssauth.Hooks{}
+	if c.Metrics != "" {
+		hooks = dssprom.Hooks(registry)
+	}
+	s, err := New(c, client, log, hooks)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// In this order: a request under way may still need an answer of DSS.
+		err = errors.Join(err, s.Close())
+		client.CloseIdleConnections()
+	}()
+
+	ends := make(chan error, 2)
+	server := newServer(s, log)
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	go func() { ends <- serve(server, listener, c) }()
+	servers := []*http.Server{server}
+	if c.Metrics != "" {
+		registry.MustRegister(dssprom.NewCollector(s.auth), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		metrics := newServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), log)
+		listener, err := net.Listen("tcp", c.Metrics)
+		if err != nil {
+			return errors.Join(fmt.Errorf("metrics: %w", err), server.Close())
+		}
+		servers = append(servers, metrics)
+		go func() { ends <- metrics.Serve(listener) }()
+		log.Info("metrics", "addr", listener.Addr().String())
+	}
+	log.Info("listening", "addr", listener.Addr().String(), "upstream", hostOf(c), "check", c.Check, "dss", client.String())
+	s.say(c)
+	checking, given := context.WithCancel(ctx)
+	defer given()
+	go examine(checking, c, client, log)
+
+	select {
+	case err = <-ends: // a listener broke
+	case <-ctx.Done():
+		log.Info("stopping")
+	}
+	s.stop()
+	stopping, cancel := context.WithTimeout(context.Background(), c.Shutdown)
+	defer cancel()
+	for _, server := range servers {
+		if late := server.Shutdown(stopping); late != nil {
+			err = errors.Join(err, fmt.Errorf("requests under way took longer than %s: %w", c.Shutdown, late), server.Close())
+		}
+	}
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// newServer has no ReadTimeout and no WriteTimeout: they would cut long uploads and
+// event streams.
+func newServer(h http.Handler, log *slog.Logger) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler:           h,
+		Protocols:         protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       3 * time.Minute, // longer than that of a proxy in front
+		MaxHeaderBytes:    128 << 10,       // identifying headers may have half of it
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
+
+func serve(server *http.Server, l net.Listener, c config.Config) error {
+	if c.TLS.Certificate != "" {
+		return server.ServeTLS(l, c.TLS.Certificate, c.TLS.Key)
+	}
+	return server.Serve(l)
+}
+
+func hostOf(c config.Config) string {
+	if c.Upstream == nil {
+		return "none: the check alone is served"
+	}
+	return c.Upstream.String()
+}
+
+// say tells what the settings mean that a first start may not expect.
+func (s *Server) say(c config.Config) {
+	if len(c.DSSCookies) == 0 && !c.ForwardCredentials {
+		s.log.Info("no cookie reaches the upstream, since each one may be DSS's: name DSS's in dss_cookies, and the others pass")
+	}
+	if s.identity.signer == nil && c.Upstream == nil {
+		s.log.Info("no assertion is sent: the upstream must be reachable through the proxy alone")
+	}
+}
+
+// Check finds out what New and a start would refuse of c, and serves nothing.
+func Check(c config.Config, client *dss.Client, log *slog.Logger) error {
+	s, err := New(c, client, log, dssauth.Hooks{})
+	if err != nil {
+		return err
+	}
+	if c.TLS.Certificate != "" {
+		if _, err := tls.LoadX509KeyPair(c.TLS.Certificate, c.TLS.Key); err != nil {
+			return errors.Join(fmt.Errorf("tls: %w", err), s.Close())
+		}
+	}
+	return s.Close()
+}
+
+// examine logs what the doctor finds out without a visitor. It holds up nothing: a
+// DSS that is down at the start is no reason not to serve.
+func examine(ctx context.Context, c config.Config, client *dss.Client, log *slog.Logger) {
+	app := &diagnose.Application{
+		Client: client, Inside: os.Getenv("DKU_API_TICKET") != "",
+		ByProxyUser: impersonation(c) == dssauth.ByProxyUser, Timeout: 10 * time.Second,
+	}
+	for f := range app.Start(ctx) {
+		level := slog.LevelInfo
+		if f.Status == diagnose.Problem {
+			level = slog.LevelWarn
+		}
+		log.Log(ctx, level, "check at start", "check", f.Check, "found", f.Found, "advice", strings.Join(f.Advice, " "))
+	}
+}

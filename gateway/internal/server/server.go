@@ -1,0 +1,215 @@
+// Package server is the gateway: it identifies the visitors of an application that
+// knows nothing of DSS, holds its rules, and tells it who they are. It has two
+// doors: a reverse proxy, and a check for proxies that ask.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/gateway/internal/assertion"
+	"github.com/dssauth/dssauth/gateway/internal/config"
+	"github.com/dssauth/dssauth/gateway/internal/rules"
+)
+
+// Reserved is where the gateway's own paths begin. Nothing below it reaches the
+// upstream.
+const Reserved = "/dssauth/"
+
+// Server is a gateway. It is an http.Handler.
+type Server struct {
+	auth     *dssauth.Middleware
+	config   config.Config
+	identity *identity
+	proxied  []http.Handler // by rule: to the upstream
+	checked  []http.Handler // by rule: to a proxy that asked
+	own      map[string]http.Handler
+	running  context.Context // ends when the gateway is told to stop
+	end      context.CancelFunc
+	log      *slog.Logger
+}
+
+// New makes a gateway. Hooks are told of lookups and refusals.
+func New(c config.Config, client *dss.Client, log *slog.Logger, hooks dssauth.Hooks) (*Server, error) {
+	signer, err := newSigner(c)
+	if err != nil {
+		return nil, err
+	}
+	auth, err := dssauth.New(dssauth.Config{
+		Client:        client,
+		Cookies:       c.DSSCookies,
+		TTL:           c.TTL,
+		UserDetails:   c.UserDetails,
+		Impersonation: impersonation(c),
+		LoginURL:      loginURL(c.LoginURL),
+		Logger:        log,
+		Hooks:         hooks,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{auth: auth, config: c, identity: newIdentity(c, signer), log: log}
+	s.running, s.end = context.WithCancel(context.Background())
+	var forward http.Handler = http.HandlerFunc(s.noUpstream)
+	if c.Upstream != nil {
+		forward = newProxy(s.running, c, auth, s.identity, log)
+	}
+	answer := http.HandlerFunc(s.admit)
+	for _, rule := range c.Rules {
+		s.proxied = append(s.proxied, s.gate(rule, forward))
+		s.checked = append(s.checked, s.gate(rule, answer))
+	}
+	s.own = map[string]http.Handler{
+		c.Check:              http.HandlerFunc(s.check),
+		Reserved + "refusal": http.HandlerFunc(s.refusal),
+		Reserved + "healthz": http.HandlerFunc(healthy),
+		Reserved + "readyz":  http.HandlerFunc(s.serveReady),
+	}
+	if signer != nil {
+		s.own[Reserved+"jwks.json"] = signer
+	}
+	return s, nil
+}
+
+func newSigner(c config.Config) (*assertion.Signer, error) {
+	if c.Assertion == nil {
+		return nil, nil
+	}
+	return assertion.New(assertion.Config(*c.Assertion))
+}
+
+// impersonation is needed where DSS is asked as the visitor.
+func impersonation(c config.Config) dssauth.Impersonation {
+	for _, rule := range c.Rules {
+		if rule.Project != "" {
+			return c.Impersonation
+		}
+	}
+	return dssauth.NoImpersonation
+}
+
+func loginURL(format string) func(*http.Request, string) string {
+	if format == "" {
+		return nil
+	}
+	return func(_ *http.Request, back string) string {
+		return strings.ReplaceAll(format, "{back}", url.QueryEscape(back))
+	}
+}
+
+// Close ends the lookups under way, after the requests have ended.
+func (s *Server) Close() error {
+	s.end()
+	return s.auth.Close()
+}
+
+// gate holds one rule in front of next.
+func (s *Server) gate(rule rules.Rule, next http.Handler) http.Handler {
+	switch {
+	case len(rule.Groups) > 0:
+		return s.auth.RequireGroup(rule.Groups...)(next)
+	case rule.Project != "":
+		return s.auth.RequireProject(rule.Project)(next)
+	case rule.Allow == rules.SignedIn:
+		return s.auth.Handler(next)
+	case rule.Allow == rules.Everyone:
+		return s.open(next)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.auth.Refuse(w, r, fmt.Errorf("%w: a rule admits nobody here", dssauth.ErrForbidden))
+	})
+}
+
+// open names the visitor where DSS does, and admits everybody. In an outage of DSS
+// an open page stays open, without a name.
+func (s *Server) open(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		named, err := s.auth.Authenticate(r.WithContext(r.Context()))
+		switch {
+		case err == nil:
+			w.Header().Set("Cache-Control", "private")
+			r = named
+		case !errors.Is(err, dssauth.ErrUnauthenticated) && !errors.Is(err, dssauth.ErrUnavailable):
+			s.auth.Refuse(w, r, err)
+			return
+		}
+		w.Header().Add("Vary", "Cookie, Authorization")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// ServeHTTP is both doors.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.logged(w, r, s.serve)
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	target := pathOf(r.RequestURI)
+	if own, ok := s.own[target]; ok {
+		own.ServeHTTP(w, r)
+		return
+	}
+	if !passes(r.Method) {
+		s.notAllowed(w)
+		return
+	}
+	rule, err := s.config.Set.Find(r.Method, target)
+	if err != nil {
+		s.bad(w, r, err.Error())
+		return
+	}
+	s.proxied[rule].ServeHTTP(w, r)
+}
+
+// passes reports whether requests of a method may reach an upstream. The answer to
+// a TRACE would show a browser's script what only the upstream may see.
+func passes(method string) bool { return method != http.MethodTrace && method != http.MethodConnect }
+
+func (s *Server) notAllowed(w http.ResponseWriter) {
+	http.Error(w, "Requests of this method are not passed on.", http.StatusMethodNotAllowed)
+}
+
+// pathOf is the path of a request's target as it came, still encoded. The URL of
+// net/http has lost that: one odd byte makes it encode the whole path anew.
+func pathOf(target string) string {
+	path, _, _ := strings.Cut(target, "?")
+	return path
+}
+
+func (s *Server) noUpstream(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "This gateway has no upstream: it answers "+s.config.Check+" for a proxy that asks.", http.StatusNotFound)
+}
+
+// bad refuses a request that could mean something else to the upstream than to the
+// rules. It names nobody and asks nobody.
+func (s *Server) bad(w http.ResponseWriter, r *http.Request, why string) {
+	if a, ok := w.(*answer); ok {
+		a.why = why
+	}
+	s.auth.Refuse(w, r, fmt.Errorf("%w: %s", dssauth.ErrMalformed, why))
+}
+
+// isProxy reports whether the request comes from an address of Config.Proxies.
+func (s *Server) isProxy(r *http.Request) bool { return comesFrom(r, s.config.Proxies) }
+
+func comesFrom(r *http.Request, proxies []netip.Prefix) bool {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	addr := peer.Addr().Unmap().WithZone("")
+	for _, p := range proxies {
+		if p.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
