@@ -373,7 +373,7 @@ func (b *bed) weed(plots []plot, output []byte) bool {
 	for _, m := range compilerError.FindAllSubmatch(output, -1) {
 		line, _ := strconv.Atoi(string(m[2]))
 		for _, p := range plots {
-			if name := string(m[1]); name != b.copyOf(p.file) && filepath.Clean(name) != filepath.Clean(p.file) {
+			if !isAt(string(m[1]), b.copyOf(p.file), p.file) {
 				continue
 			}
 			for number, lines := range p.doubles {
@@ -389,6 +389,15 @@ func (b *bed) weed(plots []plot, output []byte) bool {
 		}
 	}
 	return found
+}
+
+// isAt reports whether name leads to one of the files.
+func isAt(name string, files ...string) bool {
+	at, err := filepath.Abs(name)
+	return err == nil && slices.ContainsFunc(files, func(file string) bool {
+		other, err := filepath.Abs(file)
+		return err == nil && at == other
+	})
 }
 
 // program builds what runs killer, once.
@@ -428,6 +437,10 @@ func (b *bed) command(killer string, number int, more ...string) (*exec.Cmd, err
 	} else {
 		cmd = exec.Command(program, "-check")
 	}
+	return chosen(cmd, number), nil
+}
+
+func chosen(cmd *exec.Cmd, number int) *exec.Cmd {
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", chosenBy, number))
-	return cmd, nil
+	return cmd
 }

@@ -243,6 +243,11 @@ var randomPackages = map[string][]string{
 	"storetest":         nil,
 	"rediscache":        nil,
 	"dssprom":           nil,
+
+	"gateway/internal/assertion": {"./gateway/internal/server"},
+	"gateway/internal/config":    {"./gateway/internal/server"},
+	"gateway/internal/rules":     {"./gateway/internal/server"},
+	"gateway/internal/server":    nil,
 }
 
 // chooseSites returns the sites of the packages, in the order of the seed's lots.
