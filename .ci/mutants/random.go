@@ -268,8 +268,12 @@ func chooseSites(packages []string, seed uint64) ([]site, error) {
 func judgedBy(dir string) []string {
 	var all []string
 	own, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))
-	if len(own) > 0 {
-		all = append(all, "./"+filepath.Clean(dir))
+	switch {
+	case len(own) == 0:
+	case dir == ".":
+		all = append(all, dir)
+	default:
+		all = append(all, "./"+dir)
 	}
 	return append(all, randomPackages[dir]...)
 }
