@@ -738,4 +738,12 @@ var faults = []fault{
 		"folded(a.header) != folded(b.header)", "a.header != b.header", "TestMistakesInTheFile ./gateway/internal/config"},
 	{"call an application by the key that it sent", "internal/diagnose/diagnose.go",
 		"	w.secrets.HideHeader(r.Header.Get(\"Authorization\"))\n", "", "TestFindingsHoldNoCredential ./internal/diagnose"},
+	{"the gateway's metrics are at every path", "gateway/internal/server/run.go",
+		"\"GET /metrics\"", "\"/\"", "TestLogAndMetrics ./gateway"},
+	{"the gateway's log has the query", "gateway/internal/server/accesslog.go",
+		"path: r.URL.Path}", "path: r.RequestURI}", "TestLogAndMetrics ./gateway"},
+	{"a gateway that stops closes its port at once", "gateway/internal/server/run.go",
+		"	requests.wait(stopping, c.Shutdown/2)\n", "", "TestStopsWhenAllIsAnswered ./gateway"},
+	{"the gateway's demo finds nothing wrong", "gateway/demo/check.go",
+		"got.status != status || ", "", "TestCheckFailsWhereAGateway ./gateway/demo"},
 }
