@@ -50,6 +50,7 @@ func TestFiguresAreLogged(t *testing.T) {
 		"TestKeptConnectionsMixNoVisitors",
 		"TestIdentityModelOverRedis", "TestEightReplicasCostAsMuchAsOne", "TestFiftyReplicasMissAtOnce", "TestReplicasWhileRedisFails",
 		"TestForgettingReachesAllProcesses",
+		"TestAttacks", "TestAttacksThroughAnotherProxy",
 	}, logged)
 	script, err := os.ReadFile("../.ci/run")
 	require.NoError(t, err)
