@@ -738,4 +738,10 @@ var faults = []fault{
 		"folded(a.header) != folded(b.header)", "a.header != b.header", "TestMistakesInTheFile ./gateway/internal/config"},
 	{"call an application by the key that it sent", "internal/diagnose/diagnose.go",
 		"	w.secrets.HideHeader(r.Header.Get(\"Authorization\"))\n", "", "TestFindingsHoldNoCredential ./internal/diagnose"},
+	{"keep log lines until there are many", "gateway/internal/server/lines.go",
+		"	_ = l.flush()\n	l.timer.Reset", "	l.timer.Reset", "TestLinesOfABusyTimeAreWrittenTogether ./gateway/internal/server"},
+	{"a header that reroutes passes", "gateway/internal/server/identity.go",
+		"removed: maps.Clone(routing)", "removed: map[string]bool{}", "TestBrowserCannotSpeakForTheGateway ./gateway/internal/server"},
+	{"a short pattern of DSS's cookies is one name", "gateway/internal/server/cookies.go",
+		"return strings.HasPrefix(name, c.text)", "return name == c.text", "TestUpstreamIsToldWhoAsks ./gateway/internal/server"},
 }
