@@ -64,12 +64,16 @@ func (c cookies) others(lines []string) string {
 	return kept.String()
 }
 
-func (c cookies) match(pair string) bool {
-	name, _, _ := strings.Cut(pair, "=")
-	name = strings.Trim(name, " \t")
-	for _, pattern := range c {
-		if pattern.match(name) {
-			return true
+// match reports whether a part between semicolons names a cookie of DSS's. Some
+// parsers take a comma for a semicolon, cut off quotes, or skip an empty name.
+func (c cookies) match(part string) bool {
+	for pair := range strings.SplitSeq(part, ",") {
+		name, _, _ := strings.Cut(strings.TrimLeft(pair, " \t\"="), "=")
+		name = strings.TrimRight(name, " \t\"")
+		for _, pattern := range c {
+			if pattern.match(name) {
+				return true
+			}
 		}
 	}
 	return false

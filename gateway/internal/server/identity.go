@@ -87,6 +87,7 @@ func (i *identity) clean(h http.Header) {
 		return
 	}
 	delete(h, "Authorization")
+	delete(h, "Cookie2") // which some servers still read
 	if kept := i.cookies.others(h["Cookie"]); kept != "" {
 		h["Cookie"] = []string{kept}
 	} else {
