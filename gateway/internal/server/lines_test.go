@@ -12,8 +12,8 @@ import (
 
 func TestLinesOfABusyTimeAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var out logs
-		l := NewLines(&out)
+		out := &logs{}
+		l := NewLines(out)
 		say := func(line string) {
 			n, err := l.Write([]byte(line))
 			assert.NoError(t, err)
