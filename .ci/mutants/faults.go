@@ -757,5 +757,5 @@ var faults = []fault{
 	{"a check lets the browser's identity headers stand", "gateway/internal/server/check.go",
 		"		case s.identity.speaksForUs(name):\n", "		case s.identity.speaksForUs(name) && kind.uri == \"\":\n", "TestAttacks ./gateway/internal/server"},
 	{"a check's answer leaves out what is empty", "gateway/internal/server/identity.go",
-		"if header.value != \"\" || all {", "if header.value != \"\" {", "TestCheckTellsTheProxyWhoAsks ./gateway/internal/server"},
+		"if values[n] != \"\" || all {", "if values[n] != \"\" {", "TestCheckTellsTheProxyWhoAsks ./gateway/internal/server"},
 }

@@ -19,8 +19,40 @@ import (
 	"sync"
 )
 
-// chosenBy is the environment variable that chooses one error of a bed.
-const chosenBy = "DSSAUTH_MUTANT"
+// chosenBy is the environment variable that chooses one error of a bed, and
+// reachedBy the one that names a file for the numbers of all errors that a run
+// comes by.
+const (
+	chosenBy  = "DSSAUTH_MUTANT"
+	reachedBy = "DSSAUTH_REACHED"
+)
+
+// switches is the file of a bed's package that says which error is on.
+const switches = `package %s
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"sync/atomic"
+)
+
+var (
+	mutant__, _ = strconv.Atoi(os.Getenv(%q))
+	reached__   = os.Getenv(%q)
+	seen__      [%d]atomic.Bool
+)
+
+func isMutant__(number int) bool {
+	if reached__ != "" && seen__[number].CompareAndSwap(false, true) {
+		if f, err := os.OpenFile(reached__, os.O_APPEND|os.O_WRONLY, 0); err == nil {
+			fmt.Fprintln(f, number)
+			f.Close()
+		}
+	}
+	return mutant__ == number
+}
+`
 
 // change is a file with an error in it.
 type change struct {
@@ -104,7 +136,7 @@ func (b *bed) lay(changes []change) ([]plot, error) {
 		}
 	}
 	for dir, name := range packages {
-		code := fmt.Sprintf("package %s\n\nimport (\n\t\"os\"\n\t\"strconv\"\n)\n\nvar mutant__, _ = strconv.Atoi(os.Getenv(%q))\n", name, chosenBy)
+		code := fmt.Sprintf(switches, name, chosenBy, reachedBy, len(changes)+1)
 		if err := b.overlays(replace, filepath.Join(dir, "mutant__.go"), []byte(code)); err != nil {
 			return nil, err
 		}
@@ -311,9 +343,9 @@ func lead(f *ast.FuncDecl, number int) string {
 	}
 	call += "(" + strings.Join(arguments, ", ") + ")"
 	if f.Type.Results != nil {
-		return fmt.Sprintf(" if mutant__ == %d { return %s };", number, call)
+		return fmt.Sprintf(" if isMutant__(%d) { return %s };", number, call)
 	}
-	return fmt.Sprintf(" if mutant__ == %d { %s; return };", number, call)
+	return fmt.Sprintf(" if isMutant__(%d) { %s; return };", number, call)
 }
 
 // allErrors has the compiler name all errors, and not ten.
@@ -341,7 +373,7 @@ func (b *bed) weed(plots []plot, output []byte) bool {
 	for _, m := range compilerError.FindAllSubmatch(output, -1) {
 		line, _ := strconv.Atoi(string(m[2]))
 		for _, p := range plots {
-			if name := string(m[1]); name != b.copyOf(p.file) && filepath.Clean(name) != filepath.Clean(p.file) {
+			if !isAt(string(m[1]), b.copyOf(p.file), p.file) {
 				continue
 			}
 			for number, lines := range p.doubles {
@@ -357,6 +389,15 @@ func (b *bed) weed(plots []plot, output []byte) bool {
 		}
 	}
 	return found
+}
+
+// isAt reports whether name leads to one of the files.
+func isAt(name string, files ...string) bool {
+	at, err := filepath.Abs(name)
+	return err == nil && slices.ContainsFunc(files, func(file string) bool {
+		other, err := filepath.Abs(file)
+		return err == nil && at == other
+	})
 }
 
 // program builds what runs killer, once.
@@ -396,6 +437,10 @@ func (b *bed) command(killer string, number int, more ...string) (*exec.Cmd, err
 	} else {
 		cmd = exec.Command(program, "-check")
 	}
+	return chosen(cmd, number), nil
+}
+
+func chosen(cmd *exec.Cmd, number int) *exec.Cmd {
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d", chosenBy, number))
-	return cmd, nil
+	return cmd
 }

@@ -11,6 +11,7 @@ import (
 	"go/token"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -158,7 +159,7 @@ func (v *visitor) Visit(n ast.Node) ast.Visitor {
 			v.becomes(n.OpPos, n.OpPos+token.Pos(len(n.Op.String())), to)
 		}
 	case *ast.BasicLit:
-		if n.Kind == token.INT && n.Value[0] != '0' || n.Value == "0" {
+		if n.Kind == token.INT && len(n.Value) == 1 { // larger ones are times and sizes, which one more does not change
 			v.becomes(n.Pos(), n.End(), "("+n.Value+"+1)")
 		}
 	case *ast.Ident:
@@ -242,6 +243,11 @@ var randomPackages = map[string][]string{
 	"storetest":         nil,
 	"rediscache":        nil,
 	"dssprom":           nil,
+
+	"gateway/internal/assertion": {"./gateway/internal/server"},
+	"gateway/internal/config":    {"./gateway/internal/server"},
+	"gateway/internal/rules":     {"./gateway/internal/server"},
+	"gateway/internal/server":    nil,
 }
 
 // chooseSites returns the sites of the packages, in the order of the seed's lots.
@@ -258,12 +264,16 @@ func chooseSites(packages []string, seed uint64) ([]site, error) {
 	return all, nil
 }
 
-// judges returns what notices an error in dir, as killers.
-func judges(dir string) []string {
+// judgedBy returns the packages whose tests notice an error in dir.
+func judgedBy(dir string) []string {
 	var all []string
 	own, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))
-	if len(own) > 0 {
-		all = append(all, "./"+filepath.Clean(dir))
+	switch {
+	case len(own) == 0:
+	case dir == ".":
+		all = append(all, dir)
+	default:
+		all = append(all, "./"+dir)
 	}
 	return append(all, randomPackages[dir]...)
 }
@@ -283,49 +293,100 @@ func notices(out []byte, pkg string) string {
 	return ""
 }
 
-// suite is the tests of a package, by how long they take.
-type suite struct{ quick, slow []string }
-
-// quick is what a test takes at most to be run before others.
-const quick = 300 * time.Millisecond
-
-var passedTest = regexp.MustCompile(`(?m)^--- PASS: (\S+) \((\d+\.\d+)s\)`)
-
-// suiteOf runs all tests of pkg on the sound code. One that fails there, or is
-// skipped, notices nothing later.
-func suiteOf(b *bed, pkg string) (suite, error) {
-	var s suite
-	cmd, err := b.command(".* "+pkg, 0, "-test.v")
-	if err != nil {
-		return s, err
-	}
-	out, _ := cmd.CombinedOutput()
-	for _, m := range passedTest.FindAllSubmatch(out, -1) {
-		took, _ := strconv.ParseFloat(string(m[2]), 64)
-		if took <= quick.Seconds() {
-			s.quick = append(s.quick, string(m[1]))
-		} else {
-			s.slow = append(s.slow, string(m[1]))
-		}
-	}
-	for _, m := range failedTest.FindAllSubmatch(out, -1) {
-		fmt.Printf("fails on the sound code, and is left out: %s %s\n", m[1], pkg)
-	}
-	if len(s.quick) == 0 {
-		return s, fmt.Errorf("no test of %s passes on the sound code:\n%s", pkg, out)
-	}
-	return s, nil
+// judge is a test that passes on the sound code.
+type judge struct {
+	test, pkg string
+	took      time.Duration
+	reaches   map[int]bool // the errors that it comes by
 }
 
-// noticedBy returns which test notices the error of that number, or "".
-func (b *bed) noticedBy(number int, judges []string, suites map[string]suite) (string, error) {
-	for _, part := range []func(suite) []string{func(s suite) []string { return s.quick }, func(s suite) []string { return s.slow }} {
-		for _, pkg := range judges {
-			tests := part(suites[pkg])
-			if len(tests) == 0 {
-				continue
-			}
-			cmd, err := b.command(killerOf(tests, pkg), number, "-test.failfast")
+var passedTest = regexp.MustCompile(`(?m)^--- PASS: (\S+) `)
+
+// judgesOf runs each test of pkg by itself on the sound code. One that fails
+// there, or is skipped, notices nothing later.
+func judgesOf(b *bed, pkg string, workers int) ([]*judge, error) {
+	program, err := b.program("all " + pkg)
+	if err != nil {
+		return nil, err
+	}
+	list := exec.Command(program, "-test.list=^Test")
+	list.Dir = pkg
+	names, err := list.Output()
+	if err != nil {
+		return nil, fmt.Errorf("the tests of %s: %w", pkg, err)
+	}
+	var mu sync.Mutex
+	var all []*judge
+	var failure error
+	inParallel(workers, strings.Fields(string(names)), func(name string) {
+		j := &judge{test: name, pkg: pkg, reaches: map[int]bool{}}
+		passes, err := j.comesBy(b)
+		mu.Lock()
+		defer mu.Unlock()
+		failure = errors.Join(failure, err)
+		if passes {
+			all = append(all, j)
+		}
+	})
+	return all, failure
+}
+
+// comesBy finds out what j reaches, and reports whether it passes.
+func (j *judge) comesBy(b *bed) (bool, error) {
+	reached, err := os.CreateTemp(b.dir, "reached")
+	if err != nil {
+		return false, err
+	}
+	defer reached.Close()
+	cmd, err := b.command(j.test+" "+j.pkg, 0, "-test.v")
+	if err != nil {
+		return false, err
+	}
+	cmd.Env = append(cmd.Env, reachedBy+"="+reached.Name())
+	start := time.Now()
+	out, err := cmd.CombinedOutput()
+	j.took = time.Since(start)
+	if err != nil {
+		fmt.Printf("fails on the sound code, and is left out: %s %s\n", j.test, j.pkg)
+		return false, nil
+	}
+	lines, err := os.ReadFile(reached.Name())
+	for _, line := range strings.Fields(string(lines)) {
+		number, _ := strconv.Atoi(line)
+		j.reaches[number] = true
+	}
+	return passedTest.Match(out), err
+}
+
+// Tests are tried in turns of so many: those that reach few errors are about the
+// code around, and are tried first; those that take long are tried last.
+const (
+	turnOfJudges = 12
+	long         = time.Second
+)
+
+// noticedBy returns which of the judges notices the error of that number, or "".
+func (b *bed) noticedBy(number int, judges []*judge) (string, error) {
+	var able []*judge
+	for _, j := range judges {
+		if j.reaches[number] {
+			able = append(able, j)
+		}
+	}
+	slices.SortFunc(able, func(x, y *judge) int {
+		if slow := x.took > long; slow != (y.took > long) {
+			return map[bool]int{true: 1, false: -1}[slow]
+		}
+		return cmp.Or(cmp.Compare(len(x.reaches), len(y.reaches)), cmp.Compare(x.test, y.test))
+	})
+	for turn := range slices.Chunk(able, turnOfJudges) {
+		tests, limit := map[string][]string{}, time.Minute
+		for _, j := range turn {
+			tests[j.pkg] = append(tests[j.pkg], j.test)
+			limit += 10 * j.took
+		}
+		for _, pkg := range slices.Sorted(maps.Keys(tests)) {
+			cmd, err := b.command(killerOf(tests[pkg], pkg), number, "-test.failfast", fmt.Sprintf("-test.timeout=%s", limit))
 			if err != nil {
 				return "", err
 			}
@@ -376,7 +437,7 @@ func runRandom(count int, seed uint64, pattern string, workers int) error {
 	defer b.remove()
 
 	var chosen []int
-	suites := map[string]suite{}
+	var packagesOfTests []string
 	listed := 0
 	for i, s := range sites {
 		if !b.has(i+1) || len(chosen)+listed == count {
@@ -388,26 +449,24 @@ func runRandom(count int, seed uint64, pattern string, workers int) error {
 			continue
 		}
 		chosen = append(chosen, i)
-		for _, pkg := range judges(filepath.Dir(s.file)) {
-			suites[pkg] = suite{}
+		packagesOfTests = append(packagesOfTests, judgedBy(filepath.Dir(s.file))...)
+	}
+	slices.Sort(packagesOfTests)
+	var judges []*judge
+	for _, pkg := range slices.Compact(packagesOfTests) {
+		some, err := judgesOf(b, pkg, workers)
+		if err != nil {
+			return err
 		}
+		judges = append(judges, some...)
 	}
+	fmt.Printf("%d tests judge, after %s\n", len(judges), time.Since(start).Round(time.Second))
 	var mu sync.Mutex
-	var failure error
-	inParallel(workers, slices.Sorted(maps.Keys(suites)), func(pkg string) {
-		s, err := suiteOf(b, pkg)
-		mu.Lock()
-		defer mu.Unlock()
-		suites[pkg], failure = s, errors.Join(failure, err)
-	})
-	if failure != nil {
-		return failure
-	}
 	noticed := 0
 	inParallel(workers, chosen, func(i int) {
 		begun := time.Now()
 		s := sites[i]
-		by, err := b.noticedBy(i+1, judges(filepath.Dir(s.file)), suites)
+		by, err := b.noticedBy(i+1, judges)
 		mu.Lock()
 		defer mu.Unlock()
 		took := time.Since(begun).Seconds()
