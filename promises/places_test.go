@@ -533,7 +533,7 @@ func TestCloseEndsRefreshesThatWait(t *testing.T) {
 }
 
 func TestShortageOfPlacesIsExplained(t *testing.T) {
-	const line = "for want of a place"
+	const line = "because no place towards DSS was free"
 	for _, test := range []struct {
 		name   string
 		most   int

@@ -347,7 +347,7 @@ func TestWhatOurOwnQuestionSays(t *testing.T) {
 				pass(200 * time.Millisecond) // a reset is tried again
 				synctest.Wait()
 				assert.Equal(t, test.down, m.Stats().DSSDown)
-				assert.Equal(t, test.down, len(book.with("DSS is down: visitors who are not known")) == 1)
+				assert.Equal(t, test.down, len(book.with("DSS is down: until it answers, visitors without")) == 1)
 				if test.down {
 					assert.Equal(t, "503", who(m, signedIn(w.DSS, "ann")))
 				}
@@ -428,7 +428,7 @@ func TestWhileDSSIsDownNoLookupStarts(t *testing.T) {
 				}
 				assert.LessOrEqual(t, asked, 10)
 				assert.GreaterOrEqual(t, asked, 4, "they have the question asked again")
-				assert.Len(t, book.with("DSS is down: visitors who are not known"), 1)
+				assert.Len(t, book.with("DSS is down: until it answers, visitors without"), 1)
 				assert.Empty(t, book.with("DSS is back"))
 
 				w.behaves("", nil)
