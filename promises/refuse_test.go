@@ -319,10 +319,10 @@ func mistakes(m *dssauth.Middleware) map[string]http.Handler {
 		return err
 	}
 	return map[string]http.Handler{
-		"wrap it with Middleware.Handler":           refuse(client),
-		"set Config.Impersonation":                  m.Handler(refuse(client)),
-		"a gate returned an error":                  m.Require(func(*http.Request, dssauth.Identity) error { return errors.New("s3cret") })(http.NotFoundHandler()),
-		"Middleware.Refuse got an error that means": m.Handler(refuse(func(*http.Request) error { return errors.New("s3cret") })),
+		"wrap it with Middleware.Handler":              refuse(client),
+		"set Config.Impersonation":                     m.Handler(refuse(client)),
+		"a gate returned an error":                     m.Require(func(*http.Request, dssauth.Identity) error { return errors.New("s3cret") })(http.NotFoundHandler()),
+		"Middleware.Refuse got an error that means no": m.Handler(refuse(func(*http.Request) error { return errors.New("s3cret") })),
 	}
 }
 
