@@ -39,7 +39,7 @@ func TestReplicasShareAnswers(t *testing.T) {
 		synctest.Wait()
 		r := signedIn(d, "ann")
 		first := identity(t, all[0], r.Clone(t.Context()))
-		synctest.Wait() // what is stored, nobody waits for
+		synctest.Wait() // no request waits for the store's calls
 		for _, m := range all[1:] {
 			assert.Equal(t, first, identity(t, m, r.Clone(t.Context())))
 			assert.Equal(t, uint64(0), m.Stats().Lookups)
@@ -75,8 +75,8 @@ func TestReplicasThatMissAtOnceAskOnce(t *testing.T) {
 	}
 }
 
-// TestReplicasAskAsOneProcess compares what busy visitors of several replicas cost
-// with what they cost one.
+// TestReplicasAskAsOneProcess compares the cost of busy visitors to several replicas
+// and to one.
 func TestReplicasAskAsOneProcess(t *testing.T) {
 	calls := func(n int, store bool) (calls int) {
 		synctest.Test(t, func(t *testing.T) {
@@ -291,7 +291,7 @@ func TestStoreThatLies(t *testing.T) {
 	}
 }
 
-// TestReplayAfterASignOut lets the store give what was true before.
+// TestReplayAfterASignOut lets the store return earlier answers.
 func TestReplayAfterASignOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -640,7 +640,7 @@ func TestReplicaThatWasKilled(t *testing.T) {
 		lease := store.live()
 		require.Len(t, leasesOf(lease), 1)
 		began := time.Now()
-		assert.Equal(t, "ann", who(m, r.Clone(t.Context())), "whoever waits for it asks itself, in time")
+		assert.Equal(t, "ann", who(m, r.Clone(t.Context())), "a replica that waits for it asks itself, in time")
 		assert.LessOrEqual(t, time.Since(began), 4*time.Second)
 		for _, e := range store.written() {
 			assert.LessOrEqual(t, e.TTL, time.Minute, "nothing stays")
@@ -688,7 +688,7 @@ func TestRefreshesThatWaitForAnotherReplicaHoldNoPlace(t *testing.T) {
 	})
 }
 
-// leasesOf returns the values that are sealed nothing.
+// leasesOf returns the values of leases: they seal no text.
 func leasesOf(all map[string][]byte) (leases []string) {
 	for k, v := range all {
 		if len(v) < 100 {
@@ -802,8 +802,8 @@ func TestSecretsAreReplacedStepByStep(t *testing.T) {
 	}
 }
 
-// TestReplicasWithTwoSecretsWaitForOneWithOne has three of them miss a visitor, in
-// whatever order their leases are.
+// TestReplicasWithTwoSecretsWaitForOneWithOne has three of them miss a visitor, with
+// their leases in any order.
 func TestReplicasWithTwoSecretsWaitForOneWithOne(t *testing.T) {
 	old, fresh := bytes.Repeat([]byte("old secret "), 3), bytes.Repeat([]byte("new secret "), 3)
 	for name, one := range map[string][]byte{"old": old, "new": fresh} {
@@ -1002,7 +1002,7 @@ func TestACrowdLeavesRoomForForgetting(t *testing.T) {
 	})
 }
 
-// TestStoreThatPanics shows that what a store does ends nothing else.
+// TestStoreThatPanics shows that a panic or Goexit of a store ends nothing else.
 func TestStoreThatPanics(t *testing.T) {
 	for name, does := range map[string]func(){"panics": func() { panic("store") }, "calls Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -1030,7 +1030,7 @@ func (e *ending) Put(context.Context, dssauth.StoreEntry) (bool, error) { e.does
 func (e *ending) Delete(context.Context, string) error                  { e.does(); return nil }
 func (e *ending) Watch(context.Context, func(), func([]byte)) error     { e.does(); return nil }
 
-// TestLeasesEnd shows that no lookup leaves one behind, however it ends.
+// TestLeasesEnd shows that no lookup leaves one behind, for every kind of end.
 func TestLeasesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)

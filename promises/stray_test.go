@@ -85,8 +85,8 @@ func TestHitWithChangingCookieAllocatesOnce(t *testing.T) {
 	}
 }
 
-// Cookies that are not sent to DSS count towards what arrives, of which four
-// times as much is taken.
+// Cookies that are not sent to DSS count as arriving bytes: four times as many of these
+// are accepted.
 func TestDroppedCookiesLockNobodyOut(t *testing.T) {
 	const most = 16 << 10
 	tests := []struct {
@@ -144,9 +144,8 @@ func slicesOf(name, value string, n int) (headers []string) {
 	return headers
 }
 
-// What visitors share lies in memory once, and what is kept is a copy: a
-// Resolver may cut its answer out of the headers, or out of memory that it uses
-// again.
+// Text that visitors share is in memory once, and kept text is a copy: a Resolver may
+// cut its answer out of the headers, or out of memory that it uses again.
 func TestAnswersShareWordsAndOwnTheirMemory(t *testing.T) {
 	memory := reused("ann;DESIGNER;USER_FROM_UI;analysts;Ann A.;ann@example.com")
 	resolve := resolveFunc(func(_ context.Context, h http.Header) (dssauth.Identity, error) {
