@@ -1029,12 +1029,22 @@ func TestProxyUserIsVerifiedOnceAnAnswer(t *testing.T) {
 }
 
 func TestConcurrentFirstUsesVerifyOnce(t *testing.T) {
-	s := newSituation(t, dssauth.ByProxyUser, nil)
+	firstUsesAtOnce(t, dssauth.ByProxyUser, ownInfoPath)
+}
+
+func TestConcurrentFirstUsesFetchOneTicket(t *testing.T) {
+	firstUsesAtOnce(t, dssauth.ByTicket, ticketPath)
+}
+
+// firstUsesAtOnce lets 30 handlers use their clients for the first time at once: the
+// calls to path wait for all of them. DSS gets one such call.
+func firstUsesAtOnce(t *testing.T, by dssauth.Impersonation, path string) {
+	s := newSituation(t, by, nil)
 	s.kept() // so that the answer is shared
 	const callers = 30
 	var waiting, running sync.WaitGroup
 	waiting.Add(callers)
-	s.fake.Intercept(ownInfoPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	s.fake.Intercept(path, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		waiting.Wait()
 		next.ServeHTTP(w, r)
 	})
@@ -1046,7 +1056,7 @@ func TestConcurrentFirstUsesVerifyOnce(t *testing.T) {
 		})
 	}
 	running.Wait()
-	assert.Equal(t, 1, s.fake.Calls(ownInfoPath))
+	assert.Equal(t, 1, s.fake.Calls(path))
 	assert.Equal(t, callers, s.actedAs("ann"))
 }
 
@@ -1059,28 +1069,6 @@ func TestAFailedVerificationIsTriedAgain(t *testing.T) {
 	require.NoError(t, s.visit(listProjects))
 	assert.Equal(t, 2, s.fake.Calls(ownInfoPath))
 	assert.Equal(t, 1, s.fake.Calls(lookupPath), "a failure forgets nobody")
-}
-
-func TestConcurrentFirstUsesFetchOneTicket(t *testing.T) {
-	s := newSituation(t, dssauth.ByTicket, nil)
-	s.kept() // so that the answer is shared
-	const callers = 30
-	var waiting, running sync.WaitGroup
-	waiting.Add(callers)
-	s.fake.Intercept(ticketPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		waiting.Wait()
-		next.ServeHTTP(w, r)
-	})
-	for range callers {
-		running.Go(func() {
-			client := s.kept()
-			waiting.Done()
-			assert.NoError(t, listWith(client))
-		})
-	}
-	running.Wait()
-	assert.Equal(t, 1, s.fake.Calls(ticketPath))
-	assert.Equal(t, callers, s.actedAs("ann"))
 }
 
 // A request that leaves while a ticket is fetched does not take it from others.

@@ -26,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/dsstest"
 )
 
@@ -185,20 +186,27 @@ func TestASignOutReachesAllReplicas(t *testing.T) {
 	}
 }
 
+// afterForgetUser returns two replicas that have forgotten ann, whose groups changed,
+// their client and store, ann's request, and the values that the store had before.
+func afterForgetUser(t *testing.T) (*dss.Client, *memory, []*dssauth.Middleware, *http.Request, map[string][]byte) {
+	d, client := newMemory(t)
+	store := newStore()
+	all := replicas(t, 2, client, store)
+	synctest.Wait()
+	r := signedIn(d, "ann")
+	require.Equal(t, "ann", who(all[0], r.Clone(t.Context())))
+	synctest.Wait()
+	old := store.live()
+	d.AddUser(dsstest.User{Login: "ann", Groups: []string{"readers"}})
+	all[0].ForgetUser("ann")
+	return client, store, all, r, old
+}
+
 // TestAnswerOfBeforeIsNotTakenFromTheStore lets a lookup that began before
 // ForgetUser be stored after it.
 func TestAnswerOfBeforeIsNotTakenFromTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		all := replicas(t, 2, client, store)
-		synctest.Wait()
-		r := signedIn(d, "ann")
-		require.Equal(t, "ann", who(all[0], r.Clone(t.Context())))
-		synctest.Wait()
-		old := store.live()
-		d.AddUser(dsstest.User{Login: "ann", Groups: []string{"readers"}})
-		all[0].ForgetUser("ann")
+		client, store, all, r, old := afterForgetUser(t)
 		store.set(func(s *memory) {
 			for k, v := range old {
 				s.entries[k] = stored{v, time.Now().Add(time.Hour)}
@@ -214,16 +222,7 @@ func TestAnswerOfBeforeIsNotTakenFromTheStore(t *testing.T) {
 // TestForgettingHoldsHereWhateverTheStoreSays has the store lose what was forgotten.
 func TestForgettingHoldsHereWhateverTheStoreSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		all := replicas(t, 2, client, store)
-		synctest.Wait()
-		r := signedIn(d, "ann")
-		require.Equal(t, "ann", who(all[0], r.Clone(t.Context())))
-		synctest.Wait()
-		old := store.live()
-		d.AddUser(dsstest.User{Login: "ann", Groups: []string{"readers"}})
-		all[0].ForgetUser("ann")
+		_, store, all, r, old := afterForgetUser(t)
 		synctest.Wait()
 		store.set(func(s *memory) { s.lies = func(key string, _ []byte) []byte { return bytes.Clone(old[key]) } })
 		for i, m := range all {

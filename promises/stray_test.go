@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -96,7 +97,7 @@ func TestDroppedCookiesLockNobodyOut(t *testing.T) {
 		says    string // the refusal; "" admits ann
 	}{
 		{"as many as allowed, and a byte more", nil, []string{"Cookie", "session=ann; _ga=" + strings.Repeat("x", 4*most-17+1)}, "4 times Config.MaxHeaderBytes (16384)"},
-		{"so many headers of them", nil, append(slicesOf("Cookie", "_ga="+strings.Repeat("x", most-4), 4), "Cookie", "session=ann"), "4 times Config.MaxHeaderBytes (16384)"},
+		{"so many headers of them", nil, append(slices.Repeat([]string{"Cookie", "_ga=" + strings.Repeat("x", most-4)}, 4), "Cookie", "session=ann"), "4 times Config.MaxHeaderBytes (16384)"},
 		{"an API key beside as many as allowed", nil, []string{"Cookie", "_ga=" + strings.Repeat("x", 4*most-4), "Authorization", "Bearer key"}, "4 times Config.MaxHeaderBytes (16384)"},
 		{"cookies to send of a byte too much", nil, []string{"Cookie", "session=ann; b=" + strings.Repeat("x", most-15+1)}, "more than Config.MaxHeaderBytes (16384)"},
 		{"those in two headers", nil, []string{"Cookie", "session=ann", "Cookie", "b=" + strings.Repeat("x", most-15+1)}, "more than Config.MaxHeaderBytes (16384)"},
@@ -134,14 +135,6 @@ func TestDroppedCookiesLockNobodyOut(t *testing.T) {
 			}
 		})
 	}
-}
-
-// slicesOf is a header, so many times.
-func slicesOf(name, value string, n int) (headers []string) {
-	for range n {
-		headers = append(headers, name, value)
-	}
-	return headers
 }
 
 // Text that visitors share is in memory once, and kept text is a copy: a Resolver may

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"github.com/dssauth/dssauth/internal/loopback"
 )
 
 // setApp reports whether a URL is the address of an application.
@@ -40,7 +42,7 @@ func (d *doctor) hostNames(known bool) {
 	parent := sharedDomain(d.app.name(), inBrowser.name())
 	const move = "Serve both under one host name, for example behind one reverse proxy; their ports may differ."
 	switch {
-	case d.app.scheme == "http" && inBrowser.scheme == "https" && !arrived && inBrowser.name() == d.app.name() && !isLoopback(d.app.name()):
+	case d.app.scheme == "http" && inBrowser.scheme == "https" && !arrived && inBrowser.name() == d.app.name() && !loopback.Is(d.app.name()):
 		d.report.problem(check, "the application and DSS share "+app+", but DSS is at https and the application is not",
 			"DSS under https marks its session cookie as Secure, and browsers then do not send it over http. Serve the application over https, too.")
 	case inBrowser.name() == d.app.name():
@@ -80,9 +82,4 @@ func sharedDomain(a, b string) string {
 func isAddress(name string) bool {
 	_, err := netip.ParseAddr(name)
 	return err == nil
-}
-
-func isLoopback(name string) bool {
-	addr, err := netip.ParseAddr(name)
-	return name == "localhost" || strings.HasSuffix(name, ".localhost") || err == nil && addr.IsLoopback()
 }
