@@ -29,6 +29,15 @@ func (b *Tab) Evaluates(expression string, into any) {
 	require.NoError(b, json.Unmarshal([]byte(text), into), expression)
 }
 
+// Screenshot is a picture, in PNG, of what a window of this size shows.
+func (b *Tab) Screenshot(width, height int64) []byte {
+	b.Helper()
+	b.Do(chromedp.EmulateViewport(width, height))
+	picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	require.NoError(b, err)
+	return picture
+}
+
 // LooksRight checks what holds for every page on every screen: nothing has to
 // be scrolled sideways, text can be read, that of a disabled button included,
 // and no stripe along one edge curls at rounded corners.

@@ -68,6 +68,9 @@ func TestCommentsSayHowToStart(t *testing.T) {
 		if name == "quickstart" || name == "replicas" { // which bring a fake DSS of their own
 			continue
 		}
+		if name != "metrics" { // which listens at a second address, too: its own test starts it
+			assert.Contains(t, examples, name, "how the example is visited")
+		}
 		comment, _, _ := strings.Cut(string(source), "\npackage main")
 		assert.Contains(t, comment, "\n//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev\n"+
 			"//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/"+name, file)
