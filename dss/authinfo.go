@@ -78,14 +78,11 @@ func (s Secret) Value() string {
 	return s.value()
 }
 
-// String returns the name.
-func (s Secret) String() string { return fmt.Sprintf("secret %q [redacted]", s.Name) }
+// Format prints the name only, for every verb.
+func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "secret %q [redacted]", s.Name) }
 
-// GoString is String, for %#v.
-func (s Secret) GoString() string { return s.String() }
-
-// LogValue is String, for slog.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+// LogValue is the text of Format, for slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
 // AuthInfoOption changes a question to DSS about a caller.
 type AuthInfoOption func(*authInfoOptions)

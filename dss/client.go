@@ -45,9 +45,6 @@ func (c *Client) String() string {
 	return fmt.Sprintf("dss.Client(%s, %s, from %s)", c.dss.base, c.as.kind, c.dss.from)
 }
 
-// GoString is String, for %#v.
-func (c *Client) GoString() string { return c.String() }
-
 // Format is String, for every verb.
 func (c *Client) Format(s fmt.State, _ rune) { fmt.Fprint(s, c.String()) }
 

@@ -77,23 +77,14 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// String returns the URL and the kind of credentials.
-func (c Config) String() string {
-	return "dss.Config{URL: " + quoteURL(c.URL) + ", " + credentialKind(c) + "}"
+// Format prints the URL and the kind of credentials, for every verb.
+func (c Config) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "dss.Config{URL: %s, %s}", quoteURL(c.URL), credentialKind(c))
 }
 
-// GoString is String, for %#v.
-func (c Config) GoString() string { return c.String() }
-
-// Format is String, for every verb.
-func (c Config) Format(s fmt.State, _ rune) { fmt.Fprint(s, c.String()) }
-
-// LogValue is String, for slog.
-func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
-
-// MarshalText is String, for JSON, XML and YAML: the keys of client certificates
-// would be in them, too.
-func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+// MarshalText is the text of Format, for slog, JSON, XML and YAML: otherwise
+// they would show the credentials, and the keys of client certificates.
+func (c Config) MarshalText() ([]byte, error) { return fmt.Append(nil, c), nil }
 
 func credentialKind(c Config) string {
 	switch {

@@ -232,17 +232,11 @@ func pluginFields(setter, plugin, paramSet, preset, param string) []field {
 	return []field{{setter + "plugin", plugin}, {setter + "paramSet", paramSet}, {setter + "preset", preset}, {setter + "param", param}}
 }
 
-// String names the kind, settings, and shows no content.
-func (s *Settings) String() string { return "dss.Settings[redacted]" }
+// Format names the type and shows no content, for every verb.
+func (s *Settings) Format(f fmt.State, _ rune) { fmt.Fprint(f, "dss.Settings[redacted]") }
 
-// GoString is String, for %#v.
-func (s *Settings) GoString() string { return s.String() }
-
-// Format is String, for every verb.
-func (s *Settings) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
-
-// LogValue is String, for slog.
-func (s *Settings) LogValue() slog.Value { return slog.StringValue(s.String()) }
+// LogValue is the text of Format, for slog.
+func (s *Settings) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
 // doc makes a Settings unfit to be saved if no client read it.
 func (s *Settings) doc() *document {

@@ -16,8 +16,8 @@ type Tickets struct{ kept keep }
 // Format shows nothing of a ticket, for every verb.
 func (t *Tickets) Format(s fmt.State, _ rune) { fmt.Fprint(s, "dss.Tickets") }
 
-// LogValue is Format, for slog.
-func (t *Tickets) LogValue() slog.Value { return slog.StringValue("dss.Tickets") }
+// LogValue is the text of Format, for slog.
+func (t *Tickets) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
 
 // WithTickets is [Client.WithTicketSource] for clients that share a ticket. If
 // t holds none, the source of one of them is asked, and its ticket serves all
