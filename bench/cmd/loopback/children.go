@@ -39,8 +39,8 @@ func startChildren(connections int) (c *children, err error) {
 	return c, nil
 }
 
-// start runs this program in another role, and reads what it says first. It
-// ends when its standard input does.
+// start runs this program in another role, and reads its first line. It ends
+// when its standard input ends.
 func (c *children) start(says any, args ...string) (*exec.Cmd, error) {
 	cmd, err := self(args...)
 	if err != nil {
@@ -85,7 +85,7 @@ func (c *children) stop() {
 	}
 }
 
-// announce tells the parent something, and returns when the parent is done.
+// announce sends the parent a value, and returns when the parent is done.
 func announce(v any) error {
 	if err := json.NewEncoder(os.Stdout).Encode(v); err != nil {
 		return err

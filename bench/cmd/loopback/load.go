@@ -17,7 +17,7 @@ import (
 	"github.com/dssauth/dssauth/bench"
 )
 
-// loadResult is what one process that loads a server saw.
+// loadResult is the result of one process that loads a server.
 type loadResult struct {
 	PerSecond float64
 	P50, P99  time.Duration
@@ -36,8 +36,8 @@ func runLoad(address string, connections int, each time.Duration) (l loadResult,
 	return l, json.Unmarshal(out, &l)
 }
 
-// load sends requests over as many connections at once, each again as soon as
-// it is answered, and prints a loadResult.
+// load sends requests over this many connections at once, the next one after
+// each answer, and prints a loadResult.
 func load(address string, connections int, each time.Duration) error {
 	visitors := make([]*visitor, connections)
 	for i := range visitors {
@@ -75,8 +75,8 @@ func load(address string, connections int, each time.Duration) error {
 	})
 }
 
-// visitor is one connection. It does as little as it can: it sends the same
-// bytes each time, and takes each answer to be as long as the first.
+// visitor is one connection. It does little work: it sends the same bytes each
+// time, and expects each answer to be as long as the first.
 type visitor struct {
 	conn    net.Conn
 	request []byte
@@ -84,8 +84,8 @@ type visitor struct {
 	took    bench.Histogram
 }
 
-// newVisitor connects, and warms up the server: the second request is the one
-// after which a cache has nothing left to do.
+// newVisitor connects, and warms up the server: after the second request a
+// cache is complete.
 func newVisitor(address string, user int) (*visitor, error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {

@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// server is one that is loaded.
+// server is a server under load.
 type server struct{ name, address string }
 
 const (

@@ -76,7 +76,7 @@ func TestTableSaysWhatIsCertain(t *testing.T) {
 	}
 }
 
-// Whatever the commits are: both are linked, and every request is admitted.
+// For any commits: both are linked, and every request is admitted.
 func TestLastCommitAgainstWorkingTree(t *testing.T) {
 	if _, err := git(".", "rev-parse", "HEAD"); err != nil {
 		t.Skip("not a clone: ", err)
