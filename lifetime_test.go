@@ -86,6 +86,6 @@ func TestNothingElseReadsAClock(t *testing.T) {
 		"marks.go Now", "marks.go UnixMilli", "marks.go UnixMilli", "marks.go UnixMilli",
 		"notices.go Now", "notices.go Now", "notices.go Now", "notices.go Now", "notices.go Now", "notices.go Unix",
 		"notices.go UnixNano", "notices.go UnixNano", "notices.go UnixNano", "notices.go UnixNano", "notices.go UnixNano",
-		"replicas.go Unix", "replicas.go UnixNano", "replicas.go UnixNano", "sharing.go Unix"}, found,
+		"replicas.go Unix", "replicas.go UnixNano", "sharing.go Unix", "sharing.go UnixNano"}, found,
 		"Identity.AsOf twice, clock.base, a connection's deadline, marks that replicas share, and what they tell each other")
 }

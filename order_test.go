@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -114,4 +115,90 @@ func TestStructsAreSmall(t *testing.T) {
 			return true
 		})
 	}
+}
+
+// The page names the files in this order: all of them in its first picture, and in
+// both of them no solid arrow runs up.
+func TestHowItWorksNamesFilesInOrder(t *testing.T) {
+	page, err := os.ReadFile("docs/how-it-works.md")
+	require.NoError(t, err)
+	pictures := mermaids(string(page))
+	require.Len(t, pictures, 2)
+	var all []string
+	for _, node := range filesOf(pictures[0]) {
+		all = append(all, node.files...)
+	}
+	assert.Equal(t, order, all)
+	for _, picture := range pictures {
+		assert.Empty(t, upwardArrows(picture))
+	}
+}
+
+// A check that cannot fail is none.
+func TestUpwardArrowsAreFound(t *testing.T) {
+	const nodes = "a[\"middleware.go · config.go<br>x\"]\nb[\"access.go<br>y\"]\nc[\"nosuch.go\"]\n"
+	assert.Empty(t, upwardArrows(strings.Replace(nodes, "nosuch.go", "keyer.go", 1)+"a --> b -- \"z\" --> c\nc -. \"back\" .-> a\nsomebody(\"x\") --> a\n"))
+	assert.Equal(t, []string{"nosuch.go is no file"}, upwardArrows(nodes))
+	assert.Equal(t, []string{"b --> a"}, upwardArrows(strings.Replace(nodes, "nosuch.go", "keyer.go", 1)+"a -- \"z\" --> b --> a\n"))
+	assert.Equal(t, []string{"c stands too high"}, upwardArrows(strings.Replace(nodes, "nosuch.go", "project.go", 1)))
+}
+
+func mermaids(page string) (pictures []string) {
+	for {
+		_, rest, found := strings.Cut(page, "\n```mermaid\n")
+		if !found {
+			return pictures
+		}
+		picture, after, _ := strings.Cut(rest, "\n```\n")
+		pictures, page = append(pictures, picture), after
+	}
+}
+
+// filesNode is a box of a picture that names files.
+type filesNode struct {
+	id    string
+	files []string
+}
+
+var (
+	nodeOfFiles = regexp.MustCompile(`(?m)^\s*(\w+)\["((?:\w+\.go(?: · )?)+)(?:<br>[^"]*)?"\]$`)
+	solidArrows = regexp.MustCompile(`^\s*\w+(?:\(.*?\))?(?: (?:--|-- "[^"]*" --)> \w+)+$`)
+)
+
+func filesOf(picture string) (nodes []filesNode) {
+	for _, m := range nodeOfFiles.FindAllStringSubmatch(picture, -1) {
+		nodes = append(nodes, filesNode{m[1], strings.Split(m[2], " · ")})
+	}
+	return nodes
+}
+
+func upwardArrows(picture string) (wrong []string) {
+	at, last := map[string]int{}, -1
+	for _, node := range filesOf(picture) {
+		for _, file := range node.files {
+			i := slices.Index(order, file)
+			if i < 0 {
+				return []string{file + " is no file"}
+			}
+			if i < last {
+				return []string{node.id + " stands too high"}
+			}
+			at[node.id], last = i, i
+		}
+	}
+	for line := range strings.Lines(picture) {
+		line = strings.TrimSpace(regexp.MustCompile(`\([^)]*\)`).ReplaceAllString(line, ""))
+		if !solidArrows.MatchString(line) {
+			continue
+		}
+		ends := regexp.MustCompile(` (?:--|-- "[^"]*" --)> `).Split(line, -1)
+		for i := range ends[1:] {
+			from, isFile := at[ends[i]]
+			to, also := at[ends[i+1]]
+			if isFile && also && from >= to {
+				wrong = append(wrong, ends[i]+" --> "+ends[i+1])
+			}
+		}
+	}
+	return wrong
 }

@@ -154,8 +154,7 @@ func (s *sharing) publish(f *found, e *entry) {
 	if f.isAnswer() || s.out.Load() || left < time.Millisecond || !e.identity.fits() {
 		return
 	}
-	id := &e.identity
-	text, err := json.Marshal(&sharedAnswer{id.AsOf.UnixNano(), id.Login, id.Profile, id.Source, id.APIKeyID, id.DisplayName, id.Email, id.Groups()})
+	text, err := json.Marshal(newSharedAnswer(&e.identity))
 	if err != nil {
 		return
 	}

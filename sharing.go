@@ -112,6 +112,17 @@ type sharedAnswer struct {
 	Groups                                               []string
 }
 
+func newSharedAnswer(id *Identity) *sharedAnswer {
+	return &sharedAnswer{id.AsOf.UnixNano(), id.Login, id.Profile, id.Source, id.APIKeyID, id.DisplayName, id.Email, id.Groups()}
+}
+
+func (a *sharedAnswer) identity() Identity {
+	return Identity{
+		Login: a.Login, Profile: a.Profile, Source: a.Source, APIKeyID: a.APIKeyID, DisplayName: a.DisplayName, Email: a.Email,
+		AsOf: time.Unix(0, a.AsOf), groups: makeGroups(a.Groups),
+	}
+}
+
 // found is what the other replicas had to say about a lookup.
 type found struct {
 	keys   storedKeys
@@ -126,13 +137,6 @@ type found struct {
 
 // isAnswer reports whether another replica has answered.
 func (f *found) isAnswer() bool { return f.identity.isSomebody() }
-
-func (a *sharedAnswer) identity() Identity {
-	return Identity{
-		Login: a.Login, Profile: a.Profile, Source: a.Source, APIKeyID: a.APIKeyID, DisplayName: a.DisplayName, Email: a.Email,
-		AsOf: time.Unix(0, a.AsOf), groups: makeGroups(a.Groups),
-	}
-}
 
 // begins says which bytes the keys of f are about here, while they are looked up.
 func (s *sharing) begins(f *found, k key) {

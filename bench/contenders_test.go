@@ -28,7 +28,7 @@ func start(t *testing.T) (*bench.DSS, []*bench.Contender) {
 }
 
 // A middleware that refuses everybody would be fast.
-func TestWhoIsRefused(t *testing.T) {
+func TestRefusedRequests(t *testing.T) {
 	_, contenders := start(t)
 	for _, c := range contenders {
 		if strings.HasPrefix(c.Name, bench.Floor) {
@@ -66,7 +66,7 @@ func change(credential string) string {
 	return credential[:at] + string(other) + credential[at+1:]
 }
 
-func TestWhoIsAdmitted(t *testing.T) {
+func TestAdmittedRequests(t *testing.T) {
 	_, contenders := start(t)
 	for _, c := range contenders {
 		if strings.HasPrefix(c.Name, bench.Floor) {

@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -15,13 +16,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The code on a page is that of the examples, which their tests run.
+var fill = flag.Bool("fill", false, "write the code of the examples into the pages")
+
+// The code on a page is that of the examples, which their tests run. After an
+// example has changed, -fill writes it into the page.
 func filesShown(t *testing.T, page string) (files string) {
 	text, err := os.ReadFile(page)
 	require.NoError(t, err)
 	want, files, err := withCode(string(text), os.ReadFile)
 	require.NoError(t, err)
-	assert.Equal(t, want, string(text), "the page differs from the examples")
+	if *fill {
+		require.NoError(t, os.WriteFile(page, []byte(want), 0o644))
+		return files
+	}
+	assert.Equal(t, want, string(text), "the page differs from the examples: go test ./docs -fill writes them into it")
 	return files
 }
 
@@ -64,12 +72,17 @@ func TestWithCode(t *testing.T) {
 	}
 }
 
-var ofExample = regexp.MustCompile("(?m)^<!-- ((?:examples|dssprom)/[a-z0-9_/]+\\.go)(?:: ([\\w ]+))? -->\n```go\n((?:[^`].*\n|\n)*)```$")
+// ofExample is code of a file, and noCode what other tests look after: commands,
+// pictures, and README's program.
+var (
+	ofExample = regexp.MustCompile("(?m)^<!-- ((?:examples|dssprom|docs)/[a-z0-9_/]+\\.go)(?:: ([\\w ]+))? -->\n```go\n((?:[^`].*\n|\n)*)```$")
+	noCode    = regexp.MustCompile("(?m)^```(?:text|sh|mermaid|go\npackage main)$")
+)
 
 // withCode returns a page with each piece of code as it stands in the file that
 // the line before names, or the whole file, and the names of the files.
 func withCode(page string, read func(string) ([]byte, error)) (filled, files string, err error) {
-	if strings.Count(page, "```")-2*strings.Count(page, "\n```text\n") != 2*len(ofExample.FindAllString(page, -1)) || strings.Contains(page, "~~~") {
+	if strings.Count(page, "```") != 2*len(ofExample.FindAllString(page, -1))+2*len(noCode.FindAllString(page, -1)) || strings.Contains(page, "~~~") {
 		return "", "", fmt.Errorf("a piece of code does not name its example")
 	}
 	var named []string
@@ -104,8 +117,11 @@ func declarations(file string, names []string, read func(string) ([]byte, error)
 		case *ast.FuncDecl:
 			found[d.Name.Name] = text
 		case *ast.GenDecl:
-			if v, ok := d.Specs[0].(*ast.ValueSpec); ok {
+			switch v := d.Specs[0].(type) {
+			case *ast.ValueSpec:
 				found[v.Names[0].Name] = text
+			case *ast.TypeSpec:
+				found[v.Name.Name] = text
 			}
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -563,29 +562,6 @@ var pythonCalls = []string{
 	".add_secret(", ".remove_secret(",
 	".set_basic_connection_credential(", ".remove_connection_credential(",
 	".set_basic_plugin_credential(", ".set_oauth2_plugin_credential(", ".remove_plugin_credential(",
-}
-
-func TestThePagesLinksLeadSomewhere(t *testing.T) {
-	for _, name := range []string{"from-python.md", "frameworks.md"} {
-		page, err := os.ReadFile(name)
-		require.NoError(t, err)
-		headings := map[string]bool{}
-		for _, heading := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(string(page), -1) {
-			anchor := regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(heading[1]), "")
-			headings[strings.ReplaceAll(anchor, " ", "-")] = true
-		}
-		links := regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(string(page), -1)
-		require.NotEmpty(t, links)
-		for _, link := range links {
-			switch target := link[1]; {
-			case strings.HasPrefix(target, "#"):
-				assert.True(t, headings[target[1:]], "%s: no heading %s", name, target)
-			case !strings.HasPrefix(target, "https://"):
-				_, err := os.Stat(filepath.FromSlash(target))
-				assert.NoError(t, err, name)
-			}
-		}
-	}
 }
 
 // A check that cannot fail is none.

@@ -18,7 +18,7 @@ func TestRowsNameTestsThatExist(t *testing.T) {
 	for page, sections := range map[string][]string{
 		"reliability.md": {"Figures", "Identity", "Fails closed", "Overload", "Bounds", "DSS misbehaves", "Hostile browsers", "Sent to sign in", "Configuration", "Life", "The doctor", "The shared store", "Redis and Valkey", "The gateway"},
 		"contract.md":    {"What the library does where DSS differs"},
-		"../SECURITY.md": {"Promises", "Threat model", "The shared store", "What visitors share"},
+		"../SECURITY.md": {"Promises", "Threat model", "The shared store", "The gateway", "What visitors share"},
 	} {
 		t.Run(filepath.Base(page), func(t *testing.T) {
 			text, err := os.ReadFile(page)
@@ -50,6 +50,7 @@ func TestFiguresAreLogged(t *testing.T) {
 		"TestKeptConnectionsMixNoVisitors",
 		"TestIdentityModelOverRedis", "TestEightReplicasCostAsMuchAsOne", "TestFiftyReplicasMissAtOnce", "TestReplicasWhileRedisFails",
 		"TestForgettingReachesAllProcesses",
+		"TestAttacks", "TestAttacksThroughAnotherProxy",
 	}, logged)
 	script, err := os.ReadFile("../.ci/run")
 	require.NoError(t, err)

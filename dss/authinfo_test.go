@@ -295,3 +295,24 @@ func TestUserRefusesOtherReplies(t *testing.T) {
 	require.True(t, errors.As(err, &e))
 	assert.Equal(t, http.StatusNotFound, e.StatusCode)
 }
+
+func TestVia(t *testing.T) {
+	for name, row := range map[string]struct {
+		via  string
+		want []string
+	}{
+		"a list":              {`["ticket", "api"]`, []string{"ticket", "api"}},
+		"a list of two kinds": {`["ticket", 1, null]`, []string{"ticket"}},
+		"an empty list":       {`[]`, []string{}},
+		"null":                {`null`, nil},
+		"an object":           {`{"ticket": true}`, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			info, err := fakeClient(t, func(*http.Request) (*http.Response, error) {
+				return reply(200, `{"authIdentifier": "alice", "via": `+row.via+`}`), nil
+			}).AuthInfo(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, row.want, info.Via)
+		})
+	}
+}

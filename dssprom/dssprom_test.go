@@ -149,7 +149,7 @@ func TestEachSeriesIsThereFromTheStart(t *testing.T) {
 	}, values(scrape))
 }
 
-func TestScrapeTellsWhatHappened(t *testing.T) {
+func TestScrapeShowsEvents(t *testing.T) {
 	a := newApp(t)
 	_, before := a.get("/metrics")
 	a.visits()
@@ -171,7 +171,7 @@ func TestScrapeTellsWhatHappened(t *testing.T) {
 	}
 }
 
-func TestEntriesAndOutagesAreNumbersOfNow(t *testing.T) {
+func TestEntriesAndOutagesAreCurrent(t *testing.T) {
 	a := newApp(t)
 	session := a.ann.Name + "=" + a.ann.Value
 	a.get("/", "Cookie", session)
@@ -264,7 +264,7 @@ func TestNoScrapeShowsAVisitor(t *testing.T) {
 }
 
 // promtool returns Prometheus's remarks on metrics: on names, units and help.
-func TestPromtoolFindsNothingToSay(t *testing.T) {
+func TestPromtoolFindsNoFault(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
 		if os.Getenv("CI") == "true" {

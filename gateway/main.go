@@ -51,12 +51,14 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
-	log := slog.New(slog.NewJSONHandler(stdout, nil))
+	if err := server.Check(c, client, slog.New(slog.DiscardHandler)); err != nil {
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
+	lines := server.NewLines(stdout)
+	defer lines.Flush()
+	log := slog.New(slog.NewJSONHandler(lines, nil))
 	if command.Check {
-		if err := server.Check(c, client, log); err != nil {
-			fmt.Fprintln(stderr, err)
-			return 2
-		}
 		fmt.Fprintln(stdout, "the configuration is fine")
 		return 0
 	}

@@ -263,6 +263,27 @@ func TestPageLoadAsksAnewBesideOlderLookup(t *testing.T) {
 	}
 }
 
+// Two lookups of the same bytes are enough: but only of those that are under way.
+func TestPageLoadAsksAnewOnceAnOlderLookupEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dss := newScript(t)
+		m := newAuth(t, dssauth.Config{Resolver: dss})
+		early := asks(m, browser("ann"))
+		synctest.Wait()
+		first := asks(m, navigation("ann"))
+		synctest.Wait()
+		dss.say(0, dssauth.Identity{}, dssauth.ErrUnauthenticated)
+		require.Equal(t, "401", <-early)
+		second := asks(m, navigation("ann"))
+		synctest.Wait()
+		require.Equal(t, 3, dss.started(), "the lookup of before the second page load has to do for it")
+		dss.say(1, dssauth.Identity{}, dssauth.ErrUnauthenticated)
+		dss.say(2, dssauth.NewIdentity("ann"), nil)
+		assert.Equal(t, "401", <-first)
+		assert.Equal(t, "ann", <-second)
+	})
+}
+
 func TestPageLoadJoinsLookupThatWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
@@ -394,6 +415,22 @@ func TestRefusalsEvictNobody(t *testing.T) {
 		assert.Equal(t, before, dss.calls.Load())
 		assert.Equal(t, 4, m.Stats().Refusals, "refusals are bounded as well")
 		assert.Zero(t, m.Stats().Evictions)
+	})
+}
+
+func TestNewVisitorsEvictNobodyAtWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dss := resolver(byCookie)
+		m := newAuth(t, dssauth.Config{Resolver: dss, MaxEntries: 3})
+		for _, login := range []string{"ann", "bob", "cat"} {
+			require.Equal(t, login, who(m, browser(login)))
+		}
+		pass(2 * time.Second)
+		require.Equal(t, "ann", who(m, browser("ann")))
+		require.Equal(t, "dan", who(m, browser("dan")))
+		require.EqualValues(t, 4, dss.calls.Load())
+		assert.Equal(t, "ann", who(m, browser("ann")))
+		assert.EqualValues(t, 4, dss.calls.Load(), "ann's answer was used a moment before, and bob's and cat's were not")
 	})
 }
 

@@ -106,6 +106,8 @@ func TestWaitForPlaceEndsAfterOneSecond(t *testing.T) {
 		assert.Equal(t, time.Second, time.Since(start))
 		assert.Zero(t, m.Stats().Queued)
 		pass(5 * time.Second)
+		dss.does(byCookie)
+		assert.Equal(t, "late", who(m, browser("late")), "what found no place stands in nobody's way")
 	})
 }
 

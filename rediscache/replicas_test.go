@@ -579,8 +579,8 @@ func dump(t *testing.T, s *redistest.Server) string {
 	}
 }
 
-// TestKilledReplicaHoldsUpNobody kills the process with a visitor's lease.
-func TestKilledReplicaHoldsUpNobody(t *testing.T) {
+// TestKilledReplicaBlocksNoOther kills the process with a visitor's lease.
+func TestKilledReplicaBlocksNoOther(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	fake := dsstest.NewServer(t)

@@ -47,6 +47,9 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 		"Put keeps nothing": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.TTL = 0 }
 		}, "values: get returned nil"},
+		"Put keeps an entry, and reports an error": {func(s *store) {
+			s.failure = errors.New("no answer")
+		}, "values: put: no answer"},
 		"values end at NUL": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.Value, _, _ = bytes.Cut(e.Value, []byte{0}) }
 		}, "values: get returned"},
@@ -211,6 +214,8 @@ type store struct {
 	tell   func(*subscriber, []byte)
 	hear   func(heard func([]byte), value []byte)
 
+	failure error // of Put
+
 	ignoresContext, keepsTTL, twoSteps, prolongs, readyLate, returnsEarly bool
 	oneWatcher, tellsUnkept, tellsFirst, noticeShared, endsLate, hearsOn  bool
 }
@@ -297,7 +302,7 @@ func (s *store) Put(ctx context.Context, e dssauth.StoreEntry) (bool, error) {
 	if e.Notify && !s.tellsFirst {
 		s.tellAllLocked(notice)
 	}
-	return true, nil
+	return true, s.failure
 }
 
 func (s *store) Delete(ctx context.Context, key string) error {

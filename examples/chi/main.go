@@ -26,6 +26,7 @@ func newRouter(auth *dssauth.Middleware) http.Handler {
 	r.Use(auth.Handler) // signed-in DSS users only, on every route
 	r.Get("/me", me)
 	r.With(auth.RequireGroup("analysts")).Get("/report", report)
+	r.With(auth.RequireGroup("analysts")).Get("/events", events(auth))
 	r.Route("/admin", func(r chi.Router) {
 		r.Use(auth.RequireGroup("administrators"))
 		r.Get("/users/{login}", user)
@@ -50,6 +51,20 @@ func report(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	fmt.Fprintf(w, "the report, for %s\n", id.Login)
+}
+
+// events streams the time until the visitor signs out of DSS or leaves the group.
+// examples/sse also says why it ends, and keeps other sites from opening one.
+func events(auth *dssauth.Middleware) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		allowed, stop := auth.WhileSignedIn(r, 0) // zero: DSS is asked again after each Config.TTL
+		defer stop()
+		w.Header().Set("Content-Type", "text/event-stream")
+		for ; allowed.Err() == nil; time.Sleep(time.Second) {
+			fmt.Fprintf(w, "data: %s\n\n", time.Now().Format(time.TimeOnly))
+			_ = http.NewResponseController(w).Flush()
+		}
+	}
 }
 
 func user(w http.ResponseWriter, r *http.Request) {

@@ -1,9 +1,57 @@
 package main
 
 import (
+	"bufio"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dsstest"
 	"github.com/dssauth/dssauth/examples/internal/routertest"
 )
 
 func TestRouter(t *testing.T) { routertest.Run(t, newRouter) }
+
+func TestReport(t *testing.T) {
+	fake := dsstest.NewServer(t) // a fake DSS
+	fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"analysts"}})
+	auth, err := dssauth.New(dssauth.Config{Client: fake.Client()})
+	require.NoError(t, err)
+	r, w := httptest.NewRequest("GET", "/report", nil), httptest.NewRecorder()
+	r.AddCookie(fake.SignIn("ann")) // without it: 401; without the group: 403; after fake.SetDown(true): 503
+	newRouter(auth).ServeHTTP(w, r)
+	assert.Equal(t, http.StatusOK, w.Code)
+	require.NoError(t, auth.Close())
+}
+
+func TestEventsEndWithTheSession(t *testing.T) {
+	fake := dsstest.NewServer(t)
+	fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"analysts"}})
+	auth, err := dssauth.New(dssauth.Config{Client: fake.Client()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	server := httptest.NewServer(newRouter(auth))
+	t.Cleanup(server.Close)
+
+	ann := fake.SignIn("ann")
+	r, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/events", nil)
+	require.NoError(t, err)
+	r.AddCookie(ann)
+	reply, err := server.Client().Do(r)
+	require.NoError(t, err)
+	defer reply.Body.Close()
+	assert.Equal(t, "text/event-stream", reply.Header.Get("Content-Type"))
+	lines := bufio.NewScanner(reply.Body)
+	require.True(t, lines.Scan())
+	assert.Regexp(t, `^data: \d\d:\d\d:\d\d$`, lines.Text())
+
+	fake.SignOut(ann)
+	auth.ForgetUser("ann") // or else it takes up to Config.TTL
+	for lines.Scan() {
+	}
+	assert.NoError(t, lines.Err(), "the stream ended by itself")
+}

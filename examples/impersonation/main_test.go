@@ -92,7 +92,7 @@ func TestDSSIsNotCalled(t *testing.T) {
 	}
 }
 
-func TestProxyKeepsWhatDSSSaysToBrowsers(t *testing.T) {
+func TestProxyDropsHeadersForBrowsers(t *testing.T) {
 	app, dss := newApp(t, dssauth.ByTicket)
 	dss.Intercept("/projects/", 1, dsstest.Respond(http.StatusOK, "<script>", "Set-Cookie", "a=b", "WWW-Authenticate", "Basic", "Cache-Control", "public"))
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, app+"/dip/publicapi/projects/", nil)

@@ -2,13 +2,21 @@ package main
 
 import (
 	"context"
+	"flag"
+	"os"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth/examples/internal/chromium"
 )
+
+// README's picture is written by:
+//
+//	go test ./examples/quickstart -run Person -screenshot "$PWD/docs/quickstart.png"
+var screenshot = flag.String("screenshot", "", "write a picture of the page to this file")
 
 func TestPersonClicksThroughThePage(t *testing.T) {
 	b := chromium.New(t)
@@ -28,6 +36,9 @@ func TestPersonClicksThroughThePage(t *testing.T) {
 	b.Sees("#you", "Ann Analyst", "analysts", "readers")
 	b.Sees("#routes", "200 Open", "open to you")
 	b.Sees("footer", "up to 10s")
+	if *screenshot != "" {
+		require.NoError(b, os.WriteFile(*screenshot, b.Screenshot(640, 1216), 0o644))
+	}
 	var open int
 	b.Evaluates(`[...document.querySelectorAll("pre")].filter(e => e.checkVisibility()).length`, &open)
 	assert.Zero(b, open, "answers are open before a click")

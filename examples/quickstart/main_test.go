@@ -31,7 +31,7 @@ func TestServesUntilItIsInterrupted(t *testing.T) {
 	assert.Error(t, err, "it is still there")
 }
 
-func TestUsesTheFakeWhateverIsConfigured(t *testing.T) {
+func TestUsesTheFakeWithoutReal(t *testing.T) {
 	for name, configure := range map[string]func(*testing.T){
 		"by variables": func(t *testing.T) {
 			t.Setenv("DKU_DSS_URL", "https://dss.example")
@@ -61,7 +61,7 @@ func TestUsesTheFakeWhateverIsConfigured(t *testing.T) {
 	}
 }
 
-func TestUsesTheDSSThatIsConfigured(t *testing.T) {
+func TestRealUsesTheConfiguredDSS(t *testing.T) {
 	clearDSS(t)
 	dss := dsstest.NewServer(t)
 	dss.AddUser(dsstest.User{Login: "zoe", Groups: []string{"analysts"}})

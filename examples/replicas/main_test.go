@@ -59,7 +59,7 @@ func TestSignOutOnOneEndsOnTheOther(t *testing.T) {
 	assert.Error(t, err, "it is still there")
 }
 
-func TestRunsOnARedisThatIsThere(t *testing.T) {
+func TestRunsOnARunningRedis(t *testing.T) {
 	needsRedis(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	address, redisEnded, err := startRedis(ctx)

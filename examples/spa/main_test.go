@@ -245,7 +245,7 @@ func TestIsRefused(t *testing.T) {
 	assert.Equal(t, http.StatusOK, f.ask("GET", "/", "").StatusCode, "the page for that")
 }
 
-func TestStreamTellsNotesAndEndsSoonAfter(t *testing.T) {
+func TestStreamSendsNotesAndEndsSoonAfter(t *testing.T) {
 	for name, happens := range map[string]func(*fixture){
 		"a sign-out":        func(f *fixture) { f.fake.EndSessions() },
 		"the group is lost": func(f *fixture) { f.fake.AddUser(dsstest.User{Login: "ann"}) },

@@ -203,7 +203,7 @@ func TestNoSpanHoldsACredentialOrALogin(t *testing.T) {
 	}
 }
 
-func TestPathsThatAreNotListedAreNotNamed(t *testing.T) {
+func TestUnlistedPathsAreNotNamed(t *testing.T) {
 	a := newApp(t, dssauth.Config{Impersonation: dssauth.ByTicket})
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(a.spans))
 	client := traced(a.fake.Client(), provider)

@@ -16,52 +16,57 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// children are the processes of the comparison: DSS, and the application.
+// children are processes that are this program in other roles.
 type children struct {
-	dss, process *exec.Cmd
-	app          apps
-	ends         []io.Closer
+	processes []*exec.Cmd
+	ends      []io.Closer
+}
+
+// library is what the library is compared with: an application with and without it.
+type library struct {
+	children
+	dss string
+	app apps
 }
 
 // apps are the addresses of the application's servers.
 type apps struct{ Empty, Ours, Uncached string }
 
-func startChildren(connections int) (c *children, err error) {
-	c = &children{}
-	var url string
-	if c.dss, err = c.start(&url, "-role", "dss", "-connections", strconv.Itoa(connections)); err != nil {
+func startLibrary(connections int) (*library, error) {
+	l := &library{}
+	if err := l.start(&l.dss, "-role", "dss", "-connections", strconv.Itoa(connections)); err != nil {
 		return nil, err
 	}
-	if c.process, err = c.start(&c.app, "-role", "app", "-address", url); err != nil {
-		c.stop()
+	if err := l.start(&l.app, "-role", "app", "-address", l.dss); err != nil {
+		l.stop()
 		return nil, err
 	}
-	return c, nil
+	return l, nil
 }
 
 // start runs this program in another role, and reads its first line. It ends
 // when its standard input ends.
-func (c *children) start(says any, args ...string) (*exec.Cmd, error) {
+func (c *children) start(says any, args ...string) error {
 	cmd, err := self(args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	in, err := cmd.StdinPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
-	c.ends = append(c.ends, in)
+	c.ends, c.processes = append(c.ends, in), append(c.processes, cmd)
 	if err := json.NewDecoder(out).Decode(says); err != nil {
-		return nil, fmt.Errorf("a child process did not start: %w", err)
+		return fmt.Errorf("a child process did not start: %w", err)
 	}
-	return cmd, nil
+	return nil
 }
 
 func self(args ...string) (*exec.Cmd, error) {
@@ -78,10 +83,8 @@ func (c *children) stop() {
 	for _, in := range c.ends {
 		_ = in.Close()
 	}
-	for _, cmd := range []*exec.Cmd{c.process, c.dss} {
-		if cmd != nil {
-			_ = cmd.Wait()
-		}
+	for _, cmd := range c.processes {
+		_ = cmd.Wait()
 	}
 }
 
@@ -127,13 +130,19 @@ func serveApps(dssURL string) error {
 		{&a.Ours, cached.Handler(nothing)},
 		{&a.Uncached, each.Handler(nothing)},
 	} {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+		if *s.address, err = serve(s.handler); err != nil {
 			return err
 		}
-		*s.address = listener.Addr().String()
-		server := &http.Server{Handler: s.handler, ReadHeaderTimeout: time.Minute}
-		go func() { _ = server.Serve(listener) }()
 	}
 	return announce(a)
+}
+
+func serve(h http.Handler) (address string, err error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	server := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(listener) }()
+	return listener.Addr().String(), nil
 }

@@ -19,6 +19,7 @@ import (
 
 // loadResult is the result of one process that loads a server.
 type loadResult struct {
+	Requests  int // with those that warm up
 	PerSecond float64
 	P50, P99  time.Duration
 }
@@ -70,10 +71,15 @@ func load(address string, connections int, each time.Duration) error {
 		all.Merge(&v.took)
 	}
 	return json.NewEncoder(os.Stdout).Encode(loadResult{
+		Requests:  int(all.Total()) + warmUp*connections,
 		PerSecond: float64(all.Total()) / elapsed.Seconds(),
 		P50:       all.Quantile(0.5), P99: all.Quantile(0.99),
 	})
 }
+
+// warmUp is the number of requests that each visitor sends before it is
+// measured.
+const warmUp = 3
 
 // visitor is one connection. It does little work: it sends the same bytes each
 // time, and expects each answer to be as long as the first.
@@ -102,7 +108,7 @@ func newVisitor(address string, user int) (*visitor, error) {
 	request.WriteString("\r\n")
 	v.request = request.Bytes()
 
-	for range 3 {
+	for range warmUp {
 		length, err := v.first()
 		if err != nil {
 			conn.Close()

@@ -16,7 +16,7 @@ var errNoNginx = errors.New("nginx is not installed")
 // nginx runs in the foreground, on files of its own.
 type nginx struct {
 	app, alone string // addresses
-	cmd        *exec.Cmd
+	process    *program
 	dir        string
 }
 
@@ -64,12 +64,12 @@ http {
 `
 
 func startNginx(authorizer, application string) (*nginx, error) {
-	program, err := exec.LookPath("nginx")
+	file, err := exec.LookPath("nginx")
 	if err != nil {
 		if _, err := os.Stat("/usr/sbin/nginx"); err != nil {
 			return nil, errNoNginx
 		}
-		program = "/usr/sbin/nginx"
+		file = "/usr/sbin/nginx"
 	}
 	n := &nginx{}
 	if n.dir, err = os.MkdirTemp("", "dssauth-nginx-*"); err != nil {
@@ -95,20 +95,40 @@ func startNginx(authorizer, application string) (*nginx, error) {
 	if err := os.WriteFile(conf, fmt.Appendf(nil, nginxConf, n.dir, authorizer, application, n.app, n.alone, user), 0o600); err != nil {
 		return nil, err
 	}
-	n.cmd = exec.Command(program, "-p", n.dir, "-c", conf, "-e", filepath.Join(n.dir, "error.log"))
-	n.cmd.Stderr = os.Stderr
-	if err := n.cmd.Start(); err != nil {
+	cmd := exec.Command(file, "-p", n.dir, "-c", conf, "-e", filepath.Join(n.dir, "error.log"))
+	cmd.Stderr = os.Stderr
+	n.process, err = startProgram(cmd, n.alone)
+	return n, err
+}
+
+func (n *nginx) stop() {
+	n.process.stop()
+	_ = os.RemoveAll(n.dir)
+}
+
+// program is one that is not this one.
+type program struct{ cmd *exec.Cmd }
+
+// startProgram returns when it listens at an address.
+func startProgram(cmd *exec.Cmd, address string) (*program, error) {
+	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	for range 100 {
-		if conn, err := net.Dial("tcp", n.alone); err == nil {
+	p := &program{cmd}
+	for range 250 {
+		if conn, err := net.Dial("tcp", address); err == nil {
 			conn.Close()
-			return n, nil
+			return p, nil
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	n.stop()
-	return nil, errors.New("nginx does not listen")
+	p.stop()
+	return nil, errors.New(filepath.Base(cmd.Path) + " does not listen")
+}
+
+func (p *program) stop() {
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	_ = p.cmd.Wait()
 }
 
 func freeAddress() (string, error) {
@@ -117,10 +137,4 @@ func freeAddress() (string, error) {
 		return "", err
 	}
 	return l.Addr().String(), l.Close()
-}
-
-func (n *nginx) stop() {
-	_ = n.cmd.Process.Signal(syscall.SIGTERM)
-	_ = n.cmd.Wait()
-	_ = os.RemoveAll(n.dir)
 }

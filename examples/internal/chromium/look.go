@@ -29,6 +29,15 @@ func (b *Tab) Evaluates(expression string, into any) {
 	require.NoError(b, json.Unmarshal([]byte(text), into), expression)
 }
 
+// Screenshot is a picture, in PNG, of the page in a window of this size.
+func (b *Tab) Screenshot(width, height int64) []byte {
+	b.Helper()
+	b.Do(chromedp.EmulateViewport(width, height))
+	picture, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
+	require.NoError(b, err)
+	return picture
+}
+
 // LooksRight checks the rules for every page on every screen: no page scrolls
 // sideways, all text is readable, also on a disabled button, and no stripe
 // along one edge bends at rounded corners.

@@ -58,7 +58,7 @@ var examples = map[string]struct {
 }
 
 // The comment of each example has the commands.
-func TestCommentsSayHowToStart(t *testing.T) {
+func TestCommentsHaveTheStartCommands(t *testing.T) {
 	files, err := filepath.Glob("../../*/main.go")
 	require.NoError(t, err)
 	require.Greater(t, len(files), len(examples))
@@ -69,6 +69,9 @@ func TestCommentsSayHowToStart(t *testing.T) {
 		if name == "quickstart" || name == "replicas" { // these have a fake DSS of their own
 			continue
 		}
+		if name != "metrics" { // which listens at a second address, too: its own test starts it
+			assert.Contains(t, examples, name, "how the example is visited")
+		}
 		comment, _, _ := strings.Cut(string(source), "\npackage main")
 		assert.Contains(t, comment, "\n//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev\n"+
 			"//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/"+name, file)
@@ -77,7 +80,7 @@ func TestCommentsSayHowToStart(t *testing.T) {
 
 // Each example starts like that, on other ports, with an empty home. It knows
 // the user that signed in on the page of fakedss.
-func TestEachKnowsWhoSignedInAtTheFake(t *testing.T) {
+func TestExamplesKnowTheSignedInUser(t *testing.T) {
 	programs := build(t)
 	fakedss := exec.CommandContext(t.Context(), filepath.Join(programs, "fakedss"), "-addr", "127.0.0.1:0", "-admin-key", "dev")
 	stdout, err := fakedss.StdoutPipe()

@@ -7,14 +7,49 @@ import (
 
 // cookies are the names of DSS's, with * for any characters. Their name depends on
 // the instance: without any, each cookie may be one.
-type cookies []string
+type cookies []cookie
+
+// cookie is a pattern of names. Most are a name, or the beginning of one, for which
+// no pattern need be interpreted with each request.
+type cookie struct {
+	text   string
+	prefix bool // text and anything
+	glob   bool
+}
+
+func newCookies(patterns []string) cookies {
+	c := make(cookies, len(patterns))
+	for i, p := range patterns {
+		text, prefix := strings.CutSuffix(p, "*")
+		if c[i] = (cookie{text: text, prefix: prefix}); strings.ContainsAny(text, `*?[\`) {
+			c[i] = cookie{text: p, glob: true}
+		}
+	}
+	return c
+}
+
+func (c cookie) match(name string) bool {
+	switch {
+	case c.glob:
+		ok, _ := path.Match(c.text, name) // the library has checked the pattern
+		return ok
+	case c.prefix:
+		return strings.HasPrefix(name, c.text)
+	}
+	return name == c.text
+}
 
 // others returns the cookies that are not DSS's, each as it came.
 func (c cookies) others(lines []string) string {
 	if len(c) == 0 {
 		return ""
 	}
+	size := 0
+	for _, line := range lines {
+		size += len(line) + len("; ")
+	}
 	var kept strings.Builder
+	kept.Grow(size)
 	for _, line := range lines {
 		for pair := range strings.SplitSeq(line, ";") {
 			if pair = strings.Trim(pair, " \t"); pair == "" || c.match(pair) {
@@ -29,12 +64,16 @@ func (c cookies) others(lines []string) string {
 	return kept.String()
 }
 
-func (c cookies) match(pair string) bool {
-	name, _, _ := strings.Cut(pair, "=")
-	name = strings.Trim(name, " \t")
-	for _, pattern := range c {
-		if ok, _ := path.Match(pattern, name); ok { // the library has checked the pattern
-			return true
+// match reports whether a part between semicolons names a cookie of DSS's. Some
+// parsers take a comma for a semicolon, cut off quotes, or skip an empty name.
+func (c cookies) match(part string) bool {
+	for pair := range strings.SplitSeq(part, ",") {
+		name, _, _ := strings.Cut(strings.TrimLeft(pair, " \t\"="), "=")
+		name = strings.TrimRight(name, " \t\"")
+		for _, pattern := range c {
+			if pattern.match(name) {
+				return true
+			}
 		}
 	}
 	return false

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 
@@ -25,6 +26,7 @@ type identity struct {
 	// credentials says that the cookies of DSS and Authorization pass.
 	credentials bool
 	owned       map[string]bool // the names, folded
+	removed     map[string]bool // these, and those of routing
 }
 
 // names are those of the headers, in canonical spelling.
@@ -35,9 +37,10 @@ func newIdentity(c config.Config, signer *assertion.Signer) *identity {
 		http.CanonicalHeaderKey(c.Headers.User), http.CanonicalHeaderKey(c.Headers.Groups),
 		http.CanonicalHeaderKey(c.Headers.Name), http.CanonicalHeaderKey(c.Headers.Email),
 	}
-	i := &identity{names: n, signer: signer, cookies: c.DSSCookies, credentials: c.ForwardCredentials, owned: map[string]bool{}}
+	i := &identity{names: n, signer: signer, cookies: newCookies(c.DSSCookies), credentials: c.ForwardCredentials, owned: map[string]bool{}, removed: maps.Clone(routing)}
 	for _, name := range []string{n.user, n.groups, n.name, n.email} {
-		i.owned[string(fold(nil, name))] = true
+		folded := string(fold(nil, name))
+		i.owned[folded], i.removed[folded] = true, true
 	}
 	return i
 }
@@ -64,20 +67,19 @@ func (i *identity) say(id dssauth.Identity, named bool) (s said, err error) {
 // put sets the headers in h. Where all is false, those with nothing to tell are
 // left out.
 func (i *identity) put(h http.Header, s said, all bool) {
-	for _, header := range [...]struct{ name, value string }{
-		{i.names.user, s.user}, {i.names.groups, s.groups}, {i.names.name, s.name}, {i.names.email, s.email},
-		{assertionHeader, s.assertion},
-	} {
-		if header.value != "" || all {
-			h[header.name] = []string{header.value}
+	values := []string{s.user, s.groups, s.name, s.email, s.assertion} // one allocation for all
+	for n, name := range [...]string{i.names.user, i.names.groups, i.names.name, i.names.email, assertionHeader} {
+		if values[n] != "" || all {
+			h[name] = values[n : n+1 : n+1]
 		}
 	}
 }
 
 // clean removes from h what a browser must not say, and the credentials of DSS.
 func (i *identity) clean(h http.Header) {
+	var room [48]byte
 	for name := range h {
-		if i.speaksForUs(name) || reroutes(name) {
+		if folded := fold(room[:0], name); i.removed[string(folded)] || isReserved(folded) {
 			delete(h, name)
 		}
 	}
@@ -85,6 +87,7 @@ func (i *identity) clean(h http.Header) {
 		return
 	}
 	delete(h, "Authorization")
+	delete(h, "Cookie2") // which some servers still read
 	if kept := i.cookies.others(h["Cookie"]); kept != "" {
 		h["Cookie"] = []string{kept}
 	} else {
@@ -97,7 +100,11 @@ func (i *identity) clean(h http.Header) {
 func (i *identity) speaksForUs(name string) bool {
 	var room [48]byte
 	folded := fold(room[:0], name)
-	return i.owned[string(folded)] || hasPrefix(folded, "x-dssauth-") || hasPrefix(folded, "x-dku-")
+	return i.owned[string(folded)] || isReserved(folded)
+}
+
+func isReserved(folded []byte) bool {
+	return hasPrefix(folded, "x-dssauth-") || hasPrefix(folded, "x-dku-")
 }
 
 func hasPrefix(b []byte, prefix string) bool {
@@ -173,6 +180,7 @@ func encodeList(groups []string) string {
 		return encode(groups[0])
 	}
 	var b strings.Builder
+	b.Grow(64)
 	for n, g := range groups {
 		if n > 0 {
 			b.WriteByte(',')

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -22,18 +21,16 @@ type proxy struct {
 	config   config.Config
 	auth     *dssauth.Middleware
 	identity *identity
-	reverse  httputil.ReverseProxy
+	reverse  httputil.ReverseProxy // copied for each request
 }
 
 func newProxy(running context.Context, c config.Config, auth *dssauth.Middleware, who *identity, log *slog.Logger) *proxy {
 	p := &proxy{running: running, config: c, auth: auth, identity: who}
 	p.reverse = httputil.ReverseProxy{
-		Rewrite:        p.rewrite,
-		ModifyResponse: p.answered,
-		ErrorHandler:   p.failed(log),
-		Transport:      newTransport(),
-		BufferPool:     &buffers{},
-		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorHandler: p.failed(log),
+		Transport:    newTransport(),
+		BufferPool:   &buffers{},
+		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	return p
 }
@@ -52,20 +49,14 @@ func newTransport() *http.Transport {
 	}
 }
 
-// exchange is what rewrite and answered need of the request that came in.
+// exchange is one request and its answer. Its ReverseProxy has its methods: what they
+// know of the visitor comes by no context, which takes a copy of the request.
 type exchange struct {
-	in    *http.Request
-	named bool
-	said  said
-}
-
-type exchangeKey struct{}
-
-func exchangeOf(r *http.Request) (*exchange, error) {
-	if e, ok := r.Context().Value(exchangeKey{}).(*exchange); ok {
-		return e, nil
-	}
-	return nil, errors.New("the request that came in is lost")
+	*proxy
+	in      *http.Request
+	named   bool
+	said    said
+	reverse httputil.ReverseProxy
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -75,52 +66,52 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.auth.Refuse(w, r, err)
 		return
 	}
-	e := &exchange{r, named, said}
+	e := &exchange{proxy: p, in: r, named: named, said: said, reverse: p.reverse}
+	e.reverse.Rewrite, e.reverse.ModifyResponse = e.rewrite, e.answered
 	if isUpgrade(r.Header) {
-		ctx, end := p.whileAdmitted(e)
+		ctx, end := e.whileAdmitted()
 		defer end()
 		r = r.WithContext(ctx)
 	}
 	// An upstream may answer before it has read all of an upload. Over HTTP/2 it may anyway.
 	_ = http.NewResponseController(w).EnableFullDuplex()
 	w.Header().Del("Cache-Control") // ReverseProxy adds the upstream's, which answered has made private
-	p.reverse.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e)))
+	e.reverse.ServeHTTP(w, r)
 }
 
 // whileAdmitted ends with the visitor's rights, with the request, or with the gateway.
-func (p *proxy) whileAdmitted(e *exchange) (context.Context, context.CancelFunc) {
+func (e *exchange) whileAdmitted() (context.Context, context.CancelFunc) {
 	ctx, end := context.WithCancel(e.in.Context())
-	stop := context.AfterFunc(p.running, end)
+	stop := context.AfterFunc(e.running, end)
 	if !e.named {
 		return ctx, func() { stop(); end() }
 	}
-	admitted, forget := p.auth.WhileSignedIn(e.in.WithContext(ctx), 0)
+	admitted, forget := e.auth.WhileSignedIn(e.in.WithContext(ctx), 0)
 	return admitted, func() { stop(); end(); forget() }
 }
 
-func (p *proxy) rewrite(r *httputil.ProxyRequest) {
+func (e *exchange) rewrite(r *httputil.ProxyRequest) {
 	out := r.Out
-	out.URL.Scheme, out.URL.Host = p.config.Upstream.Scheme, p.config.Upstream.Host
+	out.URL.Scheme, out.URL.Host = e.config.Upstream.Scheme, e.config.Upstream.Host
 	out.URL.RawQuery = r.In.URL.RawQuery // no rule reads it
 	out.Host = r.In.Host
 	out.Trailer = nil // some servers read trailers as headers
-	forwarded(r, comesFrom(r.In, p.config.Proxies))
+	forwarded(r, comesFrom(r.In, e.config.Proxies))
 	if !isUpgrade(out.Header) {
 		delete(out.Header, "Upgrade")
 		delete(out.Header, "Connection")
 	}
-	p.identity.clean(out.Header)
-	if e, err := exchangeOf(r.In); err == nil { // answered finds it out, too
-		p.identity.put(out.Header, e.said, false)
-	}
+	e.identity.clean(out.Header)
+	e.identity.put(out.Header, e.said, false)
 }
 
 // forwarded tells the upstream where the request comes from. Only what a proxy in
 // front said before is passed on.
 func forwarded(r *httputil.ProxyRequest, byProxy bool) {
 	const prefix = "X-Forwarded-"
+	var room [len(prefix)]byte
 	for name := range r.Out.Header {
-		if len(name) >= len(prefix) && hasPrefix(fold(nil, name[:len(prefix)]), "x-forwarded-") || name == "X-Real-Ip" && !byProxy {
+		if len(name) >= len(prefix) && string(fold(room[:0], name[:len(prefix)])) == "x-forwarded-" || name == "X-Real-Ip" && !byProxy {
 			delete(r.Out.Header, name)
 		}
 	}
@@ -146,16 +137,12 @@ func isUpgrade(h http.Header) bool {
 }
 
 // answered ends an event stream with the visitor's rights.
-func (p *proxy) answered(answer *http.Response) error {
-	e, err := exchangeOf(answer.Request)
-	if err != nil {
-		return err
-	}
+func (e *exchange) answered(answer *http.Response) error {
 	if e.named {
 		private(answer.Header)
 	}
 	if kind, _, _ := strings.Cut(answer.Header.Get("Content-Type"), ";"); strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
-		ctx, end := p.whileAdmitted(e)
+		ctx, end := e.whileAdmitted()
 		body := answer.Body
 		answer.Body = &watched{body, end, context.AfterFunc(ctx, func() { _ = body.Close() })}
 	}
@@ -165,6 +152,10 @@ func (p *proxy) answered(answer *http.Response) error {
 // private keeps an answer for a named visitor out of shared caches: the upstream
 // does not know that it stands behind a rule.
 func private(h http.Header) {
+	if len(h["Cache-Control"]) == 0 {
+		h["Cache-Control"] = []string{"private"}
+		return
+	}
 	directives := []string{"private"}
 	for _, line := range h["Cache-Control"] {
 		for d := range strings.SplitSeq(line, ",") {

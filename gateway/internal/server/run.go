@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,24 +43,27 @@ func Run(ctx context.Context, c config.Config, client *dss.Client, log *slog.Log
 	}()
 
 	ends := make(chan error, 2)
-	server := newServer(s, log)
-	listener, err := net.Listen("tcp", c.Listen)
+	requests := &underWay{handler: s}
+	server := newServer(requests, log)
+	listener, err := listen("listen", c.Listen)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return err
 	}
-	go func() { ends <- serve(server, listener, c) }()
 	servers := []*http.Server{server}
 	if c.Metrics != "" {
 		registry.MustRegister(dssprom.NewCollector(s.auth), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-		metrics := newServer(promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), log)
-		listener, err := net.Listen("tcp", c.Metrics)
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+		metrics := newServer(mux, log)
+		other, err := listen("metrics", c.Metrics)
 		if err != nil {
-			return errors.Join(fmt.Errorf("metrics: %w", err), server.Close())
+			return errors.Join(err, listener.Close())
 		}
 		servers = append(servers, metrics)
-		go func() { ends <- metrics.Serve(listener) }()
-		log.Info("metrics", "addr", listener.Addr().String())
+		go func() { ends <- metrics.Serve(other) }()
+		log.Info("metrics", "addr", other.Addr().String())
 	}
+	go func() { ends <- serve(server, listener, c) }()
 	log.Info("listening", "addr", listener.Addr().String(), "upstream", hostOf(c), "check", c.Check, "dss", client.String())
 	s.say(c)
 	checking, given := context.WithCancel(ctx)
@@ -73,6 +78,7 @@ func Run(ctx context.Context, c config.Config, client *dss.Client, log *slog.Log
 	s.stop()
 	stopping, cancel := context.WithTimeout(context.Background(), c.Shutdown)
 	defer cancel()
+	requests.wait(stopping, c.Shutdown/2)
 	for _, server := range servers {
 		if late := server.Shutdown(stopping); late != nil {
 			err = errors.Join(err, fmt.Errorf("requests under way took longer than %s: %w", c.Shutdown, late), server.Close())
@@ -82,6 +88,47 @@ func Run(ctx context.Context, c config.Config, client *dss.Client, log *slog.Log
 		log.Info("stopped")
 	}
 	return err
+}
+
+// underWay counts the requests that are being answered.
+type underWay struct {
+	handler http.Handler
+	n       atomic.Int64
+}
+
+func (u *underWay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	u.n.Add(1)
+	defer u.n.Add(-1)
+	u.handler.ServeHTTP(w, r)
+}
+
+// wait returns when there are none, or after a time. Shutdown closes the listener at
+// once. Until then probes still reach readyz, which says 503, and a request that was
+// sent here too late is answered.
+func (u *underWay) wait(ctx context.Context, most time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for u.n.Load() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// listen names the setting that is wrong.
+func listen(setting, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s: %q is taken: end the program that listens there, or choose another port", setting, addr)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %q: %w", setting, addr, err)
+	}
+	return l, nil
 }
 
 // newServer has no ReadTimeout and no WriteTimeout: they would cut long uploads and
@@ -120,6 +167,11 @@ func (s *Server) say(c config.Config) {
 	if len(c.DSSCookies) == 0 && !c.ForwardCredentials {
 		s.log.Info("no cookie reaches the upstream, since each one may be DSS's: name DSS's in dss_cookies, and the others pass")
 	}
+	if s.identity.signer != nil {
+		for _, file := range s.identity.signer.Exposed() {
+			s.log.Warn("others may read or change a key file, and sign as the gateway: chmod 600", "file", file)
+		}
+	}
 	if s.identity.signer == nil && c.Upstream == nil {
 		s.log.Info("no assertion is sent: the upstream must be reachable through the proxy alone")
 	}
@@ -151,6 +203,10 @@ func examine(ctx context.Context, c config.Config, client *dss.Client, log *slog
 		if f.Status == diagnose.Problem {
 			level = slog.LevelWarn
 		}
-		log.Log(ctx, level, "check at start", "check", f.Check, "found", f.Found, "advice", strings.Join(f.Advice, " "))
+		line := []any{"check", f.Check, "found", f.Found}
+		if len(f.Advice) > 0 {
+			line = append(line, "advice", strings.Join(f.Advice, " "))
+		}
+		log.Log(ctx, level, "check at start", line...)
 	}
 }

@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/dssauth/dssauth"
@@ -49,7 +51,7 @@ func New(c config.Config, client *dss.Client, log *slog.Logger, hooks dssauth.Ho
 		TTL:           c.TTL,
 		UserDetails:   c.UserDetails,
 		Impersonation: impersonation(c),
-		LoginURL:      loginURL(c.LoginURL),
+		LoginURL:      loginURL(c),
 		Logger:        log,
 		Hooks:         hooks,
 	})
@@ -96,12 +98,21 @@ func impersonation(c config.Config) dssauth.Impersonation {
 	return dssauth.NoImpersonation
 }
 
-func loginURL(format string) func(*http.Request, string) string {
-	if format == "" {
+func loginURL(c config.Config) func(*http.Request, string) string {
+	if c.LoginURL == "" {
 		return nil
 	}
+	// The proxy of a Code Studio takes off the path under which browsers see us.
+	prefix := ""
+	if _, text, err := net.SplitHostPort(c.Listen); err == nil {
+		port, _ := strconv.Atoi(text)
+		_, prefix, _ = dss.CodeStudio(port) // empty where the port is not exposed
+	}
 	return func(_ *http.Request, back string) string {
-		return strings.ReplaceAll(format, "{back}", url.QueryEscape(back))
+		if !strings.HasPrefix(back, prefix+"/") {
+			back = prefix + back
+		}
+		return strings.ReplaceAll(c.LoginURL, "{back}", url.QueryEscape(back))
 	}
 }
 

@@ -29,6 +29,8 @@ type world struct {
 	url      string
 	server   *Server
 	log      *logs
+	client   *http.Client
+	front    *front // nginx or Caddy, if one stands in front: url is its
 }
 
 // open is what most tests hold the gateway to.
@@ -36,12 +38,19 @@ const someRules = `[{path: /open/, allow: everyone}, {path: /admin/, groups: [ad
 	{path: /closed/, allow: nobody}, {path: /api/, allow: signed-in}, {path: /api/, methods: [POST, DELETE], groups: [administrators]}, {path: /, allow: signed-in}]`
 
 func newWorld(t *testing.T, args ...string) *world {
-	w := &world{T: t, dss: dsstest.NewServer(t), upstream: newUpstream(t), log: &logs{}}
+	upstream := newUpstream(t)
+	w := newWorldBefore(t, upstream.URL, args...)
+	w.upstream = upstream
+	return w
+}
+
+func newWorldBefore(t *testing.T, upstream string, args ...string) *world {
+	w := &world{T: t, dss: dsstest.NewServer(t), log: &logs{}, client: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}
 	w.dss.AddUser(dsstest.User{Login: "ann", Groups: []string{"administrators", "data, team"}, DisplayName: "Änn Ärbel", Email: "ann@example.com"})
 	w.dss.AddUser(dsstest.User{Login: "bob", Groups: []string{"readers"}})
 	w.dss.AddUser(dsstest.User{Login: "eve"})
 	w.dss.AddProject(dsstest.Project{Key: "CHURN", Owner: "bob"})
-	args = append([]string{"-listen=127.0.0.1:0", "-upstream=" + w.upstream.URL, "-rules=" + someRules,
+	args = append([]string{"-listen=127.0.0.1:0", "-upstream=" + upstream, "-rules=" + someRules,
 		"-assertion.issuer=" + issuer, "-assertion.audience=" + audience, "-dss_cookies=[dss_session_*]"}, args...)
 	c, _, err := config.Load(args, nil)
 	require.NoError(t, err)
@@ -141,7 +150,7 @@ func (w *world) do(method, path string, who *http.Cookie, body io.Reader, header
 	for i := 0; i < len(headers); i += 2 {
 		r.Header[headers[i]] = append(r.Header[headers[i]], headers[i+1])
 	}
-	reply, err := (&http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(r)
+	reply, err := w.client.Do(r)
 	require.NoError(w, err)
 	w.Cleanup(func() { reply.Body.Close() })
 	return reply

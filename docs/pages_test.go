@@ -1,0 +1,376 @@
+package docs_test
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
+)
+
+// pages are all that people read, as paths from this folder.
+func pages(t *testing.T) []string {
+	all, err := filepath.Glob("*.md")
+	require.NoError(t, err)
+	above, err := filepath.Glob("../*.md")
+	require.NoError(t, err)
+	require.Greater(t, len(all), 10)
+	require.GreaterOrEqual(t, len(above), 4)
+	return append(append(all, above...), filepath.FromSlash("../bench/README.md"))
+}
+
+func TestReadmeIsShort(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	readme := string(text)
+	assert.LessOrEqual(t, strings.Count(readme, "\n"), 150)
+	last := 0
+	for _, next := range []string{
+		"# dssauth\n", `<img src="docs/quickstart.png"`, "**Status:", "not yet checked against a live DSS", " Go 1.26", "cmd/dssauth@latest contract", "\ngo get ",
+		"\ngo run ./examples/quickstart ", "\ngo test work ", "```mermaid\n", "docs/not-go.md", "\npackage main\n", `{"login":`, "\nfunc newRouter(", "auth.RequireProject(",
+		"dsstest.NewServer(t)", "\n## Acting as the visitor\n", "cmd/dssauth@latest doctor", "docs/deploy.md", "\n## How it fails\n", "\n## Speed\n", "docs/how-it-works.md",
+	} {
+		at := strings.Index(readme[last:], next)
+		if assert.GreaterOrEqual(t, at, 0, "%s is missing, or stands before what comes first", next) {
+			last += at
+		}
+	}
+	assert.Equal(t, "examples/chi/main.go examples/chi/main_test.go", filesShown(t, "../README.md"))
+
+	picture, err := os.Stat("quickstart.png")
+	require.NoError(t, err)
+	assert.Less(t, picture.Size(), int64(150<<10))
+	examples, err := os.ReadFile("../example_test.go")
+	require.NoError(t, err)
+	identity := regexp.MustCompile("`(\\{\"login\".*?\\})`").FindStringSubmatch(readme)
+	require.NotNil(t, identity)
+	assert.Contains(t, string(examples), "// Output: "+identity[1]+" <nil>\n", "what ExampleIdentity_MarshalJSON prints")
+}
+
+// README is the only page with a program that its own test builds.
+func TestProgramsNameTheirExample(t *testing.T) {
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		want := 0
+		if page == filepath.FromSlash("../README.md") {
+			want = 1
+		}
+		unnamed := regexp.MustCompile("(?m)[^>]\n```go\npackage main$").FindAllString(string(text), -1)
+		if page != "first-day.md" { // TestFirstDayAsItStands
+			assert.Len(t, unnamed, want, page)
+		}
+	}
+}
+
+var link = regexp.MustCompile(`(?:\]\(|<img src=")([^)" ]+)`)
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		assert.Empty(t, deadLinks(page, string(text), os.ReadFile), page)
+	}
+}
+
+// A check that cannot fail is none.
+func TestDeadLinksAreFound(t *testing.T) {
+	read := func(file string) ([]byte, error) {
+		if file != filepath.FromSlash("dir/b.md") {
+			return nil, fs.ErrNotExist
+		}
+		return []byte("# B\n\n## A “quoted” `heading`, and_more\n\n```sh\n# no heading\n```\n"), nil
+	}
+	page := "# A title\n[1](#a-title) [2](b.md) [3](b.md#a-quoted-heading-and_more) [4](https://example.com/x) <img src=\"b.md\">\n"
+	assert.Empty(t, deadLinks("dir/a.md", page, read))
+	page = "# A title\n[1](#atitle) [2](c.md) [3](b.md#missing) [4](b.md#no-heading) [5](../b.md) <img src=\"b.png\">\n"
+	assert.Equal(t, []string{"#atitle", "c.md", "b.md#missing", "b.md#no-heading", "../b.md", "b.png"}, deadLinks("dir/a.md", page, read))
+}
+
+func deadLinks(page, text string, read func(string) ([]byte, error)) (dead []string) {
+	for _, l := range link.FindAllStringSubmatch(text, -1) {
+		if strings.HasPrefix(l[1], "https://") {
+			continue
+		}
+		file, anchor, _ := strings.Cut(l[1], "#")
+		target := text
+		if file != "" {
+			path := filepath.Join(filepath.Dir(page), filepath.FromSlash(file))
+			content, err := read(path)
+			if info, failed := os.Stat(path); failed == nil && info.IsDir() {
+				continue
+			} else if err != nil {
+				dead = append(dead, l[1])
+				continue
+			}
+			target = string(content)
+		}
+		if anchor != "" && !slices.Contains(anchors(target), anchor) {
+			dead = append(dead, l[1])
+		}
+	}
+	return dead
+}
+
+// anchors are those that GitHub gives to the headings of a page.
+func anchors(page string) (all []string) {
+	inCode := false
+	for line := range strings.Lines(page) {
+		if strings.HasPrefix(line, "```") {
+			inCode = !inCode
+		}
+		heading, ok := strings.CutPrefix(strings.TrimLeft(line, "#"), " ")
+		if inCode || !ok || !strings.HasPrefix(line, "#") {
+			continue
+		}
+		all = append(all, strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, strings.TrimSpace(heading)))
+	}
+	return all
+}
+
+var (
+	command = regexp.MustCompile(`(?:go run|go build|go test|go install)((?: -[\w.=$]+(?: \S+)??)*) (\./[\w./]+|github\.com/dssauth/dssauth[\w./]*)((?: +-[\w-]+)*)`)
+	moved   = regexp.MustCompile(`cd (\w+) && $`)
+)
+
+// A command on a page runs a folder that is there, and its flags are the program's.
+func TestCommandsNameWhatIsThere(t *testing.T) {
+	found := 0
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		from := ".."
+		if strings.Contains(page, "bench") {
+			from = "../bench"
+		}
+		for _, at := range command.FindAllStringSubmatchIndex(string(text), -1) {
+			whole, folder, flags := string(text[at[0]:at[1]]), string(text[at[4]:at[5]]), string(text[at[6]:at[7]])
+			base := from
+			if cd := moved.FindSubmatch(text[max(0, at[0]-20):at[0]]); cd != nil {
+				base = filepath.Join(from, string(cd[1]))
+			}
+			if own, ok := strings.CutPrefix(folder, "github.com/dssauth/dssauth"); ok {
+				base, folder = "..", "."+own
+			}
+			folder = strings.TrimSuffix(strings.TrimRight(folder, "."), "/")
+			sources, err := filepath.Glob(filepath.Join(base, filepath.FromSlash(folder), "*.go"))
+			require.NoError(t, err)
+			if sources == nil && base == ".." { // figures name their command as it runs in bench
+				sources, err = filepath.Glob(filepath.Join("../bench", filepath.FromSlash(folder), "*.go"))
+				require.NoError(t, err)
+			}
+			if !assert.NotEmpty(t, sources, "%s: %s: no such folder", page, whole) || strings.HasPrefix(whole, "go test") {
+				continue
+			}
+			var code strings.Builder
+			for _, source := range sources {
+				content, err := os.ReadFile(source)
+				require.NoError(t, err)
+				code.Write(content)
+			}
+			for _, flag := range strings.Fields(flags) {
+				if flag == "-help" {
+					continue
+				}
+				declared := regexp.MustCompile(`(?i)\.(bool|string|int|duration|func|boolfunc|var|uint64|int64|textvar)(var)?\((&[\w.]+, |\w+, )?"` + strings.TrimLeft(flag, "-") + `"`)
+				assert.True(t, declared.MatchString(code.String()), "%s: %s: there is no flag %s", page, whole, flag)
+			}
+			found++
+		}
+	}
+	assert.Greater(t, found, 30)
+}
+
+// Each page can be reached from README, by one link or more.
+func TestEachPageIsReached(t *testing.T) {
+	start := filepath.FromSlash("../README.md")
+	reached, next := map[string]bool{start: true}, []string{start}
+	for len(next) > 0 {
+		page := next[0]
+		next = next[1:]
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, l := range link.FindAllStringSubmatch(string(text), -1) {
+			file, _, _ := strings.Cut(l[1], "#")
+			target := filepath.Join(filepath.Dir(page), filepath.FromSlash(file))
+			if path.Ext(file) == ".md" && !strings.HasPrefix(file, "https://") && !reached[target] {
+				reached[target] = true
+				next = append(next, target)
+			}
+		}
+	}
+	for _, page := range pages(t) {
+		here, err := filepath.Rel(".", page)
+		require.NoError(t, err)
+		assert.True(t, reached[here] || reached[filepath.Join("..", "docs", here)], "no link leads to %s", page)
+	}
+}
+
+// Each setting is on a page, and not in its comment only.
+func TestEachSettingIsOnAPage(t *testing.T) {
+	var all strings.Builder
+	for _, page := range pages(t) {
+		if !strings.Contains(page, "CHANGELOG") {
+			text, err := os.ReadFile(page)
+			require.NoError(t, err)
+			all.Write(text)
+		}
+	}
+	for field := range reflect.TypeFor[dssauth.Config]().Fields() {
+		assert.Regexp(t, `\bConfig\.`+field.Name+`\b|[{ ]`+field.Name+`: `, all.String(), "no page says what Config.%s is for", field.Name)
+	}
+}
+
+// Each endpoint that the library's comments name is served by the fake DSS.
+func TestEachEndpointIsFaked(t *testing.T) {
+	handler, err := os.ReadFile("../dsstest/handler.go")
+	require.NoError(t, err)
+	files, err := filepath.Glob("../*.go")
+	require.NoError(t, err)
+	inDSS, err := filepath.Glob("../dss/*.go")
+	require.NoError(t, err)
+	found := 0
+	for _, file := range append(files, inDSS...) {
+		source, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`(?m)^// DSS: ([A-Z]+ /[^?\s]*)`).FindAllStringSubmatch(string(source), -1) {
+			assert.Regexp(t, `"`+regexp.QuoteMeta(m[1])+`(\{\$\})?": `, string(handler), file)
+			found++
+		}
+	}
+	assert.Greater(t, found, 6)
+}
+
+// Each router's example is asked what all are asked, lists its routes, and has its
+// place on the page.
+func TestEachRouterIsTriedAndShown(t *testing.T) {
+	page, err := os.ReadFile("frameworks.md")
+	require.NoError(t, err)
+	examples, err := filepath.Glob("../examples/*/main.go")
+	require.NoError(t, err)
+	recipes, err := os.ReadFile("recipes.md")
+	require.NoError(t, err)
+	routers := 0
+	for _, file := range examples {
+		assert.Contains(t, string(recipes), "](../examples/"+filepath.Base(filepath.Dir(file))+")", "Programs to copy")
+		source, err := os.ReadFile(file)
+		require.NoError(t, err)
+		if !strings.Contains(string(source), `"/admin`) {
+			continue
+		}
+		routers++
+		dir := filepath.Dir(file)
+		tests, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+		require.NoError(t, err)
+		var all strings.Builder
+		for _, test := range tests {
+			text, err := os.ReadFile(test)
+			require.NoError(t, err)
+			all.Write(text)
+		}
+		assert.Regexp(t, `routertest\.Run`, all.String(), dir)
+		assert.Contains(t, all.String(), "dsstest.NoRouteForgotten(", dir)
+		assert.Contains(t, string(page), "examples/"+filepath.Base(dir), dir)
+	}
+	assert.GreaterOrEqual(t, routers, 7)
+}
+
+// allTests is the code of all tests.
+func allTests(t *testing.T) string {
+	var tests strings.Builder
+	require.NoError(t, filepath.WalkDir("..", func(file string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(file, "_test.go") {
+			code, err := os.ReadFile(file)
+			require.NoError(t, err)
+			tests.Write(code)
+		}
+		return err
+	}))
+	return tests.String()
+}
+
+// What CONTRIBUTING.md names is there: files, folders and tests.
+func TestContributingNamesWhatIsThere(t *testing.T) {
+	text, err := os.ReadFile("../CONTRIBUTING.md")
+	require.NoError(t, err)
+	tests := allTests(t)
+	for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(string(text), -1) {
+		name := strings.ReplaceAll(m[1], "NAME", "chi")
+		switch {
+		case regexp.MustCompile(`^Test\w+$`).MatchString(name):
+			assert.True(t, strings.Contains(tests, "\nfunc "+name+"("), "%s does not exist", name)
+		case regexp.MustCompile(`^[\w./-]+\.(go|md|json)$|^[\w.-]+/$`).MatchString(name) && name != "docs/chi.md":
+			_, err := os.Stat(filepath.Join("..", filepath.FromSlash(name)))
+			assert.NoError(t, err)
+		}
+	}
+}
+
+// A release tags a module after all that it requires.
+func TestReleaseOrder(t *testing.T) {
+	page, err := os.ReadFile("../CONTRIBUTING.md")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(page), "\n   | Module | requires of this repository |\n   | --- | --- |\n")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n\n")
+	files, err := filepath.Glob("../*/go.mod")
+	require.NoError(t, err)
+	want := 0
+	for _, file := range files {
+		module := filepath.Base(filepath.Dir(file))
+		if module == "bench" {
+			continue
+		}
+		want++
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		row := regexp.MustCompile("(?m)^ *\\| `" + module + "` \\| (.*) \\|$").FindStringSubmatchIndex(table)
+		if !assert.NotNil(t, row, "%s has no row", module) {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`(?m)^\tgithub\.com/dssauth/dssauth(?:/(\w+))? v0\.0\.0( // indirect)?$`).FindAllStringSubmatch(string(text), -1) {
+			name := "the root"
+			if m[1] != "" {
+				name = "`" + m[1] + "`"
+				assert.Contains(t, table[:row[0]], "| "+name+" |", "%s is released before %s, which it requires", module, m[1])
+			}
+			if m[2] == "" {
+				assert.Contains(t, table[row[2]:row[3]], name, module)
+			}
+		}
+	}
+	assert.Len(t, regexp.MustCompile("(?m)^ *\\| `").FindAllString(table, -1), want)
+}
+
+// A command runs tests that exist.
+func TestCommandsRunTestsThatExist(t *testing.T) {
+	tests := allTests(t)
+	found := 0
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, m := range regexp.MustCompile(`go test [^\n`+"`"+`]*?-(?:run|fuzz) '?\^?((?:Test|Fuzz)\w+)`).FindAllStringSubmatch(string(text), -1) {
+			assert.True(t, strings.Contains(tests, "\nfunc "+m[1]), "%s: there is no test %s", page, m[1])
+			found++
+		}
+	}
+	assert.Greater(t, found, 4)
+}
