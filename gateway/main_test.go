@@ -9,8 +9,6 @@ import (
 	"debug/elf"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -45,46 +43,30 @@ rules:
 assertion: {issuer: "https://apps.example", audience: "report-app"}
 `
 
-// The program is built once, for all tests, as the Dockerfile says.
-var build = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "")
-	if err != nil {
-		return "", err
-	}
-	text, err := os.ReadFile("Dockerfile")
-	if err != nil {
-		return "", err
-	}
-	step := regexp.MustCompile(`(?m)^RUN (CGO_ENABLED=0 go build -trimpath .*) -o /gateway (\S+)$`).FindSubmatch(text)
-	if step == nil {
-		return "", errors.New("the Dockerfile builds nothing")
-	}
-	program := filepath.Join(folder, "gateway")
-	cmd := exec.Command("sh", "-c", string(step[1])+` -o "$1" `+string(step[2]), "sh", program)
-	cmd.Dir = ".." // the folder that it copies
-	cmd.Env = append(os.Environ(), "GOWORK=")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("%w\n%s", err, out)
-	}
-	return program, err
-})
+// underTest makes the test's own program the gateway.
+const underTest = "GATEWAY_UNDER_TEST"
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if program, _ := build(); program != "" {
-		os.RemoveAll(filepath.Dir(program))
+	if os.Getenv(underTest) != "" {
+		main()
+		return
 	}
-	os.Exit(code)
+	os.Exit(m.Run())
 }
 
 // command is the program, which knows nothing of this process's DSS.
 func command(t *testing.T, fake *dsstest.Server, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	program, err := build()
+	program, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), program, args...)
-	cmd.Env = append([]string{"HOME=" + t.TempDir()}, env...)
+	for _, v := range os.Environ() {
+		// DSSAUTH_MUTANT is that of .ci/mutants.
+		if strings.HasPrefix(v, "DSSAUTH_MUTANT=") || !strings.HasPrefix(v, "DKU_") && !strings.HasPrefix(v, "DSSAUTH_") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	cmd.Env = append(append(cmd.Env, underTest+"=1", "HOME="+t.TempDir()), env...)
 	if fake != nil {
 		cmd.Env = append(cmd.Env, "DKU_DSS_URL="+fake.URL(), "DKU_API_KEY="+fake.AdminKey())
 	}
@@ -238,8 +220,17 @@ func TestDockerfile(t *testing.T) {
 		"EXPOSE 8080",
 		`ENTRYPOINT ["/gateway"]`,
 	}, steps)
-	program, err := build()
+	step := regexp.MustCompile(`^RUN (CGO_ENABLED=0 go build .*) -o /gateway (\S+)$`).FindStringSubmatch(steps[3])
+	require.NotNil(t, step)
+	program := filepath.Join(t.TempDir(), "gateway")
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", step[1]+` -o "$1" `+step[2], "sh", program)
+	cmd.Dir = ".." // the folder that it copies
+	cmd.Env = append(os.Environ(), "GOWORK=")
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	out, err = exec.CommandContext(t.Context(), program, "-help").Output()
 	require.NoError(t, err)
+	assert.Contains(t, string(out), "Usage: gateway [flags]")
 	if runtime.GOOS != "linux" {
 		return // other systems' programs are never static
 	}
@@ -252,6 +243,7 @@ func TestDockerfile(t *testing.T) {
 }
 
 func TestNodeApplicationKnowsItsVisitors(t *testing.T) {
+	t.Parallel()
 	fake := newDSS(t)
 	g := start(t, fake, upstreams.Node(t, "app.js", ""))
 	ann, bob, eve := fake.SignIn("ann"), fake.SignIn("bob"), fake.SignIn("eve")
@@ -291,6 +283,7 @@ func TestNodeApplicationKnowsItsVisitors(t *testing.T) {
 // Two gateways have one key file: the upstreams fetch the keys at one, and are
 // asked through the other.
 func TestUpstreamsVerifyTheAssertion(t *testing.T) {
+	t.Parallel()
 	fake := newDSS(t)
 	key := "DSSAUTH_ASSERTION_KEY_FILES=[" + newKey(t) + "]"
 	first := start(t, fake, "http://127.0.0.1:9", key)
@@ -439,8 +432,8 @@ func TestLogAndMetrics(t *testing.T) {
 		assert.Equal(t, want, body, path)
 	}
 	g.get("/report?token=hidden", ann)
-	line := g.awaits("request", "path", "/report")
-	assert.Equal(t, "ann", line["login"])
+	line := g.awaits("request", "login", "ann")
+	assert.Equal(t, "/report", line["path"])
 	assert.Equal(t, "GET", line["method"])
 	assert.Equal(t, 200.0, line["status"])
 	g.get("/admin/?token=hidden", eve)

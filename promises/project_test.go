@@ -267,6 +267,27 @@ func TestProjectVerdictIsRefreshedAheadWhereItIsUsed(t *testing.T) {
 	})
 }
 
+func TestRenewalOfAVerdictThatFailsIsTriedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket})
+		gate, r := c.auth.RequireProject("CHURN"), c.request("ann", "/")
+		opens := func() {
+			status, _ := c.opens(gate, r.Clone(t.Context()))
+			require.Equal(t, 200, status)
+			synctest.Wait()
+		}
+		opens()
+		pass(8 * time.Second)
+		opens() // starts the refresh of the answer
+		c.fake.Intercept(jobsOf("CHURN"), 1000, dsstest.Respond(502, "no"))
+		before := c.questions("CHURN")
+		for range 10 {
+			opens()
+		}
+		assert.Equal(t, before+1, c.questions("CHURN"))
+	})
+}
+
 func TestProjectVerdictEndsWithTheAnswer(t *testing.T) {
 	const ttl = 10 * time.Second
 	takesAway := func(c *company) {

@@ -624,6 +624,24 @@ func TestStoreThatIsOut(t *testing.T) {
 	}
 }
 
+func TestStoreThatFailsNowAndThenIsNotOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		store := newStore()
+		m := replica(t, client, store)
+		synctest.Wait()
+		for range 10 {
+			for _, fails := range []error{errStoreBroken, nil} {
+				store.set(func(s *memory) { s.fails = fails })
+				require.Equal(t, "ann", who(m, signedIn(d, "ann")))
+				synctest.Wait()
+				require.False(t, m.Stats().Store.Out)
+			}
+		}
+		assert.GreaterOrEqual(t, m.Stats().Store.Failures, uint64(10))
+	})
+}
+
 // TestReplicaThatWasKilled leaves a lease without an end.
 func TestReplicaThatWasKilled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

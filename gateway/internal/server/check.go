@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -24,7 +25,7 @@ var askers = []asker{
 // check answers a proxy that asks about a request: 200 with the headers for the
 // upstream, or the refusal.
 func (s *Server) check(w http.ResponseWriter, r *http.Request) {
-	s.asked(w, r, func(w http.ResponseWriter, asked *http.Request, kind asker, h http.Handler) {
+	s.asked(w, r, s.checked, func(w http.ResponseWriter, asked *http.Request, kind asker, h http.Handler) {
 		if kind.statuses {
 			w = &unredirected{w}
 		}
@@ -33,16 +34,14 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request) {
 }
 
 // refusal shows what check refused, for nginx, whose auth_request passes on no body
-// and no redirect. Where the request is admitted by then, the browser asks again.
+// and no redirect.
 func (s *Server) refusal(w http.ResponseWriter, r *http.Request) {
-	s.asked(w, r, func(w http.ResponseWriter, asked *http.Request, _ asker, h http.Handler) {
-		h.ServeHTTP(&again{ResponseWriter: w, r: asked}, asked)
-	})
+	s.asked(w, r, s.refused, func(w http.ResponseWriter, asked *http.Request, _ asker, h http.Handler) { h.ServeHTTP(w, asked) })
 }
 
 // asked finds out which request a proxy asks about, and calls then with it and with
 // what answers it.
-func (s *Server) asked(w http.ResponseWriter, r *http.Request, then func(http.ResponseWriter, *http.Request, asker, http.Handler)) {
+func (s *Server) asked(w http.ResponseWriter, r *http.Request, gates []http.Handler, then func(http.ResponseWriter, *http.Request, asker, http.Handler)) {
 	if !s.isProxy(r) {
 		// Said to the peer alone: nothing of it is secret.
 		http.Error(w, "This is for proxies. Add the proxy's address to \"proxies\" of the gateway's configuration.", http.StatusForbidden)
@@ -63,7 +62,7 @@ func (s *Server) asked(w http.ResponseWriter, r *http.Request, then func(http.Re
 		s.bad(w, asked, err.Error())
 		return
 	}
-	then(w, asked, kind, s.checked[rule])
+	then(w, asked, kind, gates[rule])
 }
 
 // original is the request that a proxy asks about.
@@ -136,6 +135,13 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
+// late answers what was refused a moment ago and is admitted now. A redirect to the
+// same path would go round in circles where the other proxy cannot read what the
+// check answers.
+func (s *Server) late(w http.ResponseWriter, r *http.Request) {
+	s.auth.Refuse(w, r, fmt.Errorf("%w: it was refused a moment ago", dssauth.ErrUnavailable))
+}
+
 // unredirected answers a redirect as a 401, since nginx takes it for an error.
 type unredirected struct{ http.ResponseWriter }
 
@@ -144,30 +150,6 @@ func (w *unredirected) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *unredirected) WriteHeader(status int) {
 	if status >= 300 && status < 400 {
 		status = http.StatusUnauthorized
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-// again answers what is admitted by a redirect to itself, where that can be asked
-// again.
-type again struct {
-	http.ResponseWriter
-	r *http.Request
-}
-
-func (w *again) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *again) WriteHeader(status int) {
-	if status == http.StatusOK {
-		h := w.Header()
-		clear(h)
-		h.Set("Cache-Control", "no-store")
-		if status = http.StatusServiceUnavailable; w.r.Method == http.MethodGet || w.r.Method == http.MethodHead {
-			h.Set("Location", w.r.RequestURI)
-			status = http.StatusTemporaryRedirect
-		} else {
-			h.Set("Retry-After", "1")
-		}
 	}
 	w.ResponseWriter.WriteHeader(status)
 }

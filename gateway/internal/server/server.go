@@ -33,6 +33,7 @@ type Server struct {
 	identity *identity
 	proxied  []http.Handler // by rule: to the upstream
 	checked  []http.Handler // by rule: to a proxy that asked
+	refused  []http.Handler // by rule: to a proxy that was told no
 	own      map[string]http.Handler
 	running  context.Context // ends when the gateway is told to stop
 	end      context.CancelFunc
@@ -68,6 +69,7 @@ func New(c config.Config, client *dss.Client, log *slog.Logger, hooks dssauth.Ho
 	for _, rule := range c.Rules {
 		s.proxied = append(s.proxied, s.gate(rule, forward))
 		s.checked = append(s.checked, s.gate(rule, answer))
+		s.refused = append(s.refused, s.gate(rule, http.HandlerFunc(s.late)))
 	}
 	s.own = map[string]http.Handler{
 		c.Check:              http.HandlerFunc(s.check),
