@@ -25,8 +25,8 @@ type loadResult struct {
 }
 
 // runLoad loads a server from a process of its own.
-func runLoad(address string, connections int, each time.Duration) (l loadResult, err error) {
-	cmd, err := self("-role", "load", "-address", address, "-connections", strconv.Itoa(connections), "-time", each.String())
+func runLoad(s server, connections int, each time.Duration) (l loadResult, err error) {
+	cmd, err := self("-role", "load", "-address", s.address, "-connections", strconv.Itoa(connections), fmt.Sprint("-hot=", s.hot), "-time", each.String())
 	if err != nil {
 		return l, err
 	}
@@ -37,12 +37,16 @@ func runLoad(address string, connections int, each time.Duration) (l loadResult,
 	return l, json.Unmarshal(out, &l)
 }
 
-// load sends requests over this many connections at once, the next one after
-// each answer, and prints a loadResult.
-func load(address string, connections int, each time.Duration) error {
+// load sends requests over as many connections at once, each again as soon as
+// it is answered, and prints a loadResult.
+func load(address string, connections int, hot bool, each time.Duration) error {
 	visitors := make([]*visitor, connections)
 	for i := range visitors {
-		v, err := newVisitor(address, i)
+		user := i
+		if hot {
+			user = 0
+		}
+		v, err := newVisitor(address, user)
 		if err != nil {
 			return err
 		}
