@@ -58,10 +58,10 @@ func main() {
 	}
 }
 
-// server is one that is loaded.
+// server is a server under load.
 type server struct {
 	name, address string
-	processes     []*exec.Cmd // whose CPU time counts
+	processes     []*exec.Cmd // their CPU time counts
 	hot           bool        // one visitor has all connections
 }
 

@@ -111,7 +111,7 @@ func forwarded(r *httputil.ProxyRequest, byProxy bool) {
 	const prefix = "X-Forwarded-"
 	var room [len(prefix)]byte
 	for name := range r.Out.Header {
-		if len(name) >= len(prefix) && string(fold(room[:0], name[:len(prefix)])) == "x-forwarded-" || name == "X-Real-Ip" && !byProxy {
+		if len(name) >= len(prefix) && name[0]|0x20 == 'x' && string(fold(room[:0], name[:len(prefix)])) == "x-forwarded-" || name == "X-Real-Ip" && !byProxy {
 			delete(r.Out.Header, name)
 		}
 	}
