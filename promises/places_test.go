@@ -582,16 +582,19 @@ func TestEvictionsAreExplained(t *testing.T) {
 		require.Empty(t, book.with(line), "eve pushes out her own")
 		pass(10 * time.Second)
 		who(m, browser("joe"))
+		synctest.Wait()
 		require.Empty(t, book.with(line), "what has ended is no loss")
 		for i := range 9 {
 			who(m, browser(fmt.Sprint("user", i)))
 		}
+		synctest.Wait() // a line is written after the answer
 		require.Len(t, book.with(line), 1)
 		assert.Contains(t, book.with(line)[0], "MaxEntries=4")
 		pass(time.Minute)
 		for i := range 9 {
 			who(m, browser(fmt.Sprint("user", i)))
 		}
+		synctest.Wait()
 		assert.Len(t, book.with(line), 2, "once a minute")
 	})
 }
