@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -380,6 +382,30 @@ func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	to := r.Clone(r.Context())
 	to.URL = &u
 	return http.DefaultTransport.RoundTrip(to)
+}
+
+// Another update ends while the settings are read, so that they are read again. The
+// turn is given back where that fails.
+func TestUpdateThatFailsKeepsNoTurn(t *testing.T) {
+	other := newSettingsDSS(t, `{}`).client(t)
+	nothing := func(*dss.Settings) error { return nil }
+	var reads atomic.Int64
+	c := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPut:
+		case reads.Add(1) == 1:
+			assert.NoError(t, other.UpdateOwnSettings(t.Context(), nothing))
+			io.WriteString(w, `{"login": "ann"}`)
+		case reads.Load() == 2:
+			w.WriteHeader(http.StatusBadGateway)
+		default:
+			io.WriteString(w, `{"login": "ann"}`)
+		}
+	}).client(t)
+	assert.EqualError(t, c.UpdateOwnSettings(t.Context(), nothing), "dss: 502 Bad Gateway")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	assert.NoError(t, c.UpdateOwnSettings(ctx, nothing))
 }
 
 // A slow visitor does not make others wait.
