@@ -185,7 +185,7 @@ var refusalTexts = map[int]refusalText{
 	http.StatusBadGateway: {"Unexpected", "Dataiku DSS gave an unexpected answer",
 		"This application cannot use that answer. If this happens again, tell the owner of this application."},
 	http.StatusBadRequest: {"Unreadable", "Your browser sent something unreadable",
-		"A header that says who you are, such as Authorization, is malformed. It comes from a program, a proxy or a browser extension: change it there."},
+		"The address, or a header that says who you are, such as Authorization, is malformed. Change it in the link, program, proxy or browser extension that it comes from."},
 	http.StatusRequestHeaderFieldsTooLarge: {"Too much", "Your browser sent too much",
 		"The cookies and credentials in this request are too large. Delete this site's cookies, sign in to Dataiku DSS and try again."},
 }

@@ -183,8 +183,10 @@ func TestCommandsNameWhatIsThere(t *testing.T) {
 			if !assert.NotEmpty(t, sources, "%s: %s: no such folder", page, whole) || strings.HasPrefix(whole, "go test") {
 				continue
 			}
+			inside, err := filepath.Glob(filepath.Join(base, filepath.FromSlash(folder), "internal", "*", "*.go"))
+			require.NoError(t, err)
 			var code strings.Builder
-			for _, source := range sources {
+			for _, source := range append(sources, inside...) {
 				content, err := os.ReadFile(source)
 				require.NoError(t, err)
 				code.Write(content)

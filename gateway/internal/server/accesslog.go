@@ -18,12 +18,13 @@ func (s *Server) logged(w http.ResponseWriter, r *http.Request, serve func(http.
 	start := time.Now()
 	done := false
 	defer func() {
-		line := append(make([]slog.Attr, 0, 7),
-			slog.String("method", answer.method), slog.String("path", answer.path), slog.Int("status", answer.status),
-			slog.Duration("duration", time.Since(start)), slog.Any("", access))
-		if answer.why != "" {
-			line = append(line, slog.String("why", answer.why))
+		said := slog.Any("", access)
+		if answer.why != "" { // it says more than the reason, and nobody was asked who it is
+			said = slog.String("why", answer.why)
 		}
+		line := append(make([]slog.Attr, 0, 6),
+			slog.String("method", answer.method), slog.String("path", answer.path), slog.Int("status", answer.status),
+			slog.Duration("duration", time.Since(start)), said)
 		if !done {
 			line = append(line, slog.Bool("aborted", true))
 		}
