@@ -57,6 +57,8 @@ type exchange struct {
 	named   bool
 	said    said
 	reverse httputil.ReverseProxy
+	// switched says that the connection is a websocket now.
+	switched bool
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -76,7 +78,12 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// An upstream may answer before it has read all of an upload. Over HTTP/2 it may anyway.
 	_ = http.NewResponseController(w).EnableFullDuplex()
 	w.Header().Del("Cache-Control") // ReverseProxy adds the upstream's, which answered has made private
-	e.reverse.ServeHTTP(w, r)
+	if e.reverse.ServeHTTP(w, r); r.ContentLength != 0 && !e.switched {
+		// What is left of an upload must not be taken for the next request, which net/http
+		// does not see to in full duplex (go.dev/issue/68560). The answer does not wait.
+		_ = http.NewResponseController(w).Flush()
+		_ = r.Body.Close()
+	}
 }
 
 // whileAdmitted ends with the visitor's rights, with the request, or with the gateway.
@@ -138,6 +145,7 @@ func isUpgrade(h http.Header) bool {
 
 // answered ends an event stream with the visitor's rights.
 func (e *exchange) answered(answer *http.Response) error {
+	e.switched = answer.StatusCode == http.StatusSwitchingProtocols
 	if e.named {
 		private(answer.Header)
 	}
