@@ -117,6 +117,8 @@ var routing = map[string]bool{
 	"x-original-url": true, "x-original-uri": true, "x-original-method": true,
 	"x-rewrite-url": true, "x-forwarded-uri": true, "x-forwarded-method": true, "x-forwarded-path": true,
 	"x-http-method": true, "x-http-method-override": true, "x-method-override": true,
+	// By these, gunicorn and others take a prefix off the path.
+	"script-name": true, "x-script-name": true, "path-info": true,
 }
 
 func reroutes(name string) bool {
