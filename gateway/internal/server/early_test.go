@@ -78,3 +78,15 @@ func TestTheRestOfAnUploadIsNoRequest(t *testing.T) {
 		}
 	}
 }
+
+func TestSharedCachesAreToldAfterAnEarlyHint(t *testing.T) {
+	w := newWorld(t)
+	w.upstream.mux.HandleFunc("GET /open/hints", func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Link", "</a>; rel=preload")
+		rw.WriteHeader(http.StatusEarlyHints)
+		rw.Header().Set("Vary", "Accept")
+		fmt.Fprint(rw, "x")
+	})
+	assert.Equal(t, []string{"Cookie, Authorization", "Accept"}, w.get("/open/hints", nil).Header["Vary"])
+	assert.Equal(t, []string{"Cookie, Authorization", "Accept"}, w.get("/open/hints", w.dss.SignIn("ann")).Header["Vary"])
+}

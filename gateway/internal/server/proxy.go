@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,6 +55,8 @@ func newTransport() *http.Transport {
 type exchange struct {
 	*proxy
 	in      *http.Request
+	w       http.ResponseWriter
+	vary    []string
 	named   bool
 	said    said
 	reverse httputil.ReverseProxy
@@ -68,7 +71,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.auth.Refuse(w, r, err)
 		return
 	}
-	e := &exchange{proxy: p, in: r, named: named, said: said, reverse: p.reverse}
+	e := &exchange{proxy: p, in: r, w: w, vary: w.Header()["Vary"], named: named, said: said, reverse: p.reverse}
 	e.reverse.Rewrite, e.reverse.ModifyResponse = e.rewrite, e.answered
 	if isUpgrade(r.Header) {
 		ctx, end := e.whileAdmitted()
@@ -146,6 +149,10 @@ func isUpgrade(h http.Header) bool {
 // answered ends an event stream with the visitor's rights.
 func (e *exchange) answered(answer *http.Response) error {
 	e.switched = answer.StatusCode == http.StatusSwitchingProtocols
+	if len(e.w.Header()["Vary"]) == 0 && len(e.vary) > 0 {
+		// An answer such as 103 came before, and ReverseProxy has cleared ours with its.
+		answer.Header["Vary"] = append(slices.Clip(e.vary), answer.Header["Vary"]...)
+	}
 	if e.named {
 		private(answer.Header)
 	}
