@@ -90,3 +90,18 @@ func TestSharedCachesAreToldAfterAnEarlyHint(t *testing.T) {
 	assert.Equal(t, []string{"Cookie, Authorization", "Accept"}, w.get("/open/hints", nil).Header["Vary"])
 	assert.Equal(t, []string{"Cookie, Authorization", "Accept"}, w.get("/open/hints", w.dss.SignIn("ann")).Header["Vary"])
 }
+
+func TestNoHeaderOutweighsPrivate(t *testing.T) {
+	w := newWorld(t)
+	w.upstream.mux.HandleFunc("GET /open/shared", func(rw http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{"X-Accel-Expires", "Surrogate-Control", "CDN-Cache-Control"} {
+			rw.Header().Set(name, "max-age=600")
+		}
+	})
+	reply := w.get("/open/shared", w.dss.SignIn("ann"))
+	assert.Equal(t, []string{"private"}, reply.Header["Cache-Control"])
+	for _, name := range []string{"X-Accel-Expires", "Surrogate-Control", "CDN-Cache-Control"} {
+		assert.Empty(t, reply.Header.Get(name), name)
+		assert.Equal(t, "max-age=600", w.get("/open/shared", nil).Header.Get(name), name)
+	}
+}

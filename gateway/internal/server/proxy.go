@@ -167,6 +167,9 @@ func (e *exchange) answered(answer *http.Response) error {
 // private keeps an answer for a named visitor out of shared caches: the upstream
 // does not know that it stands behind a rule.
 func private(h http.Header) {
+	for _, name := range [...]string{"X-Accel-Expires", "Surrogate-Control", "Cdn-Cache-Control"} {
+		delete(h, name) // each of which outweighs Cache-Control
+	}
 	if len(h["Cache-Control"]) == 0 {
 		h["Cache-Control"] = []string{"private"}
 		return
