@@ -377,6 +377,7 @@ func assertDefaults(t *testing.T, c Config) {
 		Impersonation: dssauth.ByTicket, Shutdown: 20 * time.Second,
 	}
 	want.Headers.User, want.Headers.Groups, want.Headers.Name, want.Headers.Email = "Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email"
+	want.places = c.places
 	assert.Equal(t, want, c)
 }
 
