@@ -105,3 +105,14 @@ func TestNoHeaderOutweighsPrivate(t *testing.T) {
 		assert.Equal(t, "max-age=600", w.get("/open/shared", nil).Header.Get(name), name)
 	}
 }
+
+func TestRealIPIsAProxysInEachSpelling(t *testing.T) {
+	for proxies, want := range map[string]string{"[]": "", "[127.0.0.1]": "10.0.0.1"} {
+		w := newWorld(t, "-proxies="+proxies)
+		w.get("/open/", nil, "X-Real-Ip", "10.0.0.1", "X_Real_IP", "10.0.0.2", "X.Real.IP", "10.0.0.3")
+		saw := w.upstream.last().Header
+		assert.Equal(t, want, saw.Get("X-Real-Ip"))
+		assert.Empty(t, saw["X_real_ip"])
+		assert.Empty(t, saw["X.real.ip"])
+	}
+}

@@ -118,10 +118,11 @@ func (e *exchange) rewrite(r *httputil.ProxyRequest) {
 // forwarded tells the upstream where the request comes from. Only what a proxy in
 // front said before is passed on.
 func forwarded(r *httputil.ProxyRequest, byProxy bool) {
-	const prefix = "X-Forwarded-"
+	const prefix, realIP = "X-Forwarded-", "X-Real-Ip"
 	var room [len(prefix)]byte
 	for name := range r.Out.Header {
-		if len(name) >= len(prefix) && string(fold(room[:0], name[:len(prefix)])) == "x-forwarded-" || name == "X-Real-Ip" && !byProxy {
+		if len(name) >= len(prefix) && string(fold(room[:0], name[:len(prefix)])) == "x-forwarded-" ||
+			len(name) == len(realIP) && string(fold(room[:0], name)) == "x-real-ip" && !(byProxy && name == realIP) {
 			delete(r.Out.Header, name)
 		}
 	}
