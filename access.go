@@ -6,11 +6,11 @@ import (
 	"sync/atomic"
 )
 
-// Access tells an access log, or whatever else stands in front of a
-// [Middleware], what the Middleware inside found out about a request. Nothing is
-// looked up for it. It may be read at any time, from any goroutine: it says what is
-// known by then, which behind an [http.TimeoutHandler] that has given up may be
-// nothing. Make it with [WithAccess]; the zero Access says nothing.
+// Access gives an access log, or other code in front of a [Middleware], the
+// Middleware's results about a request. It starts no lookup. You can read it at any
+// time, in any goroutine. It has the results so far: none, for example, behind an
+// [http.TimeoutHandler] that gave up early. Make it with [WithAccess]; the zero Access
+// is empty.
 type Access struct {
 	outer   *Access // of a WithAccess in front
 	visitor atomic.Pointer[entry]
@@ -19,14 +19,14 @@ type Access struct {
 
 type accessKey struct{}
 
-// hasAccess is set by the first WithAccess. A look into the context takes a hit 17
-// to 60 ns, and a program without an access log need not pay that.
+// hasAccess is set by the first WithAccess. A look into the context costs a hit 17 to
+// 60 ns, and a program without an access log must not pay that.
 var hasAccess atomic.Bool
 
-// WithAccess returns a copy of a request's context in which Middlewares tell the
-// Access about the request, and with it each Access that ctx has already: logs that
-// stand behind one another are told the same. Give each request its own: where two
-// share one, it tells of the one that came last.
+// WithAccess returns a copy of a request's context, and an Access that Middlewares
+// fill. They also fill each Access that ctx has already: nested logs get the same
+// results. Give each request its own Access: if two share one, it has the results of
+// the last one.
 func WithAccess(ctx context.Context) (context.Context, *Access) {
 	a := &Access{outer: accessOf(ctx)}
 	if !hasAccess.Load() { // a store would take the line from other processors' caches
@@ -35,9 +35,9 @@ func WithAccess(ctx context.Context) (context.Context, *Access) {
 	return context.WithValue(ctx, accessKey{}, a), a
 }
 
-// Identity returns the visitor, as the innermost handler that was reached finds it
-// by [FromContext]. It reports false where nobody was identified. A visitor whom a
-// gate or a handler refused is known, and [Access.Refusal] says why.
+// Identity returns the visitor that the innermost handler finds by [FromContext]. It
+// reports false if nobody was identified. If a gate or a handler refused a known
+// visitor, Identity returns that visitor, and [Access.Refusal] the reason.
 func (a *Access) Identity() (Identity, bool) {
 	e := a.visitor.Load()
 	if e == nil {
@@ -46,9 +46,9 @@ func (a *Access) Identity() (Identity, bool) {
 	return e.identity, true
 }
 
-// Refusal returns what the request was refused for, as [Hooks] are told it, and
-// nil where it was not. [StatusCode] gives the status, but where the visitor was
-// redirected to sign in, and where [Config.OnError] writes another one.
+// Refusal returns the error with which the request was refused, the same as [Hooks]
+// get, or nil. [StatusCode] gives the status, unless the visitor was redirected to sign
+// in or [Config.OnError] writes another one.
 func (a *Access) Refusal() error {
 	if err := a.refused.Load(); err != nil {
 		return *err
@@ -56,9 +56,9 @@ func (a *Access) Refusal() error {
 	return nil
 }
 
-// LogValue is a group for slog with what is known: "login", or "api_key" with the
-// id of an API key without a user, and "reason", the text of Refusal. Without a key
-// of its own, as in slog.Any("", access), these stand beside the other attributes.
+// LogValue returns a group for slog with the known results: "login", or "api_key" with
+// the id of an API key without a user, and "reason", the text of Refusal. With an empty
+// key, as in slog.Any("", access), they join the other attributes.
 func (a *Access) LogValue() slog.Value {
 	var known []slog.Attr
 	switch id, ok := a.Identity(); {
@@ -73,7 +73,7 @@ func (a *Access) LogValue() slog.Value {
 	return slog.GroupValue(known...)
 }
 
-// tellVisitor tells who sent the request with this context; nil: nobody.
+// tellVisitor stores the sender of the request with this context; nil: anonymous.
 func tellVisitor(ctx context.Context, e *entry) {
 	for a := accessOf(ctx); a != nil; a = a.outer {
 		a.visitor.Store(e)

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// answers says who sent some bytes: from memory, or by a lookup that all
+// answers identifies the sender of some bytes: from memory, or by a lookup that all
 // requests with the same bytes share.
 type answers struct {
 	asker
@@ -27,8 +27,8 @@ type policy struct {
 	sessions                      bool // handlers act as their visitors
 }
 
-// known returns the answer to bytes that were seen before, or nil. It reports
-// whether the caller must refresh it: one caller, once.
+// known returns the remembered answer to k, or nil. It reports whether the caller must
+// refresh it: one caller, once.
 func (a *answers) known(k key, now int64) (e *entry, due bool) {
 	e = a.cache.find(k)
 	if e == nil || now >= e.expires {
@@ -38,9 +38,9 @@ func (a *answers) known(k key, now int64) (e *entry, due bool) {
 	return e, e.isOld(now) && e.renewing.CompareAndSwap(false, true)
 }
 
-// who returns who sent c, which is not known: by a lookup, or as remembered of a
-// refusal. With anew, "not signed in" is believed only of a lookup that began
-// since: who loads a page may have signed in.
+// who identifies the sender of c, which is not known: by a lookup, or by a remembered
+// refusal. With anew, "not signed in" is believed only from a lookup that begins after
+// the call: a person who loads a page may have just signed in.
 func (a *answers) who(ctx context.Context, c credentials, anew bool) (*entry, error) {
 	now := a.now()
 	fresh := func(e *entry) bool { return now < e.expires }
@@ -52,9 +52,9 @@ func (a *answers) who(ctx context.Context, c credentials, anew bool) (*entry, er
 	return a.ask(ctx, c, fresh, anew)
 }
 
-var errRemembered = refuse(ErrUnauthenticated, "DSS knew no session for this request a moment ago")
+var errRemembered = refuse(ErrUnauthenticated, "a moment ago DSS knew no session for this request")
 
-// ask returns the answer to c if it is fresh, else what a lookup brings, unless
+// ask returns the answer to c if it is fresh, or else the result of a lookup, unless
 // that was forgotten before the call. For anew, see who.
 func (a *answers) ask(ctx context.Context, c credentials, fresh func(*entry) bool, anew bool) (*entry, error) {
 	arrival, after := a.count.Load(), int64(anyLookup)
@@ -66,7 +66,7 @@ func (a *answers) ask(ctx context.Context, c credentials, fresh func(*entry) boo
 		if f == nil {
 			return e, err
 		}
-		// Each turn waits for another one of the few lookups of before.
+		// Each round waits for another of the few lookups that began earlier.
 		e, err = a.wait(ctx, f)
 		gone := f.goneFor(arrival)
 		tooEarly := anew && errors.Is(err, ErrUnauthenticated) && f.number.Load() <= arrival
@@ -77,12 +77,12 @@ func (a *answers) ask(ctx context.Context, c credentials, fresh func(*entry) boo
 	}
 }
 
-// lastMoment is the end of an answer's life, in which a refresh no longer lets
-// everybody else go first.
+// lastMoment is the end of an answer's life. In it a refresh no longer lets all others
+// go first.
 const lastMoment = time.Second
 
-// refresh asks about e's visitor again before e ends. Nobody waits for it, so it
-// waits itself while all places are taken, until the last moment.
+// refresh asks about e's visitor again before e ends. No request waits for it, so it
+// waits while all places are taken, until the last moment.
 func (a *answers) refresh(c credentials, e *entry) {
 	if c.key != e.key {
 		return
@@ -114,7 +114,7 @@ func (a *answers) refresh(c credentials, e *entry) {
 	}
 }
 
-// renew starts the refresh of e, unless somebody else has or e is forgotten.
+// renew starts the refresh of e, unless another caller has, or e is forgotten.
 func (a *answers) renew(c credentials, e *entry, t *turn) {
 	var f *flight
 	if a.cache.find(c.key) == e {
@@ -125,21 +125,20 @@ func (a *answers) renew(c credentials, e *entry, t *turn) {
 	}
 }
 
-// anyLookup as join's last argument takes any lookup under way.
+// anyLookup as join's last argument accepts any lookup under way.
 const anyLookup = -1
 
-// join returns the answer to c if it is fresh enough, or if DSS is down and it
-// may bridge that, else the flight that will tell. It fails where no lookup may
-// start now. A new one is started from [context.Background]: many requests
-// share it, the first one's cancellation must not fail the others, and routers
-// recycle a request's context once the handler returns. A lookup whose number is
-// not above after is not joined, but another one started beside it; only where
-// two are under way already, one of these has to do. A refresh says whose turn it
-// is.
+// join returns the answer to c if it is fresh enough, or if it may bridge an outage of
+// DSS. Otherwise it returns the flight that will bring the answer. It fails if no
+// lookup may start now. A new flight starts from [context.Background]: many requests
+// share it, the first one's cancellation must not fail the others, and routers recycle
+// a request's context when the handler returns. Join does not join a lookup whose
+// number is not above after, but starts another one beside it; if two are under way
+// already, one of these must do. Renews is the turn of a refresh, or nil.
 func (a *answers) join(c credentials, fresh func(*entry) bool, renews *turn, after int64) (*entry, *flight, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	// Again, now that no flight can land: one may have since the first look.
+	// Again, since no flight can land now: one may have landed after the first look.
 	e := a.cache.find(c.key)
 	if e != nil && fresh(e) {
 		return e, nil, nil
@@ -213,14 +212,14 @@ func (a *answers) wait(ctx context.Context, f *flight) (*entry, error) {
 	}
 }
 
-// fly runs f to its end, whatever its waiters do.
+// fly runs f to its end, even if all waiters leave.
 func (a *answers) fly(f *flight) {
 	// The answer if plugged-in code panics, or calls Goexit.
 	id, err := Identity{}, unavailable("the lookup ended without an answer", nil, 0)
 	defer func() {
 		_ = recover()
-		defer a.places.giveBack(f.turn) // whatever stops what comes before
-		defer a.share(f)                // which nobody here waits for
+		defer a.places.giveBack(f.turn) // even if an earlier step fails
+		defer a.share(f)                // no request here waits for it
 		defer f.cancel()
 		if f.ended != nil {
 			defer func() { f.ended(err, f.err == nil) }()
@@ -230,7 +229,7 @@ func (a *answers) fly(f *flight) {
 	id, err = a.asker.ask(f.ctx, &f.lookup)
 }
 
-// share tells other replicas what f brought.
+// share sends f's result to other replicas.
 func (a *answers) share(f *flight) {
 	switch {
 	case f.found == nil:
@@ -243,10 +242,10 @@ func (a *answers) share(f *flight) {
 	a.shared.conclude(f.found)
 }
 
-// land keeps what f brought, and releases the waiters.
+// land stores f's result, and releases the waiters.
 func (a *answers) land(f *flight, id Identity, err error) {
-	// Reading an error of a Resolver's, and logging, may call whatever code an
-	// application plugged in: not under lock.
+	// Reading an error of a Resolver, and logging, may call code of the application:
+	// not under lock.
 	isAnonymous, denied, outage := errors.Is(err, ErrUnauthenticated), isDenial(err), maybeOutage(err)
 	a.mu.Lock()
 	a.flights.remove(f)
@@ -285,15 +284,15 @@ func (a *answers) land(f *flight, id Identity, err error) {
 	}
 }
 
-// keeps reports whether f's answer may be kept. Forgetting is remembered for as
-// long as a lookup can last, no longer.
+// keeps reports whether f's answer may be kept. The ledger remembers what was forgotten
+// only for as long as a lookup can last.
 func (a *answers) keeps(f *flight) bool {
 	return f.isLast() && !a.late(&f.lookup) && !a.life.isClosed()
 }
 
 func (a *answers) identified(f *flight, id Identity) (changing []string) {
 	f.entry = a.newEntry(f, id)
-	if f.isFound() { // what was heard, and what DSS said here, may be newer than that
+	if f.isFound() { // a notice, and DSS's answer here, may be newer than that
 		old := a.cache.find(f.key)
 		f.entry.denied = old != nil && old.denied || !a.shared.vouches(f.asked-int64(skew))
 	} else {
@@ -343,10 +342,10 @@ func (a *answers) failed(f *flight, err error, denied, outage bool) {
 	}
 }
 
-// newEntry makes the answer that f brought. Its time runs from when DSS was
-// asked: what changed in DSS after that is not in it.
+// newEntry makes an entry of f's result. Its life begins when DSS was asked: it has no
+// later change in DSS.
 func (a *answers) newEntry(f *flight, id Identity) *entry {
-	// Downwards, so that answers of one moment do not all end in another.
+	// Shorter by chance, so that answers of one moment do not all end at the same time.
 	life := int64(float64(a.keep.ttl) * (1 - jitter*rand.Float64()))
 	e := &entry{
 		node:     node{key: f.key},
@@ -374,16 +373,16 @@ func (a *answers) isBridge(old *entry, now int64) bool {
 	return a.keep.staleIfError > 0 && !a.isDenied(old) && a.shared.vouches(old.asked) && now < old.asked+int64(a.keep.ttl)+int64(a.keep.staleIfError)
 }
 
-// isDenied reports whether DSS refused somebody since it was asked for old, and
-// may have meant old's visitor. The caller holds mu.
+// isDenied reports whether DSS has refused a lookup since it was asked for old, and may
+// have meant old's visitor. The caller holds mu.
 func (a *answers) isDenied(old *entry) bool {
 	return old.denied || a.flights.isDenied(old.key, old.asked)
 }
 
-// outageMayBeBridged reports whether DSS is down, or was at since or later, and
-// has not refused e's visitor since. Where nothing is remembered any more, as once
-// DSS said anonymous or the visitor was forgotten, no request is bridged either. E
-// itself does not tell that: a newer answer may have taken its place before.
+// outageMayBeBridged reports whether DSS is down, or was at since or later, and has not
+// refused e's visitor since. If no answer is remembered any more, since DSS said
+// anonymous or the visitor was forgotten, requests are not bridged either. E itself
+// does not show that: a newer answer may have replaced it before.
 func (a *answers) outageMayBeBridged(e *entry, since int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -401,9 +400,8 @@ func (a *answers) bridge(k key) *entry {
 	return nil
 }
 
-// addAlias lets the next request with the same raw headers find e without a look
-// at its cookies. Where raw headers change all the time, at most one alias a
-// second is made.
+// addAlias lets the next request with the same raw headers find e without parsing its
+// cookies. If raw headers change all the time, it makes at most one alias a second.
 func (a *answers) addAlias(raw key, e *entry, now int64) {
 	last := e.aliased.Load()
 	if raw == e.key || now-last < int64(time.Second) || !e.aliased.CompareAndSwap(last, now) {
@@ -437,9 +435,8 @@ func (a *answers) forgetOwner(owner string) {
 	a.flights.forgetOwner(owner, a.count.Add(1), a.now())
 }
 
-// forgetEverywhere makes the next request of each visitor of these logins and API
-// keys, and the one with c, if it is given, ask DSS again: here, and in the other
-// replicas.
+// forgetEverywhere makes the next request of each of these owners ask DSS again, here
+// and in the other replicas. If c is given, the next request with c does so, too.
 func (a *answers) forgetEverywhere(c *credentials, owners ...string) {
 	for _, owner := range owners {
 		a.forgetOwner(owner)
@@ -452,7 +449,7 @@ func (a *answers) forgetEverywhere(c *credentials, owners ...string) {
 	}
 }
 
-// hear forgets what another replica forgot.
+// hear forgets the answers that another replica forgot.
 func (a *answers) hear(owners []string, keys []key) {
 	for _, owner := range owners {
 		a.forgetOwner(owner)
@@ -462,7 +459,7 @@ func (a *answers) hear(owners []string, keys []key) {
 	}
 }
 
-// owner returns whom the remembered answer to c is about, or "".
+// owner returns the owner of the remembered answer to c, or "".
 func (a *answers) owner(c credentials) string {
 	a.mu.Lock()
 	e := a.cache.find(c.key)
@@ -476,22 +473,22 @@ func (a *answers) owner(c credentials) string {
 	return ""
 }
 
-// isGone reports whether an answer to k was forgotten that DSS was asked for as
-// asked, or all about its owner, if it has one.
+// isGone reports whether an answer to k, for which DSS was asked as asked, was
+// forgotten: by its bytes or, if it has one, by its owner.
 func (a *answers) isGone(k key, owner string, asked int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.flights.bytesGone(k, asked) > 0 || owner != "" && a.flights.ownerGone(owner, asked) > 0
 }
 
-// lasts returns until when a request may be handled with e that began to wait for
-// it in time.
+// lasts returns the latest time at which a request that began to wait in time may be
+// handled with e.
 func (a *answers) lasts(e *entry) int64 {
 	return e.asked + int64(max(a.keep.ttl, 0)+a.timeout+grace)
 }
 
-// close forgets everything, and ends and waits for what is under way. It reports
-// whether that returned in time.
+// close forgets everything, and ends all work under way. It reports whether that
+// returned in time.
 func (a *answers) close() bool {
 	a.mu.Lock()
 	a.life.close()

@@ -6,8 +6,7 @@ import (
 	"strings"
 )
 
-// asking is how the sender of a request asks. That decides what a refusal looks
-// like.
+// asking is the way in which a request was sent. It decides the form of a refusal.
 type asking int
 
 const (
@@ -19,8 +18,8 @@ const (
 	frame
 )
 
-// howAsked returns how the sender of r asks; nil is other. The first row counts
-// whose conditions hold.
+// howAsked returns the way in which r was sent; for nil it is other. The first row
+// whose conditions hold counts.
 //
 //	kind  | the request                                           | if its sender is not signed in
 //	------+-------------------------------------------------------+---------------------------------------------
@@ -35,8 +34,8 @@ const (
 //	form  | Sec-Fetch-Mode: navigate                              | the page
 //	other | all else                                              | 401 with problem details
 //
-// Over plain http browsers send no Sec-Fetch-*, and none of them sends another
-// header that tells a form from a program.
+// Over plain http browsers send no Sec-Fetch-*, and no other header tells a form from a
+// program.
 func howAsked(r *http.Request) asking {
 	if r == nil || r.Header.Get("Upgrade") != "" {
 		return other
@@ -63,7 +62,7 @@ func howAsked(r *http.Request) asking {
 // byPerson reports whether a person looks at the answer.
 func (a asking) byPerson() bool { return a == page || a == form || a == frame }
 
-// isRead reports whether asking for r again changes nothing.
+// isRead reports whether sending r again changes nothing.
 func isRead(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
 
 // has reports whether h has one of these headers.
@@ -86,11 +85,11 @@ func isPrefetch(h http.Header) bool {
 	return false
 }
 
-// isInForeignFrame reports whether h asks for a page in a frame of another site.
-// There browsers keep no cookie that is SameSite=Lax, ours for one, so that
-// nothing ends a loop of redirects. A link within such a frame comes from the
-// same origin. But it has a Sec-Fetch-Storage-Access, which no frame of the same
-// site has, whether or not other cookies are kept there.
+// isInForeignFrame reports whether h asks for a page in a frame of another site. There
+// browsers keep no cookie with SameSite=Lax, such as ours, so that nothing ends a loop
+// of redirects. A link within such a frame comes from the same origin. But its request
+// has a Sec-Fetch-Storage-Access, even if other cookies are kept there; a frame of the
+// same site never sends that.
 func isInForeignFrame(h http.Header) bool {
 	switch h.Get("Sec-Fetch-Dest") {
 	case "iframe", "frame", "embed", "object":
@@ -112,8 +111,8 @@ func acceptsHTML(h http.Header) bool {
 	return false
 }
 
-// isRefused reports whether an element of Accept with these parameters has the
-// weight 0: what is not wanted at all.
+// isRefused reports whether an element of Accept with these parameters has the weight
+// 0: the client does not want it at all.
 func isRefused(parameters string) bool {
 	for parameter := range strings.SplitSeq(parameters, ";") {
 		name, weight, _ := strings.Cut(parameter, "=")
@@ -124,9 +123,9 @@ func isRefused(parameters string) bool {
 	return false
 }
 
-// isHTTPS reports whether r came over TLS, at least to a proxy in front. That is
-// what the proxy says, or the sender where none is: do not trust it with more
-// than the attributes of the sender's own cookie.
+// isHTTPS reports whether r came over TLS, at least to a proxy in front. Only a header
+// says so, and without a proxy the sender can set it: use it only for the attributes of
+// the sender's own cookie.
 func isHTTPS(r *http.Request) bool {
 	proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",") // the first proxy's
 	return r.TLS != nil || strings.EqualFold(trim(proto), "https")
@@ -135,8 +134,9 @@ func isHTTPS(r *http.Request) bool {
 // maxBack bounds the way back; a longer one is replaced by "/".
 const maxBack = 2048
 
-// wayBack returns the path and query that the sender of r wants to see after
-// signing in. A part of a page is not that, nor is what a form is sent to.
+// wayBack returns the path and query of the page to which the sender of r wants to
+// return after signing in. That is not the address of a part of a page, nor the one to
+// which a form is sent.
 func (a asking) wayBack(r *http.Request) string {
 	switch {
 	case a == part:
@@ -147,8 +147,8 @@ func (a asking) wayBack(r *http.Request) string {
 	return localPath(asSent(r))
 }
 
-// onThisHost returns the path and query of ref, a URL, if it leads to the host
-// that r was sent to, and else "/".
+// onThisHost returns the path and query of the URL ref if its host is that of r, and
+// "/" otherwise.
 func onThisHost(r *http.Request, ref string) string {
 	u, err := url.Parse(ref)
 	if err != nil {
@@ -169,8 +169,8 @@ func asSent(r *http.Request) *url.URL {
 	return r.URL
 }
 
-// localPath returns u's path and query in a form that no browser and no further
-// redirect can take for another site's address.
+// localPath returns u's path and query in a form that no browser and no later redirect
+// can read as another site's address.
 func localPath(u *url.URL) string {
 	back := safePath(u)
 	if u.RawQuery != "" && isQuery(u.RawQuery) {
@@ -182,8 +182,8 @@ func localPath(u *url.URL) string {
 	return back
 }
 
-// safePath returns the path of u, escaped, as it came, unless it begins like
-// another site's address or has what browsers rewrite.
+// safePath returns the escaped path of u. It changes a path that begins like another
+// site's address, or has parts that browsers rewrite.
 func safePath(u *url.URL) string {
 	if !printable(u.Path) { // browsers ignore a tab between two slashes
 		return "/"
@@ -196,8 +196,8 @@ func safePath(u *url.URL) string {
 	return (&url.URL{Path: safe}).EscapedPath()
 }
 
-// withoutDotSegments removes "." and ".." from a path, each ".." with what it
-// leaves, and keeps empty segments: "a//b" is another page than "a/b".
+// withoutDotSegments removes "." and ".." from a path, each ".." together with the
+// segment before it. It keeps empty segments: "a//b" is another page than "a/b".
 func withoutDotSegments(p string) string {
 	if !strings.Contains(p, "/.") && !strings.HasPrefix(p, ".") {
 		return p
@@ -215,7 +215,7 @@ func withoutDotSegments(p string) string {
 	return strings.Join(kept, "/")
 }
 
-// isQuery reports whether s has only bytes that may stand in a query as they are.
+// isQuery reports whether s has only bytes that a query may have unescaped.
 func isQuery(s string) bool {
 	for _, c := range []byte(s) {
 		if c <= ' ' || c >= 0x7f || c == '\\' || c == '#' || c == '"' || c == '<' || c == '>' {

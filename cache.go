@@ -12,12 +12,12 @@ import (
 )
 
 // cache remembers DSS's answers for seconds. Finding one walks a chain of atomic
-// pointers, at any time. The cache has no lock: its owner serialises all else.
+// pointers, at any time. The cache has no lock: its owner serialises all other calls.
 //
-// The table has a fixed size, since the number of entries has a bound: that
-// is what makes reading it without a lock this simple. Measured, finding an entry
-// takes 1.2 to 1.3 times as long in an xsync.Map, and 2.5 to 9 times in otter v2,
-// which has neither a bound per user nor aliases.
+// The table has a fixed size, since the number of entries has a bound: so it is simple
+// to read it without a lock. Measured, finding an entry takes 1.2 to 1.3 times as long
+// in an xsync.Map, and 2.5 to 9 times as long in otter v2. Otter has neither a bound
+// per user nor aliases.
 type cache struct {
 	buckets []atomic.Pointer[node]
 	placing keyhash.MultiplyShift
@@ -30,35 +30,35 @@ type cache struct {
 	displaced  uint64 // of these, by other users' answers while they were fresh
 
 	refusals *lru.Cache[key, int64]          // key → when it expires; apart, so that junk evicts nobody
-	lately   *simplelru.LRU[key, pastAnswer] // what was forgotten: these visitors are no newcomers
+	lately   *simplelru.LRU[key, pastAnswer] // forgotten answers: these visitors are not newcomers
 }
 
-// entry is one answer of DSS. What it says never changes: a newer answer is
-// another entry.
+// entry is one answer of DSS. Its content never changes: a newer answer is another
+// entry.
 type entry struct {
 	node       // under the key of the bytes sent to DSS
-	first node // the first alias: beside what a hit reads, not elsewhere in memory
+	first node // the first alias: in the memory that a hit reads, not elsewhere
 	period
-	renewing atomic.Bool  // one refresh per entry, whatever comes of it
-	denied   bool         // forgotten, or DSS refused since, and may have meant this visitor; guarded by the owner
-	touched  atomic.Int64 // when it was last hit, to a second; asked before the first hit
+	renewing atomic.Bool  // one refresh per entry, even if it fails
+	denied   bool         // forgotten, or DSS has refused since and may have meant this visitor; guarded by the owner
+	touched  atomic.Int64 // time of the last hit, to a second; before the first hit, asked
 	moved    int64        // touched, when it last moved to the front of the order; guarded by the owner
 	alias    *node        // under the key of raw headers that were filtered; guarded by the owner
 	aliased  atomic.Int64 // when alias last changed
 	sibling  *entry       // next one of the same user; guarded by the owner
-	session  *session     // what it shares with later answers about the same visitor
+	session  *session     // shared with later answers about the same visitor
 	identity Identity
 }
 
-// period is for how long an answer is good. All times are monotonic, see clock.
+// period is the life of an answer. All times are monotonic, see clock.
 type period struct {
 	expires int64
 	asked   int64 // when DSS was asked
-	number  int64 // of the lookup: what was forgotten later has a higher one
+	number  int64 // of the lookup; a later call of forget has a higher one
 }
 
-// isOld reports whether a hit starts a refresh. It is worked out each time, since
-// eight bytes more would put an entry into the next larger size of memory.
+// isOld reports whether a hit starts a refresh. It computes that each time, since eight
+// more bytes would put an entry into the next larger size of memory.
 func (p *period) isOld(now int64) bool {
 	return now >= p.asked+int64(float64(p.expires-p.asked)*renewAt)
 }
@@ -95,8 +95,8 @@ func newCache(maxEntries, maxPerUser int) *cache {
 	return c
 }
 
-// spread is a second hash, for placing keys: where raw bits of a key decided a
-// place, observing it would tell something about the key's secret.
+// spread is a second hash, for placing keys. If raw bits of a key decided a place, an
+// observer could learn something about the key's secret.
 func (c *cache) spread(k key) uint64 { return c.placing.Of(k[0], k[1], 0) }
 
 func (c *cache) bucket(k key) *atomic.Pointer[node] {
@@ -113,21 +113,20 @@ func (c *cache) find(k key) *entry {
 	return nil
 }
 
-// touch keeps e from being evicted, see spare. Once a second is enough for
-// that, and keeps cores from passing the entry's memory to and fro.
+// touch protects e from eviction, see spare. Once a second is enough, and the cores do
+// not have to pass the entry's memory to and fro.
 func (e *entry) touch(now int64) {
 	if now-e.touched.Load() > int64(time.Second) {
 		e.touched.Store(now)
 	}
 }
 
-// cameBack reports whether e's bytes were seen again, more than a second after
-// the first request or once the answer had ended.
+// cameBack reports whether e's bytes were seen again: more than a second after the
+// first request, or after the answer had ended.
 func (e *entry) cameBack() bool { return e.touched.Load() > e.asked }
 
-// spare gives the entries that are next to be evicted a second chance where
-// they were hit since they came to the front of the order. So no hit has to
-// move them, or needs a lock.
+// spare gives the next entries to evict a second chance if they were hit since they
+// came to the front of the order. So a hit does not move them, and needs no lock.
 func (c *cache) spare() {
 	for range maxSpared {
 		e, _, ok := c.order.GetOldest()
@@ -139,10 +138,10 @@ func (c *cache) spare() {
 	}
 }
 
-// maxSpared bounds how many entries one that is stored can let pass by.
+// maxSpared bounds the entries that spare moves for one stored entry.
 const maxSpared = 8
 
-// addAlias lets e be found under raw as well, in place of its last alias.
+// addAlias makes e findable under raw too, in place of its last alias.
 func (c *cache) addAlias(raw key, e *entry) {
 	if !c.order.Contains(e) {
 		return
@@ -157,8 +156,8 @@ func (c *cache) addAlias(raw key, e *entry) {
 	c.insertNode(e.alias)
 }
 
-// put stores e in place of an older answer to the same bytes. An answer that is
-// too large to be remembered ends the older one all the same.
+// put stores e in place of an older answer to the same bytes. An answer that is too
+// large to store also removes the older one.
 func (c *cache) put(e *entry) {
 	if old := c.find(e.key); old != nil {
 		if old.asked > e.asked {
@@ -190,8 +189,8 @@ func (c *cache) put(e *entry) {
 	c.refusals.Remove(e.key)
 }
 
-// makeRoom evicts one of the owner's own entries where there are as many as
-// allowed: one valid cookie beside random ones evicts nobody else.
+// makeRoom evicts one of the owner's own entries if the owner has the allowed number: a
+// sender of one valid cookie beside random ones evicts no other user.
 func (c *cache) makeRoom(owner string, now int64) {
 	count := 0
 	for e := c.byUser[owner]; e != nil; e = e.sibling {
@@ -203,13 +202,14 @@ func (c *cache) makeRoom(owner string, now int64) {
 	}
 }
 
-// leastUseful returns the owner's entry to evict: one that has ended; else one
-// whose bytes did not come back; else the least recently used one.
+// leastUseful returns the owner's entry to evict: an ended one; else one whose bytes
+// did not come back; else the least recently used one.
 //
-// If more browsers than allowed take turns, the least recently used one comes
-// next: always evicting that one keeps no answer from round to round. Evicting the newest keeps all others. Now and then it is any that did
-// not come back: so a new session gets in beside junk, however much there is.
-// Junk never comes back, so it evicts no session at work.
+// If more browsers than allowed take turns, the least recently used one comes next: a
+// cache that always evicts that one keeps no answer from round to round. Evicting the
+// newest keeps all others. Now and then it evicts any one that did not come back: so a
+// new session gets in beside any amount of junk. Junk never comes back, so it evicts no
+// active session.
 func (c *cache) leastUseful(owner string, now int64) *entry {
 	var ended, used *entry
 	var once []*entry // the newest first
@@ -234,7 +234,7 @@ func (c *cache) leastUseful(owner string, now int64) *entry {
 	return once[0]
 }
 
-// lessRecent returns the one that was used less recently. The first may be nil.
+// lessRecent returns the less recently used one. The first may be nil.
 func lessRecent(a, b *entry) *entry {
 	if a == nil || b.touched.Load() <= a.touched.Load() {
 		return b
@@ -260,8 +260,8 @@ func (c *cache) drop(k key, asked int64) {
 	}
 }
 
-// forget removes what is remembered under k, "not signed in" included. No
-// connection may rely on it in an outage any more.
+// forget removes the answer under k, including "not signed in". No connection may rely
+// on it in an outage any more.
 func (c *cache) forget(k key) {
 	if e := c.find(k); e != nil {
 		c.end(e)
@@ -282,19 +282,17 @@ func (c *cache) end(e *entry) {
 	c.order.Remove(e)
 }
 
-// knownFor is how long after its end an answer keeps its visitor from being a
-// newcomer.
+// knownFor is how long after the end of an answer its visitor is not a newcomer.
 const knownFor = time.Hour
 
-// pastAnswer is what remains of an answer that was forgotten. It says nothing of
-// who somebody is now.
+// pastAnswer is the rest of a forgotten answer. It does not identify anybody now.
 type pastAnswer struct {
 	owner   string
 	expires int64
 }
 
-// knownAs returns whose bytes of k are, or were within the last hour, for the turn
-// of a lookup; empty for a newcomer's.
+// knownAs returns the owner of k's bytes, now or within the last hour, for the turn of
+// a lookup. It is empty for a newcomer.
 func (c *cache) knownAs(k key, now int64) string {
 	last, known := pastAnswer{}, false
 	if e := c.find(k); e != nil {
@@ -308,7 +306,7 @@ func (c *cache) knownAs(k key, now int64) string {
 	return last.owner
 }
 
-// unlink runs when an entry leaves the LRU order, for whatever reason.
+// unlink runs when an entry leaves the LRU order, for any reason.
 func (c *cache) unlink(e *entry) {
 	c.removeNode(&e.node)
 	if e.alias != nil {
@@ -332,7 +330,7 @@ func (c *cache) insertNode(n *node) {
 	b.Store(n)
 }
 
-// removeNode leaves n.next as it is: a reader may stand on n just now.
+// removeNode does not change n.next: a reader may be at n now.
 func (c *cache) removeNode(n *node) {
 	for p := c.bucket(n.key); p.Load() != nil; p = &p.Load().next {
 		if p.Load() == n {

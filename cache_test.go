@@ -343,6 +343,7 @@ func TestAlias(t *testing.T) {
 	assert.Nil(t, e.alias, "the key itself needs no alias")
 
 	c.addAlias(numbered(100), e, 0)
+	assert.Same(t, &e.first, e.alias, "the first alias takes memory of its own")
 	assert.Same(t, e, c.find(numbered(100)))
 	assert.Same(t, e, c.find(numbered(1)))
 
@@ -351,6 +352,7 @@ func TestAlias(t *testing.T) {
 	assert.Same(t, e, c.find(numbered(100)))
 
 	c.addAlias(numbered(101), e, second)
+	assert.NotSame(t, &e.first, e.alias, "a reader may stand on the first")
 	assert.Same(t, e, c.find(numbered(101)))
 	assert.Nil(t, c.find(numbered(100)), "an answer with two aliases: they would pile up")
 	sound(t, c, 10)

@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// private is the Cache-Control of what is for one visitor. All responses share
-// it, so that setting it allocates nothing. Its capacity is its length, so that
-// appending to it makes a copy.
+// private is the Cache-Control of a response for one visitor. All responses share it,
+// so that setting it allocates nothing. Its capacity is its length, so that append
+// makes a copy.
 var private = []string{"private"}
 
-// forOneVisitor marks a response as meant for the visitor alone whom these
-// headers identify.
+// forOneVisitor marks a response as meant only for the visitor whom these headers
+// identify.
 func forOneVisitor(h http.Header, names []string) {
 	if given := h["Cache-Control"]; len(given) == 0 || isForSharedCaches(given) {
 		h["Cache-Control"] = private
@@ -20,8 +20,8 @@ func forOneVisitor(h http.Header, names []string) {
 	addVary(h, names)
 }
 
-// isForSharedCaches reports whether a Cache-Control makes caches keep a response
-// that are shared by many.
+// isForSharedCaches reports whether a Cache-Control allows shared caches to keep a
+// response.
 func isForSharedCaches(cacheControl []string) bool {
 	for _, line := range cacheControl {
 		for directive := range strings.SplitSeq(line, ",") {
@@ -34,8 +34,8 @@ func isForSharedCaches(cacheControl []string) bool {
 	return false
 }
 
-// addVary adds to h's Vary those names that it does not have. It changes
-// neither the list that stands there nor names: other responses may share them.
+// addVary adds the missing names to h's Vary. It changes neither the list in h nor
+// names: other responses may share them.
 func addVary(h http.Header, names []string) {
 	given := h["Vary"]
 	if len(given) == 0 {
@@ -54,7 +54,7 @@ func addVary(h http.Header, names []string) {
 	h["Vary"] = vary
 }
 
-// hasElement reports whether a Vary names a header, or all by an asterisk.
+// hasElement reports whether a Vary names a header, or has an asterisk for all.
 func hasElement(vary []string, name string) bool {
 	for _, line := range vary {
 		for element := range strings.SplitSeq(line, ",") {

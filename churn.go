@@ -10,27 +10,27 @@ import (
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
-// churn finds out which cookies and headers change from request to request, so
-// that each request asks DSS. It watches a few users, each for an hour, and
-// remembers hashes of values only. It has no lock: its owner serialises all calls.
+// churn finds cookies and headers that change from request to request, so that each
+// request asks DSS. It watches a few users, each for an hour, and remembers only hashes
+// of values. It has no lock: its owner serialises all calls.
 type churn struct {
 	seed  maphash.Seed
 	limit int // of answers for one user
 	users []*watched
 	told  map[string]bool // names that were returned
-	next  int64           // until then no name is
+	next  int64           // until then, no name is returned
 }
 
 const (
-	// maxWatched bounds the users who are watched. Beyond it, the next one takes
-	// the place of one whose bytes have not changed for a minute, or else of the
-	// last one: some are watched to the end, and nobody keeps all others out.
+	// maxWatched bounds the watched users. If there are more, the next one replaces a
+	// user whose bytes have not changed for a minute, or else the last one. So some are
+	// watched to the end, and one user cannot keep out all others.
 	maxWatched = 8
-	// maxParts bounds what is watched of one user. The Cookie header is watched
-	// in any case.
+	// maxParts bounds the watched cookies and headers of one user. The Cookie header is
+	// always watched.
 	maxParts = 64
-	// maxTold bounds the names. Users choose those of cookies: beyond it all may
-	// be returned again.
+	// maxTold bounds the returned names. Users choose the names of cookies: when the
+	// bound is reached, all names may be returned again.
 	maxTold = 64
 )
 
@@ -38,15 +38,15 @@ func newChurn(limit int) churn {
 	return churn{seed: maphash.MakeSeed(), limit: limit, told: make(map[string]bool)}
 }
 
-// watch is called before an answer about login is stored, of whom so many others
-// are held. It returns the names of what changes from request to request, each
-// name once.
+// watch is called before an answer about login is stored. Held is the number of other
+// answers about login. It returns the names of cookies and headers that change from
+// request to request, each name once.
 func (c *churn) watch(login string, header http.Header, held int, isNew bool, now int64) (changing []string) {
 	c.users = slices.DeleteFunc(c.users, func(w *watched) bool { return now-w.began > int64(time.Hour) })
 	i := slices.IndexFunc(c.users, func(w *watched) bool { return w.login == login })
 	if i < 0 {
 		if !isNew || held == 0 {
-			return nil // DSS would have been asked all the same
+			return nil // DSS would have been asked anyway
 		}
 		i = c.admit(login, now)
 	}
@@ -62,8 +62,8 @@ func (c *churn) watch(login string, header http.Header, held int, isNew bool, no
 	return c.unnamed(w.changing(c.enough()), now)
 }
 
-// enough is how many values have to differ. The first one of twice the limit came
-// before its user was watched. One value alone tells nothing.
+// enough is the number of values that must differ. The first of twice the limit came
+// before its user was watched. A single value proves nothing.
 func (c *churn) enough() int { return max(2, 2*c.limit-1) }
 
 // admit starts to watch a user, and returns its place.
@@ -79,21 +79,21 @@ func (c *churn) admit(login string, now int64) int {
 	return len(c.users) - 1
 }
 
-// hashes returns one for each cookie and each header of a request.
+// hashes returns a hash for each cookie and each header of a request.
 func (c *churn) hashes(header http.Header) map[string]uint64 {
 	values := make(map[string]uint64)
 	for name := range header {
 		values[name+":"] = maphash.String(c.seed, header.Get(name))
 	}
 	for pair := range pairs(header["Cookie"]) {
-		// Cookies of one name, and all whose names are not shown, are seen as one.
+		// Cookies with the same name count as one, and so do all cookies whose names
+		// are not shown.
 		values[shownName(pair)] += maphash.String(c.seed, pair)
 	}
 	return values
 }
 
-// unnamed returns those of names that were not returned before, once a minute at
-// most.
+// unnamed returns the names that were not returned before, once a minute at most.
 func (c *churn) unnamed(names []string, now int64) []string {
 	names = slices.DeleteFunc(names, func(name string) bool { return c.told[name] })
 	if len(names) == 0 || now < c.next {
@@ -111,14 +111,14 @@ func (c *churn) unnamed(names []string, now int64) []string {
 	return names
 }
 
-// watched is what was seen of one user.
+// watched is the record of one user.
 type watched struct {
 	login   string
 	began   int64
-	changed int64 // when the last lookup came for bytes that were not remembered
+	changed int64 // time of the last lookup for bytes that were not remembered
 	lookups int
 	full    bool              // the user held as many answers as allowed
-	parts   map[string]*piece // by the name of a cookie, or by that of a header with a colon
+	parts   map[string]*piece // by the name of a cookie, or of a header with a colon
 }
 
 // piece is one cookie, or one header.
@@ -137,7 +137,7 @@ func (w *watched) see(name string, value uint64, enough int) {
 			return
 		}
 		p = &piece{seen: make(map[uint32]bool)}
-		w.parts[strings.Clone(name)] = p // not the other cookies' values, which are in the same memory
+		w.parts[strings.Clone(name)] = p // a copy, since the other cookies' values are in the same memory
 	}
 	p.lookups++
 	switch back, seen := p.seen[uint32(value)]; {
@@ -148,15 +148,15 @@ func (w *watched) see(name string, value uint64, enough int) {
 		p.seen[uint32(value)] = false
 	}
 	if len(p.seen) >= enough && !p.changes(enough) {
-		delete(w.parts, name) // and watched anew: it may change from now on
+		delete(w.parts, name) // and watched again: it may change from now on
 	}
 }
 
-// changes reports whether enough values were seen, and hardly one came back.
+// changes reports whether enough values were seen, and almost none came back.
 func (p *piece) changes(enough int) bool { return len(p.seen) >= enough && 8*p.cameBack <= len(p.seen) }
 
-// changing returns the names of the parts that change from request to request.
-// The Cookie header stands for its cookies, and so is named where none of them is.
+// changing returns the names of the parts that change from request to request. It names
+// the Cookie header only if it names none of the cookies.
 func (w *watched) changing(enough int) (names []string) {
 	inCookies := false
 	for name, p := range w.parts {
@@ -173,8 +173,8 @@ func (w *watched) changing(enough int) (names []string) {
 
 const cookieHeader = "Cookie:"
 
-// isOneBrowser reports whether the lookups were too many for sessions that come
-// and go, or had something in common.
+// isOneBrowser reports whether there were too many lookups for separate sessions, or
+// whether the lookups have a value in common.
 func (w *watched) isOneBrowser() bool {
 	if w.full {
 		return true
@@ -187,7 +187,7 @@ func (w *watched) isOneBrowser() bool {
 	return false
 }
 
-// shownName is what the log calls a cookie.
+// shownName returns the name of a cookie for the log.
 func shownName(cookie string) string {
 	name, ok := shown.CookieName(cookie)
 	if !ok {

@@ -21,19 +21,19 @@ import (
 type Config struct {
 	// Client asks DSS. Its credentials are the application's own.
 	Client *dss.Client
-	// Resolver is asked instead of DSS. Nil asks DSS through Client. The text of
-	// its errors is repeated nowhere, so log there what you want to read.
+	// Resolver is asked instead of DSS. Nil asks DSS through Client. The text of its
+	// errors is never repeated: log the details in the Resolver.
 	Resolver Resolver
 
-	// Headers are the names of the headers that identify a visitor: they are
-	// sent to DSS, and the answer is remembered for their exact values. Lines of
-	// one header that differ are joined by ", ", and bytes that are not UTF-8 are read
-	// as Latin-1, as servers for Python do; cookies are joined by "; ", and such
-	// ones left out; an Authorization header that differs from another, or is not
-	// UTF-8, is a 400. Nil means Cookie and Authorization.
+	// Headers are the names of the headers that identify a visitor: they are sent to
+	// DSS, and the answer is remembered for their exact values. Different lines of one
+	// header are joined by ", ", and bytes that are not UTF-8 are read as Latin-1, as
+	// servers for Python do. Cookies are joined by "; ", and a cookie that is not UTF-8
+	// is left out. Two different Authorization headers, or one that is not UTF-8, are a
+	// 400. Nil means Cookie and Authorization.
 	Headers []string
-	// Cookies are the names of the cookies to send and to key on, with * for
-	// any characters, as in "dss_*". Nil means all but well-known ones of
+	// Cookies are the names of the cookies that identify a visitor, with * for any
+	// characters, as in "dss_*". Nil means all cookies except well-known ones of
 	// analytics and load balancers, which change all the time.
 	Cookies []string
 
@@ -41,111 +41,110 @@ type Config struct {
 	// signed out elsewhere, keeps access for up to TTL. Zero means 10s;
 	// negative asks DSS every time.
 	TTL time.Duration
-	// RefusalTTL is how long DSS's "anonymous" is remembered; a page or a form
-	// asks again all the same. Zero means 2s; negative remembers none.
+	// RefusalTTL is how long DSS's "anonymous" is remembered. A page or a form always
+	// asks again. Zero means 2s; negative remembers none.
 	RefusalTTL time.Duration
-	// StaleIfError is how much longer than TTL an answer is reused while DSS is
-	// down: while our own question, who we are, ends in a connection error, a
-	// timeout, a 5xx or a 429. Where that question succeeds and a visitor's
-	// lookup fails, nothing is bridged, nor is anything after DSS refused the
-	// visitor. To bridge an outage in which DSS does not answer at all, Timeout
-	// must be 3s or more. It cannot be set beside Resolver. Zero means never.
+	// StaleIfError is how much longer than TTL an answer is reused while DSS is down.
+	// DSS is down while our own question (GET /auth/info) ends in a connection error, a
+	// timeout, a 5xx or a 429. If that question succeeds and only a visitor's lookup
+	// fails, the old answer is not reused. The same holds after DSS refused the
+	// visitor. To bridge an outage in which DSS does not answer at all, Timeout must be
+	// 3s or more. It cannot be set beside Resolver. Zero means never.
 	StaleIfError time.Duration
 
-	// Store shares answers with the other replicas of the application, so that all
-	// together ask DSS about a visitor as often as one. The module rediscache has one
-	// for Redis. An answer is used for up to TTL + 2s then, since the clocks of
-	// replicas can differ by 2s; all need the same settings of what a visitor is
-	// identified by, UserDetails and TTL. With a Store, [Middleware.Forget] and
-	// [Middleware.ForgetUser] reach all replicas that hear it, and StaleIfError
-	// bridges only while this one does. It cannot be set beside Resolver. Nil keeps
-	// answers in memory only. See docs/replicas.md.
+	// Store shares answers with the other replicas of the application: together they
+	// ask DSS about a visitor no more often than one alone. The module rediscache has
+	// one for Redis. With a Store an answer is used for up to TTL + 2s, since the
+	// clocks of replicas can differ by 2s. All replicas need the same Headers, Cookies,
+	// UserDetails and TTL. [Middleware.Forget] and [Middleware.ForgetUser] then reach
+	// all replicas that can watch the store, and StaleIfError bridges only while this
+	// replica can. It cannot be set beside Resolver. Nil keeps answers in memory only.
+	// See docs/replicas.md.
 	Store Store
-	// StoreSecrets seal what goes into the Store: one to four of at least 32 random
-	// bytes each, the same for all replicas. The first one seals, all open, so that
-	// they can be replaced step by step. Use other secrets for another DSS: two DSSs
-	// at 127.0.0.1 on two machines have the same address.
+	// StoreSecrets seal everything in the Store: one to four secrets of at least 32
+	// random bytes each, the same for all replicas. The first one seals, all open, so
+	// that you can replace them step by step. Use other secrets for another DSS: two
+	// DSSs at 127.0.0.1 on two machines have the same address.
 	StoreSecrets [][]byte
 
-	// Impersonation is how [ClientFromContext] acts as the visitor. Zero
+	// Impersonation is the way in which [ClientFromContext] acts as the visitor. Zero
 	// means that it does not.
 	Impersonation Impersonation
-	// AllowAPIKeys admits callers that are an API key without a user. They
-	// have no login and no groups, and are never impersonated.
+	// AllowAPIKeys admits callers with an API key that belongs to no user. They have no
+	// login and no groups, and are never impersonated.
 	AllowAPIKeys bool
 	// UserDetails adds display name and e-mail address to the identity. With
-	// Impersonation they are read in the visitor's own settings (GET
-	// /current-user), as the visitor. Without, or where that fails, they are asked
-	// for with Client's rights (GET /users/{login}), which DSS 14.0 has and can
-	// restrict. Each lookup costs one more call to DSS, and with Impersonation a second
-	// one: for a ticket, or to have DSS confirm as whom the call is made.
-	// If the calls fail, the identity stands without them; a missing right to
-	// read users is a warning in the log, once a minute.
+	// Impersonation they are read as the visitor, in the visitor's own settings (GET
+	// /current-user). Without it, or if that fails, they are read with Client's rights
+	// (GET /users/{login}); DSS 14.0 has that call and can restrict it. Each lookup
+	// costs one more call to DSS, and with Impersonation a second one: for a ticket, or
+	// to confirm the user for whom DSS takes the call. If the calls fail, the identity
+	// has no details. A missing right to read users is a warning in the log, once a
+	// minute.
 	UserDetails bool
 
-	// LoginURL returns where a signed-out person is sent to sign in; empty shows
-	// the refusal. A page is redirected. htmx gets it as HX-Redirect beside a 401.
-	// A form, whose data would be lost, a frame of another site, which keeps no
-	// cookies, and a person who may not open a page get it as a link on the
-	// refusal's page. Programs and prefetches get none. Nil never sends anybody.
+	// LoginURL returns the URL where a signed-out person can sign in; empty shows the
+	// refusal. A page is redirected there. htmx gets it as HX-Redirect beside a 401. In
+	// three cases it is a link on the refusal's page: for a form, whose data would be
+	// lost; for a frame of another site, which keeps no cookies; for a person who may
+	// not open a page. Programs and prefetches do not get it. Nil sends nobody to sign
+	// in.
 	//
-	// Back is where the person wants to return: a path, with its query, of this
-	// application and not of DSS. Escape it, as with [url.QueryEscape]. For a page
-	// it is the path that arrived here: where a proxy strips a prefix, put that in
-	// front. For htmx it is the path of HX-Current-URL, and for a form that of
-	// Referer. These come from the browser and have the prefix. Where they name
-	// another host than the request, as behind a proxy that rewrites Host, and
-	// where there is none, back is "/". A sign-in page on another host needs a whole
-	// URL: put your application's public address, from your own settings, in front.
-	// No parameter of DSS's own sign-in page is known to take a way back.
+	// Back is the path, with its query, to which the person wants to return. It belongs
+	// to this application and not to DSS. Escape it, as with [url.QueryEscape]. For a
+	// page it is the path that arrived here: if a proxy strips a prefix, put that in
+	// front. For htmx it is the path of HX-Current-URL, and for a form that of Referer.
+	// These come from the browser and have the prefix. Back is "/" if they are missing,
+	// or name another host than the request, as behind a proxy that rewrites Host. A
+	// sign-in page on another host needs a whole URL: put your application's public
+	// address, from your own settings, in front. We know no parameter of DSS's own
+	// sign-in page that takes a way back.
 	//
-	// Two things no request tells: over plain http, that a frame is of another site;
-	// and that a part asked by htmx is in such a frame. There a sign-in that does not
-	// help goes round in circles. Forbid such frames by Content-Security-Policy.
+	// Two cases cannot be seen in a request: a frame of another site over plain http,
+	// and an htmx request inside such a frame. If signing in does not help there, the
+	// browser goes round in circles. Forbid such frames by Content-Security-Policy.
 	//
-	// A browser is sent to sign in for a page once in 30s, and for at most four
-	// pages in 30s: where signing in does not help, the refusal is shown. A cookie
-	// remembers that. The next request for which DSS names the visitor clears it,
-	// but not where [Middleware.Authenticate] admits it, which has no response.
+	// A browser is sent to sign in for a page once in 30s, and for at most four pages
+	// in 30s. If signing in does not help, it sees the refusal. A cookie remembers
+	// that. The next request for which DSS names the visitor clears the cookie.
+	// [Middleware.Authenticate] cannot clear it, since it has no response.
 	LoginURL func(r *http.Request, back string) string
-	// OnError answers a request that is refused, and not redirected to sign in:
-	// [Hooks] see both. [StatusCode] gives the status. Cache-Control, Vary, WWW-Authenticate and Retry-After are set
-	// before, and over HTTP/1 the body has been read or given up, see
-	// [Middleware.Refuse]. Nil means [WriteRefusal]; a function that calls it
-	// passes on the request that it got, which knows where to sign in. The error
-	// says what [Hooks] say of it.
+	// OnError answers a request that is refused, and not redirected to sign in: [Hooks]
+	// see both. [StatusCode] gives the status. Before the call, Cache-Control, Vary,
+	// WWW-Authenticate and Retry-After are set, and over HTTP/1 the body has been read
+	// or given up, see [Middleware.Refuse]. Nil means [WriteRefusal]. A function that
+	// calls WriteRefusal passes on the request that it got, which holds the sign-in
+	// URL. [Hooks] describes the error.
 	OnError func(http.ResponseWriter, *http.Request, error)
-	// Logger gets what an operator must know. Nil means [slog.Default].
+	// Logger gets the warnings for the operator. Nil means [slog.Default].
 	Logger *slog.Logger
 	// Hooks are called on lookups and refusals.
 	Hooks Hooks
 
-	// Timeout bounds everything a lookup may take. Zero means 5s.
+	// Timeout bounds the whole time of a lookup. Zero means 5s.
 	Timeout time.Duration
-	// MaxLookups bounds the lookups under way at once. That many places open only
-	// where they are needed and DSS is quick: there are 32 at first, or MaxLookups
-	// if that is less, and never fewer. A quarter is reserved for visitors
-	// known lately. A request waits at most 1s for its turn. Zero means 256; the
-	// least is 2. Above 256, give [dss.Config] an HTTPClient whose transport keeps as
-	// many idle connections. How many visitors that serves is in docs/capacity.md.
+	// MaxLookups bounds the lookups under way at once. At first there are 32 places, or
+	// MaxLookups if that is less, and never fewer. More open only if they are needed
+	// and DSS is quick. A quarter is reserved for visitors who were known in the last
+	// hour. A request waits at most 1s for its turn. Zero means 256; the least is 2.
+	// Above 256, give [dss.Config] an HTTPClient whose transport keeps as many idle
+	// connections. docs/capacity.md says how many visitors that serves.
 	MaxLookups int
-	// MaxEntries bounds the answers remembered. Zero means 10,000. An answer with
-	// more than 64 KiB of groups and other text is not remembered: its visitor
-	// gets in, but each of the visitor's requests asks DSS. (1,000 groups with
-	// names of 48 bytes are 64 KiB: a name counts 16 bytes more than its length.)
+	// MaxEntries bounds the answers remembered. Zero means 10,000. An answer with more
+	// than 64 KiB of groups and other text is not remembered: its visitor gets in, but
+	// each of the visitor's requests asks DSS. A group's name counts 16 bytes more than
+	// its length, so 1,000 groups with names of 48 bytes are 64 KiB.
 	MaxEntries int
-	// MaxEntriesPerUser bounds the answers remembered for one user, who has one
-	// per browser and API key. An account on more screens than that still gets in,
-	// but for some of the requests DSS is asked: where n screens take turns, about
-	// (MaxEntriesPerUser-1)/n of the requests are answered from memory. A cookie
-	// or header that changes with each request fills the bound too; the log names
-	// it. Zero means 32.
+	// MaxEntriesPerUser bounds the answers remembered for one user: one for each
+	// browser and API key. An account on more screens than that still gets in, but some
+	// of its requests ask DSS. If n screens take turns, about (MaxEntriesPerUser-1)/n
+	// of the requests are answered from memory. A cookie or header that changes with
+	// each request reaches the bound too; the log names it. Zero means 32.
 	MaxEntriesPerUser int
-	// MaxHeaderBytes bounds what is sent to DSS about a visitor: the identifying
-	// headers, without the cookies that are dropped. The identifying headers may
-	// arrive with four times as much, so that other applications' cookies lock
-	// nobody out. A request with more is refused with [ErrTooLarge], before DSS is
-	// asked. Zero means 16 KiB.
+	// MaxHeaderBytes bounds the identifying headers of a visitor that are sent to DSS,
+	// without the dropped cookies. The identifying headers may arrive with four times
+	// as many bytes, so that other applications' cookies lock nobody out. A request
+	// with more is refused with [ErrTooLarge], before DSS is asked. Zero means 16 KiB.
 	MaxHeaderBytes int
 }
 
@@ -162,18 +161,18 @@ type Impersonation int
 const (
 	// NoImpersonation makes [ClientFromContext] fail.
 	NoImpersonation Impersonation = iota
-	// ByTicket acts with a ticket that DSS gives for the visitor's browser. It
-	// is the way that DSS documents for webapps: the group of the webapp's
-	// run-as user needs the right "Impersonation in webapps".
+	// ByTicket acts with a ticket that DSS gives for the visitor's browser. DSS
+	// documents this way for webapps: the group of the webapp's run-as user needs the
+	// right "Impersonation in webapps".
 	ByTicket
-	// ByProxyUser acts as the visitor with Config.Client's credentials, which
-	// must be those of an administrator. Before the first call for each answer
-	// about the visitor, DSS is asked whom it takes such calls for.
+	// ByProxyUser acts as the visitor with Config.Client's credentials, which must be
+	// those of an administrator. Before the first call for each answer about the
+	// visitor, DSS is asked for whom it takes such calls.
 	ByProxyUser
 )
 
-// asVisitor returns how to act as a visitor whose lookup is under way, nil if
-// that is not to be done.
+// asVisitor returns a function that acts as a visitor whose lookup is under way, or nil
+// without an Impersonation.
 func (c *Config) asVisitor() asVisitor {
 	client := c.Client // not c, whose maker may change it
 	switch c.Impersonation {
@@ -200,7 +199,7 @@ const (
 	maxMaxEntries = 1 << 24
 )
 
-// check returns an error that names the setting which is wrong.
+// check returns an error that names the wrong setting.
 func (c *Config) check() error {
 	for _, check := range []func() error{c.checkSources, c.checkStore, c.checkImpersonation, c.checkDurations, c.checkBounds} {
 		if err := check(); err != nil {
@@ -219,7 +218,7 @@ func (c *Config) checkSources() error {
 	case c.Resolver != nil && c.UserDetails:
 		return errors.New("dssauth: Config.UserDetails has no effect beside Config.Resolver: set DisplayName and Email there")
 	case c.Resolver != nil && c.StaleIfError > 0:
-		return errors.New("dssauth: Config.StaleIfError has no effect beside Config.Resolver, of which nobody knows whether it is down: leave it zero, and bridge outages in the Resolver")
+		return errors.New("dssauth: Config.StaleIfError has no effect beside Config.Resolver, since an outage of a Resolver cannot be seen: leave it zero, and bridge outages in the Resolver")
 	}
 	return nil
 }
@@ -231,11 +230,11 @@ func (c *Config) checkStore() error {
 	case c.Store == nil:
 		return errors.New("dssauth: Config.StoreSecrets has no effect without Config.Store: set both, or neither")
 	case c.Resolver != nil:
-		return errors.New("dssauth: Config.Store cannot be set beside Config.Resolver, whose answers may not be those of other replicas: share them in the Resolver")
+		return errors.New("dssauth: Config.Store cannot be set beside Config.Resolver, since Resolvers of other replicas may answer differently: share answers in the Resolver")
 	case len(c.StoreSecrets) == 0:
 		return errors.New("dssauth: Config.Store needs Config.StoreSecrets: at least one, of 32 random bytes, the same for all replicas")
 	case len(c.StoreSecrets) > maxSecrets:
-		return fmt.Errorf("dssauth: Config.StoreSecrets has %d secrets: %d are the most, and leave out those that no replica seals with any more", len(c.StoreSecrets), maxSecrets)
+		return fmt.Errorf("dssauth: Config.StoreSecrets has %d secrets, and %d is the most: remove those with which no replica seals any more", len(c.StoreSecrets), maxSecrets)
 	case c.TTL < 0:
 		return errors.New("dssauth: Config.Store needs remembered answers, but Config.TTL is negative: leave one of them out")
 	}
@@ -244,22 +243,21 @@ func (c *Config) checkStore() error {
 		case len(secret) < 32:
 			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] has %d bytes: use 32 random ones at least, as from openssl rand -base64 32", i, len(secret))
 		case !slices.ContainsFunc(secret, func(b byte) bool { return b != secret[0] }):
-			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] is one byte again and again: use 32 random ones, as from openssl rand -base64 32", i)
+			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] repeats one byte: use 32 random ones, as from openssl rand -base64 32", i)
 		case slices.ContainsFunc(c.StoreSecrets[:i], func(s []byte) bool { return bytes.Equal(s, secret) }):
-			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] is there twice: leave one out", i)
+			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] is the same as an earlier one: remove one of them", i)
 		}
 	}
 	return nil
 }
 
-// sharing returns what shares a's answers with other replicas, nil without a
-// Store.
+// sharing returns a sharing of a's answers with other replicas, or nil without a Store.
 func (c *Config) sharing(names []string, a *answers) *sharing {
 	if c.Store == nil {
 		return nil
 	}
 	if u, err := url.Parse(c.Client.URL()); err == nil && loopback.Is(u.Hostname()) {
-		c.Logger.Warn("dssauth: DSS is at a loopback address, which DSSs on other machines can have too: replicas that use another DSS need other Config.StoreSecrets", "url", c.Client.URL())
+		c.Logger.Warn("dssauth: DSS is at a loopback address, and DSSs on other machines can have the same: replicas that use another DSS need other Config.StoreSecrets", "url", c.Client.URL())
 	}
 	s := &sharing{
 		storeAccess: &storeAccess{clock: a.clock, store: c.Store, life: a.life, told: a.told, under: make(chan struct{}, maxStoreCalls)},

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 )
 
-// FromContext returns the identity of the visitor behind a request, given the
-// request's context. It reports false where no Middleware ran, and for an
-// anonymous visitor behind [Middleware.Optional].
+// FromContext returns the identity of the visitor behind a request, given the request's
+// context. It reports false if no Middleware ran, and for an anonymous visitor behind
+// [Middleware.Optional].
 func FromContext(ctx context.Context) (Identity, bool) {
 	v, ok := ctx.Value(visitKey{}).(*visit)
 	if !ok || v.entry == nil {
@@ -19,14 +19,13 @@ func FromContext(ctx context.Context) (Identity, bool) {
 	return v.entry.identity, true
 }
 
-// NewContext returns a copy of ctx with id as the visitor, for tests of
-// handlers. RequireGroup and Require of every Middleware trust it, so never call
-// it with anything that came from a request. Handler does not: it asks DSS. So do
-// RequireProject, ClientFromContext and SecretsFromContext: test these with
-// package dsstest. An id without an API key's id, and without
-// a login that DSS can have (the zero Identity, for one), makes the visitor
-// anonymous: FromContext reports false, and gates refuse with
-// [ErrUnauthenticated].
+// NewContext returns a copy of ctx with id as the visitor, for tests of handlers.
+// RequireGroup and Require of every Middleware trust it, so never call it with anything
+// that came from a request. Handler does not trust it, and asks DSS. RequireProject,
+// ClientFromContext and SecretsFromContext ask DSS, too: test these with package
+// dsstest. An id without an API key's id needs a login that DSS can have. Otherwise, as
+// for the zero Identity, the visitor is anonymous: FromContext reports false, and gates
+// refuse with [ErrUnauthenticated].
 func NewContext(ctx context.Context, id Identity) context.Context {
 	if !id.isSomebody() {
 		return &visit{Context: ctx}
@@ -35,15 +34,15 @@ func NewContext(ctx context.Context, id Identity) context.Context {
 	return &visit{Context: ctx, entry: &entry{identity: id}}
 }
 
-// visit is a request's context with its visitor's identity attached. The
-// request that carries it lies in the same piece of memory, so that attaching
-// an identity costs one allocation.
+// visit is a request's context with its visitor's identity attached. It shares one
+// piece of memory with the request that carries it, so that attaching an identity costs
+// one allocation.
 type visit struct {
 	context.Context
-	m       *Middleware          // nil: from NewContext, which all gates trust
+	m       *Middleware          // nil: from NewContext; all gates trust it
 	entry   *entry               // nil: anonymous
 	request *http.Request        // behind a pointer, so that printing a visit does not show it
-	gate    atomic.Pointer[gate] // one that admitted the request; atomic, since handlers may share a request
+	gate    atomic.Pointer[gate] // the gate that admitted the request; atomic, since handlers may share a request
 }
 
 type (
@@ -68,8 +67,9 @@ func (v *visit) Value(k any) any {
 	return v.Context.Value(k)
 }
 
-// placed is a visit in a request itself, which may be served again. So its answer
-// has an end: as late as a request that waits for a lookup can be handled.
+// placed is a visit in a request itself, and a server may use that request again. So
+// its answer has an end: the latest time at which a request that waits for a lookup can
+// be handled.
 type placed struct {
 	visit
 	until int64
@@ -82,13 +82,13 @@ func (p *placed) Value(k any) any {
 	return p.visit.Value(k)
 }
 
-// String keeps the request's headers out of whatever prints a context.
+// String keeps the request's headers out of a printed context.
 func (v *visit) String() string { return "dssauth.visit" }
 
-// Format is String, whatever the verb.
+// Format is String, for every verb.
 func (v *visit) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, v.String()) }
 
-// attach returns a shallow copy of r that carries what DSS said of its visitor.
+// attach returns a shallow copy of r that carries DSS's answer about its visitor.
 func (m *Middleware) attach(r *http.Request, e *entry) *http.Request {
 	tellVisitor(r.Context(), e)
 	return newVisit(r, m, e).request
@@ -104,8 +104,8 @@ func newVisit(r *http.Request, m *Middleware, e *entry) *visit {
 	return &both.visit
 }
 
-// attachTo is attach to r itself. It replaces what attachTo attached before, but
-// for gates that admitted r: WhileSignedIn asks them again.
+// attachTo is attach to r itself. It replaces an earlier visit, but keeps the gates
+// that admitted r: WhileSignedIn asks them again.
 func (m *Middleware) attachTo(r *http.Request, e *entry) {
 	ctx := r.Context()
 	tellVisitor(ctx, e)
@@ -119,9 +119,9 @@ func (m *Middleware) attachTo(r *http.Request, e *entry) {
 	*r = *r.WithContext(&placed{visit{Context: ctx, m: m, entry: e, request: r}, m.answers.lasts(e)})
 }
 
-// handBack gives to r what handlers put into inner, our copy of it. net/http
-// removes the temporary files of an upload by its own request, and what logs and
-// traces in front finds the route there.
+// handBack copies to r the values that handlers put into inner, our copy of it.
+// net/http removes the temporary files of an upload by its own request, and logs and
+// traces in front read the route there.
 func handBack(r, inner *http.Request) {
 	if inner.MultipartForm != r.MultipartForm {
 		r.MultipartForm = inner.MultipartForm
@@ -131,8 +131,9 @@ func handBack(r, inner *http.Request) {
 	}
 }
 
-// attachAnonymous says that DSS was asked about this request, and hides who was
-// attached before, by another Middleware too: that DSS's user is not this one's.
+// attachAnonymous records that DSS was asked about this request. It hides an identity
+// that was attached before, also by another Middleware: a user of that DSS is not a
+// user of this one.
 func (m *Middleware) attachAnonymous(r *http.Request) *http.Request {
 	tellVisitor(r.Context(), nil)
 	if v, ok := r.Context().(*visit); ok && v.m == m && v.entry == nil {
@@ -141,14 +142,14 @@ func (m *Middleware) attachAnonymous(r *http.Request) *http.Request {
 	return r.WithContext(&visit{Context: r.Context(), m: m})
 }
 
-// unknown is the context of a visit that DSS was asked about, and did not know.
+// unknown is the context of a visit whose visitor DSS did not know.
 type unknown struct {
 	context.Context
 	key    key
 	number int64 // DSS was asked later than this, as lookups are counted
 }
 
-// attachUnknown is attachAnonymous for what DSS said of r's bytes.
+// attachUnknown is attachAnonymous for DSS's answer to r's bytes.
 func (m *Middleware) attachUnknown(r *http.Request, number int64) *http.Request {
 	k, err := m.selector.pickKey(r.Header)
 	if err != nil { // DSS was not asked
@@ -158,8 +159,8 @@ func (m *Middleware) attachUnknown(r *http.Request, number int64) *http.Request 
 	return r.WithContext(&visit{Context: &unknown{r.Context(), k, number}, m: m})
 }
 
-// attachedAnswer returns the answer that m attached to ctx for the bytes of k,
-// if that was not forgotten since.
+// attachedAnswer returns the answer that m attached to ctx for the bytes of k, unless
+// it was forgotten since.
 func (m *Middleware) attachedAnswer(ctx context.Context, k key) (*entry, error) {
 	v, ok := ctx.Value(usedKey{m}).(*visit)
 	if !ok {

@@ -8,20 +8,20 @@ import (
 )
 
 const (
-	// maxDrain is as much of a body as net/http reads by itself behind a handler
-	// that has not, where it is left to.
+	// maxDrain is as much of a body as net/http reads itself after a handler that has
+	// not read it.
 	maxDrain = 256 << 10
-	// drainTime bounds the reading, whatever the sender does.
+	// drainTime bounds the reading for every sender.
 	drainTime = time.Second
 )
 
-// drain reads what is left of the body of a request that is refused. A server
-// that answers an upload and closes the connection has the kernel reset it, and
-// the proxy in front, which still sends, says 502 instead of our refusal.
+// drain reads the rest of the body of a refused request. If a server answers an upload
+// and closes the connection, the kernel resets that. A proxy in front that still sends
+// then answers 502 instead of our refusal.
 //
-// HTTP/2 ends one stream alone. A client that expects 100-continue sends nothing
-// until it is told to. Without a deadline the sender would decide how long it
-// takes.
+// It is not needed in HTTP/2, which can end a single stream, nor for a client that
+// waits for 100-continue before it sends. Without a deadline the sender could make it
+// last for ever.
 func drain(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody || expectsContinue(r.Header) {
 		return
@@ -30,10 +30,10 @@ func drain(w http.ResponseWriter, r *http.Request) {
 	if connection.SetReadDeadline(time.Now().Add(drainTime)) != nil {
 		return
 	}
-	// Else the deadline would end the request's context.
+	// Otherwise the deadline would end the request's context.
 	defer func() { _ = connection.SetReadDeadline(time.Time{}) }()
 	if n, err := io.CopyN(io.Discard, r.Body, maxDrain); n == maxDrain || err != io.EOF {
-		// Now, under the deadline: net/http reads on when the answer is written.
+		// Now, under the deadline: net/http reads more when the answer is written.
 		_ = r.Body.Close()
 	}
 }

@@ -10,33 +10,34 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// What a request is refused for. [StatusCode] gives the HTTP status.
+// These errors are the reasons for a refusal. [StatusCode] gives the HTTP status.
 var (
-	// ErrUnauthenticated means that the visitor is anonymous, to DSS or for want of credentials: 401.
+	// ErrUnauthenticated means that the visitor is anonymous: DSS knows no session, or
+	// the request has no credentials. 401.
 	ErrUnauthenticated = errors.New("dssauth: not signed in to DSS")
-	// ErrForbidden means that the visitor is known and may not do this: 403.
+	// ErrForbidden means that the visitor is known and may not do this. 403.
 	ErrForbidden = errors.New("dssauth: not allowed")
-	// ErrUnavailable means that DSS could not say who the visitor is: 503.
+	// ErrUnavailable means that DSS gave no answer about the visitor. 503.
 	ErrUnavailable = errors.New("dssauth: visitor cannot be identified now")
 	// ErrMalformed means that the identifying headers make no sense, or that the
-	// address names no project: 400.
+	// address names no project. 400.
 	ErrMalformed = errors.New("dssauth: malformed credentials")
-	// ErrTooLarge means that the identifying headers are too long: 431.
+	// ErrTooLarge means that the identifying headers are too long. 431.
 	ErrTooLarge = errors.New("dssauth: credentials too large")
 )
 
-// Kinds that have no name outside: StatusCode tells them.
+// These kinds are not exported: StatusCode tells them apart.
 var (
 	errMistake  = errors.New("dssauth: a mistake of this application")     // 500
 	errNotFound = errors.New("dssauth: not found in DSS")                  // 404
 	errNonsense = errors.New("dssauth: DSS answered something unexpected") // 502
 )
 
-// errMayNotAct is an outage for the visitor, which waiting does not end.
+// errMayNotAct is an outage for the visitor, and waiting does not end it.
 var errMayNotAct = fmt.Errorf("%w: DSS does not let this application act as its visitors", ErrUnavailable)
 
-// kinds are all of them with their statuses. An error that is of several is of
-// the first one: nothing that hides an outage looks like a refusal.
+// kinds are all of them with their statuses. An error of several kinds counts as the
+// first one in this list: an error that hides an outage never looks like a refusal.
 var kinds = []struct {
 	kind   error
 	status int
@@ -51,15 +52,14 @@ var kinds = []struct {
 	{errNonsense, http.StatusBadGateway},
 }
 
-// StatusCode returns the HTTP status for an error: 401, 403, 503, 400 or 431 for
-// those of this package. For what a call of DSS ended with it is 401 where DSS
-// knows no session any more, 403 and 404 where DSS says so, 503 where DSS is
-// overloaded, fails or does not answer (5xx, 429, a [dss.WireError]), and else
-// 502. It is 200 for nil, and 500 for every other error: a mistake of the
-// application, and no outage.
+// StatusCode returns the HTTP status for an error. For an error of this package it is
+// 401, 403, 503, 400 or 431. For an error of a call to DSS it is 401 if DSS knows no
+// session any more, and 403 or 404 if DSS says so. It is 503 if DSS is overloaded,
+// fails or does not answer (5xx, 429, a [dss.WireError]), and 502 otherwise. For nil it
+// is 200. Every other error is a mistake of the application, not an outage: 500.
 //
-// A 401 of DSS can also mean the application's own credentials. StatusCode
-// cannot tell, and [Middleware.Refuse] makes sure.
+// A 401 of DSS can also be about the application's own credentials. StatusCode cannot
+// tell the two apart; [Middleware.Refuse] does.
 func StatusCode(err error) int {
 	if err == nil {
 		return http.StatusOK
@@ -73,7 +73,7 @@ func StatusCode(err error) int {
 	return http.StatusInternalServerError
 }
 
-// kindOf is which of the kinds err is.
+// kindOf returns the kind of err.
 func kindOf(err error) error {
 	for _, k := range kinds {
 		if errors.Is(err, k.kind) {
@@ -97,7 +97,7 @@ func kindOf(err error) error {
 	return errMistake
 }
 
-// kindOfReply is what it means that DSS answered a call with reply.
+// kindOfReply returns the kind of a refusal after DSS answered a call with reply.
 func kindOfReply(reply *dss.Error) error {
 	status := reply.StatusCode
 	switch {
@@ -111,21 +111,21 @@ func kindOfReply(reply *dss.Error) error {
 	return errNonsense
 }
 
-// isRefusal reports whether reply forbids something. By the class, since DSS may
-// say it with a 401; that says nothing about whether anybody is signed in.
+// isRefusal reports whether reply forbids something. The class counts, since DSS may
+// use the status 401 for it; such a 401 says nothing about a session.
 func isRefusal(reply *dss.Error) bool {
 	return reply.StatusCode == http.StatusForbidden ||
 		reply.StatusCode == http.StatusUnauthorized && reply.Type == "com.dataiku.dip.exceptions.UnauthorizedException"
 }
 
-// refusal is one of the errors above, with what an operator wants to know.
+// refusal is one of the errors above, with details for the operator.
 type refusal struct {
 	kind       error
 	why        string
 	cause      error
 	retryAfter time.Duration
-	unasked    bool // DSS was not asked, for want of a place or since it is down
-	ofDSS      bool // DSS said so of the visitor, in answer to a call
+	unasked    bool // DSS was not asked: it is down, or no place was free
+	ofDSS      bool // DSS refused the visitor, in answer to a call
 }
 
 func refuse(kind error, why string) error { return &refusal{kind: kind, why: why} }
@@ -145,9 +145,9 @@ func (e *refusal) Error() string {
 	return s
 }
 
-// Unwrap leads to the kind, and to the cause if there is one. A cause that is of
-// an earlier one of the kinds is left out where the error is made: it would look
-// like a second kind of refusal.
+// Unwrap leads to the kind, and to the cause if there is one. The code that makes a
+// refusal leaves out a cause of an earlier kind: it would look like a second kind of
+// refusal.
 func (e *refusal) Unwrap() []error {
 	if e.cause == nil {
 		return []error{e.kind}
@@ -155,21 +155,21 @@ func (e *refusal) Unwrap() []error {
 	return []error{e.kind, e.cause}
 }
 
-// ownWords is an error that says nothing but what stands in this package.
+// ownWords is an error whose whole text comes from this package.
 type ownWords string
 
 func (w ownWords) Error() string { return string(w) }
 
-// foreign is an error of code that is not ours, or not ours alone: of a
-// Resolver, a gate, a context's cause. errors.Is and errors.As find it. Its text,
-// which can quote what that code saw, is in no text of ours, and its own errors
-// are not handed out to be printed.
+// foreign is an error of code that is not ours, or not ours alone: of a Resolver, a
+// gate, a context's cause. errors.Is and errors.As find it. Its text can quote what
+// that code saw, so no text of ours repeats it, and Unwrap does not hand it out.
 type foreign struct {
 	text  string
 	cause func() error // a function, because fmt prints what is in fields
 }
 
-// unquoted returns err behind a text of ours; one that is ours, or nil, as it is.
+// unquoted hides err behind a text of ours. It returns an error of ours, and nil,
+// unchanged.
 func unquoted(err error) error {
 	switch err {
 	case nil, context.Canceled, context.DeadlineExceeded:
@@ -198,8 +198,8 @@ func (f *foreign) Error() string        { return f.text }
 func (f *foreign) Is(target error) bool { return errors.Is(f.cause(), target) }
 func (f *foreign) As(target any) bool   { return errors.As(f.cause(), target) }
 
-// inOurWords is an error of the application's code that is of this kind, without
-// what it says beside that. Why is said instead.
+// inOurWords returns a refusal of this kind for an error of the application's code. Its
+// text is why, and not the text of err.
 func inOurWords(err, kind error, why string) error {
 	if _, ok := err.(*refusal); ok || err == kind {
 		return err
@@ -212,16 +212,16 @@ func inOurWords(err, kind error, why string) error {
 	return said
 }
 
-// errNoLogin is the failure of a Resolver that names nobody.
+// errNoLogin means that a Resolver returned an identity without a login.
 const errNoLogin = ownWords("the resolver returned an identity without a valid login")
 
 var (
-	errNoVisitor       = refuse(errMistake, "nothing identifies the visitor of this handler: wrap it with Middleware.Handler, and pass it the request's context")
+	errNoVisitor       = refuse(errMistake, "this context has no visitor: wrap the handler with Middleware.Handler, and pass on the request's context")
 	errNoImpersonation = refuse(errMistake, "ClientFromContext needs an impersonation: set Config.Impersonation to ByTicket or ByProxyUser")
 	errNoClient        = refuse(errMistake, "SecretsFromContext needs DSS: set Config.Client")
-	errMadeUp          = refuse(errMistake, "this identity comes from NewContext, and DSS knows nothing of it: test with dsstest and a Middleware instead")
+	errMadeUp          = refuse(errMistake, "this identity comes from NewContext, and DSS does not know it: test with dsstest and a Middleware instead")
 
-	errProjectKey    = refuse(ErrMalformed, "the request names no project by a key of letters, digits and underscores")
+	errProjectKey    = refuse(ErrMalformed, "the request has no project key of letters, digits and underscores")
 	errNoCredentials = refuse(ErrUnauthenticated, "the request has no credentials")
 	errAnonymous     = refuse(ErrUnauthenticated, "the visitor is anonymous")
 	errClosed        = refuse(ErrUnavailable, "this Middleware is closed")
@@ -232,6 +232,6 @@ var (
 // recovered turns a panic of the function that defers it into an error.
 func recovered(err *error) {
 	if p := recover(); p != nil {
-		*err = ownWords(fmt.Sprintf("panic of type %T", p)) // its value may quote what it choked on
+		*err = ownWords(fmt.Sprintf("panic of type %T", p)) // its value may quote credentials
 	}
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// faults says what a request is refused with where code of the application, a
-// gate or a handler, ended with an error, and tells the operator of mistakes.
+// faults turns errors of the application's gates and handlers into refusals, and logs
+// mistakes for the operator.
 type faults struct {
 	*clock
 	log      *slog.Logger
-	own      *outage // knows whether DSS accepts us; nil without a Config.Client
+	own      *outage // tells whether DSS accepts us; nil without a Config.Client
 	patience time.Duration
 
 	unwrapped, unset, gate, plain nag // one for each cause of a mistake
@@ -29,8 +29,9 @@ type origin struct {
 	gate  bool   // from a gate, and not from a handler
 }
 
-// of returns what hooks, OnError and the visitor are told of err: one of the
-// kinds, and nothing of a text that is not ours, but for what forbids something.
+// of returns the error for hooks, OnError and the visitor: err as one of the kinds,
+// without any text that is not ours. Only an error that forbids something keeps its
+// text.
 func (f *faults) of(ctx context.Context, err error, from origin) error {
 	if err == nil {
 		return f.mistake(ctx, nil, from)
@@ -45,19 +46,20 @@ func (f *faults) of(ctx context.Context, err error, from origin) error {
 		return err
 	case kind == ErrUnavailable && from.gate:
 		return inOurWords(err, kind, "a gate failed")
-	case from.gate && !saidByDSS(err): // it is asked about visitors who are signed in
+	case from.gate && !saidByDSS(err): // a gate is asked only about visitors who are signed in
 		return f.mistake(ctx, err, from)
 	}
 	return inOurWords(err, kind, "the handler says so")
 }
 
-// saidByDSS reports whether err is a refusal of ours by which DSS means the visitor.
+// saidByDSS reports whether err is a refusal of ours for an answer of DSS about the
+// visitor.
 func saidByDSS(err error) bool {
 	var own *refusal
 	return errors.As(err, &own) && own.ofDSS
 }
 
-// ofDSS is of for what a call of DSS ended with.
+// ofDSS is of for errors of calls to DSS.
 func (f *faults) ofDSS(ctx context.Context, err, kind error) error {
 	said := &refusal{kind: kind, why: "a call of DSS", cause: unquoted(err)}
 	var reply *dss.Error
@@ -73,9 +75,10 @@ func (f *faults) ofDSS(ctx context.Context, err, kind error) error {
 	return said
 }
 
-// signedOut returns said, a refusal of DSS that means the visitor, or us. It is
-// believed as that of a lookup is, but only if DSS accepted our own credentials
-// since: the lookup that let the visitor in a moment ago is no sign of that.
+// signedOut handles said, with which DSS refuses the visitor, or us. It returns said
+// only if DSS has accepted our own credentials since; the lookup that admitted the
+// visitor a moment ago does not prove that. A refused lookup is checked in the same
+// way.
 func (f *faults) signedOut(ctx context.Context, said *refusal) error {
 	said.ofDSS = true
 	if f.own == nil {
@@ -84,13 +87,13 @@ func (f *faults) signedOut(ctx context.Context, said *refusal) error {
 	ctx, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	if unsure := f.own.vouched(ctx, f.now()+int64(ownTrust), said.cause); unsure != nil {
-		return unavailable("DSS refused a call, and whom it refused is not known", errors.Join(said.cause, unsure), 0)
+		return unavailable("DSS refused a call of either the visitor or us, and it is not known which", errors.Join(said.cause, unsure), 0)
 	}
 	return said
 }
 
-// noTicket is what err means, with which DSS gives no ticket for a visitor. One
-// that it refuses to the application has nothing to do with the visitor's groups.
+// noTicket interprets err, with which DSS gave no ticket for a visitor. A refusal of
+// the application has nothing to do with the visitor's groups.
 func (f *faults) noTicket(ctx context.Context, err error) error {
 	var reply *dss.Error
 	switch {
@@ -103,8 +106,8 @@ func (f *faults) noTicket(ctx context.Context, err error) error {
 	return fmt.Errorf("dssauth: no ticket for the visitor: %w", err)
 }
 
-// mayNotAct tells the operator that DSS lets the application act as nobody, and
-// returns what a visitor is refused with.
+// mayNotAct logs that DSS does not let the application act as its visitors, and returns
+// the refusal for a visitor.
 func (f *faults) mayNotAct(err error) error {
 	if f.acting.due(f.now()) {
 		f.log.Error(`dssauth: DSS does not let this application act as its visitors: with ByTicket, give the group of the user that the webapp `+
@@ -115,25 +118,25 @@ func (f *faults) mayNotAct(err error) error {
 }
 
 // mistake returns the refusal for an error that is neither DSS's fault nor the
-// visitor's, and tells the operator how to mend it.
+// visitor's, and logs how to correct it.
 func (f *faults) mistake(ctx context.Context, err error, from origin) error {
 	if over := ctx.Err(); over != nil && errors.Is(err, over) {
 		return unavailable("the request ended before it was answered", unquoted(over), 0)
 	}
 	var own *refusal
 	isOwn := errors.As(err, &own) && own.kind == errMistake
-	cause, said := &f.plain, &refusal{kind: errMistake, why: "Middleware.Refuse was given an error that is none of a refusal: " + fix}
+	cause, said := &f.plain, &refusal{kind: errMistake, why: "Middleware.Refuse got an error that means no refusal: " + fix}
 	switch {
 	case isOwn && own == errNoVisitor:
 		cause, said = &f.unwrapped, own
 	case isOwn:
 		cause, said = &f.unset, own
 	case from.gate:
-		cause, said.why = &f.gate, "a gate returned an error that is none of a refusal: "+fix
+		cause, said.why = &f.gate, "a gate returned an error that means no refusal: "+fix
 	case err == nil:
-		said.why = "Middleware.Refuse was given no error: call it where there is one, and return after it"
+		said.why = "Middleware.Refuse got a nil error: call it only with an error, and return after it"
 	}
-	if !isOwn && err != nil && kindOf(err) == errMistake { // another kind would still be found in it
+	if !isOwn && err != nil && kindOf(err) == errMistake { // errors.Is would still find another kind in it
 		said.cause = unquoted(err)
 	}
 	if cause.due(f.now()) {
@@ -142,4 +145,4 @@ func (f *faults) mistake(ctx context.Context, err error, from origin) error {
 	return said
 }
 
-const fix = "wrap dssauth.ErrForbidden, or dssauth.ErrUnavailable where the question could not be answered, and return errors of DSS as they are"
+const fix = "wrap dssauth.ErrForbidden, or dssauth.ErrUnavailable if the question could not be answered, and return errors of DSS unchanged"

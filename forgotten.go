@@ -2,8 +2,8 @@ package dssauth
 
 import "maps"
 
-// span is from the first to the last time that something was forgotten, by the
-// numbers in which lookups ask DSS. In between it counts as forgotten all the time.
+// span is the time from the first to the last call of forget for one thing, in the
+// numbers that order lookups. It counts as forgotten during the whole span.
 type span struct {
 	first, last int64
 	at          int64 // when last was
@@ -16,7 +16,8 @@ func (s *span) add(number, now int64) {
 	s.last, s.at = max(s.last, number), now // a wall clock may be set back
 }
 
-// since returns when an answer ended that DSS was asked for as asked, or 0.
+// since returns the number at which an answer ended, or 0. Asked is the number of the
+// answer's lookup.
 func (s span) since(asked int64) int64 {
 	if asked >= s.last {
 		return 0
@@ -24,17 +25,17 @@ func (s span) since(asked int64) int64 {
 	return max(s.first, asked+1)
 }
 
-// forgotten is what was forgotten lately, by its hash: a login has no bound, and
-// a server may reuse its memory. What is not remembered any more counts as
-// forgotten.
+// forgotten remembers the things forgotten lately, by their hashes: a login has no
+// maximum length, and a server may reuse its memory. A thing that is no longer
+// remembered counts as forgotten.
 type forgotten struct {
 	spans   map[uint64]span
-	floor   int64 // all that DSS was asked for before counts as forgotten
+	floor   int64 // all earlier answers count as forgotten
 	purgeAt int   // size at which spans is purged
-	lasts   int64 // how long a lookup can last: for so long forgetting is remembered
+	lasts   int64 // how long a lookup can last, and so how long a span is remembered
 }
 
-// maxForgotten bounds what is remembered, however much is forgotten at once.
+// maxForgotten bounds the spans, also if very much is forgotten at once.
 const maxForgotten = 1 << 16
 
 func newForgotten(lasts int64) forgotten {

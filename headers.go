@@ -14,23 +14,22 @@ import (
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
-// selector decides which bytes of a request identify its visitor. What it
-// picks is what DSS receives and what the key covers, and nothing else is
-// either: a header that could change DSS's answer without changing the key
-// would hand one visitor another's identity.
+// selector decides which bytes of a request identify its visitor. DSS receives exactly
+// these bytes, and the key covers exactly these bytes: a header that could change DSS's
+// answer without changing the key would give one visitor another's identity.
 type selector struct {
 	keyer
 	cookies cookieRule
 }
 
-// credentials are what is sent to DSS about a visitor, and its key.
+// credentials are the headers about a visitor for DSS, and their key.
 type credentials struct {
 	key    key
 	header http.Header
 }
 
-// pick returns a copy of the headers to send to DSS, and its key. It outlives
-// the request, whose strings may not: servers built on fasthttp put the next
+// pick returns a copy of the headers for DSS, and its key. The copy outlives the
+// request, but the request's strings may not: servers built on fasthttp put the next
 // request's headers into the same memory.
 func (s *selector) pick(h http.Header) (credentials, error) {
 	var room [pickRoom]byte
@@ -41,8 +40,8 @@ func (s *selector) pick(h http.Header) (credentials, error) {
 	return credentials{s.key(p), s.header(p)}, nil
 }
 
-// pickKey returns the key that pick returns, and allocates nothing for most
-// requests: it is asked for where a cookie that is dropped changes each time.
+// pickKey returns the same key as pick, and allocates nothing for most requests. Its
+// caller needs it if a dropped cookie changes each time.
 func (s *selector) pickKey(h http.Header) (key, error) {
 	var room [pickRoom]byte
 	p, err := s.choose(room[:0], h)
@@ -52,11 +51,11 @@ func (s *selector) pickKey(h http.Header) (key, error) {
 	return s.key(p), nil
 }
 
-// pickRoom is how large a pick may be before it needs memory of its own. More
-// would have to be cleared at each request.
+// pickRoom is the largest size of a pick that needs no memory of its own. A larger room
+// would take time to clear at each request.
 const pickRoom = 2 << 10
 
-// choose appends what identifies h's visitor to p, which is empty.
+// choose appends the bytes that identify h's visitor to p. P is empty.
 func (s *selector) choose(p picked, h http.Header) (picked, error) {
 	limit := s.maxBytes
 	for _, name := range s.names {
@@ -79,7 +78,7 @@ func (s *selector) choose(p picked, h http.Header) (picked, error) {
 				return nil, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters", name))
 			}
 		case differ(values):
-			return nil, refuse(ErrMalformed, fmt.Sprintf("%d %s headers that differ, where one is allowed", len(values), name))
+			return nil, refuse(ErrMalformed, fmt.Sprintf("%d different %s headers: only one is allowed", len(values), name))
 		case !printable(values[0]):
 			return nil, refuse(ErrMalformed, fmt.Sprintf("the %s header has control characters or is not UTF-8", name))
 		default:
@@ -97,8 +96,8 @@ func (s *selector) choose(p picked, h http.Header) (picked, error) {
 }
 
 const (
-	// redirectCookie marks a browser that was just sent to sign in. It says nothing
-	// about the visitor.
+	// redirectCookie marks a browser that was just sent to sign in. It does not
+	// identify the visitor.
 	redirectCookie = "dssauth_redirected"
 	// hostPrefix begins its name under TLS.
 	hostPrefix = "__Host-"
@@ -106,12 +105,12 @@ const (
 
 // cookieRule says which cookies identify a visitor.
 type cookieRule struct {
-	only    bool            // the patterns name what is kept; otherwise what is dropped
-	byFirst *[256][]pattern // by the first byte of the names that they match
+	only    bool            // the patterns name the kept cookies; otherwise the dropped ones
+	byFirst *[256][]pattern // by the first byte of the matching names
 }
 
-// pattern matches names of cookies. What kind it is was found out once: looking
-// for wildcards takes longer than comparing.
+// pattern matches names of cookies. Its kind is found once: a search for wildcards
+// takes longer than a comparison.
 type pattern struct {
 	text string // without the asterisk of a prefix
 	kind patternKind
@@ -125,12 +124,12 @@ const (
 	glob // for path.Match
 )
 
-// strayCookies change from request to request, or between visits, and mean
-// nothing to DSS. Keyed, they would make every request a new visitor.
+// strayCookies change from request to request, or between visits, and mean nothing to
+// DSS. In a key they would make every request a new visitor.
 var strayCookies = []string{
 	"_ga", "_ga_*", "_gid", "_gat*", "_gcl_*", "__utm*", "_hj*", "_pk_*", "mp_*", "ajs_*", "amp_*", "amplitude_*",
 	"intercom-*", "_fbp", "_clck", "_clsk", "optimizely*",
-	// Load balancers. Not AWSELBAuthSessionCookie*, which is a sign-in.
+	// Load balancers. Not AWSELBAuthSessionCookie*: that is a sign-in.
 	"AWSALB", "AWSALBCORS", "AWSALBTG", "AWSALBTGCORS", "AWSELB", "AWSELBCORS",
 	"__cf_bm", "__cflb", "_cfuvid", "ARRAffinity*", "BIGipServer*",
 }
@@ -140,14 +139,14 @@ func newCookieRule(only []string) (cookieRule, error) {
 		return makeCookieRule(false, strayCookies), nil
 	}
 	if len(only) == 0 {
-		return cookieRule{}, errors.New("dssauth: Config.Cookies is empty: nil sends all but well-known stray ones; to send none, leave Cookie out of Config.Headers")
+		return cookieRule{}, errors.New("dssauth: Config.Cookies is empty: nil sends all except well-known stray ones; to send none, leave Cookie out of Config.Headers")
 	}
 	for _, p := range only {
 		if p == "" || strings.ContainsAny(p, "=;, \t") {
-			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %s is no cookie name: name cookies as in \"session\" or \"dss_*\"", shown.Quote(p))
+			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %s is not a cookie name: name cookies as in \"session\" or \"dss_*\"", shown.Quote(p))
 		}
 		if _, err := path.Match(p, ""); err != nil {
-			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %s is no valid pattern: use * for any characters, as in \"dss_*\"", shown.Quote(p))
+			return cookieRule{}, fmt.Errorf("dssauth: Config.Cookies: %s is not a valid pattern: use * for any characters, as in \"dss_*\"", shown.Quote(p))
 		}
 	}
 	return makeCookieRule(true, only), nil
@@ -205,10 +204,9 @@ func (p pattern) matches(name string) bool {
 	return ok
 }
 
-// appendKept appends the cookies to keep to p, each byte-identical and in its
-// order, joined as HTTP/2 joins them. It stops beyond limit bytes. A cookie that
-// JSON cannot carry is dropped: a neighbouring application's cookie must not lock
-// a visitor out.
+// appendKept appends the kept cookies to p, byte for byte and in their order, joined as
+// in HTTP/2. It stops after limit bytes. A cookie that JSON cannot carry is dropped:
+// another application's cookie must not lock a visitor out.
 func (c *cookieRule) appendKept(p picked, values []string, limit int) picked {
 	start := len(p)
 	for _, rest := range values {
@@ -235,9 +233,9 @@ func differ(values []string) bool {
 	return slices.ContainsFunc(values, func(v string) bool { return v != values[0] })
 }
 
-// appendList appends the lines of one header to p, as servers for Python give them
-// to DSS: joined, and bytes that are not UTF-8 read as Latin-1. It stops beyond limit
-// bytes, and returns nil where a line has control characters.
+// appendList appends the lines of one header to p, as servers for Python give them to
+// DSS: joined, and bytes that are not UTF-8 read as Latin-1. It stops after limit
+// bytes, and returns nil if a line has control characters.
 func appendList(p picked, values []string, limit int) picked {
 	for i, v := range values {
 		if i > 0 {
@@ -280,14 +278,13 @@ func trim(s string) string {
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' }
 
-// cookieName is empty for a cookie without a name, which browsers send as
-// its bare value.
+// cookieName is empty for a cookie without a name: browsers send only its value.
 func cookieName(pair string) string {
 	return trim(pair[:max(0, strings.IndexByte(pair, '='))])
 }
 
-// printable reports whether JSON carries s unchanged and a log line could:
-// valid UTF-8 without control characters.
+// printable reports whether s is valid UTF-8 without control characters: JSON and a log
+// line carry that unchanged.
 func printable(s string) bool {
 	for len(s) >= 8 && isPlain(binary.LittleEndian.Uint64([]byte(s))) { // read only, so nothing is copied
 		s = s[8:]
@@ -300,14 +297,14 @@ func printable(s string) bool {
 	return utf8.ValidString(s)
 }
 
-// isPlain reports that none of eight bytes is a control character or beyond
-// ASCII: nothing carries or borrows between bytes below 0x80 that are none.
+// isPlain reports that eight bytes are ASCII without control characters. Between such
+// bytes the sums below carry and borrow nothing.
 func isPlain(w uint64) bool {
 	const each = 0x0101010101010101
 	return (w|(w+each)|(w-' '*each))&(0x80*each) == 0
 }
 
-// defaultHeaders are what the samples of DSS identify a caller by.
+// defaultHeaders are the headers with which the samples of DSS identify a caller.
 var defaultHeaders = []string{"Cookie", "Authorization"}
 
 func newSelector(headers, cookies []string, maxBytes int) (selector, error) {
@@ -337,7 +334,7 @@ func newSelector(headers, cookies []string, maxBytes int) (selector, error) {
 	return selector{newKeyer(names, maxBytes), rule}, nil
 }
 
-// neverForwarded are about the connection or the message, not the visitor.
+// neverForwarded are headers about the connection or the message, not the visitor.
 var neverForwarded = []string{
 	"Connection", "Content-Encoding", "Content-Length", "Host", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
 	"Proxy-Connection", "Set-Cookie", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
@@ -346,11 +343,11 @@ var neverForwarded = []string{
 func forwardable(given, name string) error {
 	switch dashed := strings.ReplaceAll(strings.ToUpper(name), "_", "-"); {
 	case !isToken(given):
-		return fmt.Errorf("dssauth: Config.Headers: %s is no header name: name headers as in \"X-Sso-Session\"", shown.Quote(given))
+		return fmt.Errorf("dssauth: Config.Headers: %s is not a header name: name headers as in \"X-Sso-Session\"", shown.Quote(given))
 	case strings.HasPrefix(dashed, "X-DKU-"):
 		return fmt.Errorf("dssauth: Config.Headers: %s is never taken from a browser: DSS could read it as an order to act as somebody else; leave it out", shown.Quote(given))
 	case slices.Contains(neverForwarded, name):
-		return fmt.Errorf("dssauth: Config.Headers: %q says nothing about a visitor: leave it out", given)
+		return fmt.Errorf("dssauth: Config.Headers: %q does not identify a visitor: leave it out", given)
 	}
 	return nil
 }

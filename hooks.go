@@ -15,31 +15,33 @@ import (
 // tracing and metrics. Each may be nil. They must be quick and safe for
 // concurrent use; a panic in one is logged and changes nothing.
 //
-// What they are told holds no credential and no login: an error says its kind,
-// DSS's status and class, and words of this package. What DSS, the network, a
-// [Resolver] or a gate said is found by [errors.As] and can quote what it saw:
-// do not log it. Only an error with which a gate or a handler forbids something,
-// by wrapping [ErrForbidden], is passed on as it was made.
+// Their arguments hold no credential and no login: the text of an error has its kind,
+// DSS's status and class, and words of this package. [errors.As] finds the errors of
+// DSS, the network, a [Resolver] or a gate behind it. These can quote credentials: do
+// not log them. Only an error that wraps [ErrForbidden], from a gate or a handler, is
+// passed on unchanged.
 type Hooks struct {
-	// LookupStart runs before DSS is asked. It may return a context for the
-	// lookup, with a span for example; nil keeps ctx. No request's context is
-	// behind ctx, since a lookup serves many requests.
+	// LookupStart runs before DSS is asked. It may return a context for the lookup,
+	// with a span for example; nil keeps ctx. Ctx does not come from a request, since a
+	// lookup serves many requests.
 	LookupStart func(ctx context.Context, renewal bool) context.Context
 	// LookupEnd runs with LookupStart's context when the lookup has ended.
 	LookupEnd func(ctx context.Context, l Lookup)
-	// Refused runs once for each request that is refused, by a handler with
-	// [Middleware.Refuse] too. [StatusCode] tells the kind of err. r is the visitor's own request: log its path, not its headers.
+	// Refused runs once for each refused request. [Middleware.Refuse] calls it, too.
+	// [StatusCode] tells the kind of err. r is the visitor's own request: log its path,
+	// not its headers.
 	Refused func(r *http.Request, err error)
 }
 
-// JoinHooks returns hooks that call those of each, for metrics beside traces for
-// example. LookupStart and Refused run in this order, LookupEnd in the reverse one.
+// JoinHooks returns hooks that call all the given ones, for metrics beside traces for
+// example. LookupStart and Refused run in the given order, LookupEnd in the reverse
+// order.
 //
-// The context that one LookupStart returns goes to the next one, and the last one
-// to the lookup. Each LookupEnd gets the context of its own LookupStart, so that
-// two that start a span each end their own. Functions that are nil are left out.
-// One that panics, or calls [runtime.Goexit], keeps none of the others from running.
-// Without hooks it returns hooks that do nothing.
+// The context that one LookupStart returns goes to the next one, and the last context
+// goes to the lookup. Each LookupEnd gets the context of its own LookupStart: if two
+// start a span, each ends its own. Nil functions are left out. If one panics, or calls
+// [runtime.Goexit], the others still run. Without arguments, JoinHooks returns hooks
+// that do nothing.
 func JoinHooks(hooks ...Hooks) Hooks {
 	all := slices.Clone(hooks)
 	end := func(ctx context.Context, l Lookup) { endJoined(all, ctx, l) }
@@ -67,12 +69,12 @@ func JoinHooks(hooks ...Hooks) Hooks {
 	}
 }
 
-// joined is the context of a lookup for hooks that JoinHooks made one of.
+// joined is the context of a lookup with joined hooks.
 type joined struct {
 	context.Context                   // of the last LookupStart
-	hooks           []Hooks           // whose they are: hooks that were joined can be joined again
+	hooks           []Hooks           // the owner of these contexts: joined hooks can be joined again
 	own             []context.Context // for the LookupEnd of each; nil: none
-	panicked        error             // a LookupStart, which must not take the contexts of the others with it
+	panicked        error             // a LookupStart: its panic must not lose the contexts of the others
 }
 
 type joinedKey struct{ hooks *Hooks } // the first one of them
@@ -127,8 +129,8 @@ func endJoined(hooks []Hooks, ctx context.Context, l Lookup) {
 	})
 }
 
-// inTurn calls f with each number from i to below n, also behind a call that
-// panics or does not return.
+// inTurn calls f with each number from i to below n. It goes on after a call that
+// panics or calls Goexit.
 func inTurn(i, n int, f func(i int)) {
 	if i < n {
 		defer inTurn(i+1, n, f)
@@ -136,57 +138,57 @@ func inTurn(i, n int, f func(i int)) {
 	}
 }
 
-// Lookup tells how a question to DSS ended.
+// Lookup is the result of a question to DSS.
 type Lookup struct {
 	Outcome  Outcome
-	Duration time.Duration // since it was this lookup's turn
-	Renewal  bool          // a refresh ahead, for which no request waited
+	Duration time.Duration // from the start of this lookup's turn
+	Renewal  bool          // an early refresh: no request waited for it
 	Err      error         // nil for OutcomeIdentified
 }
 
-// Outcome is how a lookup ended.
+// Outcome is the result of a lookup.
 type Outcome string
 
 const (
-	OutcomeIdentified  Outcome = "identified"  // DSS said who it is
+	OutcomeIdentified  Outcome = "identified"  // DSS named the visitor
 	OutcomeAnonymous   Outcome = "anonymous"   // DSS does not know the visitor
-	OutcomeUnavailable Outcome = "unavailable" // DSS could not say
-	OutcomeStale       Outcome = "stale"       // the same, and an older answer bridges the outage
+	OutcomeUnavailable Outcome = "unavailable" // DSS gave no answer
+	OutcomeStale       Outcome = "stale"       // DSS gave no answer, and an older answer bridges the outage
 )
 
 // Stats are numbers about a Middleware since it was made.
 type Stats struct {
 	Entries   int    // answers remembered now
 	Refusals  int    // "anonymous" answers remembered now
-	Evictions uint64 // answers that made room for others before their time
+	Evictions uint64 // answers that were removed early to make room for others
 
 	Lookups                                   uint64 // questions to DSS that ended, by outcome:
 	Identified, Anonymous, Unavailable, Stale uint64
 
-	// Places is how many lookups may be under way towards DSS now. See
+	// Places is the number of lookups that may be under way towards DSS now. See
 	// Config.MaxLookups.
 	Places   int
 	InFlight int           // lookups that have a place now
-	Queued   int           // lookups that wait for one now, refreshes ahead not among them
-	Waited   time.Duration // that lookups waited for one, in sum
+	Queued   int           // lookups that wait for a place now, without early refreshes
+	Waited   time.Duration // the time that lookups waited for a place, in sum
 
 	Store   StoreStats // zero without a Config.Store
-	DSSDown bool       // as our own question said last; never with a Config.Resolver
+	DSSDown bool       // the last result of our own question; always false with a Config.Resolver
 }
 
 // StoreStats are numbers about a [Config.Store] since the Middleware was made.
 type StoreStats struct {
 	Hits     uint64 // lookups that the store answered, so that DSS was not asked
-	Misses   uint64 // lookups that it did not answer
+	Misses   uint64 // lookups that the store did not answer
 	Rejected uint64 // values that were not believed: unreadable, too old, of the future, or forgotten
 	Failures uint64 // calls that failed, or took too long
-	Out      bool   // after three failures in a row, until a probe succeeds: DSS is asked instead
-	Hears    bool   // while this replica hears what others forget
+	Out      bool   // true after three failures in a row, until a probe succeeds; DSS is asked instead
+	Hears    bool   // true while this replica can watch the store
 }
 
 type counters struct{ identified, anonymous, unavailable, stale atomic.Uint64 }
 
-// addTo sets what s says about lookups.
+// addTo sets the numbers about lookups in s.
 func (c *counters) addTo(s *Stats) {
 	s.Identified, s.Anonymous = c.identified.Load(), c.anonymous.Load()
 	s.Unavailable, s.Stale = c.unavailable.Load(), c.stale.Load()
@@ -204,7 +206,7 @@ type observer struct {
 	storeOut nag
 	clocks   nag
 	saidOut  atomic.Bool // and not yet that the store is back
-	deaf     nag         // for what other replicas forget
+	deaf     nag         // for notices of other replicas
 }
 
 // lookupStarts calls the hook, and returns the lookup's context and what to call
@@ -248,7 +250,7 @@ func (o *observer) lookupEnds(ctx context.Context, l Lookup, served bool) {
 	}
 }
 
-// within has the values of one context and the end of another.
+// within has the values of one context, and ends with another.
 type within struct {
 	context.Context
 	end context.Context
@@ -264,7 +266,7 @@ func (o *observer) refused(r *http.Request, err error) {
 	}
 }
 
-// guard calls a hook, whose panic changes nothing.
+// guard calls a hook. A panic of it changes nothing.
 func (o *observer) guard(hook string, call func()) {
 	var err error
 	func() {
@@ -280,21 +282,21 @@ func (o *observer) panicked(hook string, err error) {
 	o.log.Error("dssauth: a hook panicked", "hook", hook, "error", err)
 }
 
-// trouble says now and then that DSS could not say who a visitor is.
+// trouble logs now and then that DSS gave no answer about a visitor.
 func (o *observer) trouble(err error, now int64) {
 	if errors.Is(err, ErrUnavailable) && o.troubled.due(now) {
 		o.log.Warn("dssauth: a visitor could not be identified (said once a minute); to find out why, run cmd/dssauth doctor, then contract", "error", err.Error())
 	}
 }
 
-// shortage is why a visitor found no place towards DSS.
+// shortage is the reason why a visitor found no place towards DSS.
 type shortage struct {
 	places, most int
 	latency      time.Duration // of DSS
 	slow         bool          // too slow for more places
 }
 
-// crowded says now and then that there are too few places, and what helps.
+// crowded logs now and then that there are too few places, and how to help.
 func (o *observer) crowded(s shortage, now int64) {
 	if !o.short.due(now) {
 		return
@@ -302,23 +304,23 @@ func (o *observer) crowded(s shortage, now int64) {
 	fix := "more open while DSS names visitors quickly; if this goes on, raise Config.TTL, and look for requests of visitors whom DSS does not know"
 	switch {
 	case s.slow:
-		fix = "DSS is slow, and a higher Config.MaxLookups would make it slower: raise Config.TTL, or give DSS more to work with"
+		fix = "DSS is slow, and a higher Config.MaxLookups would make it slower: raise Config.TTL, or give DSS more memory and processors"
 	case s.places == s.most:
 		fix = "raise Config.MaxLookups, or Config.TTL"
 	}
-	o.log.Warn("dssauth: a visitor was refused for want of a place towards DSS (said once a minute): "+fix,
+	o.log.Warn("dssauth: a visitor was refused because no place towards DSS was free (said once a minute): "+fix,
 		"places", s.places, "MaxLookups", s.most, "latency", s.latency.Round(time.Millisecond))
 }
 
-// evicts says now and then that answers make room for others before their time.
+// evicts logs now and then that answers are removed early to make room for others.
 func (o *observer) evicts(entries int, now int64) {
 	if o.full.due(now) {
-		o.log.Warn("dssauth: answers make room for those about other visitors, so that DSS is asked again too soon (said once a minute): raise Config.MaxEntries",
+		o.log.Warn("dssauth: answers are removed early to make room for those about other visitors, so that DSS is asked too often (said once a minute): raise Config.MaxEntries",
 			"MaxEntries", entries)
 	}
 }
 
-// churn names the cookies and headers that change from request to request, if any.
+// churn logs the names of cookies and headers that change from request to request.
 func (o *observer) churn(changing []string) {
 	if len(changing) > 0 {
 		o.log.Warn("dssauth: one user sends more different credentials than Config.MaxEntriesPerUser allows to remember: a cookie or header seems to change "+
@@ -335,12 +337,12 @@ func (n *nag) due(now int64) bool {
 	return now >= next && n.next.CompareAndSwap(next, now+int64(time.Minute))
 }
 
-// storeIsOut and storeIsBack say now and then what has become of the store. A full
-// one takes turns.
+// storeIsOut and storeIsBack log changes of the store, now and then: a full store fails
+// and recovers in turn.
 func (o *observer) storeIsOut(err error, now int64) {
 	if o.storeOut.due(now) {
 		o.saidOut.Store(true)
-		o.log.Warn("dssauth: Config.Store does not answer: this replica asks DSS itself, and does not hear what others forget, until it does (said once a minute)", "error", err.Error())
+		o.log.Warn("dssauth: Config.Store does not answer: until it does, this replica asks DSS itself, and does not learn what other replicas forget (said once a minute)", "error", err.Error())
 	}
 }
 
@@ -350,21 +352,22 @@ func (o *observer) storeIsBack() {
 	}
 }
 
-// hearsNothing says now and then that the store cannot be watched, which nothing
-// else would show.
+// hearsNothing logs now and then that the store cannot be watched. No other sign shows
+// that.
 func (o *observer) hearsNothing(why string, now int64) {
 	if o.deaf.due(now) {
-		o.log.Warn("dssauth: Config.Store cannot be watched: this replica does not hear what others forget, and uses its own answers until they end (said once a minute)", "error", why)
+		o.log.Warn("dssauth: Config.Store cannot be watched: this replica does not learn what other replicas forget, and uses its own answers until they end (said once a minute)", "error", why)
 	}
 }
 
-// hearsStrangers says that another replica seals with other secrets.
+// hearsStrangers logs that another replica seals with other secrets.
 func (o *observer) hearsStrangers() {
 	o.log.Warn("dssauth: somebody uses the same store with other Config.StoreSecrets, or another version of dssauth: " +
 		"if it is a replica of this application, neither sees the other's answers, so give both a common secret (said once)")
 }
 
-// clocksDiffer says now and then that the clocks of replicas do, by what one sent.
+// clocksDiffer logs now and then that the clocks of two replicas differ. A notice of
+// the other one showed it.
 func (o *observer) clocksDiffer(age time.Duration, now int64) {
 	if o.clocks.due(now) {
 		o.log.Warn("dssauth: the clocks of two replicas differ by more than 2s, so that one does not see the other's answers, or uses them longer than Config.TTL "+

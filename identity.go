@@ -9,26 +9,26 @@ import (
 	"unique"
 )
 
-// Identity is who DSS said a visitor is. It is a value: what a handler
-// changes in its copy stays its own. The zero Identity is an anonymous visitor.
+// Identity is DSS's answer about a visitor. It is a value: a handler that changes its
+// copy changes no other. The zero Identity is an anonymous visitor.
 type Identity struct {
-	// Login is the DSS user's login. It is empty for an API key without a
-	// user, which only Config.AllowAPIKeys admits.
+	// Login is the DSS user's login. It is empty for an API key without a user. Only
+	// Config.AllowAPIKeys admits such a key.
 	Login string
 	// Profile is the user's licence profile, such as DESIGNER; often empty.
 	Profile string
-	// Source is how DSS knows the visitor, such as USER_FROM_UI for a
+	// Source is DSS's name for the kind of credentials, such as USER_FROM_UI for a
 	// browser session and PERSONAL_API_KEY for a user's own API key.
 	Source string
 	// APIKeyID is the id, not the secret, of an API key without a user. It is
 	// empty for users.
 	APIKeyID string
-	// DisplayName and Email are set only with Config.UserDetails, and empty
-	// where DSS did not give them. Never decide about rights by them.
+	// DisplayName and Email are set only with Config.UserDetails, and empty if DSS did
+	// not give them. Never base rights on them.
 	DisplayName, Email string
-	// AsOf is when DSS was asked. It is older than Config.TTL only while
-	// Config.StaleIfError bridges an outage. It has no monotonic clock reading,
-	// so that [time.Since] counts the time that the machine was suspended.
+	// AsOf is the time when DSS was asked. It is older than Config.TTL only while
+	// Config.StaleIfError bridges an outage. It has no monotonic clock reading, so that
+	// [time.Since] includes the time when the machine was suspended.
 	AsOf time.Time
 
 	groups []group // never changed: copies of an Identity share them
@@ -67,7 +67,7 @@ func (id Identity) Groups() []string {
 	return names
 }
 
-// InGroup reports whether the visitor is in the group of exactly this name.
+// InGroup reports whether the visitor is in the group with exactly this name.
 func (id Identity) InGroup(name string) bool {
 	return slices.ContainsFunc(id.groups, func(g group) bool { return g.Value() == name })
 }
@@ -84,8 +84,8 @@ func (id Identity) String() string {
 	return "anonymous"
 }
 
-// MarshalJSON gives what a front end wants to know: login, groups and profile,
-// and display name and e-mail address where they are known.
+// MarshalJSON returns an object for a front end: login, groups and profile, and display
+// name and e-mail address if they are known.
 func (id Identity) MarshalJSON() ([]byte, error) {
 	groups := id.Groups()
 	if groups == nil {
@@ -103,13 +103,13 @@ func (id Identity) MarshalJSON() ([]byte, error) {
 // isSomebody reports whether id is that of a user, or of an API key.
 func (id *Identity) isSomebody() bool { return id.APIKeyID != "" || isLogin(id.Login) }
 
-// isLogin reports whether s can be a user's login. Blank and control
-// characters would slip through a comparison or a log line somewhere.
+// isLogin reports whether s can be a user's login. A blank login or control characters
+// could deceive a comparison or the reader of a log line.
 func isLogin(s string) bool {
 	return s != "" && strings.TrimSpace(s) == s && printable(s)
 }
 
-// owner is whose entries are counted together.
+// owner names the user or API key whose entries are counted together.
 func (id *Identity) owner() string {
 	if id.Login == "" {
 		return "\x00" + id.APIKeyID // no login has control characters
@@ -132,11 +132,10 @@ func (id *Identity) fits() bool {
 	return size <= maxAnswerBytes
 }
 
-// own returns id in memory that belongs to nobody else: a Resolver may have cut
-// its answer out of the headers it was given, which would then be kept as well.
-// Most visitors have one of a few profiles and sources: answers that came between
-// two garbage collections share them. A handle would keep one copy for all, for 16
-// bytes an answer.
+// own returns id in memory of its own: a Resolver may have cut its answer out of its
+// headers, and these would then stay in memory as well. Most visitors have one of a few
+// profiles and sources: answers that came between two garbage collections share them. A
+// handle would keep one copy for all, for 16 bytes an answer.
 func (id Identity) own() Identity {
 	id.Login, id.APIKeyID = strings.Clone(id.Login), strings.Clone(id.APIKeyID)
 	id.DisplayName, id.Email = strings.Clone(id.DisplayName), strings.Clone(id.Email)

@@ -8,14 +8,14 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// ClientFromContext returns a client that calls DSS as the visitor behind a
-// request, with the visitor's rights, given the request's context. How is
-// said by [Config.Impersonation]; without it, for an API key and for an
-// anonymous visitor it fails.
+// ClientFromContext returns a client that calls DSS as the visitor behind a request,
+// with the visitor's rights, given the request's context. [Config.Impersonation] is the
+// way it does so. It fails without that setting, for an API key, and for an anonymous
+// visitor.
 //
-// The visitor's credentials are read from the request's headers now. Where
-// they are no longer those that were authenticated, it fails. A ticket is
-// fetched when the client first calls DSS.
+// It reads the visitor's credentials from the request's headers again. It fails if they
+// have changed since the visitor was authenticated. A ticket is fetched when the client
+// first calls DSS.
 func ClientFromContext(ctx context.Context) (*dss.Client, error) {
 	v, header, err := credentialsOf(ctx)
 	if err != nil {
@@ -40,10 +40,10 @@ func (m *Middleware) clientOf(e *entry, header http.Header) (*dss.Client, error)
 	return nil, errNoImpersonation
 }
 
-// SecretsFromContext returns the secrets that the visitor behind a request
-// keeps in DSS, given the request's context. DSS is asked each time: they are
-// never remembered. It fails where ClientFromContext does, except that it
-// needs no [Config.Impersonation].
+// SecretsFromContext returns the secrets that the visitor behind a request keeps in
+// DSS, given the request's context. It asks DSS each time: secrets are never
+// remembered. It fails when ClientFromContext does, except that it needs no
+// [Config.Impersonation].
 //
 // DSS: POST /auth/info-from-browser-headers?withSecrets=true
 func SecretsFromContext(ctx context.Context) ([]dss.Secret, error) {
@@ -72,8 +72,7 @@ func SecretsFromContext(ctx context.Context) ([]dss.Secret, error) {
 	return info.Secrets, nil
 }
 
-// credentialsOf returns the visit in ctx and a copy of what it was
-// authenticated by.
+// credentialsOf returns the visit in ctx and a copy of its credentials.
 func credentialsOf(ctx context.Context) (*visit, http.Header, error) {
 	v, ok := ctx.Value(visitKey{}).(*visit)
 	switch {
@@ -86,7 +85,7 @@ func credentialsOf(ctx context.Context) (*visit, http.Header, error) {
 	return v, c.header, err
 }
 
-// credentials returns a copy of what v's visitor was authenticated by.
+// credentials returns a copy of the credentials that authenticated v's visitor.
 func (v *visit) credentials() (credentials, error) {
 	switch {
 	case v.m == nil:
@@ -99,15 +98,15 @@ func (v *visit) credentials() (credentials, error) {
 		return credentials{}, err
 	}
 	if c.key != v.entry.key {
-		return credentials{}, refuse(ErrUnauthenticated, "the request's credentials are no longer those that were authenticated: do not change them between the Middleware and the handler")
+		return credentials{}, refuse(ErrUnauthenticated, "the request's credentials have changed since they were authenticated: do not change them between the Middleware and the handler")
 	}
 	return c, nil
 }
 
 var errKeyCannotAct = refuse(ErrForbidden, "an API key without a user cannot be impersonated")
 
-// fetchTicket gets a ticket for the browser that sent header, and makes sure
-// that it is that of e's visitor: the session may be another user's by now.
+// fetchTicket gets a ticket for the browser that sent header, and makes sure that it is
+// that of e's visitor: the session may belong to another user now.
 func (m *Middleware) fetchTicket(ctx context.Context, e *entry, header http.Header) (string, error) {
 	ticket, err := withOwnKey(ctx, func(ctx context.Context) (string, error) {
 		return m.client.TicketFromBrowserHeaders(ctx, header)

@@ -11,23 +11,23 @@ import (
 // key stands for one set of identifying bytes. It never leaves the process.
 type key = keyhash.Key
 
-// spareParts is how many more headers than names there may be before a key takes
-// longer to make, see rareKey.
+// spareParts is the number of headers beyond the names up to which a key is quick to
+// make, see rareKey.
 const spareParts = 64
 
-// rawShare is how many times as large as what is picked the headers may arrive:
-// most of them may be cookies that are dropped.
+// rawShare times the size of a pick is the most with which headers may arrive: most of
+// them may be dropped cookies.
 const rawShare = 4
 
 // keyer makes keys of the values of some headers.
 type keyer struct {
 	names    []string // canonical, in the order in which they are keyed
-	maxBytes int      // of what is picked
+	maxBytes int      // of a pick
 	hash     keyhash.Hash
 }
 
-// newKeyer makes secrets for picks of up to maxBytes, and what they are picked
-// from.
+// newKeyer makes secrets for picks of up to maxBytes, and for the raw headers of such
+// picks.
 func newKeyer(names []string, maxBytes int) keyer {
 	return keyer{names: names, maxBytes: maxBytes, hash: keyhash.New(rawShare*maxBytes, len(names)+spareParts)}
 }
@@ -40,13 +40,13 @@ func (s *keyer) rawTooLarge() error {
 	return refuse(ErrTooLarge, fmt.Sprintf("the identifying headers arrived with more than %d times Config.MaxHeaderBytes (%d) bytes, with the cookies that are dropped", rawShare, s.maxBytes))
 }
 
-// raw returns the key of h's identifying headers exactly as they arrived. Equal
-// raw headers yield equal picks, so an answer found under the raw key needs no
-// look at the single cookies.
+// raw returns the key of h's identifying headers exactly as they arrived. Equal raw
+// headers yield equal picks, so an answer under the raw key is found without parsing
+// the cookies.
 //
-// A key covers an injective encoding: for every name the number of its values,
-// and each value behind its length. Shifting a byte from one value to the next
-// changes it, and absent is not empty.
+// A key covers an injective encoding: for every name the number of its values, and each
+// value after its length. Shifting a byte from one value to the next changes the key,
+// and an absent header differs from an empty one.
 func (s *keyer) raw(h http.Header) (key, error) {
 	var room [4][]string // for the usual number of names
 	all, size := room[:0], 0
@@ -70,7 +70,7 @@ func (s *keyer) raw(h http.Header) (key, error) {
 			sum.Pair(0, 0)
 		}
 		for _, v := range values {
-			if !sum.Fits(len(v), 1+len(s.names)) { // this one, and all names that may be absent
+			if !sum.Fits(len(v), 1+len(s.names)) { // this one, and all names, since they may be absent
 				return s.rareKey(all), nil
 			}
 			sum.Text(count, []byte(v))
@@ -79,7 +79,7 @@ func (s *keyer) raw(h http.Header) (key, error) {
 	return s.hash.Key(&sum), nil
 }
 
-// rareKey is raw for what the secret is too short for, such as a thousand
+// rareKey is raw for headers for which the secret is too short, such as a thousand
 // empty headers of one name.
 func (s *keyer) rareKey(all [][]string) key {
 	var msg []byte
@@ -93,15 +93,15 @@ func (s *keyer) rareKey(all [][]string) key {
 	return s.hash.Rare(msg)
 }
 
-// picked are the bytes that identify a visitor: for each name of a selector, in
-// order, one value behind its length, or none. What DSS receives is read from
-// them, and so is the key.
+// picked are the bytes that identify a visitor: for each name of a selector, in order,
+// one value after its length, or none. Both the headers for DSS and the key are read
+// from them.
 type picked []byte
 
 // lengthBytes stand before each value: its length and one more, or zero for none.
 const lengthBytes = 4
 
-// next returns the first value, whether there is one, and those behind it.
+// next returns the first value, whether there is one, and the rest.
 func (p picked) next() (value []byte, ok bool, rest picked) {
 	n := int(binary.LittleEndian.Uint32(p))
 	p = p[lengthBytes:]
@@ -111,8 +111,8 @@ func (p picked) next() (value []byte, ok bool, rest picked) {
 	return p[:n-1], true, p[n-1:]
 }
 
-// key returns the key of p: the raw one of headers with these values. The secret
-// is long enough for every pick.
+// key returns the key of p: the raw key of headers with these values. The secret is
+// long enough for every pick.
 func (s *keyer) key(p picked) key {
 	sum := s.hash.Start()
 	for len(p) > 0 {

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// take takes the leases of f, and returns the one that another replica has. They
-// are taken in one order by all, so that replicas exclude each other that have one
-// secret in common. Leases that were taken before are kept, for those who wait for
-// them: their answer comes from that other replica, too. If the store fails, DSS is
-// asked without leases.
+// take takes the leases of f, and returns the one that another replica has. All
+// replicas take them in the same order, so that two replicas with one common secret
+// exclude each other. Take keeps the leases that it got before: replicas that wait for
+// them get the other replica's answer, too. If the store fails, DSS is asked without
+// leases.
 func (s *sharing) take(ctx context.Context, f *found) (busy string, err error) {
 	f.token = rand.Text()
 	for _, k := range slices.Sorted(slices.Values(f.keys.lease)) {
@@ -21,7 +21,7 @@ func (s *sharing) take(ctx context.Context, f *found) (busy string, err error) {
 		switch {
 		case err == nil && !stored:
 			return k, nil
-		default: // a call that failed may have stored it all the same
+		default: // a failed call may have stored it
 			f.leases = append(f.leases, k)
 		}
 		if err != nil {
@@ -31,8 +31,8 @@ func (s *sharing) take(ctx context.Context, f *found) (busy string, err error) {
 	return "", err
 }
 
-// giveUp ends the leases of f. Those who wait for its answer ask DSS themselves if
-// there is none.
+// giveUp ends the leases of f. If there is no answer, the replicas that wait for it ask
+// DSS themselves.
 func (s *sharing) giveUp(f *found) {
 	for _, k := range f.leases {
 		if s.delete(context.Background(), k) != nil {
@@ -42,8 +42,8 @@ func (s *sharing) giveUp(f *found) {
 	f.leases = nil
 }
 
-// endLater ends a lease once the store answers again: others would wait for it in
-// vain. It may even be stored only then, where the call that put it was slow.
+// endLater ends a lease when the store answers again: other replicas would wait for it
+// in vain. A slow call may even store the lease only then.
 func (s *sharing) endLater(lease, token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,7 +56,7 @@ func (s *sharing) endLater(lease, token string) {
 	}
 }
 
-// endLeft ends what is left, for as long as that does not end by itself.
+// endLeft ends the leases that are left, until they end by themselves.
 func (s *sharing) endLeft() {
 	until := s.now() + int64(s.lookup)
 	ticker := time.NewTicker(storeTime)

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// clock tells the time since it was made, in nanoseconds. It is monotonic:
-// setting the wall clock moves no expiry.
+// clock returns the time since it was made, in nanoseconds. It is monotonic: setting
+// the wall clock moves no expiry.
 type clock struct{ base time.Time }
 
 func newClock() *clock { return &clock{base: time.Now()} }
 
 func (c *clock) now() int64 { return int64(time.Since(c.base)) }
 
-// lifetime is that of a Middleware: what runs in the background ends with it.
+// lifetime is the life of a Middleware: its background work ends with it.
 type lifetime struct {
 	ctx context.Context
 	end context.CancelFunc
@@ -30,8 +30,8 @@ func newLifetime() *lifetime {
 	return l
 }
 
-// run starts work in a goroutine that close waits for, unless it is too late.
-// A panic there, such as of an application's Logger, must not end the process.
+// run starts work in a goroutine for which wait waits, unless close was called. A panic
+// there, such as of an application's Logger, must not end the process.
 func (l *lifetime) run(work func()) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -45,7 +45,7 @@ func (l *lifetime) run(work func()) bool {
 	return true
 }
 
-// sleep waits, and reports whether life went on meanwhile.
+// sleep waits for d, and reports whether the lifetime has not ended.
 func (l *lifetime) sleep(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -63,7 +63,7 @@ func (l *lifetime) isClosed() bool {
 	return l.closed
 }
 
-// close ends what runs, and keeps anything else from starting.
+// close ends running work, and lets no other work start.
 func (l *lifetime) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,7 +71,7 @@ func (l *lifetime) close() {
 	l.end()
 }
 
-// wait reports whether what ran returned within patience.
+// wait reports whether all work returned within patience.
 func (l *lifetime) wait(patience time.Duration) bool {
 	ended := make(chan struct{})
 	go func() {

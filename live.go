@@ -14,28 +14,28 @@ import (
 const (
 	// minEvery bounds how often [Middleware.WhileSignedIn] looks.
 	minEvery = 100 * time.Millisecond
-	// afterFailure is when it looks again if it could not learn anything.
+	// afterFailure is the wait for the next look if a look got no answer.
 	afterFailure = time.Second
 )
 
 // WhileSignedIn returns a context for a connection that outlives its request's
-// handling, such as a websocket or server-sent events. It ends when a new
-// request with the same credentials would no longer be admitted; [context.Cause]
-// then says why, with an error that wraps one of this package's. Call it in a
-// handler, with its request, and call the [context.CancelFunc] when the
-// connection ends.
+// handling, such as a websocket or server-sent events. The context ends when a new
+// request with the same credentials would no longer be admitted; [context.Cause] then
+// returns the reason, an error that wraps one of this package's. Call WhileSignedIn in
+// a handler, with its request, and call the [context.CancelFunc] when the connection
+// ends.
 //
-// At least every so often (100ms or more; zero means [Config.TTL]) the visitor
-// is identified, once for all connections with the same credentials, must be
-// the same login, and must pass the gates of this Middleware that admitted the
-// request; see [Middleware.Require] for what a gate is given. Where DSS or a
-// gate cannot answer, or a gate takes longer than Timeout, the next look comes about a second later. The connection
-// outlasts that for every + TTL since DSS was last asked with success, and for
-// [Config.StaleIfError] more while DSS is down, unless DSS refused the visitor
-// before; then it ends with [ErrUnavailable]. Where TTL is negative,
+// The visitor is identified at least once in each period of every (100ms or more; zero
+// means [Config.TTL]), once for all connections with the same credentials. The login
+// must stay the same, and the gates of this Middleware that admitted the request must
+// admit the visitor again; [Middleware.Require] describes the arguments of a gate. If
+// DSS or a gate cannot answer, or a gate takes longer than Timeout, the next look comes
+// about a second later. The connection lasts for every + TTL after the last successful
+// question to DSS, and for [Config.StaleIfError] more while DSS is down, unless DSS
+// refused the visitor before. Then it ends with [ErrUnavailable]. If TTL is negative,
 // [Config.Timeout] takes its place.
 //
-// The CancelFunc waits for a gate that is running: a gate must not call it.
+// The CancelFunc waits for a running gate: a gate must not call it.
 func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (context.Context, context.CancelFunc) {
 	ctx, end := context.WithCancelCause(r.Context())
 	v, ok := m.attached(r.Context())
@@ -43,12 +43,12 @@ func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (contex
 	case !ok:
 		end(errNoVisitor)
 		return ctx, func() {}
-	case v.m == nil: // from NewContext: DSS knows nothing of it
+	case v.m == nil: // from NewContext: DSS does not know it
 		return ctx, func() { end(context.Canceled) }
 	}
 	credentials, err := m.selector.pick(v.request.Header)
 	if err == nil && credentials.key != v.entry.key {
-		err = refuse(ErrUnauthenticated, "the request's credentials are no longer those that were authenticated")
+		err = refuse(ErrUnauthenticated, "the request's credentials have changed since they were authenticated")
 	}
 	if err != nil {
 		end(err)
@@ -94,8 +94,8 @@ func (a *answers) interval(every time.Duration) time.Duration {
 	return max(a.timeout, minEvery)
 }
 
-// connection is one that WhileSignedIn watches. It keeps nothing of the request
-// that began it but copies.
+// connection is one that WhileSignedIn watches. It keeps only copies of parts of its
+// request.
 type connection struct {
 	m *Middleware
 	*answers
@@ -108,8 +108,8 @@ type connection struct {
 	asking  chan struct{} // holds a token while gates run
 }
 
-// watch returns why the visitor would no longer be admitted. DSS's last answer
-// is that of e.
+// watch returns the reason why the visitor would no longer be admitted. E is DSS's last
+// answer.
 func (c *connection) watch(e *entry) error {
 	next := c.due(e)
 	for {
@@ -134,9 +134,9 @@ func (c *connection) watch(e *entry) error {
 	}
 }
 
-// due is when e must be confirmed again. Connections with the same credentials
-// share the answer, and so the moment and the lookup; since the life of answers
-// differs by chance, visitors who came at one moment do not.
+// due is the time when e must be confirmed again. Connections with the same credentials
+// share the answer, and so the time and the lookup. Visitors who came at the same
+// moment do not: the life of answers differs at random.
 func (c *connection) due(e *entry) int64 {
 	if c.keep.ttl <= 0 {
 		return e.asked + int64(c.every)
@@ -144,8 +144,8 @@ func (c *connection) due(e *entry) int64 {
 	return e.asked + int64(float64(c.every)*float64(e.expires-e.asked)/float64(c.keep.ttl))
 }
 
-// patience is for how long after e, with which DSS was last asked with success,
-// the connection lasts, as judged after a failed look that began at began.
+// patience is how long the connection lasts after e, the last successful answer. It is
+// judged after a failed look that began at began.
 func (c *connection) patience(e *entry, began int64) int64 {
 	limit := c.every + c.keep.ttl
 	if c.keep.ttl < 0 {
@@ -157,7 +157,7 @@ func (c *connection) patience(e *entry, began int64) int64 {
 	return int64(limit)
 }
 
-// untilNextLook is how long after a failed look the next one comes.
+// untilNextLook is the time from a failed look to the next one.
 func untilNextLook(err error) int64 {
 	var r *refusal
 	if errors.As(err, &r) && r.retryAfter > 0 {
@@ -179,10 +179,9 @@ func (c *connection) sleep(until int64) error {
 	}
 }
 
-// look returns an answer that DSS was asked for later than last's, if it names
-// the same visitor, and the gates admit it. Where DSS does not say, the gates are
-// asked about last, which may stand in for a new request: what they forbid ends
-// the connection in an outage, too.
+// look returns an answer that is newer than last, if it names the same visitor and the
+// gates admit that. If DSS gives no answer, the gates are asked about last, as for a
+// new request in an outage: their refusal ends the connection in an outage, too.
 func (c *connection) look(last *entry) (*entry, error) {
 	e, unconfirmed := c.identify(last.asked)
 	switch {
@@ -201,9 +200,8 @@ func (c *connection) look(last *entry) (*entry, error) {
 	return e, unconfirmed
 }
 
-// askGates asks the gates about e's visitor, as a new request would, and waits no
-// longer than a lookup may take: one that never returns must not keep the
-// connection open.
+// askGates asks the gates about e's visitor, as a new request would. It waits no longer
+// than a lookup may take: a gate that never returns must not keep the connection open.
 func (c *connection) askGates(e *entry) error {
 	if len(c.gates) == 0 {
 		return nil
@@ -240,10 +238,10 @@ func (c *connection) askGates(e *entry) error {
 
 // passes asks one gate after the other.
 func (c *connection) passes(ctx context.Context, e *entry) error {
-	if ctx.Err() != nil { // the handler may have returned meanwhile
+	if ctx.Err() != nil { // the handler may have returned
 		return context.Cause(ctx)
 	}
-	// Each look has a copy of its own, since gates may change what they are given.
+	// Each look has a copy of its own, since gates may change the request.
 	v := newVisit(c.request.Clone(ctx), c.m, e)
 	for _, g := range c.gates {
 		if err := g.asksAgain(v.request, v); err != nil {
@@ -254,8 +252,8 @@ func (c *connection) passes(ctx context.Context, e *entry) error {
 }
 
 func (c *connection) identify(since int64) (*entry, error) {
-	// Twice, since a lookup may be under way that started earlier. The next one
-	// cannot have, so that what is older then only bridges an outage.
+	// Twice, since a lookup may be under way that started earlier. The next one starts
+	// later: an older answer then only bridges an outage.
 	for range 2 {
 		e, err := c.answers.ask(c.ctx, c.credentials, func(e *entry) bool { return e.asked > since }, false)
 		switch {
@@ -268,8 +266,8 @@ func (c *connection) identify(since int64) (*entry, error) {
 	return nil, unavailable("DSS did not confirm who this is", nil, 0)
 }
 
-// gatesOf returns the gates of m that admitted the request of v, in the order in
-// which it met them: each may rely on those in front of it.
+// gatesOf returns the gates of m that admitted the request of v, in their order: each
+// may rely on those in front of it.
 func (m *Middleware) gatesOf(v *visit) (gates []*gate) {
 	for ok := true; ok; v, ok = v.Context.Value(ownKey{m}).(*visit) {
 		if g := v.gate.Load(); g != nil {
@@ -280,9 +278,9 @@ func (m *Middleware) gatesOf(v *visit) (gates []*gate) {
 	return gates
 }
 
-// lastingCopy returns a copy of r, without its body and its context's values,
-// that may be read when the handler has returned: servers reuse the memory of a
-// request's strings, and routers the values in its context.
+// lastingCopy returns a copy of r, without its body and its context's values, that
+// stays valid when the handler has returned: servers reuse the memory of a request's
+// strings, and routers the values in its context.
 func lastingCopy(r *http.Request) *http.Request {
 	c := r.Clone(context.Background())
 	c.Method, c.Host = strings.Clone(r.Method), strings.Clone(r.Host)
@@ -328,9 +326,9 @@ func clonedURL(u *url.URL) *url.URL {
 	}
 }
 
-// otherPathNames returns the names that were given to SetPathValue, of which r's
-// pattern says nothing. net/http does not tell them; where it keeps them elsewhere
-// one day, none is found.
+// otherPathNames returns the names that were given to SetPathValue and are not in r's
+// pattern. net/http does not export them; if it stores them elsewhere one day, none is
+// found.
 func otherPathNames(r *http.Request) (names []string) {
 	values := reflect.ValueOf(r).Elem().FieldByName("otherValues")
 	if values.Kind() != reflect.Map {

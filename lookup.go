@@ -8,40 +8,40 @@ import (
 )
 
 const (
-	// grace is how long waiters outlast a lookup that ignores its deadline.
+	// grace is how long waiters wait beyond the deadline of a lookup that ignores it.
 	grace = time.Second
 )
 
-// asker asks who sent some bytes, one lookup at a time for each.
+// asker identifies the sender of some bytes, one lookup at a time for each.
 type asker struct {
 	*clock
 	resolver Resolver
-	dss      *dssResolver // the same; nil where an application set its own
+	dss      *dssResolver // the same; nil with a Config.Resolver
 	places   *places
-	shared   *sharing // with other replicas; nil where nothing is
+	shared   *sharing // with other replicas; nil without a Store
 	told     *observer
 	timeout  time.Duration
-	count    atomic.Int64 // lookups that have asked, and times that something was forgotten: which of two was first
+	count    atomic.Int64 // counts lookups that have asked, and calls of forget: it orders them in time
 }
 
 // lookup is one question: who sent these bytes?
 type lookup struct {
 	credentials
 	turn   *turn
-	renews bool   // nobody waits: an answer is refreshed ahead of its end
+	renews bool   // no request waits: an answer is refreshed before its end
 	bridge bool   // there is an old answer, which may serve if DSS is down
 	began  int64  // when the first request came
-	last   *entry // the answer there was; nil: none
+	last   *entry // the answer before; nil: none
 
-	found  *found            // what other replicas had to say; nil before they were asked
+	found  *found            // the result from other replicas; nil before they were asked
 	ended  func(error, bool) // tells the hooks
 	asked  int64             // when DSS was asked
-	denied atomic.Bool       // DSS refused somebody, and may have meant these bytes; set before anything waits
-	number atomic.Int64      // its place among what is counted; the last until it asks
+	denied atomic.Bool       // DSS refused a lookup, and may have meant these bytes; set before anything waits
+	number atomic.Int64      // its place in the count; the last until it asks
 }
 
-// ask answers l, in one line from a place towards DSS to the verdict. A panic
-// and Goexit of plugged-in code are for its caller.
+// ask runs l from its place towards DSS to the verdict. Its caller handles a panic and
+// Goexit of plugged-in code.
 func (a *asker) ask(life context.Context, l *lookup) (id Identity, err error) {
 	ctx, cancel := context.WithTimeout(life, a.timeout)
 	defer cancel()
@@ -73,14 +73,14 @@ func (a *asker) ask(life context.Context, l *lookup) (id Identity, err error) {
 	err = a.verdict(ctx, l, err)
 	a.findOutage(life, l, err)
 	id.AsOf = asOf
-	if err == nil && a.late(l) { // nobody may be waiting, or somebody who came long after DSS was asked
+	if err == nil && a.late(l) { // perhaps no request waits, or one that came long after DSS was asked
 		err = unavailable("the lookup ignored its deadline", nil, 0)
 	}
 	return id, err
 }
 
-// askOthers looks for an answer of another replica, and waits for one that is
-// asked for just now.
+// askOthers looks for an answer of another replica, and waits for one that is under way
+// there.
 func (a *asker) askOthers(ctx context.Context, l *lookup) (err error) {
 	defer a.dss.outage.beside(a.now())()          // another replica's lookup may hang
 	waits := func() { a.places.postpone(l.turn) } // the other replica may have been killed
@@ -92,7 +92,7 @@ func (a *asker) askOthers(ctx context.Context, l *lookup) (err error) {
 	return err
 }
 
-// isFound reports whether l's answer is another replica's.
+// isFound reports whether l's answer came from another replica.
 func (l *lookup) isFound() bool { return l.found != nil && l.found.isAnswer() }
 
 // enter waits for l's place towards DSS. A refresh may have one already.
@@ -107,7 +107,7 @@ func (a *asker) enter(ctx context.Context, l *lookup) (err error) {
 	if err != nil || a.dss == nil {
 		return err
 	}
-	// Again: what stands in its way may have come while l waited.
+	// Again: an obstacle may have come while l waited.
 	if err = a.dss.outage.refusal(); err == nil {
 		err = a.dss.outage.paused(l.key)
 	}
@@ -120,8 +120,8 @@ func (a *asker) enter(ctx context.Context, l *lookup) (err error) {
 // ahead reports whether l is a refresh that waited for its place before it began.
 func (l *lookup) ahead() bool { return l.turn.line == refreshes }
 
-// resolve calls the Resolver and distrusts it: a panic, and an identity without a
-// login, are no answer.
+// resolve calls the Resolver and distrusts it: a panic counts as no answer, and so does
+// an identity without a login.
 func (a *asker) resolve(ctx context.Context, l *lookup) (id Identity, err error) {
 	if a.dss != nil {
 		defer a.dss.outage.beside(l.asked)()
@@ -135,7 +135,7 @@ func (a *asker) resolve(ctx context.Context, l *lookup) (id Identity, err error)
 	return id, err
 }
 
-// verdict says what l's answer means.
+// verdict interprets l's answer.
 func (a *asker) verdict(ctx context.Context, l *lookup, err error) error {
 	if a.dss == nil {
 		return understood(err)
@@ -143,14 +143,14 @@ func (a *asker) verdict(ctx context.Context, l *lookup, err error) error {
 	return understood(a.dss.verdict(ctx, l.key, l.asked, err))
 }
 
-// findOutage waits until it is known whether DSS is down, where l has an old
-// answer to bridge that with, and err is no answer about the visitor.
+// findOutage waits until it is known whether DSS is down. It does so if l has an old
+// answer that could bridge an outage, and err is not an answer about the visitor.
 func (a *asker) findOutage(life context.Context, l *lookup, err error) {
 	if !l.bridge || !maybeOutage(err) {
 		return
 	}
-	// Later than the lookup could end, so that with a Timeout of 3s there is time
-	// for a DSS that leaves both unanswered.
+	// Later than the lookup could end, so that a Timeout of 3s leaves time for a DSS
+	// that answers neither question.
 	ctx, cancel := context.WithTimeout(life, a.timeout+grace/2-time.Duration(a.now()-l.began))
 	defer cancel()
 	a.dss.outage.findOut(ctx, max(l.began, l.asked))
@@ -158,11 +158,11 @@ func (a *asker) findOutage(life context.Context, l *lookup, err error) {
 
 // late reports whether l ended later than any waiter waits.
 func (a *asker) late(l *lookup) bool {
-	return !l.isFound() && // which began when another replica asked
+	return !l.isFound() && // it began when another replica asked
 		a.now()-l.asked > int64(a.timeout+grace)
 }
 
-// refusal returns why no lookup may start now.
+// refusal returns the reason why no lookup may start now.
 func (a *asker) refusal() error {
 	if a.dss == nil {
 		return nil
@@ -170,7 +170,7 @@ func (a *asker) refusal() error {
 	return a.dss.outage.refusal()
 }
 
-// paused returns why no lookup of these bytes may start now.
+// paused returns the reason why no lookup of these bytes may start now.
 func (a *asker) paused(k key) error {
 	if a.dss == nil {
 		return nil
@@ -197,10 +197,10 @@ func understood(err error) (kind error) {
 			kind = unavailable("the resolver's error cannot be read", nil, 0)
 		}
 	}()
-	_ = err.Error() // now, and not where a panic ends the process
+	_ = err.Error() // now: later, a panic would end the process
 	anonymous, outage := errors.Is(err, ErrUnauthenticated), errors.Is(err, ErrUnavailable)
 	switch {
-	case anonymous && outage: // without a cause, which would make it look anonymous
+	case anonymous && outage: // without a cause, since that would make it look anonymous
 		return unavailable("the resolver said anonymous and unavailable at once", nil, 0)
 	case !anonymous && !outage:
 		return unavailable("the resolver failed", unquoted(err), 0)

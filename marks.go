@@ -10,13 +10,12 @@ import (
 	"time"
 )
 
-// mark says that a browser was sent to sign in for the sake of a page. Where
-// signing in did not help, the next refusal of that page is shown. Other pages,
-// in other tabs, are not concerned.
+// mark says that a browser was sent to sign in for a page. If signing in did not help,
+// the browser sees the next refusal of that page. Pages in other tabs are not affected.
 //
-// The browser keeps its marks, in a cookie. That is not signed: each replica
-// must understand it, and a mark that somebody else planted only shows the page
-// with its link to sign in.
+// The browser keeps its marks in a cookie. The cookie is not signed: each replica must
+// understand it, and a mark that an attacker planted only shows the page with its link
+// to sign in.
 type mark struct {
 	page string // a hash of its path
 	at   int64  // when, in milliseconds of Unix time
@@ -26,8 +25,9 @@ const (
 	markLife = 30 * time.Second
 	// markAhead is how much the clock of another replica may be ahead of ours.
 	markAhead = 5 * time.Second
-	// maxMarks bounds the cookie. Where so many count, nothing is redirected any
-	// more: one more would push out the first, which would be redirected again.
+	// maxMarks bounds the cookie. With so many valid marks, no page is redirected any
+	// more: another mark would push out the first, and that page would be redirected
+	// again.
 	maxMarks = 4
 )
 
@@ -48,18 +48,18 @@ func pageHash(path string) string {
 	return hex.EncodeToString(sum[:pageHashBytes])
 }
 
-// isPageHash keeps long ones out: browsers drop a cookie above 4 KiB, and ours
-// would be in it.
+// isPageHash rejects long texts: browsers drop a cookie above 4 KiB, and our marks with
+// it.
 func isPageHash(s string) bool {
 	_, err := hex.DecodeString(s)
 	return err == nil && len(s) == 2*pageHashBytes
 }
 
-// marks returns those of r's marks that count.
+// marks returns the valid ones of r's marks.
 func marks(r *http.Request, now time.Time) (counted []mark) {
 	name, _ := marksCookie(r)
 	earliest, latest := now.Add(-markLife).UnixMilli(), now.Add(markAhead).UnixMilli()
-	for _, c := range r.CookiesNamed(name) { // a second one may be planted: none of them hides another
+	for _, c := range r.CookiesNamed(name) { // an attacker may plant a second one: it must not hide the first
 		for s := range strings.SplitSeq(c.Value, ".") {
 			page, at, _ := strings.Cut(s, "-")
 			ms, err := strconv.ParseInt(at, 16, 64)
@@ -71,8 +71,8 @@ func marks(r *http.Request, now time.Time) (counted []mark) {
 	return counted
 }
 
-// markPage marks the page that back, a path and query, leads to. It reports
-// false, and marks nothing, where r's sender must not be sent to sign in again.
+// markPage marks the page of back, a path and query. If r's sender must not be sent to
+// sign in again, it reports false and marks nothing.
 func markPage(w http.ResponseWriter, r *http.Request, back string) bool {
 	path, _, _ := strings.Cut(back, "?")
 	now := time.Now()
@@ -89,7 +89,7 @@ func markPage(w http.ResponseWriter, r *http.Request, back string) bool {
 	return true
 }
 
-// clearMarks is for a visitor whom DSS knows now: signing in has helped.
+// clearMarks is for a visitor whom DSS knows now: the sign-in worked.
 func clearMarks(w http.ResponseWriter, r *http.Request) {
 	name, _ := marksCookie(r)
 	if len(r.CookiesNamed(name)) > 0 {
@@ -97,9 +97,9 @@ func clearMarks(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// keepMarks undoes clearMarks for a visitor who was admitted and then refused:
-// DSS did not take the session that it knows for a call, or another Middleware
-// did not admit it. Without the marks that could go round in circles.
+// keepMarks undoes clearMarks for a visitor who was admitted and then refused: DSS did
+// not accept a known session for a call, or another Middleware refused it. Without the
+// marks the browser could go round in circles.
 func keepMarks(h http.Header) {
 	if cookies := h["Set-Cookie"]; len(cookies) > 0 {
 		h["Set-Cookie"] = slices.DeleteFunc(cookies, func(c string) bool {

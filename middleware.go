@@ -1,11 +1,10 @@
 // Package dssauth tells the handlers of a Go web application which Dataiku
 // DSS user is behind a request.
 //
-// Companies run web applications behind DSS: a visitor is signed in to DSS in
-// the browser, and the application's backend must know who that is. A
-// [Middleware] forwards the cookies and headers that identify the visitor to
-// DSS, remembers DSS's answer for a few seconds, and puts the [Identity] into
-// the request's context:
+// Companies run web applications behind DSS: a visitor is signed in to DSS in the
+// browser, and the application's backend needs the visitor's identity. A [Middleware]
+// forwards the cookies and headers that identify the visitor to DSS. It remembers DSS's
+// answer for a few seconds, and puts the [Identity] into the request's context:
 //
 //	client, err := dss.FromEnv()                             // inside DSS, on a laptop, or on a server
 //	auth, err := dssauth.New(dssauth.Config{Client: client}) // wrong settings fail here
@@ -15,21 +14,22 @@
 //	r.With(auth.RequireGroup("analysts")).Get("/report", report)
 //	r.With(auth.RequireProject("CHURN")).Get("/churn", churn) // with Config.Impersonation: DSS decides
 //
-// A handler asks [FromContext] who the visitor is, and [ClientFromContext] for
-// a client that calls DSS with the visitor's own rights.
+// A handler gets the visitor's identity from [FromContext]. [ClientFromContext] gives
+// it a client that calls DSS with the visitor's own rights.
 //
 // # What is promised
 //
-// A request is handled under the identity that DSS gave for exactly the bytes
-// it carried, or not at all. DSS has three answers: who it is; anonymous, which
-// is a 401; and none, which is a 503 and never taken for one of the others. A user
-// who signs out, or loses a group, keeps access for at most [Config.TTL].
+// A request is handled under the identity that DSS gave for exactly the bytes it
+// carried, or not at all. A lookup has one of three results. DSS names the visitor. DSS
+// says anonymous: that is a 401. DSS gives no answer: that is a 503, and never counts
+// as one of the other two. A user who signs out, or loses a group, keeps access for at
+// most [Config.TTL].
 //
 // # Order of middleware
 //
-// Put what must see every request, such as logging and CORS (whose preflight
-// requests carry no credentials), in front of Handler. By [WithAccess] an access log
-// learns there who the visitor is. Identity by cookie needs protection against
+// Put middleware that must see every request in front of Handler, such as logging and
+// CORS (its preflight requests carry no credentials). An access log there gets the
+// visitor's identity by [WithAccess]. Identity by cookie needs protection against
 // cross-site requests: use [http.CrossOriginProtection].
 package dssauth
 
@@ -59,7 +59,7 @@ type Middleware struct {
 	impersonation Impersonation
 }
 
-// New returns a Middleware, or an error that names the setting that is wrong.
+// New returns a Middleware, or an error that names the wrong setting.
 func New(c Config) (*Middleware, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -107,17 +107,16 @@ func New(c Config) (*Middleware, error) {
 	}, nil
 }
 
-// Handler wraps next so that it is reached by identified visitors only, whose
-// [Identity] it finds by [FromContext]. All others are refused, see
-// [Config.OnError].
+// Handler wraps next so that only identified visitors reach it. Next finds their
+// [Identity] by [FromContext]. All others are refused, see [Config.OnError].
 //
-// Before next runs, the response gets "Cache-Control: private" and a Vary with
-// the names of the identifying headers, so that no shared cache gives one
-// visitor's page to another. Headers that next sets replace these. Headers that
-// a middleware in front has set stay, with two exceptions: a Cache-Control with
-// "public" or "s-maxage" becomes "private", and Vary gets the missing names.
-// [net/http/httputil.ReverseProxy] adds headers instead of setting them: the
-// example shows how the Cache-Control of its upstream wins.
+// Before next runs, the response gets "Cache-Control: private" and a Vary with the
+// names of the identifying headers, so that no shared cache gives one visitor's page to
+// another. Headers that next sets replace these. Headers that a middleware in front has
+// set stay, with two exceptions: a Cache-Control with "public" or "s-maxage" becomes
+// "private", and Vary gets the missing names. [net/http/httputil.ReverseProxy] adds
+// headers instead of setting them: the example shows how to keep the Cache-Control of
+// its upstream.
 func (m *Middleware) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e, asked, err := m.identify(r, true)
@@ -132,13 +131,13 @@ func (m *Middleware) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// Optional wraps next so that anonymous visitors reach it too, without an
-// identity: those whom DSS does not know, and those who sent no credentials.
-// Where DSS could not say, the request is refused. A Handler or a gate inside
-// uses the same answer, and asks DSS no second time.
+// Optional wraps next so that anonymous visitors reach it too, without an identity: DSS
+// does not know them, or they sent no credentials. If DSS gives no answer, the request
+// is refused. A Handler or a gate inside uses the same answer, and does not ask DSS
+// again.
 //
 // The response to an identified visitor gets the headers that [Middleware.Handler]
-// sets, the response to an anonymous one gets Vary only.
+// sets. The response to an anonymous one gets Vary only.
 func (m *Middleware) Optional(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		before := m.answers.count.Load()
@@ -148,7 +147,7 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 		case err == nil:
 			m.welcome(w, r, asked)
 			admitted = m.attach(r, e)
-		case StatusCode(err) == http.StatusUnauthorized: // and no outage that such an error caused
+		case StatusCode(err) == http.StatusUnauthorized: // and not an outage that such an error caused
 			addVary(w.Header(), m.vary)
 			admitted = m.attachUnknown(r, before)
 		default:
@@ -160,11 +159,10 @@ func (m *Middleware) Optional(next http.Handler) http.Handler {
 	})
 }
 
-// RequireGroup returns a gate that admits members of at least one of the
-// groups, by exact name. It identifies the visitor itself, as Handler does,
-// where this Middleware has not yet. It panics where no group is given, and on a
-// name that no group can have: blank, with spaces at its ends, or with control
-// characters.
+// RequireGroup returns a gate that admits members of at least one of the groups, by
+// exact name. If this Middleware has not identified the visitor yet, the gate does, as
+// Handler would. RequireGroup panics without a group, and on a name that no group can
+// have: blank, with spaces at its ends, or with control characters.
 func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handler {
 	if len(anyOf) == 0 {
 		panic("dssauth: RequireGroup without a group: name at least one, or use Handler to admit every DSS user")
@@ -189,23 +187,23 @@ func (m *Middleware) RequireGroup(anyOf ...string) func(http.Handler) http.Handl
 	})
 }
 
-// Require returns a gate that admits the visitors for whom admit returns nil.
-// It is asked on every request, and identifies the visitor itself, as Handler
-// does, where this Middleware has not yet. It panics where admit is nil.
+// Require returns a gate that admits the visitors for whom admit returns nil. Admit
+// runs on every request. If this Middleware has not identified the visitor yet, the
+// gate does, as Handler would. Require panics if admit is nil.
 //
-// An error that wraps [ErrForbidden] refuses the visitor with a 403, and goes to
-// hooks and [Config.OnError] as it is. One that wraps [ErrUnavailable] says that
-// the question has no answer now, a 503. What a call of DSS ended with means what
-// [Middleware.Refuse] says. Any other error, [ErrUnauthenticated] included, is a
-// mistake of the application: a 500, which sends nobody to sign in, and a line in
-// the log, once a minute. The text of these errors is not repeated.
+// An error that wraps [ErrForbidden] refuses the visitor with a 403, and goes to hooks
+// and [Config.OnError] unchanged. An error that wraps [ErrUnavailable] means that the
+// question has no answer now: a 503. [Middleware.Refuse] explains the errors of calls
+// to DSS. Any other error, [ErrUnauthenticated] included, is a mistake of the
+// application: a 500, which sends nobody to sign in, and a line in the log, once a
+// minute. The text of these errors is not repeated.
 //
-// Admit is asked again about each connection that [Middleware.WhileSignedIn]
-// watches, from another goroutine, until the connection's CancelFunc has
-// returned. It is then given a fresh copy of the request as it was when
-// WhileSignedIn was called: with all that came from the wire but the body, with
-// [http.Request.PathValue], and with a context that holds the visitor and none
-// of a router's values. So read path parameters by PathValue, or from the URL.
+// Admit runs again for each connection that [Middleware.WhileSignedIn] watches, in
+// another goroutine, until the connection's CancelFunc has returned. It then gets a
+// fresh copy of the request from the time when WhileSignedIn was called. The copy has
+// everything from the wire except the body, and it has [http.Request.PathValue]. Its
+// context holds the visitor, and no values of a router. So read path parameters by
+// PathValue, or from the URL.
 func (m *Middleware) Require(admit func(*http.Request, Identity) error) func(http.Handler) http.Handler {
 	if admit == nil {
 		panic("dssauth: Require(nil): give a function that decides, or use Handler to admit every DSS user")
@@ -256,14 +254,14 @@ func (m *Middleware) gate(admit func(*http.Request, *visit) error) func(http.Han
 	}
 }
 
-// gate is one through which a request came.
+// gate is a gate that admitted a request.
 type gate struct {
 	admit func(*http.Request, *visit) error
 }
 
-// asksAgain asks about a connection. A gate that cannot answer, or panics, says
-// nothing about the visitor, and nor does an error of its that is a mistake, or
-// that panics when it is read.
+// asksAgain asks about a connection. These say nothing about the visitor: a gate that
+// cannot answer or panics, an error that is a mistake, and an error that panics when it
+// is read.
 func (g *gate) asksAgain(r *http.Request, v *visit) error {
 	var refused, panicked error
 	func() {
@@ -278,7 +276,7 @@ func (g *gate) asksAgain(r *http.Request, v *visit) error {
 	}
 	var own *refusal
 	switch isOwn := errors.As(refused, &own); kindOf(refused) {
-	case errNotFound: // what is gone admits nobody
+	case errNotFound: // a thing that is gone admits nobody
 		return &refusal{kind: ErrForbidden, why: "a gate found nothing in DSS", cause: refused}
 	case errMistake, errNonsense:
 		why := unavailable("a gate failed", nil, 0)
@@ -301,17 +299,17 @@ func (m *Middleware) admitted(r *http.Request, v *visit, g *gate) *http.Request 
 	return both.request
 }
 
-// Authenticate attaches the visitor's identity to r itself, and returns r, for
+// Authenticate attaches the visitor's identity to r itself, and returns r. It is for
 // frameworks whose middleware is not made of [http.Handler]. Call it once, before
-// anything else holds r or its context: r is changed without a lock. A second
-// call asks again, and replaces what the first one attached. On an error, which wraps one of this
-// package's, it returns nil, and r carries no identity any more: answer it with
-// [Middleware.Refuse].
+// anything else holds r or its context: r is changed without a lock. A second call asks
+// again, and replaces the first identity. On an error it returns nil, and r carries no
+// identity any more: answer it with [Middleware.Refuse]. The error wraps one of this
+// package's.
 //
-// Authenticate sees no response. Where a shared cache may be in front, set the
-// headers that [Middleware.Handler] sets, as its example does. The cookie of
-// [Config.LoginURL] is not cleared: a visitor who signs in and out again within 30s
-// is shown the refusal, with its link, and not redirected.
+// Authenticate sees no response. If a shared cache may be in front, set the headers
+// that [Middleware.Handler] sets, as its example does. The cookie of [Config.LoginURL]
+// is not cleared: if a visitor signs in and out again within 30s, the visitor sees the
+// refusal with its link, and is not redirected.
 func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
 	e, _, err := m.identify(r, false)
 	if err != nil {
@@ -324,26 +322,25 @@ func (m *Middleware) Authenticate(r *http.Request) (*http.Request, error) {
 	return r, nil
 }
 
-// Refuse answers r, which must not reach its handler or was not handled by it, as
-// [Middleware.Handler] answers a request that it refuses: with the same headers,
-// hooks, redirect to sign in and [Config.OnError]. Nothing may be written before,
-// and nothing after. A handler that has set a Content-Encoding removes it first:
-// Refuse leaves what a middleware in front has set.
+// Refuse refuses r as [Middleware.Handler] does: with the same headers, hooks, redirect
+// to sign in and [Config.OnError]. Use it for a request that must not reach its
+// handler, or that its handler cannot handle. Write nothing before it, and nothing
+// after. A handler that has set a Content-Encoding removes it first: Refuse keeps that
+// header, since a middleware in front may have set it.
 //
 // Err is an error of [Middleware.Authenticate], [ClientFromContext] or
-// [SecretsFromContext], or what a call of DSS as the visitor ended with.
-// [StatusCode] gives the status, with one exception: a 401 of DSS is believed only
-// if DSS accepts the application's own credentials, and is a 503 otherwise. Where
-// it is believed, the visitor's answer is forgotten. An error that is none of
-// these, nil included, is a mistake of the application: a 500, and a line in the
-// log, once a minute.
+// [SecretsFromContext], or of a call to DSS as the visitor. [StatusCode] gives the
+// status, with one exception: a 401 of DSS becomes a 503 unless DSS accepts the
+// application's own credentials. A believed 401 ends the visitor's answer. Any other
+// error, nil included, is a mistake of the application: a 500, and a line in the log,
+// once a minute.
 //
-// Over HTTP/1 Refuse, as Handler does, first reads up to 256 KiB of a body that
-// was not read, for at most a second; [Config.OnError] does not find it. A proxy
-// in front that still sends a larger or slower body may answer 502 itself.
+// Over HTTP/1, Refuse first reads up to 256 KiB of an unread body, for at most a
+// second, as Handler does. [Config.OnError] does not get that body. A proxy in front
+// that still sends a larger or slower body may answer 502 itself.
 //
-// R may be nil, where only the answer of Authenticate is at hand: a request of
-// which nothing is known.
+// R may be nil, if you have only the error of Authenticate. It then counts as a request
+// without headers.
 func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if r == nil {
 		r = &http.Request{Header: http.Header{}, URL: &url.URL{}}
@@ -351,7 +348,7 @@ func (m *Middleware) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	m.refuse(w, r, m.judged(r, err, false))
 }
 
-// judged is what a request is refused with where a gate, or a handler, said err.
+// judged returns the refusal for err, an error of a gate or a handler.
 func (m *Middleware) judged(r *http.Request, err error, gate bool) error {
 	said := m.faults.of(r.Context(), err, origin{r.Pattern, gate})
 	if v, ok := m.attached(r.Context()); ok && v.m == m && StatusCode(said) == http.StatusUnauthorized && isNotAuthenticated(said) {
@@ -360,10 +357,10 @@ func (m *Middleware) judged(r *http.Request, err error, gate bool) error {
 	return said
 }
 
-// refuse answers a request that must not reach its handler. It gives OnError a
-// request whose context holds what WriteRefusal must know.
+// refuse answers a request that must not reach its handler. It gives OnError a request
+// whose context holds a notice for WriteRefusal.
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	if noticeOf(r) != nil { // by OnError itself, which would be called without end
+	if noticeOf(r) != nil { // OnError called it, and would be called without end
 		WriteRefusal(w, r, err)
 		return
 	}
@@ -374,9 +371,9 @@ func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	m.refuser.refuse(w, refused, err, with)
 }
 
-// identify returns DSS's answer to who sent r: from memory at once, or with again
-// from what m has attached to r, or else from DSS, and whether DSS was asked. It is
-// the whole way of a request.
+// identify returns DSS's answer about r's sender, and whether DSS was asked. The answer
+// comes from memory at once, or, with again, from what m has attached to r, or else
+// from DSS. This is the whole way of a request.
 func (m *Middleware) identify(r *http.Request, again bool) (e *entry, asked bool, err error) {
 	raw, err := m.selector.raw(r.Header)
 	if err != nil {
@@ -399,7 +396,7 @@ func (m *Middleware) identify(r *http.Request, again bool) (e *entry, asked bool
 	return e, asked, nil
 }
 
-// recognise is known for raw headers that are not: what is picked of them may be.
+// recognise looks up the picked headers, since the raw ones are not known.
 func (m *Middleware) recognise(h http.Header, raw key) (e *entry, due bool, err error) {
 	k, err := m.selector.pickKey(h)
 	if err != nil {
@@ -412,7 +409,7 @@ func (m *Middleware) recognise(h http.Header, raw key) (e *entry, due bool, err 
 	return e, due, nil
 }
 
-// ask is for a visitor who is not known, and for an answer to be refreshed.
+// ask handles a visitor who is not known, and an answer that needs a refresh.
 func (m *Middleware) ask(r *http.Request, known *entry, again bool) (e *entry, asked bool, err error) {
 	c, err := m.selector.pick(r.Header)
 	switch {
@@ -441,14 +438,15 @@ func (m *Middleware) welcome(w http.ResponseWriter, r *http.Request, asked bool)
 	}
 }
 
-// Forget makes DSS be asked again about the visitor behind r, for use after a
-// sign-out: about r's own bytes, and about every session of the same login. The
-// login is that of the identity attached to r, and that of the remembered answer
-// to r's bytes. An anonymous request has its bytes forgotten only, and an API key
-// without a user its id. An answer that DSS was asked for before is not stored
-// any more, and no later request gets it. Forget revokes nothing: a visitor who
-// is still signed in to DSS is let in again. So call it once the DSS session has
-// ended, and behind Optional, since the visitor may be anonymous by then.
+// Forget drops the answers about the visitor behind r, so that DSS is asked again. Use
+// it after a sign-out. It drops the answer to r's own bytes, and those to every session
+// of the same login. The login comes from the identity attached to r, and from the
+// remembered answer to r's bytes. For an anonymous request, Forget drops the answer to
+// its bytes only; for an API key without a user, the answers about the key's id. An
+// answer that DSS was asked for earlier is not stored any more, and no later request
+// gets it. Forget revokes nothing: it lets a visitor in again who is still signed in to
+// DSS. So call it after the DSS session has ended, and behind Optional, since the
+// visitor may then be anonymous.
 func (m *Middleware) Forget(r *http.Request) {
 	var owners []string
 	if v, ok := m.attached(r.Context()); ok {
@@ -465,20 +463,20 @@ func (m *Middleware) Forget(r *http.Request) {
 	m.answers.forgetEverywhere(&c, owners...)
 }
 
-// ForgetUser makes DSS be asked again about every visitor of this login, for
-// use after the user's groups changed. An answer that DSS was asked for before
-// is not stored any more. A later request that waits for a lookup under way,
-// which turns out to be about this login, asks again.
+// ForgetUser drops the answers about every visitor of this login, so that DSS is asked
+// again. Use it after the user's groups changed. An answer that DSS was asked for
+// earlier is not stored any more. A later request may wait for a lookup under way that
+// turns out to be about this login: it asks again.
 func (m *Middleware) ForgetUser(login string) { m.answers.forgetEverywhere(nil, login) }
 
-// Stats returns the numbers of now. Hits are not counted: counting them would
-// cost more than finding them.
+// Stats returns the current numbers. Hits are not counted: counting them would cost
+// more than finding them.
 func (m *Middleware) Stats() Stats { return m.answers.stats() }
 
-// Close ends lookups under way and everything that [Middleware.WhileSignedIn]
-// watches, and waits for them. Requests are refused afterwards. The error is
-// that of a [Resolver] or a [Store] that does not return. Close does not close the Client:
-// call [dss.Client.CloseIdleConnections] for that.
+// Close ends lookups under way and all connections that [Middleware.WhileSignedIn]
+// watches, and waits for them. Requests are refused afterwards. The error means that a
+// [Resolver] or a [Store] does not return. Close does not close the Client: call
+// [dss.Client.CloseIdleConnections] for that.
 func (m *Middleware) Close() error {
 	if !m.answers.close() {
 		return errors.New("dssauth: Close: a call did not end: Config.Resolver or Config.Store ignores its context")
@@ -486,5 +484,5 @@ func (m *Middleware) Close() error {
 	return nil
 }
 
-// Format keeps everything inside out of logs, whatever the verb.
+// Format prints no field, with any verb.
 func (m *Middleware) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "dssauth.Middleware") }

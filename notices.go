@@ -14,7 +14,7 @@ import (
 )
 
 // isForgotten reports whether a was forgotten, here or by a replica that has left a
-// mark. A mark that makes no sense forgets as well.
+// mark. An unreadable mark counts, too.
 func (s *sharing) isForgotten(ctx context.Context, marks []string, k key, a *sharedAnswer) (bool, error) {
 	id := a.identity()
 	owner := id.owner()
@@ -45,24 +45,23 @@ func (s *sharing) isMarked(k key, owner string, asOf int64) bool {
 	return s.marks.since(maphash.Comparable(s.seed, k), asOf) > 0 || s.marks.since(maphash.String(s.seed, owner), asOf) > 0
 }
 
-// markBytes lets nothing be believed that the store has about k. It comes before
-// what is in memory is forgotten.
+// markBytes makes the store's answers about k count as forgotten. Call it before the
+// answer in memory is forgotten.
 func (s *sharing) markBytes(k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.marks.add(maphash.Comparable(s.seed, k), time.Now().Add(skew).UnixNano(), s.now())
 }
 
-// markOwner does the same for all about an owner.
+// markOwner does the same for all answers about an owner.
 func (s *sharing) markOwner(owner string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.marks.add(maphash.String(s.seed, owner), time.Now().Add(skew).UnixNano(), s.now())
 }
 
-// tell lets all replicas forget what this one has: all about some owners, and the
-// answer to c, if it is given. It waits for the store: where that answers, its
-// caller can rely on it.
+// tell makes all replicas forget the answers about these owners, and the answer to c,
+// if it is given. It waits for the store: if that answers, the caller can rely on it.
 func (s *sharing) tell(c *credentials, owners ...string) {
 	n := forgetting{ID: rand.Text(), At: time.Now().UnixNano(), Owners: owners}
 	var marks []string
@@ -81,9 +80,9 @@ func (s *sharing) tell(c *credentials, owners ...string) {
 
 // send reports whether the store took all of u.
 func (s *sharing) send(u unheard) bool {
-	// What a visitor forgets does not depend on the visitor's connection.
+	// Not the request's context: the visitor may close the connection.
 	ctx, value := context.Background(), s.closed(u.forgetting, u.marks)
-	if len(value) > maxStored { // no answer is about so long a login
+	if len(value) > maxStored { // no answer has such a long login
 		return true
 	}
 	for i, k := range u.marks {
@@ -92,15 +91,15 @@ func (s *sharing) send(u unheard) bool {
 		}
 	}
 	for _, k := range u.Answer {
-		_ = s.delete(ctx, k) // the mark is what counts
+		_ = s.delete(ctx, k) // the mark is enough
 	}
 	return true
 }
 
 // tellLater keeps u until the store takes it: others may use answers for longer than
-// the TTL in an outage of DSS, and this replica may be the only one that the store
-// does not answer. Of too many, one that names
-// nobody is left out first: anybody can sign out with unknown bytes.
+// the TTL in an outage of DSS, and the store may answer all replicas but this one. If
+// too many wait, one without an owner is dropped first: anybody can sign out with
+// unknown bytes.
 func (s *sharing) tellLater(u unheard) {
 	for i, owner := range u.Owners {
 		u.Owners[i] = strings.Clone(owner) // a server may reuse its memory
@@ -126,8 +125,8 @@ func (s *sharing) tellLater(u unheard) {
 	s.unheard[of] = u
 }
 
-// tellAgain tells what waits, until nothing does. The id of a notice stays, so that it
-// counts once. Its time does not: what was asked in between is not known to be good.
+// tellAgain sends the waiting notices, until none waits. The id of a notice stays, so
+// that it counts once. Its time is renewed: answers from the time between may be wrong.
 func (s *sharing) tellAgain() {
 	for pause := minAgain; s.life.sleep(pause); pause = min(2*pause, maxAgain) {
 		s.mu.Lock()
@@ -149,7 +148,7 @@ func (s *sharing) tellAgain() {
 	}
 }
 
-// wasTold ends the wait of what was told, and reports whether nothing else waits.
+// wasTold removes a notice that was sent, and reports whether no other one waits.
 func (s *sharing) wasTold(of, id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,7 +158,8 @@ func (s *sharing) wasTold(of, id string) bool {
 	return len(s.unheard) == 0
 }
 
-// greet lets replicas without a common secret find out about each other.
+// greet sends a notice from which replicas without a common secret learn about each
+// other.
 func (s *sharing) greet() {
 	n := forgetting{ID: rand.Text(), At: time.Now().UnixNano()}
 	s.isNew(n.ID)
@@ -167,8 +167,8 @@ func (s *sharing) greet() {
 	_, _ = s.put(s.life.ctx, StoreEntry{Key: keys[0], Value: s.closed(n, keys), TTL: helloTime, Notify: true})
 }
 
-// closed seals n as the value of each of keys, which are some times one for each
-// secret. The key stands in front of it.
+// closed seals n once for each of keys. These are one or more groups of one key for
+// each secret. The key stands in front of each sealed part.
 func (s *sharing) closed(n forgetting, keys []string) (value []byte) {
 	text, err := json.Marshal(n)
 	if err != nil {
@@ -218,7 +218,7 @@ func (s *sharing) openNotice(value []byte) (n forgetting, ok bool) {
 				return n, true
 			}
 		}
-		if tried++; tried == maxSecrets { // the first thing's parts; a stranger may send thousands
+		if tried++; tried == maxSecrets { // the parts of the first mark; a stranger may send thousands
 			break
 		}
 	}
@@ -231,14 +231,14 @@ func (s *sharing) unsealed(number int, stored string, part []byte) (n forgetting
 	return n, ok
 }
 
-// hear forgets what another replica forgot. A notice counts once, and one that is
-// older than an answer can be, not at all.
+// hear forgets the answers that another replica forgot. A notice counts once. It does
+// not count if it is older than an answer can be.
 func (s *sharing) hear(value []byte) {
 	n, ok := s.openNotice(value)
 	if !ok {
 		if s.isStrange() {
 			s.told.hearsStrangers()
-			s.life.run(s.greet) // they may have come after the last notice, and say it too
+			s.life.run(s.greet) // they may have missed the last notice, and must log it too
 		}
 		return
 	}
@@ -246,7 +246,7 @@ func (s *sharing) hear(value []byte) {
 	if age > s.ttl+s.lookup+2*skew || !s.isNew(n.ID) {
 		return
 	}
-	if len(n.Owners)+len(n.Answer) == 0 { // a greeting, which came at once
+	if len(n.Owners)+len(n.Answer) == 0 { // a greeting; it came at once
 		if age < -skew || age > skew {
 			s.told.clocksDiffer(age, s.now())
 		}
@@ -255,7 +255,7 @@ func (s *sharing) hear(value []byte) {
 	s.forget(n.Owners, s.local(n.Answer))
 }
 
-// local returns the bytes here that the stored keys of an answer are about.
+// local returns the keys here for the stored keys of an answer.
 func (s *sharing) local(stored []string) (keys []key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -270,7 +270,7 @@ func (s *sharing) local(stored []string) (keys []key) {
 	return keys
 }
 
-// isNew takes down that a notice was heard, and reports whether for the first time.
+// isNew records that a notice was heard, and reports whether it is the first time.
 func (s *sharing) isNew(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -279,7 +279,7 @@ func (s *sharing) isNew(id string) bool {
 	return !known
 }
 
-// isStrange reports, once, that a notice came that no secret opens.
+// isStrange records that a notice came that no secret opens. It reports true once.
 func (s *sharing) isStrange() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -288,7 +288,7 @@ func (s *sharing) isStrange() bool {
 	return first
 }
 
-// listen hears what others forget, for as long as the Middleware lives.
+// listen hears the notices of others, for as long as the Middleware lives.
 func (s *sharing) listen() {
 	heard := s.now()
 	for pause := minAgain; s.life.ctx.Err() == nil; pause = min(2*pause, storeProbe) {
@@ -298,7 +298,7 @@ func (s *sharing) listen() {
 		if s.hears.Swap(false) {
 			heard = now
 		}
-		// A short gap is usual. A store that is out has a log line of its own.
+		// Short gaps are usual. A store that is out has its own log line.
 		if now-heard > int64(storeProbe) && !s.out.Load() && s.life.ctx.Err() == nil {
 			s.told.hearsNothing(why, now)
 		}
@@ -314,7 +314,7 @@ func (s *sharing) listen() {
 func (s *sharing) watch() (why string) {
 	why = "Watch ended without an error"
 	ended := make(chan struct{})
-	var over atomic.Bool // a store may go on to call what it was given
+	var over atomic.Bool // a store may still call these functions
 	go func() {
 		defer close(ended)
 		defer func() { _ = recover() }()
@@ -331,7 +331,7 @@ func (s *sharing) watch() (why string) {
 			}
 		}
 		if err := s.store.Watch(s.life.ctx, ready, heard); err != nil {
-			why = err.Error() // here, where it may panic
+			why = err.Error() // here: it may panic
 		}
 	}()
 	<-ended
@@ -339,11 +339,11 @@ func (s *sharing) watch() (why string) {
 	return why
 }
 
-// isRestored takes down that what others forgot before may not have been heard.
+// isRestored records that earlier notices of others may have been missed.
 func (s *sharing) isRestored() { s.restored.Store(s.now()) }
 
-// vouches reports whether all that others have forgotten since asked was heard:
-// where nothing is shared, it was.
+// vouches reports whether no notice of others since asked was missed. Without a Store
+// it is true.
 func (s *sharing) vouches(asked int64) bool {
 	return s == nil || s.hears.Load() && !s.out.Load() && asked > s.restored.Load()
 }

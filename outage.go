@@ -17,10 +17,10 @@ import (
 	"github.com/dssauth/dssauth/internal/ownkey"
 )
 
-// outage is what we know of DSS by our own question: GET /auth/info with our
-// own credentials. Only that question says that DSS is down, or that it rejects
-// us. What a visitor's bytes bring may be the doing of these bytes, as where a
-// firewall answers 502 to them: it is held against them alone, see pauses.
+// outage keeps the results of our own question to DSS: GET /auth/info with our own
+// credentials. Only that question shows that DSS is down, or that it rejects us. A
+// visitor's bytes may themselves cause a failure, for example if a firewall answers 502
+// to them: only these bytes then have to wait, see pauses.
 type outage struct {
 	own  func(context.Context) (dss.AuthInfo, error) // asks the question
 	log  *slog.Logger
@@ -32,52 +32,53 @@ type outage struct {
 
 	mu        sync.Mutex
 	question  *question     // the newest
-	evidence                // what questions and lookups brought
+	evidence                // results of questions and lookups
 	goesDown  chan struct{} // closed when DSS goes down
 	pauses    pauses
 	rejection nag
 }
 
-// evidence is what is known of DSS and our own credentials, by the clock.
+// evidence is our knowledge of DSS and our own credentials. Times are those of clock.
 type evidence struct {
 	accepted int64 // start of the newest call in which DSS accepted our credentials
 	rejected int64 // until when our credentials count as rejected
 	waiting  bool  // they were rejected, and the source of our key may give others
-	down     bool  // as the last question said
+	down     bool  // the result of the last question
 	known    int64 // when that question ended
 	back     int64 // when DSS last was back
 }
 
 const (
-	// questionPause is the least time from the start of one question to the
-	// start of the next, questionTime what one may take.
+	// questionPause is the least time from the start of one question to the start of
+	// the next. questionTime is the most that one may take.
 	questionPause = time.Second
 	questionTime  = 2 * time.Second
-	// silence is how long DSS may leave a lookup unanswered, and answer no
-	// other, until the question is asked beside it.
+	// silence is how long DSS may answer no lookup until the question is asked beside
+	// one.
 	silence = time.Second
-	// evidenceTime is how long a question vouches for DSS being down. Visitors
-	// have it asked every second; after a gap, lookups wait for a new one.
+	// evidenceTime is how long a question proves that DSS is down. Visitors cause a new
+	// one every second; after a gap, lookups wait for a new one.
 	evidenceTime = 3 * time.Second
-	// ownTrust is how far back an accepted call vouches for our credentials.
+	// ownTrust is how old an accepted call may be to prove that our credentials are
+	// valid.
 	ownTrust = time.Second
-	// maxWondering bounds the lookups that DSS refused and that wait for the
-	// question: a flood of junk brings them quicker than it is answered.
+	// maxWondering bounds the refused lookups that wait for the question: in a flood of
+	// junk they come faster than its answer.
 	maxWondering = 1024
 	// rejectionTime is how long lookups fail at once after DSS rejected our
-	// credentials, keyRejectionTime the same where they have a source, which may
+	// credentials. keyRejectionTime is the same for credentials from a source: it may
 	// give others after a second.
 	rejectionTime    = 5 * time.Second
 	keyRejectionTime = time.Second
-	// keyQuestionPause is questionPause where refusals wait that were given to a
-	// key which can be replaced: each must be older than the question.
+	// keyQuestionPause is questionPause for refusals of calls with a replaceable key:
+	// each must be older than the question.
 	keyQuestionPause = 100 * time.Millisecond
 )
 
-// question is one time that DSS is asked who we are.
+// question is one question to DSS about our own credentials.
 type question struct {
-	asked int64         // when it starts, which may lie ahead
-	done  chan struct{} // closed when the rest is set
+	asked int64         // its start, perhaps in the future
+	done  chan struct{} // closed when the fields below are set
 	err   error         // nil: DSS accepted us
 	key   int64         // the number of our API key, if it can be replaced
 }
@@ -103,8 +104,8 @@ func newOutage(client *dss.Client, log *slog.Logger, time *clock, life *lifetime
 	}
 }
 
-// refusal returns why no lookup may start now, and none that is under way be
-// waited for. While DSS is down it has the question asked again, and nobody
+// refusal returns the reason why no lookup may start now, and why no request may wait
+// for one under way. While DSS is down it starts the question again, and no request
 // waits for that.
 func (o *outage) refusal() error {
 	o.mu.Lock()
@@ -122,9 +123,9 @@ func (o *outage) refusal() error {
 	return nil
 }
 
-// paused returns why no lookup of these bytes may start now, though others may.
-// Where DSS was down and the evidence for it has ended, a new question decides
-// that first, see settle: an old answer may be due.
+// paused returns the reason why no lookup of these bytes may start now, although others
+// may. If DSS was down and the evidence is too old, a new question decides first, see
+// settle: an old answer may have to bridge the outage.
 func (o *outage) paused(k key) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -140,25 +141,25 @@ var (
 	errReplaced       = errors.New("our own API key was replaced meanwhile")
 )
 
-// isDown reports whether DSS is down by evidence that still counts.
+// isDown reports whether DSS is down by valid evidence.
 func (o *outage) isDown(now int64) bool { return o.down && now < o.known+int64(evidenceTime) }
 
-// countsAsDown is isDown for those who do not hold mu.
+// countsAsDown is isDown for callers that do not hold mu.
 func (o *outage) countsAsDown() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.isDown(o.time.now())
 }
 
-// isKnownDown reports what the last question said, however long ago.
+// isKnownDown reports the result of the last question, of any age.
 func (o *outage) isKnownDown() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.down
 }
 
-// settle waits for a new question where DSS was down, or rejected a key that can
-// be replaced, and nobody asked since. No lookup is asked with such a key.
+// settle waits for a new question if DSS was down, or rejected a replaceable key, and
+// there was no question since. No lookup is made with a rejected key.
 func (o *outage) settle(ctx context.Context) {
 	o.mu.Lock()
 	now := o.time.now()
@@ -171,9 +172,9 @@ func (o *outage) settle(ctx context.Context) {
 	q.wait(ctx)
 }
 
-// findOut waits until it is known whether DSS is down. It is for those who have
-// an old answer to bridge an outage with. A question from before since, when
-// their lookup began, may be older than the outage.
+// findOut waits until it is known whether DSS is down. It is for lookups with an old
+// answer that could bridge an outage. Since is the start of the lookup: an earlier
+// question may be older than the outage.
 func (o *outage) findOut(ctx context.Context, since int64) {
 	for {
 		o.mu.Lock()
@@ -190,27 +191,27 @@ func (o *outage) findOut(ctx context.Context, since int64) {
 	}
 }
 
-// vouched returns nil if DSS accepts our own credentials, by a call that began
-// at most ownTrust before asked, and has not rejected them since. If need be it
-// waits for the question. Where a lookup began at asked, it ended with err.
+// vouched returns nil if DSS accepted our own credentials in a call that began at most
+// ownTrust before asked, and has not rejected them since. It waits for the question if
+// necessary. Asked is the start of a lookup that ended with err.
 func (o *outage) vouched(ctx context.Context, asked int64, err error) error {
 	defer o.wondering.Add(-1)
 	if o.wondering.Add(1) > maxWondering {
-		return errors.New("too many wait to know whether DSS accepts our own credentials")
+		return errors.New("too many lookups wait for a check of our own credentials")
 	}
 	since, pause, key := asked-int64(ownTrust), questionPause, int64(0)
 	var with *refusedKey
 	if errors.As(err, &with) {
-		// Keys that can be replaced end while the application is at work. Only a
-		// question that began later tells that this one had not.
+		// Replaceable keys end while the application runs. Only a question that began
+		// later proves that this one was valid.
 		since, pause, key = o.time.now(), keyQuestionPause, with.number
 	}
-	for { // twice at most: one may be under way that began too early
+	for { // at most twice: one under way may have begun too early
 		o.mu.Lock()
 		rejected, accepted := asked < o.rejected, key == 0 && o.accepted >= since
 		if rejected || accepted {
 			o.mu.Unlock()
-			if rejected { // that may be whom the refusal was about
+			if rejected { // the refusal may have been about us
 				return errRejected
 			}
 			return nil
@@ -231,8 +232,8 @@ func (o *outage) vouched(ctx context.Context, asked int64, err error) error {
 	}
 }
 
-// refusedKey is the refusal of a call about a browser that was made with a key of
-// ours which can be replaced.
+// refusedKey is DSS's refusal of a call about a browser, made with a replaceable key of
+// ours.
 type refusedKey struct {
 	error
 	number int64
@@ -240,8 +241,8 @@ type refusedKey struct {
 
 func (r *refusedKey) Unwrap() error { return r.error }
 
-// withOwnKey makes a call about a browser, and marks a refusal with the key of ours
-// that it was made with, if that can be replaced.
+// withOwnKey makes a call about a browser. It marks a refusal with the number of our
+// key, if that is replaceable.
 func withOwnKey[T any](ctx context.Context, call func(context.Context) (T, error)) (T, error) {
 	var used ownkey.Used
 	said, err := call(used.Context(ctx))
@@ -251,7 +252,7 @@ func withOwnKey[T any](ctx context.Context, call func(context.Context) (T, error
 	return said, err
 }
 
-// wait reports whether q ended before ctx did.
+// wait reports whether q ended before ctx.
 func (q *question) wait(ctx context.Context) bool {
 	select {
 	case <-q.done:
@@ -261,8 +262,8 @@ func (q *question) wait(ctx context.Context) bool {
 	}
 }
 
-// ask returns the question under way, or else starts one, questionPause after
-// the last. The caller holds mu.
+// ask returns the question under way, or starts one, questionPause after the last. The
+// caller holds mu.
 func (o *outage) ask(now int64) *question { return o.askAfter(questionPause, now) }
 
 // askAfter is ask with another pause.
@@ -304,17 +305,17 @@ func (o *outage) run(q *question) {
 	info, err = o.own(used.Context(ctx))
 }
 
-// conclude takes down what q brought, and tells those who wait for it.
+// conclude records q's result, and releases the waiters.
 func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 	if err == nil && info.IsAnonymous() {
 		err = errUnknownOurselves
 	}
-	if o.life.ctx.Err() != nil { // the Middleware is closed: that says nothing of DSS
+	if o.life.ctx.Err() != nil { // the Middleware is closed: this proves nothing about DSS
 		q.end(errClosed)
 		return
 	}
-	// Reading an error of the client's transport, and logging, may call whatever
-	// code an application plugged in: not under lock.
+	// Reading an error of the client's transport, and logging, may call code of the
+	// application: not under lock.
 	down, rejected := o.meansDown(q, err), rejectsUs(err)
 	o.mu.Lock()
 	now, wasDown := o.time.now(), o.down
@@ -350,11 +351,11 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 				"replace the API key (DKU_API_KEY, the file that DKU_API_KEY_FILE names, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", err.Error())
 		}
 	case down && !wasDown:
-		o.log.Error("dssauth: DSS is down: visitors who are not known are refused until it answers", "error", err.Error())
+		o.log.Error("dssauth: DSS is down: until it answers, visitors without a remembered answer are refused", "error", err.Error())
 	case wasDown && err == nil:
 		o.log.Info("dssauth: DSS is back")
 	case wasDown && !down:
-		o.log.Warn("dssauth: DSS answers again, but not as it should", "error", err.Error())
+		o.log.Warn("dssauth: DSS answers again, but with an unexpected reply", "error", err.Error())
 	}
 }
 
@@ -368,9 +369,8 @@ var errUnknownOurselves = errors.New("DSS does not know us")
 // rejectsUs reports whether DSS answered our own question with "not authenticated".
 func rejectsUs(err error) bool { return err == errUnknownOurselves || isNotAuthenticated(err) }
 
-// meansDown reports whether our own question that ended with err says that DSS
-// is down. One that timed out does not while DSS answers lookups: a DSS that is
-// only busy answers it late, too.
+// meansDown reports whether err, the end of our own question, means that DSS is down. A
+// timeout does not while DSS answers lookups: a busy DSS also answers late.
 func (o *outage) meansDown(q *question, err error) bool {
 	if isTimeout(err) {
 		return o.answered.Load() <= q.asked
@@ -383,8 +383,8 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &network) && network.Timeout()
 }
 
-// isOutage reports whether err is about DSS being down or overloaded, rather
-// than about a visitor, about us, or about a certificate.
+// isOutage reports whether err means that DSS is down or overloaded, and is not about a
+// visitor, about us, or about a certificate.
 func isOutage(err error) bool {
 	var reply *dss.Error
 	var network net.Error
@@ -399,14 +399,13 @@ func isOutage(err error) bool {
 	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)
 }
 
-// isNotAuthenticated reports whether DSS does not know somebody, be it the
-// visitor or us.
+// isNotAuthenticated reports whether DSS does not know either the visitor or us.
 func isNotAuthenticated(err error) bool {
 	var reply *dss.Error
 	return errors.As(err, &reply) && reply.NotAuthenticated()
 }
 
-// vigil watches one lookup that is under way.
+// vigil watches one lookup under way.
 type vigil struct {
 	o     *outage
 	asked int64
@@ -414,8 +413,8 @@ type vigil struct {
 	timer *time.Timer // nil: the lookup has ended
 }
 
-// beside has the question asked beside a lookup that DSS leaves unanswered, and
-// again for as long as it does, until stop is called.
+// beside asks the question beside a lookup that DSS leaves unanswered, again and again,
+// until stop is called.
 func (o *outage) beside(asked int64) (stop func()) {
 	v := &vigil{o: o, asked: asked}
 	v.mu.Lock()
@@ -440,14 +439,14 @@ func (v *vigil) look() {
 		v.timer.Reset(time.Duration(left))
 		return
 	}
-	v.timer.Reset(silence) // one that is under way may say nothing, see meansDown
+	v.timer.Reset(silence) // one under way may prove nothing, see meansDown
 	v.o.mu.Lock()
 	defer v.o.mu.Unlock()
 	v.o.ask(now)
 }
 
-// accepts takes down that DSS answered a lookup, begun at asked, with 2xx, and
-// so accepted our credentials.
+// accepts records that DSS answered a lookup, begun at asked, with 2xx, and so accepted
+// our credentials.
 func (o *outage) accepts(asked int64) {
 	o.hears()
 	o.mu.Lock()
@@ -455,18 +454,18 @@ func (o *outage) accepts(asked int64) {
 	o.accepted = max(o.accepted, asked)
 }
 
-// resume ends what failures of these bytes brought.
+// resume ends the pause of these bytes after failures.
 func (o *outage) resume(k key) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.pauses.end(k)
 }
 
-// hears takes down that DSS, and no proxy, answered a lookup now.
+// hears records that DSS itself, not a proxy, answered a lookup now.
 func (o *outage) hears() { o.answered.Store(o.time.now()) }
 
-// failed takes down that a lookup of k, begun at asked, failed; it has the
-// question asked, and returns how long these bytes must wait.
+// failed records that a lookup of k, begun at asked, failed. It starts the question,
+// and returns how long these bytes must wait.
 func (o *outage) failed(k key, asked int64, retryAfter time.Duration) (pause int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -478,8 +477,8 @@ func (o *outage) failed(k key, asked int64, retryAfter time.Duration) (pause int
 	return o.pauses.begin(k, now, retryAfter)
 }
 
-// isBack reports whether DSS was down and came back since the given time. A
-// lookup from before must not keep anybody waiting.
+// isBack reports whether DSS was down and came back after since. No request must wait
+// for a lookup from before.
 func (o *outage) isBack(since int64) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -493,16 +492,16 @@ func (o *outage) whenDown() <-chan struct{} {
 	return o.goesDown
 }
 
-// pauses remembers which bytes are not asked about for a moment, since a lookup
-// of them failed while DSS was up. It holds no answer. A stranger can push
-// others out of it, whose bytes are then asked about sooner.
+// pauses remembers bytes about which DSS is not asked for a moment: a lookup of them
+// failed while DSS was up. It holds no answer. A stranger can push out other visitors'
+// bytes: DSS is then asked about these sooner.
 type pauses struct {
 	byKey *simplelru.LRU[key, pause]
 }
 
 type pause struct {
 	until    int64
-	failures int // without an answer in between
+	failures int // in a row, without an answer between them
 }
 
 const (
@@ -512,7 +511,7 @@ const (
 )
 
 func newPauses() pauses {
-	byKey, _ := simplelru.NewLRU[key, pause](maxPauses, nil) // fails for no positive size
+	byKey, _ := simplelru.NewLRU[key, pause](maxPauses, nil) // does not fail for a positive size
 	return pauses{byKey}
 }
 
@@ -521,7 +520,7 @@ func (p pauses) until(k key) int64 {
 	return at.until
 }
 
-// begin starts a pause: of 1s, then 2s, then 4s, or as long as DSS asked for.
+// begin starts a pause of 1s, then 2s, then 4s, or of the length that DSS asked for.
 func (p pauses) begin(k key, now int64, retryAfter time.Duration) (length int64) {
 	at, _ := p.byKey.Peek(k)
 	if now >= at.until+int64(maxPause) {

@@ -13,17 +13,17 @@ const (
 	// maxQueue is how many newcomers may wait for their place, and how many
 	// refreshes.
 	maxQueue = 1024
-	// fewestPlaces are open whatever lookups bring, unless Config.MaxLookups is less.
+	// fewestPlaces are always open, unless Config.MaxLookups is less.
 	fewestPlaces = 32
 )
 
-// places says how many lookups may be under way towards DSS, and whose turn it
-// is. They open while somebody waits and DSS names visitors quickly; they close
-// where DSS is slow, fails, or knows nobody. A stranger's bytes can close them, but
-// not below the floor, and cannot open any.
+// places limits the lookups under way towards DSS, and decides whose turn it is. Places
+// open while lookups wait and DSS names visitors quickly. They close if DSS is slow,
+// fails, or does not know the visitors. A stranger's bytes can close places down to
+// fewestPlaces, but can open none.
 //
-// Known visitors come first, and have a quarter of the places to themselves: a
-// flood of junk delays new visitors, and known ones do not notice it.
+// Known visitors come first, and a quarter of the places is reserved for them: a flood
+// of junk delays new visitors, and known ones do not notice it.
 type places struct {
 	clock          *clock
 	slow           time.Duration // a lookup that takes longer closes places
@@ -32,42 +32,42 @@ type places struct {
 	mu      sync.Mutex
 	open    int            // in quarters of a place
 	taken   int            // by everybody
-	held    [4]int         // by who came from each line
+	held    [4]int         // by lookups from each line
 	owners  map[string]int // turns of each user in the line of known visitors, or with a place from there
-	queued  [3]int         // who waits in, or is on the way to, these lines
+	queued  [3]int         // lookups that wait in these lines, or will soon
 	lines   [4]list.List   // of *turn
 	waited  time.Duration  // in sum
 	latency time.Duration  // of lookups: each one moves it by an eighth
 }
 
-// The lines, in the order in which places are given.
+// The lines, in their order of priority.
 const (
 	knownVisitors = iota
 	crowds        // known visitors above their user's share
 	newcomers
-	refreshes // ahead of an answer's last second
+	refreshes // before an answer's last second
 )
 
-// turn is that of a lookup: it waits in a line, and then has a place.
+// turn belongs to a lookup: it waits in a line, and then has a place.
 type turn struct {
 	owner string // the user; empty for newcomers and crowds
 	line  int
 	spot  *list.Element // in its line, while it waits
-	since int64         // when it came there
-	until int64         // how long it waits
+	since int64         // when it came into the line
+	until int64         // the longest that it waits
 	ready chan struct{} // closed when it has a place
 	held  bool
 	joins bool // a request has joined a refresh
 }
 
-// result is what a lookup brought.
+// result is the result of a lookup.
 type result int
 
 const (
 	failed    result = iota
 	anonymous        // DSS knew nobody
 	named            // DSS named a user
-	crowding         // the same, but the user's answer only takes the place of another one
+	crowding         // the same, but the answer only replaces another one of the user
 )
 
 func newPlaces(most int, timeout time.Duration, c *clock) *places {
@@ -75,7 +75,7 @@ func newPlaces(most int, timeout time.Duration, c *clock) *places {
 	return &places{clock: c, slow: timeout / 4, floor: floor, ceiling: 4 * most, open: floor, owners: make(map[string]int)}
 }
 
-// newTurn is that of a visitor known as owner, or of a newcomer where owner is
+// newTurn returns the turn of a visitor known as owner, or of a newcomer if owner is
 // empty.
 func newTurn(owner string) *turn {
 	t := &turn{owner: owner, line: knownVisitors, ready: make(chan struct{})}
@@ -90,8 +90,8 @@ var (
 	errQueueFull error = &refusal{kind: ErrUnavailable, why: "too many lookups are waiting for DSS", unasked: true}
 )
 
-// enter waits for a place, for at most maxWait. It first calls before, if given,
-// which may wait as well.
+// enter waits for a place, for at most maxWait. It first calls before, if given; before
+// may also wait.
 func (p *places) enter(ctx context.Context, t *turn, before func(context.Context)) error {
 	if !p.arrive(t) {
 		return errQueueFull
@@ -108,10 +108,10 @@ func (p *places) enter(ctx context.Context, t *turn, before func(context.Context
 	return nil
 }
 
-// arrive counts t, and reports whether it may wait. One user's lookups that hang
-// must not take what is reserved for all: those above the user's share get
-// newcomers' places. They go before newcomers, since junk must not lock out an
-// account on many screens.
+// arrive counts t, and reports whether it may wait. Hanging lookups of one user must
+// not take the reserved places of all users: those above the user's share get
+// newcomers' places. They go before newcomers, since junk must not lock out an account
+// on many screens.
 func (p *places) arrive(t *turn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -127,8 +127,8 @@ func (p *places) arrive(t *turn) bool {
 	return true
 }
 
-// ahead takes a place for a refresh if one is free for it, which t.held tells, or
-// else lets it wait for up to patience. It reports false where it does neither.
+// ahead takes a free place for a refresh, and then sets t.held, or else lets t wait for
+// up to patience. It reports false if it does neither.
 func (p *places) ahead(t *turn, patience time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -183,8 +183,8 @@ func (t *turn) isReady() bool {
 	}
 }
 
-// join lets a refresh in its answer's last second wait on for the first request
-// that joins it, as long as that would have waited itself.
+// join lets a refresh in its answer's last second wait longer for the first request
+// that joins it: as long as that request itself would have waited.
 func (p *places) join(t *turn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -193,7 +193,7 @@ func (p *places) join(t *turn) {
 	}
 }
 
-// giveUp ends the wait of t, and reports whether it has just got a place.
+// giveUp ends the wait of t, and reports whether t has just got a place.
 func (p *places) giveUp(t *turn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -204,7 +204,7 @@ func (p *places) giveUp(t *turn) bool {
 	return t.held
 }
 
-// admit gives free places to those who wait. The caller holds mu.
+// admit gives free places to waiting turns. The caller holds mu.
 func (p *places) admit(now int64) {
 	for line := range p.lines {
 		for p.isFree(line) && p.lines[line].Len() > 0 {
@@ -218,8 +218,8 @@ func (p *places) admit(now int64) {
 	}
 }
 
-// isFree reports whether there is a place for who comes from the line. The caller
-// holds mu.
+// isFree reports whether there is a place for a turn from the line. The caller holds
+// mu.
 func (p *places) isFree(line int) bool {
 	open := p.open / 4
 	theirs, shared := p.held[crowds]+p.held[newcomers], open-p.reserved()
@@ -228,24 +228,24 @@ func (p *places) isFree(line int) bool {
 		return false
 	case line == newcomers:
 		return theirs < shared
-	case line == crowds: // one whose lookups hang leaves newcomers half
+	case line == crowds: // a user with hanging lookups leaves half to newcomers
 		return theirs < shared && p.held[crowds] < max(1, shared/2)
 	}
 	return true
 }
 
-// reserved is how many places newcomers cannot have: a quarter, rounded up. The
-// caller holds mu.
+// reserved returns the number of places that newcomers cannot have: a quarter, rounded
+// up. The caller holds mu.
 func (p *places) reserved() int { return (p.open/4 + 3) / 4 }
 
-// share is how many of a user's lookups are a known visitor's at once: a quarter
-// of what is reserved. The caller holds mu.
+// share returns how many lookups of one user at once have a known visitor's priority: a
+// quarter of the reserved places. The caller holds mu.
 func (p *places) share() int { return max(1, p.reserved()/4) }
 
 // step takes t out of its line. The caller holds mu.
 func (p *places) step(t *turn, now int64) {
 	p.lines[t.line].Remove(t.spot)
-	if t.line != refreshes { // for which nobody waits
+	if t.line != refreshes { // no request waits for it
 		p.queued[t.line]--
 		p.waited += time.Duration(now - t.since)
 	}
@@ -261,8 +261,8 @@ func (p *places) forget(t *turn) {
 	}
 }
 
-// leave gives t's place back if it still has one, and opens or closes places by
-// what the lookup brought and how long it took.
+// leave gives t's place back if it still has one. It opens or closes places by the
+// result and the duration of the lookup.
 func (p *places) leave(t *turn, took time.Duration, r result) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -276,7 +276,7 @@ func (p *places) leave(t *turn, took time.Duration, r result) {
 	}
 }
 
-// giveBack is leave where DSS was not asked.
+// giveBack is leave for a lookup that did not ask DSS.
 func (p *places) giveBack(t *turn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -285,8 +285,8 @@ func (p *places) giveBack(t *turn) {
 	}
 }
 
-// postpone gives t's place back where it has one, for it to wait for another one as a
-// known visitor's.
+// postpone gives t's place back if it has one: t then waits for another one as a known
+// visitor's.
 func (p *places) postpone(t *turn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -317,7 +317,7 @@ func (p *places) adjust(took time.Duration, r result) {
 	p.open = min(max(p.open, p.floor), p.ceiling)
 }
 
-// addTo sets what s says about places.
+// addTo sets the numbers about places in s.
 func (p *places) addTo(s *Stats) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -325,7 +325,7 @@ func (p *places) addTo(s *Stats) {
 	s.Queued = p.queued[knownVisitors] + p.queued[crowds] + p.queued[newcomers]
 }
 
-// shortage says why there are no more places, and what to do.
+// shortage returns the reason why there are not more places.
 func (p *places) shortage() shortage {
 	p.mu.Lock()
 	defer p.mu.Unlock()

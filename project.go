@@ -13,32 +13,32 @@ import (
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
-// projectQuestion is what DSS is asked, as the visitor, to decide a project gate.
-// DSS's REST reference requires READ_CONF ("Read project content") for it: what DSS
-// itself asks of those who open a webapp. Not GET /projects/{key}: a project may be
-// open for everybody to find, and nothing says that its summary is then hidden.
+// projectQuestion is the call that decides a project gate. It is made as the visitor.
+// DSS's REST reference requires READ_CONF ("Read project content") for it: the right
+// that a DSS user needs to open a webapp. Not GET /projects/{key}: everybody may be
+// able to find a project, and DSS may then show its summary, too.
 const projectQuestion = "/projects/%s/jobs/?limit=1"
 
-// RequireProject returns a gate that admits the visitors who may read the content
-// of the DSS project key, by DSS's own word: DSS is asked as the visitor, so that
-// owners, administrators and every right that DSS has count. It identifies the
-// visitor itself, as Handler does, where this Middleware has not yet.
+// RequireProject returns a gate that admits the visitors who may read the content of
+// the DSS project key. DSS decides: it is asked as the visitor, so that owners,
+// administrators and every right in DSS count. If this Middleware has not identified
+// the visitor yet, the gate does, as Handler would.
 //
-// Others get a 403, and so does everybody where the project does not exist. An API
-// key without a user is nobody whom DSS could be asked as: 403 too. Where DSS does
-// not answer, or lets the application not act as the visitor, it is a 503.
+// Others get a 403, and everybody does if the project does not exist. DSS cannot be
+// asked as an API key without a user: that is a 403 too. If DSS does not answer, or
+// does not let the application act as the visitor, it is a 503.
 //
-// What DSS said belongs to its answer about the visitor, and ends with it: a right
-// that was taken away holds for up to [Config.TTL]. Verdicts are never shared
-// between visitors. At most 32 are remembered for each of them.
+// A verdict belongs to DSS's answer about the visitor, and ends with it: after a right
+// was taken away, the visitor keeps access for up to [Config.TTL]. Verdicts are never
+// shared between visitors. At most 32 are remembered for each visitor.
 //
-// RequireProject panics where key is no project's key (letters, digits and
+// RequireProject panics if key is not a project's key (letters, digits and
 // underscores), and without [Config.Impersonation].
 //
 // DSS: GET /projects/{key}/jobs/
 func (m *Middleware) RequireProject(key string) func(http.Handler) http.Handler {
 	if !isProjectKey(key) {
-		panic(fmt.Sprintf("dssauth: RequireProject: %s is no project's key: give it as in \"CHURN\", letters, digits and underscores only; "+
+		panic(fmt.Sprintf("dssauth: RequireProject: %s is not a project's key: give it as in \"CHURN\", letters, digits and underscores only; "+
 			"dss.CurrentProject is empty outside DSS", shown.Quote(key)))
 	}
 	return m.requireProject("RequireProject", func(*http.Request) string { return key })
@@ -49,9 +49,9 @@ func (m *Middleware) RequireProject(key string) func(http.Handler) http.Handler 
 //
 //	auth.RequireProjectOf(func(r *http.Request) string { return r.PathValue("project") })
 //
-// A request for which that is no key is a 400, and DSS is not asked. Key is called
-// with each request, and again as [Middleware.Require] says. It panics where key is
-// nil, and without [Config.Impersonation].
+// A request without a valid key is a 400, and DSS is not asked. Key runs on each
+// request, and again for the connections that [Middleware.Require] describes.
+// RequireProjectOf panics if key is nil, and without [Config.Impersonation].
 func (m *Middleware) RequireProjectOf(key func(*http.Request) string) func(http.Handler) http.Handler {
 	if key == nil {
 		panic("dssauth: RequireProjectOf(nil): give a function that returns the project's key, or use RequireProject")
@@ -72,8 +72,8 @@ func (m *Middleware) requireProject(name string, key func(*http.Request) string)
 	})
 }
 
-// isProjectKey reports whether s can be a project's key. Such a text is one segment
-// of a path, and means the same to everybody.
+// isProjectKey reports whether s can be a project's key. Such a text is one segment of
+// a path, and no program reads it differently.
 func isProjectKey(s string) bool {
 	for _, c := range []byte(s) {
 		if c != '_' && (c < '0' || '9' < c) && (c < 'A' || 'Z' < c) && (c < 'a' || 'z' < c) {
@@ -83,8 +83,8 @@ func isProjectKey(s string) bool {
 	return s != ""
 }
 
-// mayRead returns nil if v's visitor may read the content of project: by a verdict
-// that is remembered, or else by DSS's.
+// mayRead returns nil if v's visitor may read the content of project. It uses a
+// remembered verdict, or else asks DSS.
 func (m *Middleware) mayRead(r *http.Request, v *visit, project string) error {
 	switch {
 	case v.m == nil:
@@ -99,7 +99,8 @@ func (m *Middleware) mayRead(r *http.Request, v *visit, project string) error {
 	if err != errSignedOut {
 		return err
 	}
-	// The session may have ended since DSS was asked who this is: who is it now?
+	// The session may have ended since DSS named the visitor: identify the visitor
+	// again.
 	m.forgetOnce(f, v.entry)
 	e, _, err := m.identify(r, false)
 	switch {
@@ -110,24 +111,24 @@ func (m *Middleware) mayRead(r *http.Request, v *visit, project string) error {
 	}
 	again := newVisit(r, m, e)
 	if _, err = m.askProject(again, again, project); err == errSignedOut {
-		return unavailable("DSS knows the session, and gives no ticket for it", nil, 0)
+		return unavailable("DSS knows the session, but gives no ticket for it", nil, 0)
 	}
 	return err
 }
 
-// forgetOnce forgets the bytes of e, once for all who wait for f: they then share
-// the lookup that tells who this is.
+// forgetOnce forgets the bytes of e, once for all requests that wait for f. These then
+// share the lookup that identifies the visitor.
 func (m *Middleware) forgetOnce(f *projectFlight, e *entry) {
 	f.ended.Do(func() { m.answers.forget(e.key) })
 }
 
-// stands reports whether a verdict may be used for v. It belongs to an answer about
-// the visitor, and holds as long as that. Once a newer answer has taken its place,
-// the verdict is asked for again, and meanwhile lasts until the older one would have
-// ended.
+// stands reports whether a verdict may be used for v. A verdict belongs to an answer
+// about the visitor, and holds as long as that answer. When a newer answer replaces it,
+// DSS is asked for the verdict again. Meanwhile the old verdict lasts until the older
+// answer would have ended.
 func (m *Middleware) stands(v *visit, known *projectVerdict) bool {
 	switch {
-	case known.basis == v.entry.asked: // which Handler has just found good, in an outage too
+	case known.basis == v.entry.asked: // Handler has just accepted that answer, in an outage too
 		return true
 	case m.answers.now() >= known.expires:
 		return false
@@ -138,8 +139,7 @@ func (m *Middleware) stands(v *visit, known *projectVerdict) bool {
 	return true
 }
 
-// askProject returns DSS's verdict, by a question that all requests of the visitor
-// share.
+// askProject returns DSS's verdict. All requests of the visitor share the question.
 func (m *Middleware) askProject(ctx context.Context, v *visit, project string) (*projectFlight, error) {
 	f, err := m.joinProject(v, project, 0)
 	if err != nil {
@@ -160,10 +160,10 @@ func (m *Middleware) askProject(ctx context.Context, v *visit, project string) (
 	}
 }
 
-// joinProject returns the question about project that is under way for the visitor,
-// or starts one: to renew a verdict that lasts until then, or, with zero, at once.
+// joinProject returns the question about project that is under way for the visitor, or
+// starts one. Until is the end of the verdict to renew, or zero if there is none.
 func (m *Middleware) joinProject(v *visit, project string, until int64) (*projectFlight, error) {
-	// The visitor's bytes are read now, since the question outlives the request.
+	// Read the visitor's bytes now, since the question outlives the request.
 	c, err := v.credentials()
 	if err != nil {
 		return nil, err
@@ -183,8 +183,7 @@ func (m *Middleware) joinProject(v *visit, project string, until int64) (*projec
 	})
 }
 
-// flyProject asks DSS, and remembers what it says with e, the answer about the
-// visitor.
+// flyProject asks DSS, and remembers its verdict with e, the answer about the visitor.
 func (m *Middleware) flyProject(f *projectFlight, e *entry, c credentials, project string, until int64) {
 	// The answer if plugged-in code panics, or calls Goexit.
 	err := unavailable("the question about a project ended without an answer", nil, 0)
@@ -195,12 +194,12 @@ func (m *Middleware) flyProject(f *projectFlight, e *entry, c credentials, proje
 		f.cancel()
 	}()
 	err = m.projectAnswer(f.ctx, e, c, project, until)
-	if err == errSignedOut && until != 0 { // nobody waits who would ask who this is
+	if err == errSignedOut && until != 0 { // no request waits that would identify the visitor again
 		m.forgetOnce(f, e)
 	}
 }
 
-// projectAnswer is DSS's answer, one of: nil, ErrForbidden, ErrUnavailable, and
+// projectAnswer returns DSS's answer, one of: nil, ErrForbidden, ErrUnavailable, and
 // errSignedOut.
 func (m *Middleware) projectAnswer(ctx context.Context, e *entry, c credentials, project string, until int64) error {
 	ctx, cancel := context.WithTimeout(ctx, m.answers.timeout)
@@ -213,9 +212,9 @@ func (m *Middleware) projectAnswer(ctx context.Context, e *entry, c credentials,
 	if err != nil {
 		return err
 	}
-	// What it brings opens no place and closes none: lookups do.
+	// Its result opens and closes no place: only lookups do.
 	defer m.answers.places.giveBack(turn)
-	var jobs json.RawMessage // any JSON: only that DSS gave it counts
+	var jobs json.RawMessage // any JSON: the content does not matter
 	err = visitor.Do(ctx, http.MethodGet, fmt.Sprintf(projectQuestion, project), nil, &jobs)
 	var reply *dss.Error
 	switch {
@@ -232,8 +231,8 @@ func (m *Middleware) projectAnswer(ctx context.Context, e *entry, c credentials,
 	return unavailable("DSS did not say whether the visitor may read the project", unquoted(err), 0)
 }
 
-// stillActs returns why a refusal may not mean e's visitor: DSS refuses an
-// application that may no longer act by X-DKU-ProxyUser in the same words.
+// stillActs returns an error if a refusal may not be about e's visitor. DSS uses the
+// same words to refuse an application that may no longer act by X-DKU-ProxyUser.
 func (m *Middleware) stillActs(ctx context.Context, visitor *dss.Client, e *entry) error {
 	if m.impersonation != ByProxyUser {
 		return nil
@@ -242,13 +241,13 @@ func (m *Middleware) stillActs(ctx context.Context, visitor *dss.Client, e *entr
 	case err != nil:
 		return m.cannotAct(err)
 	case info.Login() != e.identity.Login:
-		return unavailable("DSS takes calls as the visitor for somebody else's", nil, 0)
+		return unavailable("DSS treats calls as the visitor as somebody else's", nil, 0)
 	}
 	return nil
 }
 
-// projectTurn waits for a place towards DSS. Where a verdict lasts until some time,
-// all others go first, but not in its last moment.
+// projectTurn waits for a place towards DSS. If a verdict lasts until some time, all
+// others go first, except in its last moment.
 func (m *Middleware) projectTurn(ctx context.Context, e *entry, until int64) (*turn, error) {
 	places, owner := m.answers.places, e.identity.owner()
 	if patience := time.Duration(until-m.answers.now()) - lastMoment; patience > 0 {
@@ -265,11 +264,11 @@ func isClass(reply *dss.Error, class string) bool {
 	return strings.HasSuffix(reply.Type, "."+class)
 }
 
-// errSignedOut means that DSS gave no ticket, since it knows no session for the
-// visitor's bytes, or since it rejects our own credentials: a lookup tells.
+// errSignedOut means that DSS gave no ticket. Either it knows no session for the
+// visitor's bytes, or it rejects our own credentials: a lookup tells the two apart.
 var errSignedOut = errors.New("dssauth: DSS gave no ticket: it knows no session")
 
-// cannotAct says what it means that DSS could not be asked as the visitor.
+// cannotAct returns the answer when DSS could not be asked as the visitor.
 func (m *Middleware) cannotAct(err error) error {
 	var reply *dss.Error
 	switch {

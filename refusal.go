@@ -17,16 +17,15 @@ type refuser struct {
 	told     *observer
 }
 
-// notice is what WriteRefusal is told by the context of the request that OnError
-// gets, and passes on.
+// notice is for WriteRefusal. OnError gets it in the context of its request.
 type notice struct {
-	login string // where to sign in; empty: nowhere
+	login string // URL of the sign-in page; empty: none
 	ofKey bool   // the caller is an API key without a user
 }
 
 type noticeKey struct{}
 
-// noticeOf returns what goes with r, or nil where r is not being refused.
+// noticeOf returns the notice in r's context, or nil if r is not being refused.
 func noticeOf(r *http.Request) *notice {
 	if r == nil {
 		return nil
@@ -53,7 +52,7 @@ func (d *refuser) refuse(w http.ResponseWriter, r *http.Request, err error, with
 			http.Redirect(w, r, login, http.StatusFound)
 			return
 		}
-		w.Header().Set("HX-Redirect", login) // htmx follows it whatever the status
+		w.Header().Set("HX-Redirect", login) // htmx follows it with any status
 	}
 	if d.onError != nil {
 		d.onError(w, r, err)
@@ -62,9 +61,9 @@ func (d *refuser) refuse(w http.ResponseWriter, r *http.Request, err error, with
 	WriteRefusal(w, r, err)
 }
 
-// login returns where the sender of r can sign in after err, and the way back
-// from there. It returns "" where signing in cannot help, and where neither a
-// person nor htmx would follow it.
+// login returns the URL where the sender of r can sign in after err, and the way back
+// from there. It returns "" if signing in cannot help, and if neither a person nor htmx
+// would follow it.
 func (d *refuser) login(r *http.Request, a asking, err error) (login, back string) {
 	follows := a.byPerson()
 	switch StatusCode(err) {
@@ -83,7 +82,7 @@ func (d *refuser) login(r *http.Request, a asking, err error) (login, back strin
 
 func setRefusalHeaders(h http.Header, err error) {
 	h.Set("Cache-Control", "no-store")
-	h.Del("Content-Length") // of what a handler meant to write; a redirect keeps it
+	h.Del("Content-Length") // of the page that the handler meant to write; a redirect keeps it
 	switch StatusCode(err) {
 	case http.StatusUnauthorized:
 		// Not Basic, which makes browsers ask for a password.
@@ -101,18 +100,18 @@ func retrySeconds(err error) int {
 	return 1
 }
 
-// WriteRefusal answers a request with err's status: a small page where a person
-// opened a page or sent a form, problem details (RFC 9457) for everybody else.
-// Neither tells more than the kind of err; nil is a mistake of the application, a 500.
+// WriteRefusal answers a request with err's status. A person who opened a page or sent
+// a form gets a small page; other senders get problem details (RFC 9457). Both reveal
+// only the kind of err. A nil err is a mistake of the application, a 500.
 //
-// It is the default of [Config.OnError], and for use in such a function: given
-// the request that the function got, the page leads to where the visitor can sign
-// in. Elsewhere use [Middleware.Refuse]. A nil request is a program's.
+// It is the default of [Config.OnError], and such a function may call it. Pass it the
+// request that the function got: then the page links to the sign-in page. Elsewhere use
+// [Middleware.Refuse]. A nil request counts as a program's.
 //
-// A Content-Encoding stays, since it may be that of a middleware in front which
-// compresses. A handler that has set it itself removes it first.
+// WriteRefusal keeps a Content-Encoding, since a compressing middleware in front may
+// have set it. A handler that has set it itself removes it first.
 func WriteRefusal(w http.ResponseWriter, r *http.Request, err error) {
-	if err == nil { // no reason to refuse, and none to admit
+	if err == nil { // neither a reason to refuse nor to admit
 		err = errMistake
 	}
 	status := StatusCode(err)
@@ -180,28 +179,28 @@ var refusalTexts = map[int]refusalText{
 	http.StatusServiceUnavailable: {"Not now", "We cannot check who you are right now",
 		"Dataiku DSS did not answer. Nothing is wrong with your account."},
 	http.StatusNotFound: {"Not found", "There is nothing here",
-		"Dataiku DSS does not have what you asked for, or does not show it to you."},
+		"This does not exist in Dataiku DSS, or you may not see it."},
 	http.StatusInternalServerError: {"Mistake", "This application made a mistake",
 		"It is not your fault, and signing in again does not help. Tell the owner of this application."},
 	http.StatusBadGateway: {"Unexpected", "Dataiku DSS gave an unexpected answer",
-		"This application cannot go on with it. If this happens again, tell the owner of this application."},
+		"This application cannot use that answer. If this happens again, tell the owner of this application."},
 	http.StatusBadRequest: {"Unreadable", "Your browser sent something unreadable",
 		"A header that says who you are, such as Authorization, is malformed. It comes from a program, a proxy or a browser extension: change it there."},
 	http.StatusRequestHeaderFieldsTooLarge: {"Too much", "Your browser sent too much",
 		"The cookies and credentials in this request are too large. Delete this site's cookies, sign in to Dataiku DSS and try again."},
 }
 
-// refusalOfAddress is that of a 400 which no header has caused.
+// refusalOfAddress is for a 400 that the address caused, and no header.
 var refusalOfAddress = refusalText{"Unreadable", "This address names no project",
 	"The key of a project in Dataiku DSS has letters, digits and underscores only. Check the address."}
 
-// refusalOfApplication is that of a 503 which does not end by waiting.
+// refusalOfApplication is for a 503 that waiting does not end.
 var refusalOfApplication = refusalText{"Not now", "This application may not act as you",
 	"Dataiku DSS does not let this application act as its visitors. Tell the owner of this application."}
 
-// refusalOfKey is that of a 403 to an API key without a user, which has no groups.
+// refusalOfKey is for a 403 to an API key without a user: it has no groups.
 var refusalOfKey = refusalText{"No access", "This API key may not open this",
-	"It belongs to no user of Dataiku DSS. Use the personal API key of a user, or ask the owner of this application for access."}
+	"It does not belong to a user of Dataiku DSS. Use the personal API key of a user, or ask the owner of this application for access."}
 
 var refusalPage = template.Must(template.New("").Parse(`<!doctype html>
 <html lang="en">

@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// find looks for an answer that another replica has, or is about to have: one that
-// DSS was asked for later than for last, if there is one. A refresh takes none that
-// is to be refreshed itself. Where nobody has, the lookup gets leases, and its caller
-// must publish or give up f. Refusal says why DSS cannot be asked; waits is called
-// before another replica's lookup is waited for. An error is that of refusal.
+// find looks for an answer that another replica has, or will have soon. The answer must
+// be newer than last, if there is a last. A refresh does not take an answer that is due
+// for a refresh itself. If no replica has an answer, the lookup gets leases, and its
+// caller must publish or give up f. Refusal returns the reason why DSS cannot be asked,
+// and find returns that as its error. Find calls waits before it waits for another
+// replica's lookup.
 func (s *sharing) find(ctx context.Context, c credentials, last *entry, renews bool, count *atomic.Int64, refusal func() error, waits func()) (f *found, err error) {
 	f = &found{}
 	most := int64(maxFinds)
@@ -21,7 +22,7 @@ func (s *sharing) find(ctx context.Context, c credentials, last *entry, renews b
 	}
 	defer s.finds.Add(-1)
 	f.keys = s.keysOf(c)
-	s.begins(f, c.key) // whether or not the store is asked: others may forget its answer
+	s.begins(f, c.key) // even if the store is not asked: others may forget the answer
 	if s.finds.Add(1) > most || s.out.Load() {
 		return f, nil
 	}
@@ -33,7 +34,7 @@ func (s *sharing) find(ctx context.Context, c credentials, last *entry, renews b
 		}
 	}()
 	look := func() (done bool) {
-		number := count.Load() // before the store is asked: what is forgotten meanwhile counts
+		number := count.Load() // before the store is asked: an answer may be forgotten meanwhile
 		a, err := s.read(ctx, f, c.key)
 		if err != nil {
 			return true
@@ -67,7 +68,7 @@ func (s *sharing) find(ctx context.Context, c credentials, last *entry, renews b
 	return f, err
 }
 
-// await waits for the answer to another replica's lookup, which has the lease of
+// await waits for the answer to the lookup of another replica that has the lease of
 // this key. It leaves time to ask DSS: that replica may have been killed.
 func (s *sharing) await(ctx context.Context, lease string, look func() bool, refusal func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.patience)
@@ -79,10 +80,10 @@ func (s *sharing) await(ctx context.Context, lease string, look func() bool, ref
 		}
 		var now []byte
 		if now, err = s.get(ctx, lease); err != nil {
-			break // the store is of no help any more, or time is up
+			break // the store cannot help any more, or time is up
 		}
 		if now == nil || !bytes.Equal(now, theirs) { // it has ended
-			look() // unless its answer has come since the last look, there is none to share
+			look() // there is no answer to share, unless it has come since the last look
 			break
 		}
 		timer := time.NewTimer(pause)
@@ -98,7 +99,7 @@ func (s *sharing) await(ctx context.Context, lease string, look func() bool, ref
 	return nil
 }
 
-// read returns the answer that the store has and that is believed, or nil.
+// read returns the stored answer if it is believed, or nil.
 func (s *sharing) read(ctx context.Context, f *found, k key) (*sharedAnswer, error) {
 	for i, stored := range f.keys.answer {
 		value, err := s.get(ctx, stored)
@@ -124,7 +125,7 @@ func (s *sharing) read(ctx context.Context, f *found, k key) (*sharedAnswer, err
 	return nil, nil
 }
 
-// open returns a stored answer, if it is one and of the right age.
+// open returns a stored answer, if it is valid and has the right age.
 func (s *sharing) open(number int, stored string, value []byte) *sharedAnswer {
 	text, ok := s.sealer.Open(number, stored, value)
 	var a sharedAnswer
@@ -133,21 +134,21 @@ func (s *sharing) open(number int, stored string, value []byte) *sharedAnswer {
 	}
 	id := a.identity()
 	age := time.Since(id.AsOf)
-	// An answer that was asked for later than this ends before the least life that
-	// it would have here.
+	// An own answer lives at least as long as this limit: a stored one must not be
+	// older.
 	if !id.isSomebody() || !id.fits() || age < -skew || age >= time.Duration(float64(s.ttl)*(1-jitter)) {
 		return nil
 	}
 	return &a
 }
 
-// askedAt is when DSS was asked for a, by this replica's clock. The wall clocks of
-// replicas tell it; it is never in the future.
+// askedAt is the time when DSS was asked for a, by this replica's clock. It comes from
+// the wall clocks of replicas, and is never in the future.
 func (s *sharing) askedAt(a *sharedAnswer) int64 {
 	return s.now() - int64(max(0, time.Since(time.Unix(0, a.AsOf))))
 }
 
-// publish shares the answer that f's lookup brought.
+// publish shares the answer of f's lookup.
 func (s *sharing) publish(f *found, e *entry) {
 	s.keeps(f, e.key)
 	left := s.ttl - time.Duration(s.now()-e.asked)
@@ -163,14 +164,14 @@ func (s *sharing) publish(f *found, e *entry) {
 	}
 }
 
-// retract removes an answer that DSS does not give any more.
+// retract removes an answer that DSS no longer gives.
 func (s *sharing) retract(f *found) {
 	for _, k := range f.keys.answer {
 		_ = s.delete(context.Background(), k) // it ends within its TTL
 	}
 }
 
-// conclude ends the leases of f, and all else that was kept for it.
+// conclude ends the leases of f, and removes everything else that was kept for it.
 func (s *sharing) conclude(f *found) {
 	s.giveUp(f)
 	s.mu.Lock()
@@ -184,7 +185,7 @@ func (s *sharing) conclude(f *found) {
 	}
 }
 
-// ownerOf returns whom the store's answer to c is about, or "".
+// ownerOf returns the owner of the store's answer to c, or "".
 func (s *sharing) ownerOf(c credentials) string {
 	for i, stored := range s.keysOf(c).answer {
 		if value, _ := s.get(context.Background(), stored); value != nil {

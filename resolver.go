@@ -13,14 +13,12 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// A Resolver says who sent a request, given its identifying headers and no
-// others. Set [Config.Resolver] to ask something else than DSS, or DSS in
-// another way.
+// A Resolver identifies the sender of a request by its identifying headers and no
+// others. Set [Config.Resolver] to ask something else than DSS, or DSS in another way.
 //
-// An error that wraps [ErrUnauthenticated] means that the visitor is anonymous,
-// and is believed. Any other error means that the question has no answer now, and so
-// does an identity without a login. Resolve is called by many goroutines and
-// should return when ctx ends.
+// An error that wraps [ErrUnauthenticated] means that the visitor is anonymous, and is
+// believed. Any other error, and an identity without a login, means that the question
+// has no answer now. Many goroutines call Resolve. It should return when ctx ends.
 type Resolver interface {
 	Resolve(ctx context.Context, identifying http.Header) (Identity, error)
 }
@@ -28,7 +26,7 @@ type Resolver interface {
 // detailsTime bounds the further calls that Config.UserDetails makes.
 const detailsTime = time.Second
 
-// dssResolver asks DSS, and says what its answer means.
+// dssResolver asks DSS, and interprets its answer.
 type dssResolver struct {
 	client    *dss.Client
 	outage    *outage
@@ -39,7 +37,7 @@ type dssResolver struct {
 	forbidden nag
 	nameless  nag
 
-	identified atomic.Bool  // somebody, since the start
+	identified atomic.Bool  // a visitor, since the start
 	anonymous  atomic.Int64 // lookups of nobody before that
 }
 
@@ -47,14 +45,14 @@ func newDSSResolver(client *dss.Client, timeout time.Duration, log *slog.Logger,
 	return &dssResolver{
 		client:   client,
 		outage:   newOutage(client, log, c, life),
-		patience: timeout / 4 * 3, // what is asked because of a failure takes time, too
+		patience: timeout / 4 * 3, // questions after a failure take time, too
 		log:      log,
 		now:      c.now,
 	}
 }
 
-// Resolve returns what went wrong as it is. Only verdict says what that means,
-// once the lookup has given its place back.
+// Resolve returns errors unchanged. Verdict interprets them, after the lookup has given
+// its place back.
 func (d *dssResolver) Resolve(ctx context.Context, identifying http.Header) (Identity, error) {
 	info, err := d.ask(ctx, identifying)
 	if err == nil {
@@ -66,8 +64,8 @@ func (d *dssResolver) Resolve(ctx context.Context, identifying http.Header) (Ide
 	return Identity{}, err
 }
 
-// forbids reports whether DSS itself, and no proxy, says that we lack a right. Of
-// the status it is not known whether it is 403 or 401.
+// forbids reports whether DSS itself, and not a proxy, says that we lack a right. We do
+// not know whether DSS's status is then 403 or 401.
 func forbids(err error) bool {
 	var reply *dss.Error
 	return errors.As(err, &reply) && reply.Type != "" && !reply.NotAuthenticated() &&
@@ -98,8 +96,8 @@ func (d *dssResolver) identity(ctx context.Context, identifying http.Header, inf
 	return id, nil
 }
 
-// addDetails leaves id as it is where the calls fail: a name to greet somebody by
-// is not worth a refusal.
+// addDetails leaves id unchanged if the calls fail: a missing display name must not
+// cause a refusal.
 func (d *dssResolver) addDetails(ctx context.Context, identifying http.Header, id *Identity) {
 	ctx, cancel := context.WithTimeout(ctx, detailsTime)
 	defer cancel()
@@ -122,13 +120,13 @@ func (d *dssResolver) addDetails(ctx context.Context, identifying http.Header, i
 	id.DisplayName, id.Email = user.DisplayName, user.Email
 }
 
-// asVisitor returns a client that acts as the visitor of this login, whose browser
-// sent these headers.
+// asVisitor returns a client that acts as the visitor of this login. The visitor's
+// browser sent these headers.
 type asVisitor func(ctx context.Context, identifying http.Header, login string) (*dss.Client, error)
 
-// detailsOf is how a user's name and e-mail address are asked for: as the visitor,
-// who may know them, or else, or where as is nil, with our own rights, which DSS can
-// keep from reading users.
+// detailsOf returns a function that asks for a user's name and e-mail address. It asks
+// as the visitor first. If that fails, or if as is nil, it asks with our own rights;
+// DSS can restrict these.
 func detailsOf(client *dss.Client, as asVisitor) func(context.Context, http.Header, string) (dss.User, error) {
 	return func(ctx context.Context, identifying http.Header, login string) (dss.User, error) {
 		if as != nil {
@@ -149,13 +147,13 @@ func ownDetails(ctx context.Context, visitor *dss.Client) (dss.User, error) {
 	if err := visitor.Do(ctx, http.MethodGet, "/current-user", nil, &settings); err != nil {
 		return dss.User{}, err
 	}
-	var user dss.User // whose fields JSON's are named like
+	var user dss.User // its fields have the names of the JSON
 	err := json.Unmarshal(settings.text, &user)
 	return user, err
 }
 
-// bounded keeps what is written, up to maxOwnSettings: a visitor can save
-// settings of any size.
+// bounded keeps the written text, up to maxOwnSettings: a visitor can save settings of
+// any size.
 type bounded struct{ text []byte }
 
 const maxOwnSettings = 1 << 20

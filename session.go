@@ -8,9 +8,8 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// session is what the answers about one visitor share, one after the other: a
-// refresh that names the same login carries it over. Whatever ends the answer
-// ends it.
+// session is shared by the answers about one visitor, one after the other: a refresh
+// that names the same login keeps it. It ends when the answer ends.
 type session struct {
 	tickets dss.Tickets
 	rights  atomic.Pointer[[]*projectVerdict] // oldest first; replaced, never changed
@@ -20,12 +19,12 @@ type session struct {
 	asking   map[string]*projectFlight // by the project's key
 }
 
-// maxProjects bounds how many verdicts a session holds, and how many questions at
-// once. So [Config.MaxEntries] times this bounds them all.
+// maxProjects bounds the verdicts of a session, and its questions at once. So
+// [Config.MaxEntries] times this bounds them all.
 const maxProjects = 32
 
-// proxied returns the client that acts as login, for all handlers the same, so
-// that DSS is asked once whom it takes it for.
+// proxied returns the client that acts as login. All handlers get the same one, so that
+// DSS confirms the login once.
 func (s *session) proxied(own *dss.Client, login string) (_ *dss.Client, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,25 +34,25 @@ func (s *session) proxied(own *dss.Client, login string) (_ *dss.Client, err err
 	return s.verified, err
 }
 
-// projectVerdict is what DSS said of one visitor and one project.
+// projectVerdict is DSS's answer about one visitor and one project.
 type projectVerdict struct {
 	project  string
 	err      error // nil: the visitor may read its content
-	basis    int64 // when DSS was asked for the answer about the visitor that it belongs to
+	basis    int64 // when DSS was asked for its answer about the visitor
 	expires  int64 // when that answer ends
 	renewing atomic.Bool
 }
 
 // projectFlight is one question about a project, for all requests of the visitor.
 type projectFlight struct {
-	ctx    context.Context // as long as anybody waits
+	ctx    context.Context // no request waits beyond its end
 	cancel context.CancelFunc
 	done   chan struct{} // closed when err is set
 	err    error
 	ended  sync.Once // forgets the answer whose session has ended
 }
 
-// verdictOn returns what DSS said of project, or nil.
+// verdictOn returns DSS's verdict on project, or nil.
 func (s *session) verdictOn(project string) *projectVerdict {
 	if all := s.rights.Load(); all != nil {
 		for _, v := range *all {
@@ -74,7 +73,7 @@ func (s *session) joinProject(project string, start func(*projectFlight) error) 
 		return f, nil
 	}
 	if len(s.asking) >= maxProjects {
-		return nil, unavailable("too many projects are asked about for one visitor at once", nil, 0)
+		return nil, unavailable("too many questions about projects are under way for one visitor", nil, 0)
 	}
 	f := &projectFlight{done: make(chan struct{})}
 	if err := start(f); err != nil {
@@ -87,7 +86,7 @@ func (s *session) joinProject(project string, start func(*projectFlight) error) 
 	return f, nil
 }
 
-// landProject ends f, and keeps v in place of an older verdict.
+// landProject ends f. With keep, it stores v in place of an older verdict.
 func (s *session) landProject(f *projectFlight, v *projectVerdict, keep bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

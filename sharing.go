@@ -13,45 +13,45 @@ import (
 	"github.com/dssauth/dssauth/internal/seal"
 )
 
-// sharing is what replicas tell each other through a [Store]: what DSS answered,
-// who asks it just now, and what was forgotten. All of it is sealed.
+// sharing exchanges three things with other replicas through a [Store]: DSS's answers,
+// lookups under way, and forgotten answers. All of them are sealed.
 //
-// What a store gives back is believed about exactly the bytes that it was put
-// for, as long as this replica's own answer would be, and not beyond what was
-// forgotten. So a store can cost a call of DSS, and never an identity.
+// A stored answer is believed only for exactly its own bytes, for as long as an answer
+// of this replica, and if it was not forgotten since. So a store can cost a call to
+// DSS, but it cannot change an identity.
 type sharing struct {
 	*storeAccess
 	sealer   *seal.Sealer
-	about    []string // what all keys cover
+	about    []string // all keys cover this
 	names    []string // of the identifying headers
 	ttl      time.Duration
 	patience time.Duration // with another replica's lookup
-	lookup   time.Duration // what one can take
+	lookup   time.Duration // the longest that a lookup can take
 
-	finds    atomic.Int64                      // lookups that look here
-	forget   func(owners []string, keys []key) // what another replica forgot
+	finds    atomic.Int64                      // lookups that read the store
+	forget   func(owners []string, keys []key) // forgets the answers that another replica forgot
 	has      func(key) bool                    // whether an answer is in memory
-	hears    atomic.Bool                       // what others forget
+	hears    atomic.Bool                       // whether notices of others arrive
 	restored atomic.Int64                      // since when, without a gap
 
 	mu      sync.Mutex
 	locally // guarded by mu
 }
 
-// locally is what one replica keeps about the others.
+// locally is one replica's state about the others.
 type locally struct {
-	marks   forgotten // what was forgotten lately; the numbers are nanoseconds of the wall clock up to which answers end
+	marks   forgotten // the answers forgotten lately; the numbers are nanoseconds of the wall clock up to which answers end
 	seed    maphash.Seed
 	heard   *simplelru.LRU[string, struct{}] // notices: each counts once
 	keys    map[uint64]key                   // of answers in memory, by the hash of their keys in the store
 	purgeAt int                              // size at which keys is purged
-	looking map[string]looked                // the same of lookups under way
-	unheard map[string]unheard               // what the store did not take, by the first mark
-	left    map[string]string                // leases that the store did not end when it should have, and their values; nil: none
+	looking map[string]looked                // the same for lookups under way
+	unheard map[string]unheard               // notices that the store did not take, by the first mark
+	left    map[string]string                // leases that the store failed to end, and their values; nil: none
 	strange bool                             // a notice came that no secret opens
 }
 
-// looked are the bytes that some lookups under way are about.
+// looked is the key of some lookups under way.
 type looked struct {
 	key     key
 	lookups int
@@ -69,22 +69,20 @@ const (
 	// minAgain and maxAgain are the pauses before the store is tried again.
 	minAgain = 50 * time.Millisecond
 	maxAgain = time.Minute
-	// maxUnheard bounds what waits to be told.
+	// maxUnheard bounds the waiting notices.
 	maxUnheard = 4096
-	// helloTime is how long a replica's greeting is kept. It matters only to those
-	// who hear it.
+	// helloTime is how long a replica's greeting is kept. Only its arrival matters.
 	helloTime = time.Minute
 )
 
-// newLocally remembers forgetting as long as an answer can be used.
+// newLocally remembers forgotten answers for as long as an answer can be used.
 func newLocally(ttl time.Duration) locally {
 	l := locally{marks: newForgotten(int64(ttl + 2*skew)), seed: maphash.MakeSeed(), keys: make(map[uint64]key), looking: make(map[string]looked), unheard: make(map[string]unheard)}
-	l.heard, _ = simplelru.NewLRU[string, struct{}](maxForgotten, nil) // fails for no positive size
+	l.heard, _ = simplelru.NewLRU[string, struct{}](maxForgotten, nil) // does not fail for a positive size
 	return l
 }
 
-// storedKeys are the keys in the store of what belongs to some bytes, one for each
-// secret.
+// storedKeys are the keys in the store that belong to some bytes, one for each secret.
 type storedKeys struct{ answer, lease, mark []string }
 
 // keysOf returns the keys of c: HMACs of an injective encoding.
@@ -92,7 +90,7 @@ func (s *sharing) keysOf(c credentials) storedKeys {
 	parts := slices.Clip(s.about)
 	for _, name := range s.names {
 		if values := c.header[name]; len(values) > 0 {
-			parts = append(parts, "is", values[0]) // what is picked has one value
+			parts = append(parts, "is", values[0]) // a picked header has one value
 		} else {
 			parts = append(parts, "none")
 		}
@@ -100,14 +98,14 @@ func (s *sharing) keysOf(c credentials) storedKeys {
 	return storedKeys{s.sealer.Keys("answer", parts...), s.sealer.Keys("lease", parts...), s.sealer.Keys("mark", parts...)}
 }
 
-// marksOf returns the keys of what says that an owner's answers were forgotten.
+// marksOf returns the keys of the marks that an owner's answers were forgotten.
 func (s *sharing) marksOf(owner string) []string {
 	return s.sealer.Keys("owner", append(slices.Clip(s.about), owner)...)
 }
 
-// sharedAnswer is what is stored of an answer.
+// sharedAnswer is the stored form of an answer.
 type sharedAnswer struct {
-	AsOf                                                 int64 // in nanoseconds, by the wall clock of whom DSS was asked by
+	AsOf                                                 int64 // in nanoseconds, by the wall clock of the replica that asked DSS
 	Login, Profile, Source, APIKeyID, DisplayName, Email string
 	Groups                                               []string
 }
@@ -123,22 +121,22 @@ func (a *sharedAnswer) identity() Identity {
 	}
 }
 
-// found is what the other replicas had to say about a lookup.
+// found is the result of asking the other replicas about a lookup.
 type found struct {
 	keys   storedKeys
 	leases []string // that were taken: other replicas wait for this one
 	token  string   // what is stored under them
 	stale  bool     // the store has an answer that was not believed
 
-	identity Identity // of somebody: DSS need not be asked
+	identity Identity // of a visitor: DSS need not be asked
 	asked    int64    // when it was
-	number   int64    // of lookups here that had asked when the store was
+	number   int64    // the count of lookups here when the store was asked
 }
 
 // isAnswer reports whether another replica has answered.
 func (f *found) isAnswer() bool { return f.identity.isSomebody() }
 
-// begins says which bytes the keys of f are about here, while they are looked up.
+// begins records k for the keys of f, during their lookup.
 func (s *sharing) begins(f *found, k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -147,8 +145,8 @@ func (s *sharing) begins(f *found, k key) {
 	}
 }
 
-// keeps says the same while their answer is in memory. Whatever is not is left out
-// now and then, so that one visitor's many answers push out nobody else.
+// keeps records the same while their answer is in memory. It removes the keys of other
+// answers now and then, so that one visitor's many answers push out no other visitor's.
 func (s *sharing) keeps(f *found, k key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -161,13 +159,13 @@ func (s *sharing) keeps(f *found, k key) {
 	}
 }
 
-// forgetting says what a replica forgot: as the mark of that, and as a notice for
-// the other replicas.
+// forgetting says which answers a replica forgot. It is a mark in the store, and a
+// notice for the other replicas.
 type forgetting struct {
 	ID     string
 	At     int64    // in nanoseconds, by the wall clock
 	Owners []string // whose answers were forgotten
-	Answer []string // the keys of the answer that was, if there are any
+	Answer []string // the keys of the forgotten answer, if there is one
 }
 
 // unheard is a notice with the keys of its marks.
@@ -176,12 +174,12 @@ type unheard struct {
 	marks []string
 }
 
-// addTo sets what stats says about the store.
+// addTo sets the numbers about the store in stats.
 func (s *sharing) addTo(stats *StoreStats) {
 	stats.Hits, stats.Misses = s.hits.Load(), s.misses.Load()
 	stats.Rejected, stats.Failures = s.rejected.Load(), s.failed.Load()
 	stats.Out, stats.Hears = s.out.Load(), s.hears.Load()
 }
 
-// mayKnow reports whether another replica's answer can be had.
+// mayKnow reports whether another replica may have an answer.
 func (s *sharing) mayKnow() bool { return s != nil && !s.out.Load() }

@@ -10,69 +10,69 @@ import (
 // [Config.Store]. The module rediscache has one for Redis and Valkey. To test one
 // of your own, use the package storetest.
 //
-// A store needs no trust. It is given sealed values under keys that say nothing,
-// and what it gives back is opened, dated and checked. One that lies, forgets or
-// is slow costs a call of DSS, and the time that another replica's lookup is
-// waited for: three quarters of [Config.Timeout] at most.
+// A store needs no trust. It gets sealed values under keys that reveal nothing. A value
+// that it gives back is opened, dated and checked. A store that lies, forgets or is
+// slow costs a call to DSS, and the wait for another replica's lookup: three quarters
+// of [Config.Timeout] at most.
 //
-// All methods are called by many goroutines, and should return when ctx ends: no
-// call is waited for longer than 50ms, but Watch. The text of errors goes to the
-// log: it must hold no password.
+// Many goroutines call all methods. A method should return when ctx ends: no call is
+// waited for longer than 50ms, except Watch. The text of errors goes to the log: it
+// must hold no password.
 type Store interface {
 	// Get returns a copy of the value under key, which the caller may change. It
-	// returns nil and no error where there is none.
+	// returns nil and no error if there is none.
 	Get(ctx context.Context, key string) ([]byte, error)
-	// Put keeps an entry, and reports whether it did: false only where
-	// [StoreEntry.IfAbsent] forbids it. It copies e.Value, which the caller may
-	// change afterwards.
+	// Put keeps an entry, and reports whether it did: false only if
+	// [StoreEntry.IfAbsent] forbids it. It copies e.Value: the caller may change that
+	// afterwards.
 	Put(ctx context.Context, e StoreEntry) (bool, error)
 	// Delete removes the value under key, if there is one.
 	Delete(ctx context.Context, key string) error
-	// Watch calls ready once it listens. From then on it calls heard with the value
-	// of each entry that any replica puts with [StoreEntry.Notify], this one included:
-	// once for each entry, one call at a time. It returns when ctx ends, and when it
-	// may have missed an entry, such as when a connection is lost: a few seconds after
-	// that at the latest. After it has returned it calls nothing.
+	// Watch calls ready when it listens. From then on it calls heard with the value of
+	// each entry that any replica, this one included, puts with [StoreEntry.Notify]:
+	// once for each entry, one call at a time. It returns when ctx ends. It also
+	// returns when it may have missed an entry, such as after a lost connection, within
+	// a few seconds. After its return it calls neither function.
 	Watch(ctx context.Context, ready func(), heard func(value []byte)) error
 }
 
-// StoreEntry is what a [Store] keeps.
+// StoreEntry is a value that a [Store] keeps.
 type StoreEntry struct {
 	// Key has at most 64 letters, digits, "-" and "_".
 	Key string
 	// Value has at least one byte, and at most 256 KiB.
 	Value []byte
-	// TTL is how long the entry is kept, a millisecond at least. It is gone
-	// afterwards.
+	// TTL is how long the entry is kept, a millisecond at least. Afterwards it must be
+	// gone.
 	TTL time.Duration
-	// IfAbsent keeps it only where there is none under its key, as one step: of
-	// many at once one succeeds.
+	// IfAbsent keeps the entry only if there is none under its key, in one atomic step:
+	// of many at once, one succeeds.
 	IfAbsent bool
-	// Notify tells the value to all who watch, too, once it is kept. Without IfAbsent
-	// it may be told as well where Put fails, as where the store is full.
+	// Notify also sends the value to all watchers, once it is kept. Without IfAbsent it
+	// may also be sent if Put fails, as when the store is full.
 	Notify bool
 }
 
 const (
 	// storeTime is what one call of a Store may take.
 	storeTime = 50 * time.Millisecond
-	// maxFinds bounds the lookups that look into the store. Newcomers have three
-	// quarters of it, so that junk keeps known visitors' answers from nobody.
+	// maxFinds bounds the lookups that read the store. Newcomers have three quarters of
+	// it, so that junk does not keep known visitors from their answers.
 	maxFinds = 1024
-	// maxStoreCalls bounds the calls of a Store under way, those included that do
-	// not return. Lookups that look there make half of them: a flood leaves room for
-	// what ends leases, and for what was forgotten.
+	// maxStoreCalls bounds the calls of a Store under way, including those that do not
+	// return. Lookups make half of them: a flood leaves room for calls that end leases,
+	// and for notices.
 	maxStoreCalls = 2 * maxFinds
-	// storeFailures in a row mean that a Store is out. A probe then finds it back:
-	// one each storeProbe.
+	// storeFailures in a row mean that a Store is out. Then a probe, one each
+	// storeProbe, finds out when it is back.
 	storeFailures = 3
 	storeProbe    = time.Second
-	// maxStored is the most that is read.
+	// maxStored bounds the value that is read.
 	maxStored = 256 << 10
 )
 
 // storeAccess calls a Store, and distrusts it: it waits for no call longer than
-// storeTime, and leaves a store that is out alone.
+// storeTime, and does not call a store that is out.
 type storeAccess struct {
 	*clock
 	store Store
@@ -83,7 +83,7 @@ type storeAccess struct {
 	hits, misses, rejected, failed atomic.Uint64
 	inARow                         atomic.Int64 // failures
 	out                            atomic.Bool
-	back                           func() // called when a probe has found it back
+	back                           func() // called when a probe succeeds
 }
 
 var (
@@ -92,7 +92,7 @@ var (
 	errStoreSlow = ownWords("the store did not answer within 50ms")
 )
 
-// get returns what is stored under key, or nil.
+// get returns the value stored under key, or nil.
 func (s *storeAccess) get(ctx context.Context, key string) ([]byte, error) {
 	value, err := call(ctx, s, func(ctx context.Context) ([]byte, error) { return s.store.Get(ctx, key) })
 	if len(value) > maxStored {
@@ -121,7 +121,7 @@ func call[T any](ctx context.Context, s *storeAccess, to func(context.Context) (
 	switch {
 	case err == nil:
 		s.inARow.Store(0)
-	case err == errStoreBusy || ctx.Err() != nil: // which says nothing about the store
+	case err == errStoreBusy || ctx.Err() != nil: // this says nothing about the store
 	default:
 		s.failed.Add(1)
 		if s.inARow.Add(1) >= storeFailures && s.out.CompareAndSwap(false, true) {
@@ -149,7 +149,7 @@ func try[T any](ctx context.Context, s *storeAccess, to func(context.Context) (T
 		// The answer if the store calls Goexit.
 		a := answer{err: ownWords("the store ended its goroutine")}
 		defer func() {
-			answers <- a // before cancel, which would look like the store's silence
+			answers <- a // before cancel, since that would look like the store's silence
 			<-s.under
 			cancel()
 		}()
@@ -172,13 +172,13 @@ func try[T any](ctx context.Context, s *storeAccess, to func(context.Context) (T
 // probe asks a store that is out until it answers.
 func (s *storeAccess) probe() {
 	for s.life.sleep(storeProbe) {
-		if len(s.under) > 0 { // calls that ignored their end: not one more of them
+		if len(s.under) > 0 { // some calls ignored their end: do not add another
 			continue
 		}
 		_, err := try(s.life.ctx, s, func(ctx context.Context) ([]byte, error) { return s.store.Get(ctx, "probe") })
 		if err == nil {
 			s.inARow.Store(0)
-			s.back() // before anybody relies on what was asked before
+			s.back() // before any request relies on an older answer
 			s.out.Store(false)
 			s.told.storeIsBack()
 			return

@@ -27,15 +27,15 @@ type Contender struct {
 	Credential Credential
 	Wrap       func(http.Handler) http.Handler
 
-	// Login is whom the handler behind Wrap finds in the context.
+	// Login returns the user that the handler behind Wrap finds in the context.
 	Login func(context.Context) string
 
-	// asked is how often it asked DSS; nil for one that does not.
+	// asked returns the number of its questions to DSS; nil: it does not ask DSS.
 	asked func() int
 	close func()
 }
 
-// Lookups is how often the contender asked DSS.
+// Lookups returns the number of the contender's questions to DSS.
 func (c *Contender) Lookups() int {
 	if c.asked == nil {
 		return 0
@@ -43,18 +43,18 @@ func (c *Contender) Lookups() int {
 	return c.asked()
 }
 
-// Close ends what the contender does in the background.
+// Close ends the contender's work in the background.
 func (c *Contender) Close() {
 	if c.close != nil {
 		c.close()
 	}
 }
 
-// Remembers reports whether the first requests of each user fill a cache,
-// which is not what is measured: see [Contender.Fill].
+// Remembers reports whether the first requests of each user fill a cache. Those
+// requests are not measured: see [Contender.Fill].
 func (c *Contender) Remembers() bool { return c.asked != nil }
 
-// The names of the contenders that the targets speak of.
+// The names of the contenders with targets.
 const (
 	Floor        = "FLOOR"
 	FloorHeaders = "FLOOR with the two response headers"
@@ -89,8 +89,8 @@ func NewContenders(d *DSS, count int) ([]*Contender, error) {
 	return []*Contender{newFloor(), newFloorHeaders(), newFloorInOne(), ours, changing, newK8s(d), auth0, jwt, sessions}, nil
 }
 
-// Fill lets every user send two requests, so that what follows are hits. It
-// fails if one of them is refused.
+// Fill lets every user send two requests, so that all further requests are
+// hits. It fails if one of them is refused.
 func (c *Contender) Fill(users Users, size int) error {
 	if !c.Remembers() {
 		return nil
@@ -104,7 +104,8 @@ func (c *Contender) Fill(users Users, size int) error {
 }
 
 // VisitAll lets each user send one request, several at once, and calls seen
-// with what the handler behind wrap gets. It fails if one does not get there.
+// with the requests that reach the handler behind wrap. It fails if a request
+// does not reach it.
 func VisitAll(wrap func(http.Handler) http.Handler, credential Credential, users, size int, seen func(user int, r *http.Request)) error {
 	const workers = 16
 	var served atomic.Int64
@@ -131,7 +132,7 @@ type floorKey struct{}
 
 var anybody = &dssauth.Identity{Login: "somebody"}
 
-// FloorHandler does nothing but context.WithValue and r.WithContext.
+// FloorHandler does only context.WithValue and r.WithContext.
 func FloorHandler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), floorKey{}, anybody)))
@@ -146,7 +147,7 @@ func newFloor() *Contender {
 	}
 }
 
-// newFloorHeaders also sets what dssauth puts on each admitted answer.
+// newFloorHeaders also sets dssauth's headers of each admitted answer.
 func newFloorHeaders() *Contender {
 	c := newFloor()
 	c.Name = FloorHeaders
@@ -192,7 +193,7 @@ func (v *inOne) Value(k any) any {
 	return v.Context.Value(k)
 }
 
-// newOurs is this module's Middleware as it comes.
+// newOurs is this module's Middleware with default settings.
 func newOurs(d *DSS, name string, credential Credential) (*Contender, error) {
 	auth, err := dssauth.New(dssauth.Config{Client: d.Client})
 	if err != nil {
@@ -212,8 +213,8 @@ func newOurs(d *DSS, name string, credential Credential) (*Contender, error) {
 
 type k8sKey struct{}
 
-// newK8s remembers for as long as ours does; its bearer token is the whole
-// Cookie header, since it looks at no single cookies.
+// newK8s remembers answers for as long as ours; its bearer token is the whole
+// Cookie header, since it does not read single cookies.
 func newK8s(d *DSS) *Contender {
 	var asked atomic.Int64
 	authn := NewK8sAuthenticator(func(ctx context.Context, cookies string) (dss.AuthInfo, error) {
@@ -250,15 +251,15 @@ func NewK8sAuthenticator(ask func(context.Context, string) (dss.AuthInfo, error)
 
 var jwtSecret = []byte("a secret of thirty-two bytes, ok")
 
-const jwtCookie = "jwt" // where jwtauth looks
+const jwtCookie = "jwt" // jwtauth reads this cookie
 
-// jwtCredential returns tokens as both JWT libraries accept them.
+// jwtCredential returns tokens that both JWT libraries accept.
 func jwtCredential() (Credential, *jwtauth.JWTAuth) {
 	signer := jwtauth.New("HS256", jwtSecret, nil)
 	return func(user int) string {
 		_, token, err := signer.Encode(map[string]any{"iss": "bench", "aud": "app", "sub": Login(user), "exp": 4_000_000_000})
 		if err != nil {
-			panic(err) // of these claims, none does
+			panic(err) // it cannot fail for these claims
 		}
 		return jwtCookie + "=" + token
 	}, signer
@@ -294,7 +295,7 @@ func newJWTAuth() (*Contender, error) {
 	}, nil
 }
 
-// newSCS keeps sessions with a login in memory, and lets only these pass.
+// newSCS keeps sessions with a login in memory, and admits only these.
 func newSCS(count int) (*Contender, error) {
 	sessions := scs.New()
 	sessions.Store = memstore.NewWithCleanupInterval(0) // leaves no goroutine behind

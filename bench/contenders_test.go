@@ -27,12 +27,12 @@ func start(t *testing.T) (*bench.DSS, []*bench.Contender) {
 	return d, contenders
 }
 
-// A middleware that knows nobody would be fast.
-func TestWhoIsRefused(t *testing.T) {
+// A middleware that refuses everybody would be fast.
+func TestRefusedRequests(t *testing.T) {
 	_, contenders := start(t)
 	for _, c := range contenders {
 		if strings.HasPrefix(c.Name, bench.Floor) {
-			continue // it lets everybody pass
+			continue // it admits everybody
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			h := c.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the handler was reached") }))
@@ -41,7 +41,7 @@ func TestWhoIsRefused(t *testing.T) {
 				"an empty value": func(user int) string { return cookieName(c.Credential(user)) + "=" },
 				"a changed byte": func(user int) string { return change(c.Credential(user)) },
 			} {
-				for range 2 { // a refusal may be remembered, but not as an admission
+				for range 2 { // a refusal may be cached, but not as an admission
 					w := httptest.NewRecorder()
 					h.ServeHTTP(w, bench.Request(credential, 3, 400))
 					assert.Contains(t, []int{http.StatusUnauthorized, http.StatusBadRequest}, w.Code, what)
@@ -66,11 +66,11 @@ func change(credential string) string {
 	return credential[:at] + string(other) + credential[at+1:]
 }
 
-func TestWhoIsAdmitted(t *testing.T) {
+func TestAdmittedRequests(t *testing.T) {
 	_, contenders := start(t)
 	for _, c := range contenders {
 		if strings.HasPrefix(c.Name, bench.Floor) {
-			continue // it knows nobody
+			continue // it never knows a user
 		}
 		t.Run(c.Name, func(t *testing.T) {
 			require.NoError(t, c.Fill(bench.Users{Count: users}, 350))
@@ -84,7 +84,7 @@ func TestWhoIsAdmitted(t *testing.T) {
 	}
 }
 
-// What was filled is not asked again: the figures are those of hits.
+// After Fill, DSS is not asked again: the figures are figures of hits.
 func TestHitsAreHits(t *testing.T) {
 	d, contenders := start(t)
 	for _, c := range contenders {

@@ -30,8 +30,7 @@ func sessionValue(user int) string {
 	return fmt.Sprintf("%013x%013x", random.Uint64()>>12, random.Uint64()>>12)
 }
 
-// DSS is a fake DSS that listens on 127.0.0.1 and knows users by their
-// [Session] cookies.
+// DSS is a fake DSS on 127.0.0.1 that knows users by their [Session] cookies.
 type DSS struct {
 	*dsstest.DSS
 	URL    string
@@ -60,17 +59,17 @@ func StartDSS(count int) (*DSS, error) {
 	return d, nil
 }
 
-// Lookups is how often the DSS was asked whose browser sent some headers.
+// Lookups returns the number of questions to the DSS about browsers.
 func (d *DSS) Lookups() int { return d.Calls(lookupPath) }
 
-// Close ends the DSS and what it is answering.
+// Close ends the DSS and its running answers.
 func (d *DSS) Close() {
 	d.Client.CloseIdleConnections()
 	_ = d.server.Close()
 }
 
-// WorkAs lets the DSS take some time for each lookup, and work on at most so
-// many at once; others wait, as they do for a real server's threads.
+// WorkAs makes the DSS take some time for each lookup, and work on at most this
+// many at once. Others wait, as for a real server's threads.
 func (d *DSS) WorkAs(threads int, latency time.Duration) {
 	places := make(chan struct{}, threads)
 	d.Intercept(lookupPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -85,7 +84,7 @@ func (d *DSS) WorkAs(threads int, latency time.Duration) {
 	})
 }
 
-// Hang lets the DSS answer no lookup any more.
+// Hang makes the DSS stop answering lookups.
 func (d *DSS) Hang() {
 	d.Intercept(lookupPath, -1, nil)
 	d.Intercept(lookupPath, -1, dsstest.Hang)

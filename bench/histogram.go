@@ -6,7 +6,7 @@ import (
 )
 
 // Histogram counts durations in buckets that are about 3% wide, without
-// allocating. It is all that is needed here of an HdrHistogram.
+// allocating. It is the part of an HdrHistogram that bench needs.
 type Histogram struct {
 	counts [64 * 32]int
 	total  int
@@ -18,7 +18,7 @@ func (h *Histogram) Add(d time.Duration) {
 	h.total++
 }
 
-// Merge counts what other counted.
+// Merge adds the counts of other.
 func (h *Histogram) Merge(other *Histogram) {
 	for i, n := range other.counts {
 		h.counts[i] += n
@@ -26,7 +26,7 @@ func (h *Histogram) Merge(other *Histogram) {
 	h.total += other.total
 }
 
-// Total is how many durations were counted.
+// Total is the number of counted durations.
 func (h *Histogram) Total() int { return h.total }
 
 // Quantile returns the upper end of the bucket in which the q-quantile lies;

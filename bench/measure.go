@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// Result is what one measurement saw.
+// Result is the result of one measurement.
 type Result struct {
 	Requests int
 	Lost     int           // requests that did not reach the handler
 	Wall     time.Duration // with two cores busy, two requests share it
-	CPU      time.Duration // likewise: the process's, through the cores
+	CPU      time.Duration // also shared: the process's, divided by the cores
 	Allocs   uint64
 	Bytes    uint64
 }
@@ -21,8 +21,8 @@ type Result struct {
 // Each is a share of a whole that each request has.
 func (r Result) Each(whole float64) float64 { return whole / float64(r.Requests) }
 
-// Measure sends traffic to what wrap makes, for about the given time, from as
-// many goroutines as cores, and on no more cores than that.
+// Measure sends traffic to wrap's handler for about the given time. It uses one
+// goroutine for each of this many cores, and no other cores.
 func Measure(wrap func(http.Handler) http.Handler, t *Traffic, cores int, d time.Duration) Result {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
 	runtime.GC()
@@ -53,11 +53,11 @@ func Measure(wrap func(http.Handler) http.Handler, t *Traffic, cores int, d time
 	return r
 }
 
-// CPUTime is what the process has used of all cores.
+// CPUTime is the process's time on all cores.
 func CPUTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err) // of this process, it does not
+		panic(err) // it cannot fail for this process
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -23,8 +23,8 @@ func ServeDSS(users int) error {
 	return err
 }
 
-// StartChild starts the program itself with the flag -serve, for which it calls
-// [ServeDSS]: in a process of its own, whose work is in no figure.
+// StartChild starts the program itself with the flag -serve. With this flag it
+// calls [ServeDSS], in a process of its own, so that this work is in no figure.
 func StartChild() (url string, end func(), err error) {
 	program, err := os.Executable()
 	if err != nil {
@@ -61,7 +61,8 @@ type Redis struct {
 	process *exec.Cmd
 }
 
-// StartRedis starts one on a free port, or on that of an address that one had.
+// StartRedis starts a redis-server on a free port, or on the port of an earlier
+// server's address.
 func StartRedis(address string) (*Redis, error) {
 	if address == "" {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,8 +14,7 @@ import (
 // Sample is one figure, measured several times.
 type Sample []float64
 
-// Ratio divides two samples round by round, so that what slowed down both in
-// a round cancels out.
+// Ratio divides two samples round by round, so that a slow round cancels out.
 func (s Sample) Ratio(by Sample) Sample {
 	ratio := make(Sample, min(len(s), len(by)))
 	for i := range ratio {
@@ -24,7 +23,7 @@ func (s Sample) Ratio(by Sample) Sample {
 	return ratio
 }
 
-// Minus subtracts likewise.
+// Minus subtracts in the same way.
 func (s Sample) Minus(other Sample) Sample {
 	rest := make(Sample, min(len(s), len(other)))
 	for i := range rest {
@@ -58,9 +57,9 @@ func (s Sample) Whole() string {
 	return fmt.Sprintf("%.0f [%.0f–%.0f]", s.Median(), s.Quantile(0.25), s.Quantile(0.75))
 }
 
-// Interval returns a range in which the true median lies at least with the given
-// confidence, whatever the distribution: between two of the values, as far in as
-// the sign test allows. With too few values for that it is infinite.
+// Interval returns a range that holds the true median with at least the given
+// confidence, for any distribution. The range lies between two of the values,
+// and is as narrow as the sign test allows. With too few values it is infinite.
 func (s Sample) Interval(confidence float64) (low, high float64) {
 	n, out := len(s), 0
 	// The chance that fewer than out+1 of n values lie below the median, or as
@@ -77,14 +76,14 @@ func (s Sample) Interval(confidence float64) (low, high float64) {
 	return sorted[out-1], sorted[n-out]
 }
 
-// Target is a figure to reach, and what was reached.
+// Target is a figure to reach, and the reached one.
 type Target struct {
 	Number  string // in README.md
 	What    string
 	Reached float64
 	AtMost  bool // otherwise at least
 	Bound   float64
-	Stretch bool // good to reach, and no failure to miss
+	Stretch bool // good to reach; missing it is not a failure
 }
 
 // Met reports whether the target was reached.
@@ -117,7 +116,7 @@ func PrintTargets(targets []Target) bool {
 	return met
 }
 
-// Machine describes what a command ran on, and when.
+// Machine describes the machine and the time of a run.
 func Machine() string {
 	model := runtime.GOARCH
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {

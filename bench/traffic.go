@@ -1,6 +1,6 @@
-// Package bench is what the commands below it share: the traffic, a fake DSS
-// to ask, the middleware to compare, and the measuring. README.md says how to
-// read what the commands print.
+// Package bench is shared by the commands below it: the traffic, a fake DSS to
+// ask, the middleware to compare, and the measuring. README.md explains the
+// output of the commands.
 package bench
 
 import (
@@ -12,17 +12,16 @@ import (
 	"sync/atomic"
 )
 
-// A Credential returns the cookie, as name=value, by which a middleware knows
-// a user.
+// A Credential returns a user's cookie for a middleware, as name=value.
 type Credential func(user int) string
 
 // Login is the login of a user.
 func Login(user int) string { return fmt.Sprintf("user%07d", user) }
 
 // CookieHeader returns a Cookie header of exactly size bytes with the user's
-// credential in it, and, where they fit, eight cookies: the credential, two of
-// an analytics service, and five of applications, of which the last is as long
-// as it must be. Everything but the short settings differs between users.
+// credential in it. If they fit, it has eight cookies: the credential, two of
+// an analytics service, and five of applications. The last one fills the header
+// up to size. All values except the short settings differ between users.
 func CookieHeader(credential Credential, user, size int) string {
 	cookies := []string{credential(user)}
 	rest := size - len(cookies[0]) - len("; prefs=x")
@@ -46,8 +45,8 @@ func CookieHeader(credential Credential, user, size int) string {
 	return header + filler[start:start+missing]
 }
 
-// filler is what cookie values are made of: the same twice, so that enough of
-// it follows wherever in its first half one starts.
+// filler is the text of cookie values. It is the same text twice, so that
+// enough text follows from any start in its first half.
 var filler = func() string {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	random := rand.New(rand.NewPCG(1, 2))
@@ -70,7 +69,7 @@ func Request(credential Credential, user, size int) *http.Request {
 	}
 }
 
-// browserHeader returns what arrives from a browser behind a reverse proxy: 19
+// browserHeader returns the headers of a browser behind a reverse proxy: 19
 // headers.
 func browserHeader(cookies string) http.Header {
 	h := http.Header{"Cookie": {cookies}}
@@ -100,15 +99,14 @@ X-Forwarded-Host: app.example
 X-Forwarded-Proto: https
 X-Request-Id: 01JA3Z0V8S7T2Q4M6N8P0R1C3E`
 
-// Changing is [Session] beside a load balancer's cookie, which is another one
-// each time.
+// Changing is [Session] beside a load balancer's cookie that changes each time.
 func Changing(user int) string {
 	return fmt.Sprintf("AWSALB=%032x; %s", balanced.Add(1), Session(user))
 }
 
 var balanced atomic.Uint64
 
-// Users is who sends the requests of a measurement, and how often.
+// Users are the senders of a measurement's requests, and their shares.
 type Users struct {
 	Name  string
 	Count int
@@ -117,7 +115,7 @@ type Users struct {
 var (
 	// Hot is one user.
 	Hot = Users{Name: "hot", Count: 1}
-	// Zipf10k are ten thousand users, of whom few send most of the requests.
+	// Zipf10k are ten thousand users. A few of them send most of the requests.
 	Zipf10k = Users{Name: "zipf10k", Count: 10_000}
 )
 
@@ -127,7 +125,7 @@ const (
 	orderCount = 1 << 17
 )
 
-// Traffic is requests, and the order in which to send them, over and over.
+// Traffic is requests, and the order in which to send them, again and again.
 type Traffic struct {
 	Requests []*http.Request
 	Order    []int32

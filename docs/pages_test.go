@@ -177,6 +177,9 @@ func TestCommandsNameWhatIsThere(t *testing.T) {
 				sources, err = filepath.Glob(filepath.Join("../bench", filepath.FromSlash(folder), "*.go"))
 				require.NoError(t, err)
 			}
+			inner, err := filepath.Glob(filepath.Join(base, filepath.FromSlash(folder), "internal", "*", "*.go"))
+			require.NoError(t, err)
+			sources = append(sources, inner...)
 			if !assert.NotEmpty(t, sources, "%s: %s: no such folder", page, whole) || strings.HasPrefix(whole, "go test") {
 				continue
 			}

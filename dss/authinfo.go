@@ -9,28 +9,29 @@ import (
 	"strings"
 )
 
-// AuthInfo is what DSS says about a caller. Replies that leave open who it is
-// never become one: see [Client.AuthInfo].
+// AuthInfo is what DSS says about a caller. A reply that does not identify the
+// caller for certain is an error instead: see [Client.AuthInfo].
 type AuthInfo struct {
 	// AuthSource is how the caller authenticated, as in USER_FROM_UI and
-	// PERSONAL_API_KEY. It is empty where DSS does not say.
+	// PERSONAL_API_KEY. It is empty if DSS does not name it.
 	AuthSource string
 
-	// Via names those in between, where DSS names them.
+	// Via lists the intermediaries, if DSS names them.
 	Via []string
 
-	// AuthIdentifier is the login of a user or the id of an API key, and empty
-	// where nobody is signed in. Use Login to tell them apart.
+	// AuthIdentifier is the login of a user or the id of an API key. It is empty
+	// for an anonymous caller. Use Login to tell them apart.
 	AuthIdentifier string
 
-	// Groups are the user's groups, or those of an API key without a user, which
-	// can have some since DSS 14.3. They are nil where DSS named none at all.
+	// Groups are the user's groups, or those of an API key without a user: such a
+	// key can have groups since DSS 14.3. They are nil if the reply has no list of
+	// groups.
 	Groups []string
 
 	// UserProfile is the user's profile, as in DESIGNER.
 	UserProfile string
 
-	// AssociatedDSSUser is the login that the caller acts on, where DSS names it.
+	// AssociatedDSSUser is the login that the caller acts as, if DSS names it.
 	AssociatedDSSUser string
 
 	// UserForImpersonation is the login that jobs of the caller run as.
@@ -40,9 +41,8 @@ type AuthInfo struct {
 	Secrets []Secret
 }
 
-// Login returns the login of the user that the caller is. It is empty where
-// nobody is signed in, and for an API key that is no user, whatever its id looks
-// like.
+// Login returns the caller's login. It is empty for an anonymous caller, and
+// for an API key without a user, even if the key's id looks like a login.
 func (a AuthInfo) Login() string {
 	switch {
 	case a.IsAnonymous():
@@ -54,14 +54,14 @@ func (a AuthInfo) Login() string {
 	case a.AuthSource == "USER_FROM_UI":
 		return a.AuthIdentifier
 	case a.AuthSource == "" && a.Groups != nil:
-		// A DSS that does not say how callers authenticate is older than 14.3, since
-		// when global API keys can be in groups, too.
+		// A DSS that does not say how callers authenticate is older than 14.3. Global
+		// API keys can be in groups only since 14.3.
 		return a.AuthIdentifier
 	}
 	return ""
 }
 
-// IsAnonymous reports whether DSS answered that nobody is signed in.
+// IsAnonymous reports whether DSS answered that the caller is not signed in.
 func (a AuthInfo) IsAnonymous() bool { return a.AuthIdentifier == "" }
 
 // Secret is a user's secret. It prints as its name.
@@ -70,7 +70,7 @@ type Secret struct {
 	value func() string
 }
 
-// Value returns what is secret.
+// Value returns the secret text.
 func (s Secret) Value() string {
 	if s.value == nil {
 		return ""
@@ -78,16 +78,13 @@ func (s Secret) Value() string {
 	return s.value()
 }
 
-// String tells the name.
-func (s Secret) String() string { return fmt.Sprintf("secret %q [redacted]", s.Name) }
+// Format prints the name only, for every verb.
+func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "secret %q [redacted]", s.Name) }
 
-// GoString is String, for %#v.
-func (s Secret) GoString() string { return s.String() }
+// LogValue is the text of Format, for slog.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
-// LogValue is String, for slog.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
-
-// AuthInfoOption changes what is asked of DSS about a caller.
+// AuthInfoOption changes a question to DSS about a caller.
 type AuthInfoOption func(*authInfoOptions)
 
 type authInfoOptions struct{ secrets bool }
@@ -97,28 +94,29 @@ func WithSecrets() AuthInfoOption {
 	return func(o *authInfoOptions) { o.secrets = true }
 }
 
-// AuthInfo returns whom DSS takes this client for.
+// AuthInfo asks DSS which caller this client is.
 //
-// A reply outside 2xx is an [*Error]. A reply that does not say for certain who
-// the caller is (no authIdentifier, a login with control characters or with
-// spaces at its ends, a member twice, in another case or of another type, a
-// login page) is an error that wraps [ErrUnexpectedReply].
+// A reply outside 2xx is an [*Error]. A reply that does not identify the caller
+// for certain is an error that wraps [ErrUnexpectedReply]. Examples are a login
+// page, a missing authIdentifier, a login with control characters or with
+// spaces at its ends, and a member that occurs twice, is spelled in another
+// case or has another type.
 //
 // DSS: GET /auth/info
 func (c *Client) AuthInfo(ctx context.Context, options ...AuthInfoOption) (AuthInfo, error) {
 	return c.authInfo(ctx, call{method: http.MethodGet, path: "/auth/info"}, options)
 }
 
-// AuthInfoFromBrowserHeaders returns the user whose browser sent h: what DSS
-// makes of the cookies and credentials among them. Of h, the X-DKU headers are
-// left out. The rest is what a server for Python makes of it: the lines of one
-// header become one, joined with a comma, or a semicolon for Cookie, and a value
-// that is not valid UTF-8 is read as Latin-1. Authorization headers that differ
-// are an error.
+// AuthInfoFromBrowserHeaders returns the user whose browser sent h. DSS decides
+// by the cookies and credentials in h. The X-DKU headers are left out. The
+// other headers are sent as a Python server reads them: the lines of one header
+// are joined with a comma, or a semicolon for Cookie, and a value that is not
+// valid UTF-8 is read as Latin-1. Authorization headers that differ are an
+// error.
 //
 // Errors are those of [Client.AuthInfo]. An [*Error] that is NotAuthenticated
 // means that DSS does not know the browser, or that it rejects the credentials
-// of this client; AuthInfo tells which.
+// of this client. AuthInfo tells the two apart.
 //
 // DSS: POST /auth/info-from-browser-headers
 func (c *Client) AuthInfoFromBrowserHeaders(ctx context.Context, h http.Header, options ...AuthInfoOption) (AuthInfo, error) {
@@ -191,10 +189,10 @@ func decodeAuthInfo(body []byte) (AuthInfo, error) {
 	return a, nil
 }
 
-// name refuses what cannot be a login.
+// name refuses a value that cannot be a login.
 func (r *reader) name(member, login string) {
 	err := checkName(login)
-	if err == errUndecoded { // in JSON it can be spelled in another way
+	if err == errUndecoded { // JSON has other spellings of the same text
 		err = fmt.Errorf("%w, or half a surrogate pair", err)
 	}
 	if err != nil {
@@ -202,8 +200,8 @@ func (r *reader) name(member, login string) {
 	}
 }
 
-// associatedUser reads a login that documentation and samples spell in two ways,
-// and give as a string or as an object with a login.
+// associatedUser reads a login. DSS's documentation and samples spell its name
+// in two ways, and show it as a string or as an object with a login.
 func (r *reader) associatedUser(to *string) {
 	for _, spelling := range []string{"associatedDSSUser", "associatedDSSUSer"} {
 		if !r.has(spelling) {
@@ -243,8 +241,8 @@ func parseUser(value []byte) (string, error) {
 	return login, nil
 }
 
-// via reads what identifies nobody, and so may be of any shape: the strings of a
-// list, or nothing.
+// via reads the strings of a list. Any other shape yields nothing: via
+// identifies nobody, so it may have any shape.
 func (r *reader) via() []string {
 	elements, err := r.parser.array(r.value("via"))
 	if err != nil {

@@ -60,7 +60,7 @@ func TestAuthInfoRefusesAmbiguousReplies(t *testing.T) {
 		"a name without quotes":      {`{authIdentifier: "alice"}`, `the body is not valid JSON`},
 		"a name that is a number":    {`{1: "alice"}`, `the body is not valid JSON`},
 		"a raw line end":             {"{\"authIdentifier\": \"ali\nce\"}", `the body is not valid JSON`},
-		"deeper than anybody nests":  {`{"authIdentifier": "alice", "future": ` + strings.Repeat("[", 100_000), `the body is not valid JSON`},
+		"nested too deep":            {`{"authIdentifier": "alice", "future": ` + strings.Repeat("[", 100_000), `the body is not valid JSON`},
 		"null after the object":      {aliceInfo + `null`, `the body has something after its end`},
 		"groups a string":            {`{"authIdentifier": "alice", "groups": "admin"}`, `groups is not a list`},
 		"groups an object":           {`{"authIdentifier": "alice", "groups": {"admin": true}}`, `groups is not a list`},
@@ -81,7 +81,7 @@ func TestAuthInfoRefusesAmbiguousReplies(t *testing.T) {
 		"user object, login twice":   {`{"authIdentifier": "alice", "associatedDSSUser": {"login": "bob", "login": "alice"}}`, `the body has a name twice`},
 		"user object, another case":  {`{"authIdentifier": "alice", "associatedDSSUser": {"Login": "bob"}}`, `associatedDSSUser is an object whose login is spelled in another case`},
 		"user object, blank login":   {`{"authIdentifier": "alice", "associatedDSSUser": {"login": " "}}`, `associatedDSSUser is empty or blank`},
-		"nobody, yet a user":         {`{"authIdentifier": "", "associatedDSSUser": "alice"}`, `associatedDSSUser is there, and authIdentifier is empty`},
+		"no identifier, yet a user":  {`{"authIdentifier": "", "associatedDSSUser": "alice"}`, `associatedDSSUser is there, and authIdentifier is empty`},
 		"secrets an object":          {`{"authIdentifier": "alice", "secrets": {"name": "canary"}}`, `secrets is not a list`},
 		"null among secrets":         {`{"authIdentifier": "alice", "secrets": [null]}`, `secrets has an element that is not a JSON object`},
 		"a secret without name":      {`{"authIdentifier": "alice", "secrets": [{"value": "canary"}]}`, `secrets has an element that is a secret whose name is missing`},
@@ -94,7 +94,7 @@ func TestAuthInfoRefusesAmbiguousReplies(t *testing.T) {
 			info, err := c.AuthInfo(t.Context(), dss.WithSecrets())
 			assert.EqualError(t, err, "dss: GET /auth/info: unexpected reply: "+row.want)
 			assert.ErrorIs(t, err, dss.ErrUnexpectedReply)
-			assert.Zero(t, info, "nothing is kept of it")
+			assert.Zero(t, info, "the result is empty")
 
 			_, err = c.AuthInfoFromBrowserHeaders(t.Context(), http.Header{"Cookie": {"a=b"}})
 			assert.EqualError(t, err, "dss: POST /auth/info-from-browser-headers: unexpected reply: "+row.want)
@@ -136,7 +136,7 @@ func TestLogin(t *testing.T) {
 		"an empty associated user":   {`{"authSource": "USER_FROM_UI", "authIdentifier": "alice", "associatedDSSUser": ""}`, "alice"},
 		"an empty one as an object":  {`{"authSource": "USER_FROM_UI", "authIdentifier": "alice", "associatedDSSUSer": {"login": ""}}`, "alice"},
 		"one spelling of it empty":   {`{"authIdentifier": "bob", "associatedDSSUser": "", "associatedDSSUSer": "alice"}`, "alice"},
-		"U+FFFD in what is no login": {`{"authIdentifier": "alice", "groups": ["\udc00", "\ufffd"], "userProfile": "\ud800", "via": ["\ufffd"]}`, "alice"},
+		"U+FFFD outside the login":   {`{"authIdentifier": "alice", "groups": ["\udc00", "\ufffd"], "userProfile": "\ud800", "via": ["\ufffd"]}`, "alice"},
 		"a login with inner spaces":  {`{"authSource": "USER_FROM_UI", "authIdentifier": "alice de bob"}`, "alice de bob"},
 		"a login outside ASCII":      {`{"authSource": "USER_FROM_UI", "authIdentifier": "\u00e1lice\ud83d\ude00"}`, "álice😀"},
 		"a login in another case":    {`{"authSource": "USER_FROM_UI", "authIdentifier": "Alice"}`, "Alice"},
@@ -151,7 +151,7 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-func TestGroupsThatAreNotThereAreNil(t *testing.T) {
+func TestMissingGroupsAreNil(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, `{"authIdentifier": "key"}`))
 	info, err := server.client(t).AuthInfo(t.Context())
 	require.NoError(t, err)
@@ -163,7 +163,7 @@ func TestGroupsThatAreNotThereAreNil(t *testing.T) {
 	assert.Equal(t, []string{}, info.Groups)
 }
 
-func TestSecretsAreThereOnlyIfAskedFor(t *testing.T) {
+func TestSecretsOnlyOnRequest(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, `{"authIdentifier": "alice", "groups": [], "secrets": [{"name": "db", "value": "s3cret", "secret": true}, {"name": "hidden"},
 		{"key": "mail", "value": "m1"}, {"key": "sms", "name": "sms", "value": "s1"}]}`))
 	c := server.client(t)
@@ -180,7 +180,7 @@ func TestSecretsAreThereOnlyIfAskedFor(t *testing.T) {
 	assert.Equal(t, "db", info.Secrets[0].Name)
 	assert.Equal(t, "s3cret", info.Secrets[0].Value())
 	assert.Equal(t, "", info.Secrets[1].Value())
-	assert.Equal(t, "mail", info.Secrets[2].Name, "as DSS's samples read it")
+	assert.Equal(t, "mail", info.Secrets[2].Name, "named as in DSS's samples")
 	assert.Equal(t, "m1", info.Secrets[2].Value())
 	assert.Equal(t, "sms", info.Secrets[3].Name)
 	assert.Equal(t, "", dss.Secret{}.Value())
@@ -196,8 +196,8 @@ func TestSecretsOfAnyText(t *testing.T) {
 	assert.Equal(t, "a\ufffdb", info.Secrets[0].Value())
 }
 
-// FuzzAuthInfo checks that a reply that is taken for somebody says so to any
-// other reader of JSON as well, and to nobody in another way.
+// FuzzAuthInfo checks that any other reader of JSON finds the same user in an
+// accepted reply.
 func FuzzAuthInfo(f *testing.F) {
 	for _, seed := range []string{
 		aliceInfo, `{}`, `null`, `{"authIdentifier": ""}`, `{"authIdentifier": "alice", "groups": null}`,
@@ -229,7 +229,7 @@ func FuzzAuthInfo(f *testing.F) {
 			return r
 		}, login))
 		source, _ := plain["authSource"].(string)
-		require.False(t, strings.Contains(source, "API_KEY") && source != "PERSONAL_API_KEY", "an API key is no user")
+		require.False(t, strings.Contains(source, "API_KEY") && source != "PERSONAL_API_KEY", "an API key is not a user")
 		if list, ok := plain["groups"].([]any); ok {
 			require.Len(t, info.Groups, len(list))
 			for i, group := range list {

@@ -23,12 +23,12 @@ const (
 	pathBrowserTicket = "/auth/ticket-from-browser-headers"
 )
 
-// TicketFromBrowserHeaders returns a ticket with which a client acts as the user
-// whose browser sent h; see [Client.WithTicketSource]. DSS gives it if the user
-// that this client is may impersonate the other one in webapps.
+// TicketFromBrowserHeaders returns a ticket. With it a client acts as the user
+// whose browser sent h; see [Client.WithTicketSource]. DSS returns one only if
+// this client's user may impersonate the other user in webapps.
 //
-// Errors are those of [Client.AuthInfoFromBrowserHeaders]; a reply that holds no
-// ticket wraps [ErrUnexpectedReply].
+// Errors are those of [Client.AuthInfoFromBrowserHeaders]. A reply without a
+// ticket is an error that wraps [ErrUnexpectedReply].
 //
 // DSS: POST /auth/ticket-from-browser-headers
 func (c *Client) TicketFromBrowserHeaders(ctx context.Context, h http.Header) (string, error) {
@@ -48,8 +48,8 @@ func (c *Client) TicketFromBrowserHeaders(ctx context.Context, h http.Header) (s
 	return ticket, nil
 }
 
-// decodeTicket reads {"msg": ticket}, or what very old servers answered with:
-// the ticket itself.
+// decodeTicket reads {"msg": ticket}. Very old servers answered with the ticket
+// itself, so it reads that, too.
 func decodeTicket(body []byte) (ticket string, err error) {
 	body = bytes.TrimSpace(body)
 	switch {
@@ -63,7 +63,7 @@ func decodeTicket(body []byte) (ticket string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("the body %w", err)
 	}
-	// What a proxy or another endpoint could have answered.
+	// A proxy or another endpoint could have answered this.
 	if strings.ContainsAny(ticket, "<>[]{}") || slices.Contains([]string{"null", "true", "false"}, ticket) {
 		return "", errors.New("the body is not a ticket")
 	}
@@ -97,9 +97,9 @@ func browserCall(path string, h http.Header) (call, error) {
 	return k, nil
 }
 
-// headerDictionary returns h as DSS wants it, one string for each name: several
-// lines become one as servers for Python join them, and bytes that are not UTF-8
-// are read as they read them.
+// headerDictionary returns h as DSS wants it, one string for each name. It
+// joins several lines, and reads bytes that are not UTF-8, as Python servers
+// do.
 func headerDictionary(h http.Header) (map[string]string, error) {
 	lines := make(map[string][]string, len(h))
 	for _, name := range sortedNames(h) { // so that Cookie and cookie are joined in the same order each time
@@ -121,7 +121,7 @@ func headerDictionary(h http.Header) (map[string]string, error) {
 		case "Cookie":
 			separator = "; "
 		case "Authorization":
-			if values = slices.Compact(values); len(values) > 1 { // of which DSS would take one
+			if values = slices.Compact(values); len(values) > 1 { // DSS would take one of them
 				return nil, errors.New("there are Authorization headers that differ; DSS takes one")
 			}
 		}
@@ -149,7 +149,7 @@ func encodeTexts(texts map[string]string) []byte {
 }
 
 func sortedNames[V any](m map[string]V) []string {
-	names := make([]string, 0, len(m)) // slices.Collect grows one by one
+	names := make([]string, 0, len(m)) // slices.Collect would grow the slice step by step
 	for name := range m {
 		names = append(names, name)
 	}

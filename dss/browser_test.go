@@ -17,7 +17,7 @@ import (
 	"github.com/dssauth/dssauth/internal/latin1"
 )
 
-func TestWhatOfABrowserIsSentToDSS(t *testing.T) {
+func TestBrowserHeadersSentToDSS(t *testing.T) {
 	for name, row := range map[string]struct {
 		in   http.Header
 		want string
@@ -34,7 +34,7 @@ func TestWhatOfABrowserIsSentToDSS(t *testing.T) {
 		"a cookie in Latin-1":   {http.Header{"Cookie": {"a=\xff\x80", "b=é"}}, "{\"Cookie\":\"a=ÿ\u0080; b=é\"}"},
 		"a key in Latin-1":      {http.Header{"Authorization": {"Basic \xc3"}}, `{"Authorization":"Basic Ã"}`},
 		"a name without values": {http.Header{"Cookie": {"a=1"}, "X-Empty": {}}, `{"Cookie":"a=1"}`},
-		"whom to act as":        {http.Header{"Cookie": {"a=1"}, "X-Dku-Proxyuser": {"admin"}}, `{"Cookie":"a=1"}`},
+		"the user to act as":    {http.Header{"Cookie": {"a=1"}, "X-Dku-Proxyuser": {"admin"}}, `{"Cookie":"a=1"}`},
 		"as it was written":     {http.Header{"Cookie": {"a=1"}, "x-dku-ProxyUser": {"admin"}}, `{"Cookie":"a=1"}`},
 		"with underscores":      {http.Header{"Cookie": {"a=1"}, "X_DKU_APITicket": {"t"}, "X-Dku_Future": {"t"}}, `{"Cookie":"a=1"}`},
 	} {
@@ -51,7 +51,7 @@ func TestWhatOfABrowserIsSentToDSS(t *testing.T) {
 	}
 }
 
-func TestWhatOfABrowserIsRefused(t *testing.T) {
+func TestBrowserHeadersRefused(t *testing.T) {
 	for name, row := range map[string]struct {
 		in   http.Header
 		want string
@@ -81,7 +81,7 @@ func TestTicket(t *testing.T) {
 		"the ticket as JSON":         {`"ticket-1"`, "ticket-1"},
 		"a ticket of digits":         {"12345", "12345"},
 		"of 8 KiB":                   {strings.Repeat("t", 8<<10), strings.Repeat("t", 8<<10)},
-		"of 8 KiB, as DSS answers":   {`{"msg": "` + strings.Repeat("t", 8<<10) + `"}`, strings.Repeat("t", 8<<10)},
+		"of 8 KiB in DSS's JSON":     {`{"msg": "` + strings.Repeat("t", 8<<10) + `"}`, strings.Repeat("t", 8<<10)},
 		"with signs of base64":       {`{"msg": "aZ09+/=_-.~"}`, "aZ09+/=_-.~"},
 		"with an escape in its JSON": {`{"msg": "a\u0062c"}`, "abc"},
 	} {
@@ -95,7 +95,7 @@ func TestTicket(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTicket(t *testing.T) {
+func TestInvalidTicketsAreRefused(t *testing.T) {
 	const unfit = "the ticket has spaces, control or other characters that a header cannot carry"
 	for name, row := range map[string]struct{ reply, want string }{
 		"nothing":               {"", "the ticket is empty"},
@@ -144,8 +144,8 @@ func FuzzTicket(f *testing.F) {
 	})
 }
 
-// FuzzHeaderDictionary checks that DSS reads the bytes that the browser sent, and
-// is told nothing by a browser of whom to act as.
+// FuzzHeaderDictionary checks that DSS reads the bytes that the browser sent,
+// and that a browser cannot tell DSS which user to act as.
 func FuzzHeaderDictionary(f *testing.F) {
 	f.Add("Cookie", "a=1", "b=2")
 	f.Add("X_Dku_ProxyUser", "admin", "")
@@ -159,7 +159,7 @@ func FuzzHeaderDictionary(f *testing.F) {
 		}
 		dictionary, err := dss.HeaderDictionary(h)
 		if err != nil {
-			require.True(t, two != "" && two != one || !utf8.ValidString(name), "a refusal without reason")
+			require.True(t, two != "" && two != one || !utf8.ValidString(name), "a refusal without a reason")
 			return
 		}
 		var read map[string]string
@@ -179,7 +179,8 @@ func FuzzHeaderDictionary(f *testing.F) {
 	})
 }
 
-// DSS can quote what it was sent, and any header may hold a credential.
+// DSS can quote any header that it was sent, and any header may hold a
+// credential.
 func TestNoErrorQuotesTheBrowser(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent, _ := io.ReadAll(r.Body)

@@ -11,27 +11,27 @@ import (
 	"time"
 )
 
-// defaultTimeout ends calls for which nobody said how long they may take.
+// defaultTimeout ends calls that have no other time limit.
 const defaultTimeout = 30 * time.Second
 
 const (
-	maxReplyBytes    = 1 << 20  // who someone is, tickets, users
+	maxReplyBytes    = 1 << 20  // auth info, tickets, users
 	maxSettingsBytes = 16 << 20 // own settings
-	maxJSONBytes     = 64 << 20 // what Do decodes
+	maxJSONBytes     = 64 << 20 // values that Do decodes
 )
 
 // call is one call of the API.
 type call struct {
 	method string
 	path   string // relative to the API, escaped, with its query
-	name   string // what errors call the path, where that must not be shown
+	name   string // shown in errors in place of the path, if the path must not be shown
 
 	body        io.Reader
 	contentType string
-	reply       taker // nil: it is of no interest
+	reply       taker // nil: the reply does not matter
 
 	read   bool // changes nothing, so it may be tried twice
-	stream bool // takes as long as it takes
+	stream bool // has no time limit of its own
 }
 
 // taker takes the body of a 2xx reply to k, and judges it.
@@ -46,12 +46,12 @@ func (k call) errorf(format string, args ...any) error {
 	return fmt.Errorf("dss: %s: "+format, append([]any{clean(k.method+" "+name, 300)}, args...)...)
 }
 
-// unexpected is the error of a reply that says something else than it should.
+// unexpected is the error of a reply that is not a valid answer to the call.
 func (k call) unexpected(err error) error {
 	return k.errorf("%w: %w", ErrUnexpectedReply, err)
 }
 
-// call calls DSS and has a 2xx reply taken.
+// call calls DSS. Its taker reads a 2xx reply.
 func (c *Client) call(ctx context.Context, k call) error {
 	if err := c.check(); err != nil {
 		return k.errorf("%w", err)
@@ -79,7 +79,7 @@ func (c *Client) call(ctx context.Context, k call) error {
 	defer reply.Body.Close()
 	if !isSuccess(reply.StatusCode) {
 		var body []byte
-		// Of a switch of protocols it is the connection, and has no end.
+		// After a switch of protocols the body is the connection, and has no end.
 		if reply.StatusCode >= 200 && !isRedirect(reply.StatusCode) {
 			body, _ = io.ReadAll(io.LimitReader(reply.Body, maxErrorBytes))
 		}
@@ -107,7 +107,7 @@ func newRequest(ctx context.Context, k call) (*http.Request, error) {
 	return req, nil
 }
 
-// ignored takes a reply that is of no interest.
+// ignored takes a reply that does not matter to the caller.
 func ignored(_ context.Context, _ call, body io.Reader, x *exchange) error {
 	start, err := io.ReadAll(io.LimitReader(body, maxErrorBytes))
 	x.judge(err == nil && isNothingOrJSON(start))
@@ -117,7 +117,7 @@ func ignored(_ context.Context, _ call, body io.Reader, x *exchange) error {
 // passedOn takes a reply of any kind and size for a writer.
 func passedOn(w io.Writer) taker {
 	return func(ctx context.Context, k call, body io.Reader, x *exchange) error {
-		x.judge(true) // it is what was asked for, whatever it is; and its writer may call DSS
+		x.judge(true) // any reply is a valid answer here; and its writer may call DSS
 		to := &givenWriter{Writer: w}
 		_, err := io.Copy(to, body)
 		switch {
@@ -167,11 +167,11 @@ func (c *Client) deadline(ctx context.Context, stream bool) (context.Context, co
 }
 
 // sendTwice sends a read once more if DSS dropped the connection before it
-// answered. net/http does so on its own where a connection was kept for long,
-// and then it is not done again.
+// answered. net/http itself does so for a connection that was kept open; then
+// sendTwice does not do it again.
 func (c *Client) sendTwice(req *http.Request, read bool) (*http.Response, *exchange, error) {
 	reply, x, err := c.roundTrip(req)
-	// Without an exchange nothing was sent: it is the credentials' source that failed.
+	// Without an exchange nothing was sent: the credentials' source failed.
 	if err == nil || !read || x == nil || !isReset(err) || !x.mayRepeat() {
 		return reply, x, err
 	}
@@ -188,8 +188,8 @@ func isReset(err error) bool {
 	return errors.As(err, &wire) && (wire.Kind == kindReset || wire.Kind == kindClosed)
 }
 
-// givenWriter keeps the error of a writer of the caller's apart from those of
-// the reply that is written to it.
+// givenWriter keeps an error of the caller's writer apart from an error of the
+// reply.
 type givenWriter struct {
 	io.Writer
 	err error

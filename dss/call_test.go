@@ -53,10 +53,10 @@ func hanging(req *http.Request) (*http.Response, error) {
 func TestCallsEnd(t *testing.T) {
 	for name, row := range map[string]struct {
 		client  http.Client
-		timeout time.Duration // of the call's context; 0: none
+		timeout time.Duration // the deadline of the call's context; 0: none
 		want    time.Duration
 	}{
-		"after 30 seconds where nothing else is said":       {http.Client{}, 0, 30 * time.Second},
+		"after 30 seconds without any other limit":          {http.Client{}, 0, 30 * time.Second},
 		"at their context's deadline":                       {http.Client{}, time.Second, time.Second},
 		"at a deadline later than 30 seconds":               {http.Client{}, time.Hour, time.Hour},
 		"after the HTTP client's timeout":                   {http.Client{Timeout: 2 * time.Second}, 0, 2 * time.Second},
@@ -93,7 +93,7 @@ func TestCallsEnd(t *testing.T) {
 	}
 }
 
-func TestACallThatIsCancelledSendsNothingMore(t *testing.T) {
+func TestCancelledCallIsNotSentAgain(t *testing.T) {
 	var sent int
 	c := fakeClient(t, func(req *http.Request) (*http.Response, error) {
 		sent++
@@ -206,18 +206,18 @@ func TestRepliesThatBreakOff(t *testing.T) {
 	}
 }
 
-// What net/http tells of an attempt decides whether there is another one.
+// net/http's trace of an attempt decides whether there is another one.
 func TestAReadIsNotTriedAgain(t *testing.T) {
 	for name, row := range map[string]struct {
 		tell func(*httptrace.ClientTrace)
 		err  error
 		sent int
 	}{
-		"after a byte of the reply":        {func(t *httptrace.ClientTrace) { t.GotFirstResponseByte() }, syscall.ECONNRESET, 1},
-		"where net/http did so":            {func(t *httptrace.ClientTrace) { t.GotConn(httptrace.GotConnInfo{}); t.GotConn(httptrace.GotConnInfo{}) }, io.EOF, 1},
-		"after another error":              {func(*httptrace.ClientTrace) {}, syscall.ECONNREFUSED, 1},
-		"but for a reset before the reply": {func(t *httptrace.ClientTrace) { t.GotConn(httptrace.GotConnInfo{}) }, syscall.ECONNRESET, 2},
-		"but for a broken pipe":            {func(*httptrace.ClientTrace) {}, syscall.EPIPE, 2},
+		"after a byte of the reply":     {func(t *httptrace.ClientTrace) { t.GotFirstResponseByte() }, syscall.ECONNRESET, 1},
+		"if net/http tried twice":       {func(t *httptrace.ClientTrace) { t.GotConn(httptrace.GotConnInfo{}); t.GotConn(httptrace.GotConnInfo{}) }, io.EOF, 1},
+		"after another error":           {func(*httptrace.ClientTrace) {}, syscall.ECONNREFUSED, 1},
+		"unless reset before the reply": {func(t *httptrace.ClientTrace) { t.GotConn(httptrace.GotConnInfo{}) }, syscall.ECONNRESET, 2},
+		"unless the pipe is broken":     {func(*httptrace.ClientTrace) {}, syscall.EPIPE, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sent := 0
@@ -275,7 +275,7 @@ func TestWriteOnKeptConnectionIsSentOnce(t *testing.T) {
 
 func TestRepliesAreBounded(t *testing.T) {
 	const mib = 1 << 20
-	// A reply of n bytes, of which the last member is padding.
+	// A reply of n bytes. Its last member is padding.
 	sized := func(start string, n int) string {
 		return start + strings.Repeat(" ", n-len(start)-1) + "}"
 	}
@@ -308,7 +308,7 @@ func TestRepliesAreBounded(t *testing.T) {
 	}
 }
 
-// endless is a reply without end that counts what was read of it.
+// endless is a reply without end. It counts the bytes that were read.
 type endless struct{ read int64 }
 
 func (e *endless) Read(p []byte) (int, error) {
@@ -387,8 +387,8 @@ func TestAReplyThatDripsEndsAtTheDeadline(t *testing.T) {
 	}
 }
 
-// A connection that became another protocol's has no end to read to.
-func TestASwitchOfProtocolsThatNobodyAskedFor(t *testing.T) {
+// A connection with another protocol has no end to read to.
+func TestUnrequestedProtocolSwitch(t *testing.T) {
 	done := make(chan struct{})
 	url, _ := rawDSS(t, func(conn net.Conn) {
 		readRequest(conn)
@@ -400,7 +400,7 @@ func TestASwitchOfProtocolsThatNobodyAskedFor(t *testing.T) {
 	assert.EqualError(t, err, "dss: 101 Switching Protocols")
 }
 
-func TestATransportThatIsWrong(t *testing.T) {
+func TestWrongTransports(t *testing.T) {
 	_, err := fakeClient(t, func(*http.Request) (*http.Response, error) { return nil, nil }).AuthInfo(t.Context())
 	assert.EqualError(t, err, "dss: GET /auth/info: Config.HTTPClient: its Transport returned neither a reply nor an error")
 

@@ -17,29 +17,29 @@ const (
 	headerCallOrigin = "X-DKU-CallOrigin"
 )
 
-// caller is whom a client calls as: with fixed credentials, with those from a
-// source, or not at all.
+// caller is the identity that a client calls with: fixed credentials,
+// credentials from a source, or an error that fails each call.
 type caller struct {
 	kind   string // in words
-	acts   bool   // as someone; must not be made to act as someone else
+	acts   bool   // acts as a user; must not be made to act as another one
 	fixed  *credentials
 	source *credentialSource
-	keys   *keySource                      // gives the API key that the credentials are made of
-	over   func(*credentials) *credentials // makes credentials of that key; nil: it is all
+	keys   *keySource                      // gives the API key for the credentials
+	over   func(*credentials) *credentials // makes credentials from that key; nil: the key alone is enough
 	renews bool                            // the source gives tickets, which DSS may reject
-	err    error                           // why no call can be made
+	err    error                           // the reason why no call can be made
 }
 
 // credentials are kept behind functions, because fmt prints what it finds in
 // unexported fields.
 type credentials struct {
-	set    func(http.Header) // those headers that say who calls, all together
+	set    func(http.Header) // the headers that identify the caller, all together
 	secret func() string
-	number int64        // of the API key, where it can be replaced
-	key    *credentials // the API key that these are made of; nil: they are that key
+	number int64        // the API key, if it can be replaced
+	key    *credentials // the API key that these are made from; nil: they are that key
 }
 
-// ofKey returns the API key that c is made of.
+// ofKey returns the API key that c is made from.
 func (c *credentials) ofKey() *credentials {
 	if c.key != nil {
 		return c.key
@@ -87,8 +87,8 @@ func (a caller) current(ctx context.Context) (*credentials, error) {
 // canRenew reports whether DSS may reject credentials and then take others.
 func (a caller) canRenew() bool { return a.renews || a.keys != nil }
 
-// renewed reports whether there are other credentials than used, which DSS
-// rejected, or may have rejected in answer to a question about a browser.
+// renewed reports whether there are other credentials than used. DSS rejected
+// used, or may have rejected them in its answer to a question about a browser.
 func (a caller) renewed(ctx context.Context, used *credentials, aboutABrowser bool) bool {
 	switch {
 	case a.renews:
@@ -100,16 +100,16 @@ func (a caller) renewed(ctx context.Context, used *credentials, aboutABrowser bo
 	return a.keys.instead(ctx, used.ofKey())
 }
 
-// As returns a copy of the client that acts as the user login, by an
-// administrator's rights to do so: DSS refuses the calls of others. A webapp
-// that acts as its visitor better uses [Client.WithTicketSource].
+// As returns a copy of the client that acts as the user with this login. It
+// needs an administrator's credentials: DSS refuses the calls of others. A
+// webapp that acts as its visitor should use [Client.WithTicketSource] instead.
 //
-// Where a proxy before DSS drops X-DKU-ProxyUser, the copy acts as the
+// If a proxy before DSS drops X-DKU-ProxyUser, the copy acts as the
 // administrator: see [Client.AsVerified].
 //
-// A login that is empty, blank, not valid UTF-8, or has control characters or
-// spaces at its ends is refused, and so are clients that act as someone
-// already. A login outside ASCII is sent as UTF-8.
+// As refuses a login that is empty, blank, not valid UTF-8, or has control
+// characters or spaces at its ends. It also refuses a client that acts as a
+// user already. A login outside ASCII is sent as UTF-8.
 func (c *Client) As(login string) (*Client, error) {
 	own, err := c.actingAs(login)
 	if err != nil {
@@ -118,12 +118,12 @@ func (c *Client) As(login string) (*Client, error) {
 	return c.acting(own), nil
 }
 
-// AsVerified is [Client.As], but before the copy's first call DSS is asked whom
-// it takes the copy for. Unless it names exactly login, that call fails and
+// AsVerified is [Client.As] with a check: before its first call the copy asks
+// DSS for its own login. Unless DSS names exactly login, that call fails and
 // nothing else is sent; the next call asks again. Calls at the same time share
-// the question, which is asked from a goroutine of its own, with a context that
-// ends after 30 seconds and is no caller's. Once DSS named login, the copy does
-// not ask again, but for another API key of [Config.APIKeySource].
+// one question. The question runs in a goroutine of its own, with a context of
+// its own that ends after 30 seconds. After DSS named login, the copy asks
+// again only if [Config.APIKeySource] gives another API key.
 //
 // DSS: GET /auth/info
 func (c *Client) AsVerified(login string) (*Client, error) {
@@ -131,7 +131,7 @@ func (c *Client) AsVerified(login string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dss: AsVerified: %w", err)
 	}
-	login = strings.Clone(login) // it is compared later, and may stand in a server's reused memory
+	login = strings.Clone(login) // it is compared later, and a server may reuse its memory
 	unchecked := c.acting(as)
 	check := func(ctx context.Context) (*credentials, error) {
 		var used ownkey.Used
@@ -155,7 +155,7 @@ func (c *Client) AsVerified(login string) (*Client, error) {
 	return c.acting(caller{kind: as.kind, source: source, keys: as.keys}), nil
 }
 
-// actingAs is the caller that acts as login by this client's credentials.
+// actingAs is the caller that acts as login with this client's credentials.
 func (c *Client) actingAs(login string) (caller, error) {
 	own, err := c.mayAct()
 	if err != nil {
@@ -184,13 +184,13 @@ func (c *Client) actingAs(login string) (caller, error) {
 	return as, nil
 }
 
-// WithTicket returns a copy of the client that calls with ticket in place of its
-// own credentials: as the user for whom [Client.TicketFromBrowserHeaders]
-// returned it. How long a ticket lives is up to DSS; see
+// WithTicket returns a copy of the client that calls with ticket in place of
+// its own credentials: as the user for whom [Client.TicketFromBrowserHeaders]
+// returned it. DSS decides how long a ticket lives; see
 // [Client.WithTicketSource].
 //
-// What cannot be a ticket is refused, and so are clients that act as someone
-// already.
+// WithTicket refuses a text that cannot be a ticket, and a client that acts as
+// a user already.
 func (c *Client) WithTicket(ticket string) (*Client, error) {
 	if _, err := c.mayAct(); err != nil {
 		return nil, fmt.Errorf("dss: WithTicket: %w", err)
@@ -202,23 +202,23 @@ func (c *Client) WithTicket(ticket string) (*Client, error) {
 }
 
 // WithTicketSource returns a copy of the client that calls with tickets from
-// source in place of its own credentials. The source is asked at the first call,
-// and again after DSS rejected the ticket it gave; calls at the same time share
-// its answer. It is asked from a goroutine of its own, with a context that ends
-// after 30 seconds and is no caller's.
+// source in place of its own credentials. The source is asked at the first
+// call, and again after DSS rejected its ticket. Calls at the same time share
+// its answer. It runs in a goroutine of its own, with a context of its own that
+// ends after 30 seconds.
 //
-// A call whose ticket is rejected is made once more if the source gives another
-// one, and if its body can be sent twice: no body, JSON, or a reader that
-// [http.NewRequest] knows how to rewind.
+// If DSS rejects the ticket of a call and the source gives another one, the
+// call is made once more. Its body must allow that: no body, JSON, or a reader
+// that [http.NewRequest] knows how to rewind.
 //
-// Where the source fails, panics or gives what cannot be a ticket, the call
-// fails with its error and nothing is sent. The same goes for every call where
-// source is nil or the client acts as someone already.
+// If the source fails, panics or gives a text that cannot be a ticket, the call
+// fails with the source's error and nothing is sent. Every call fails if source
+// is nil or the client acts as a user already.
 func (c *Client) WithTicketSource(source func(context.Context) (string, error)) *Client {
 	return c.WithTickets(new(Tickets), source)
 }
 
-// mayAct returns the client's own credentials if it does not act as someone.
+// mayAct returns the client's own credentials if it does not act as a user.
 func (c *Client) mayAct() (caller, error) {
 	if err := c.check(); err != nil {
 		return caller{}, err

@@ -44,7 +44,7 @@ func TestAsRefuses(t *testing.T) {
 	}
 }
 
-// dropping is a hop before DSS that drops this header.
+// dropping is a proxy before DSS that drops this header.
 func dropping(t *testing.T, header string, next http.Handler) *httptest.Server {
 	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Del(header)
@@ -67,13 +67,14 @@ func actingDSS(t *testing.T) *recorder {
 
 const notVerified = "check of the user: DSS takes the call for somebody else's; a proxy before it may drop X-DKU-ProxyUser"
 
-// Where the header does not reach DSS, each call would be the administrator's.
+// If the header does not reach DSS, each call would have the administrator's
+// rights.
 func TestAsVerifiedCallsNothingIfHeaderIsDropped(t *testing.T) {
 	server := actingDSS(t)
 	front := dropping(t, "X-DKU-ProxyUser", server.Config.Handler)
 	asBob, err := newClient(t, front.URL).AsVerified("bob")
 	require.NoError(t, err)
-	assert.Empty(t, server.requests(), "nothing is asked before it is needed")
+	assert.Empty(t, server.requests(), "no question before the first call")
 	for n := range 2 {
 		assert.EqualError(t, asBob.Do(t.Context(), "DELETE", "/x", nil, nil), "dss: DELETE /x: "+notVerified)
 		_, err = asBob.Transport().RoundTrip(hostile(t, front.URL+"/x"))
@@ -107,22 +108,22 @@ func TestAsVerifiedAsksOnce(t *testing.T) {
 	assert.Len(t, server.requests(), 32)
 }
 
-func TestAsVerifiedOnAnyDoubtCallsNothing(t *testing.T) {
+func TestAsVerifiedSendsNoCallOnDoubt(t *testing.T) {
 	info := func(login string) string {
 		return `{"authSource": "USER_FROM_UI", "authIdentifier": "` + login + `", "groups": []}`
 	}
 	for name, answer := range map[string]http.HandlerFunc{
-		"another login":                 replying(200, info("alice")),
-		"the login in another case":     replying(200, info("Bob")),
-		"the login with more behind it": replying(200, info("bob2")),
-		"an API key of that name":       replying(200, `{"authSource": "GLOBAL_API_KEY", "authIdentifier": "bob"}`),
-		"nobody":                        replying(200, `{"authIdentifier": ""}`),
-		"a page":                        replying(200, "<html>bob"),
-		"forbidden":                     replying(403, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException"}`),
-		"not authenticated":             replying(401, rejection),
-		"a gateway that gave up":        replying(504, ""),
-		"a redirect":                    replying(302, ""),
-		"an end of the connection":      func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"another login":             replying(200, info("alice")),
+		"the login in another case": replying(200, info("Bob")),
+		"the login with a suffix":   replying(200, info("bob2")),
+		"an API key of that name":   replying(200, `{"authSource": "GLOBAL_API_KEY", "authIdentifier": "bob"}`),
+		"nobody":                    replying(200, `{"authIdentifier": ""}`),
+		"a page":                    replying(200, "<html>bob"),
+		"forbidden":                 replying(403, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException"}`),
+		"not authenticated":         replying(401, rejection),
+		"a gateway that gave up":    replying(504, ""),
+		"a redirect":                replying(302, ""),
+		"an end of the connection":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newRecorder(t, answer)
@@ -156,7 +157,7 @@ func TestAsVerifiedFailsAndThenSucceeds(t *testing.T) {
 	assert.Len(t, server.requests(), 4)
 }
 
-func TestAsVerifiedRefusesWhatAsRefuses(t *testing.T) {
+func TestAsVerifiedRefusesLikeAs(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	own := server.client(t)
 	for login, want := range map[string]string{
@@ -199,7 +200,7 @@ func TestWithTicketRefuses(t *testing.T) {
 	}
 }
 
-func TestActingClientActsAsNobodyElse(t *testing.T) {
+func TestActingClientActsAsOneUserOnly(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	own := server.client(t)
 	asBob, err := own.As("bob")
@@ -261,8 +262,8 @@ func (d *ticketDSS) expire(ticket string) {
 	delete(d.valid, ticket)
 }
 
-// tickets are those that DSS got, in order. It fails the test if a call came with
-// anything else.
+// tickets are the tickets that DSS got, in order. The test fails if a call came
+// with other credentials.
 func (d *ticketDSS) tickets(t *testing.T) []string {
 	var tickets []string
 	for _, r := range d.requests() {
@@ -273,7 +274,8 @@ func (d *ticketDSS) tickets(t *testing.T) []string {
 	return tickets
 }
 
-// giving is a source of these tickets, one after the other, and then of the last.
+// giving is a source of these tickets, one after the other. Afterwards it
+// repeats the last.
 func giving(asked *atomic.Int32, tickets ...string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		return tickets[min(int(asked.Add(1)), len(tickets))-1], nil
@@ -284,7 +286,7 @@ func TestATicketIsFetchedOnceAndKept(t *testing.T) {
 	d := newTicketDSS(t, "one")
 	var asked atomic.Int32
 	c := d.client(t).WithTicketSource(giving(&asked, "one"))
-	assert.Zero(t, asked.Load(), "fetched before it was needed")
+	assert.Zero(t, asked.Load(), "fetched before the first call")
 	for range 3 {
 		_, err := c.AuthInfo(t.Context())
 		require.NoError(t, err)
@@ -301,9 +303,9 @@ func TestARejectedTicketIsReplacedOnce(t *testing.T) {
 		fetches int32
 		fails   bool
 	}{
-		"by one that is good":           {[]string{"one", "two"}, []string{"one", "two"}, []string{"one", "two"}, 2, false},
-		"by one that is rejected too":   {[]string{"one", "three"}, []string{"one", "two", "three"}, []string{"one", "two"}, 2, true},
-		"by nothing, as it is the same": {[]string{"one"}, []string{"one", "one"}, []string{"one"}, 2, true},
+		"by a good one":                   {[]string{"one", "two"}, []string{"one", "two"}, []string{"one", "two"}, 2, false},
+		"by one that is also rejected":    {[]string{"one", "three"}, []string{"one", "two", "three"}, []string{"one", "two"}, 2, true},
+		"by the same one: the call fails": {[]string{"one"}, []string{"one", "one"}, []string{"one"}, 2, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newTicketDSS(t, row.valid...)
@@ -339,7 +341,7 @@ func TestTwiceRejectedTicketIsFetchedAnew(t *testing.T) {
 	assert.Equal(t, []string{"one", "two", "three"}, d.tickets(t))
 }
 
-func TestOnlyDSSsOwnWordRejectsATicket(t *testing.T) {
+func TestOnlyDSSItselfRejectsATicket(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"a proxy's page":     replying(http.StatusUnauthorized, "<html>NotAuthenticatedException"),
 		"another error":      replying(http.StatusUnauthorized, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException"}`),
@@ -395,7 +397,7 @@ func TestRewindableBodyIsSentAgain(t *testing.T) {
 	}
 }
 
-func TestWhereThereIsNoTicketNothingIsSent(t *testing.T) {
+func TestWithoutTicketNothingIsSent(t *testing.T) {
 	signedOut := errors.New("signed out")
 	for name, row := range map[string]struct {
 		source func(context.Context) (string, error)
@@ -428,7 +430,7 @@ func TestWhereThereIsNoTicketNothingIsSent(t *testing.T) {
 	}
 }
 
-func TestASourceThatFailsLaterSendsNothingMore(t *testing.T) {
+func TestNothingIsSentAfterSourceFails(t *testing.T) {
 	d := newTicketDSS(t, "one")
 	signedOut := errors.New("signed out")
 	var asked atomic.Int32
@@ -482,7 +484,7 @@ func TestWaitForTicketEndsWithItsCall(t *testing.T) {
 			assert.True(t, ok)
 			assert.Equal(t, 30*time.Second, time.Until(deadline))
 			<-release
-			assert.NoError(t, ctx.Err(), "the first call's end is not the fetch's")
+			assert.NoError(t, ctx.Err(), "the fetch outlives the first call")
 			return "one", nil
 		})
 		first, cancel := context.WithCancel(t.Context())
@@ -499,13 +501,13 @@ func TestWaitForTicketEndsWithItsCall(t *testing.T) {
 		assert.Equal(t, 1, asked, "fetches")
 		assert.Equal(t, 1, sent, "calls")
 
-		// Nothing goes out for a call that is over before it begins.
+		// A call that is over before it begins sends nothing.
 		assert.ErrorIs(t, second(c.AuthInfo(first)), context.Canceled)
 		assert.Equal(t, 1, sent, "calls")
 	})
 }
 
-func TestATicketThatNobodyWaitsForIsKept(t *testing.T) {
+func TestTicketIsKeptWithoutWaiters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
 		c := fakeClient(t, func(*http.Request) (*http.Response, error) { return reply(200, aliceInfo), nil }).
@@ -525,7 +527,7 @@ func TestATicketThatNobodyWaitsForIsKept(t *testing.T) {
 	})
 }
 
-// A browser's compressed replies must not keep a rejection from being seen.
+// A compressed reply must not hide a rejection.
 func TestARejectionIsSeenThroughTransport(t *testing.T) {
 	d := newTicketDSS(t, "two")
 	var asked atomic.Int32

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Client calls one DSS as one caller. It is safe for concurrent use, and is made
-// once and kept: each one from [New] has connections of its own, which the
-// copies that act as users share.
+// Client calls one DSS as one caller. It is safe for concurrent use. Make it
+// once and keep it: each client from [New] has connections of its own, and its
+// copies that act as users share them.
 type Client struct {
 	dss *instance
 	as  caller
@@ -22,12 +22,13 @@ type instance struct {
 	base       *url.URL
 	wire       http.RoundTripper
 	timeout    time.Duration // for a call as a whole; 0: none
-	from       string        // where the settings came from, in words
+	from       string        // the source of the settings, in words
 	callOrigin string
 }
 
-// URL returns where this client's DSS is, without a slash at its end, to build
-// requests for [Client.Transport]. The API is at /dip/publicapi below it.
+// URL returns the URL of this client's DSS, without a slash at its end. Use it
+// to build requests for [Client.Transport]. The API is at /dip/publicapi below
+// it.
 func (c *Client) URL() string {
 	if c.check() != nil {
 		return ""
@@ -35,8 +36,8 @@ func (c *Client) URL() string {
 	return c.dss.base.String()
 }
 
-// String tells the URL of DSS, the kind of credentials, and where the settings
-// came from, as in dss.Client(https://dss.example, API key, from DKU_DSS_URL).
+// String returns the URL of DSS, the kind of credentials, and the source of the
+// settings, as in dss.Client(https://dss.example, API key, from DKU_DSS_URL).
 func (c *Client) String() string {
 	if c.check() != nil {
 		return "dss.Client(not made by dss.New)"
@@ -44,17 +45,14 @@ func (c *Client) String() string {
 	return fmt.Sprintf("dss.Client(%s, %s, from %s)", c.dss.base, c.as.kind, c.dss.from)
 }
 
-// GoString is String, for %#v.
-func (c *Client) GoString() string { return c.String() }
-
-// Format is String, whatever the verb.
+// Format is String, for every verb.
 func (c *Client) Format(s fmt.State, _ rune) { fmt.Fprint(s, c.String()) }
 
 // LogValue is String, for slog.
 func (c *Client) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// CloseIdleConnections closes the connections that no call is using, this
-// client's and those of its copies. The client may be used afterwards.
+// CloseIdleConnections closes the connections that no call is using, those of
+// this client and of its copies. The client may be used afterwards.
 func (c *Client) CloseIdleConnections() {
 	if c.check() != nil {
 		return
@@ -64,20 +62,21 @@ func (c *Client) CloseIdleConnections() {
 	}
 }
 
-// WrapTransport returns a copy of the client that calls DSS through what wrap
-// makes of the transport of its connections, [Config.HTTPClient]'s or the default:
-// one that traces, or notes whom a call is made as. Copies that act as users,
-// made of the copy, go through it too, and clients that were made before do not.
+// WrapTransport returns a copy of the client that calls DSS through another
+// transport: wrap gets the transport of the connections, [Config.HTTPClient]'s
+// or the default, and returns the other one. Use it to trace, or to note the
+// user of each call. Copies of the copy that act as users use it too. Clients
+// that were made before do not.
 //
-// Requests come to it as they are sent, with the credentials in their headers and
-// what was asked in their query: log neither. It leaves Authorization and X-DKU
-// headers as they are. One call can be several requests: a rejected ticket or key is
-// replaced, and a read whose connection broke is sent again. The text of an error can
-// quote what was sent or received, and the calls' errors do not show it.
-// WrapTransport panics where wrap, or what it returns, is nil.
+// It gets requests as they are sent, with the credentials in their headers and
+// the question in their query: log neither. It must leave Authorization and
+// X-DKU headers as they are. One call can be several requests: a rejected
+// ticket or key is replaced, and a read whose connection broke is sent again.
+// The text of its errors can quote bytes that were sent or received; the errors
+// of calls do not show it. WrapTransport panics if wrap is nil or returns nil.
 func (c *Client) WrapTransport(wrap func(next http.RoundTripper) http.RoundTripper) *Client {
 	if c.check() != nil {
-		return c // whose calls fail
+		return c // its calls fail
 	}
 	wire := wrap(c.dss.wire)
 	if wire == nil {
@@ -88,7 +87,8 @@ func (c *Client) WrapTransport(wrap func(next http.RoundTripper) http.RoundTripp
 	return &Client{dss: &through, as: c.as}
 }
 
-// wrapped is a transport that can still close the connections of what it wraps.
+// wrapped is a transport that can still close the connections of the transport
+// below it.
 type wrapped struct {
 	http.RoundTripper
 	next http.RoundTripper

@@ -10,33 +10,34 @@ import (
 	"strings"
 )
 
-// CodeStudio returns where an application of a Code Studio listens, and the path
-// under which browsers see it, for the port that the template's entry point
-// exposes:
+// CodeStudio returns the address that an application in a Code Studio listens
+// on, and the path under which browsers see it. The template's entry point
+// exposes the port:
 //
 //	addr, prefix, err := dss.CodeStudio(8080)
 //
-// Addr is for [net/http.Server]. It is 0.0.0.0 with the port where
-// DKU_CODE_STUDIO_IS_PUBLIC_PORT_<port> is 1, and 127.0.0.1 with it elsewhere.
+// Addr is for [net/http.Server]. It is 0.0.0.0 with the port if
+// DKU_CODE_STUDIO_IS_PUBLIC_PORT_<port> is 1, and else 127.0.0.1 with the port.
 //
-// Prefix is DKU_CODE_STUDIO_BROWSER_PATH_<port>, as in /code-studios/CHURN/a1b2c3/8080:
-// it begins with a slash and does not end with one. A webapp of several pods has
-// one prefix a pod: DSS writes ${K8S_POD_NAME} into the variable, and CodeStudio
-// puts in the value of each variable that is named so.
+// Prefix is DKU_CODE_STUDIO_BROWSER_PATH_<port>, as in
+// /code-studios/CHURN/a1b2c3/8080: it begins with a slash and does not end with
+// one. A webapp of several pods has one prefix for each pod: DSS writes
+// ${K8S_POD_NAME} into the variable, and CodeStudio replaces each such name
+// with the value of that variable.
 //
 // Outside a Code Studio addr is 127.0.0.1 with the port, and prefix is empty.
 //
-// The template's "proxied subpath" decides which path arrives: with / the proxy of
-// DSS takes the prefix off, with $request_uri it leaves it on. Links and redirects
-// need the prefix either way. A handler that knows its routes without the prefix
-// serves both:
+// The template's "proxied subpath" decides which path arrives: with / the proxy
+// of DSS removes the prefix, with $request_uri it keeps it. Links and redirects
+// need the prefix either way. A handler that knows its routes without the
+// prefix serves both:
 //
 //	mux.Handle("/", app)
 //	if prefix != "" {
 //		mux.Handle(prefix+"/", http.StripPrefix(prefix, app))
 //	}
 //
-// A value that does not fit, and a Code Studio that does not expose the port, are
+// A malformed value, and a Code Studio that does not expose the port, are
 // errors that name the variable.
 func CodeStudio(port int) (addr, prefix string, err error) {
 	digits := strconv.Itoa(port)
@@ -72,8 +73,8 @@ func CodeStudio(port int) (addr, prefix string, err error) {
 
 var (
 	variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
-	// segment has what project keys, ids and names of pods are made of, and
-	// nothing that a URL would escape: a router compares the path unescaped.
+	// segment matches project keys, ids and names of pods. It has no character
+	// that a URL escapes: a router compares the path unescaped.
 	segment = regexp.MustCompile(`^[A-Za-z0-9._~-]+$`)
 )
 

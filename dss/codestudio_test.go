@@ -15,8 +15,8 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// codeStudio is what DSS sets in a Code Studio that exposes port 8080, with the
-// values that a test changes; an empty value takes a variable away.
+// codeStudio returns the variables of a Code Studio that exposes port 8080,
+// with the values that a test changes. An empty value removes a variable.
 func codeStudio(t *testing.T, changed ...string) {
 	env := map[string]string{
 		"DKU_CODE_STUDIO_BROWSER_PATH":      "/code-studios/CHURN/a1b2c3",
@@ -55,7 +55,7 @@ func TestCodeStudioRefuses(t *testing.T) {
 		"the same by a backslash":     {[]string{path, `/\evil.example`}, `dss: ` + path + ` "/\\evil.example"` + parts},
 		"a path that climbs":          {[]string{path, "/a/../b"}, `dss: ` + path + ` "/a/../b"` + parts},
 		"two slashes at the end":      {[]string{path, "/a//"}, `dss: ` + path + ` "/a//"` + parts},
-		"nothing but a slash":         {[]string{path, "/"}, `dss: ` + path + ` "/"` + parts},
+		"only a slash":                {[]string{path, "/"}, `dss: ` + path + ` "/"` + parts},
 		"an escaped character":        {[]string{path, "/a%2fb"}, `dss: ` + path + ` "/a%2fb"` + parts},
 		"a query":                     {[]string{path, "/a?b"}, `dss: ` + path + ` "/a?b"` + parts},
 		"a pattern of net/http":       {[]string{path, "/{a}"}, `dss: ` + path + ` "/{a}"` + parts},
@@ -107,8 +107,8 @@ func TestCodeStudio(t *testing.T) {
 	}
 }
 
-// FuzzCodeStudio checks that a prefix is one path on the same host, and works as
-// a pattern of net/http, whatever the variables hold.
+// FuzzCodeStudio checks that a prefix is one path on the same host, and works
+// as a pattern of net/http, for any values of the variables.
 func FuzzCodeStudio(f *testing.F) {
 	f.Add("/code-studios/CHURN/a1b2c3/8080", "")
 	f.Add("/web-apps-backends/CHURN/Xy_${K8S_POD_NAME}/8080", "app-7d4b.x")

@@ -15,82 +15,76 @@ import (
 	"github.com/dssauth/dssauth/internal/loopback"
 )
 
-// Config says which DSS to call, and with which credentials.
+// Config names the DSS to call, and the credentials.
 //
-// It prints without its credentials, but fmt cannot be kept from showing them
-// where a Config sits in an unexported field of another struct, or for the verbs
-// %p and %w.
+// It prints without its credentials, with two exceptions: fmt shows them if a
+// Config is in an unexported field of another struct, and for the verbs %p and
+// %w.
 type Config struct {
-	// URL is where DSS is, as in https://dss.example or
-	// https://example.com/dss. Required.
+	// URL is the URL of DSS, as in https://dss.example or https://example.com/dss.
+	// Required.
 	URL string
 
 	// APIKey is a personal or global API key of DSS. One of APIKey, APIKeySource
 	// and Ticket is required.
 	APIKey string
 
-	// APIKeySource gives the API key where keys are replaced while the application
-	// runs. New asks it, and whenever DSS rejects the key that it gave, it is asked
-	// for another one: one question at a time, at most once a second, from a
-	// goroutine of its own, with a context that ends after 5 seconds. It must return then: it is not asked
-	// again before. The call that
-	// was rejected waits up to a second for the answer, and is made once more with
-	// another key, if its body can be sent twice. Copies of the client share the key.
+	// APIKeySource gives the API key if keys are replaced while the application
+	// runs. New asks it. Each time DSS rejects its key, it is asked for another
+	// one: one question at a time, at most once a second, from a goroutine of its
+	// own, with a context that ends after 5 seconds. It must return then: it is
+	// not asked again before it returns. The rejected call waits up to a second
+	// for the answer. With another key it is made once more, if its body can be
+	// sent twice. Copies of the client share the key.
 	//
-	// If it fails, panics, gives the same key, or a text that cannot be a key, New
-	// fails, and later calls are made with the key that is there. The error says so,
-	// with the text of the source's own error as one line. Do not put a key into it.
+	// If the source fails, panics, gives the same key again, or a text that cannot
+	// be a key, New fails. A client that has a key keeps it for later calls. The
+	// error gives the reason, and quotes the source's own error as one line. Do
+	// not put a key into that error.
 	//
-	// That DSS does not know a browser is no reason to ask, though the reply is the
-	// same: only a call that is not about a browser tells, as [Client.AuthInfo].
+	// DSS sends the same reply if it does not know a browser, so the source is not
+	// asked after a question about a browser. It is asked after any other call,
+	// such as [Client.AuthInfo].
 	APIKeySource func(context.Context) (string, error)
 
-	// Ticket is what DSS gives to processes that it starts, in DKU_API_TICKET.
+	// Ticket is the ticket that DSS gives to its own processes, in DKU_API_TICKET.
 	Ticket string
 
-	// HTTPClient gives the transport and the timeout to call with; its redirect
-	// policy and its cookies are not used. The transport must leave Authorization
-	// and X-DKU headers as they are. Nil, or one without a Transport,
-	// means a transport that suits DSS: it takes at most 5 seconds to connect and
-	// 5 minutes for a reply to begin, keeps up to 256 idle connections for up to a minute,
-	// and uses a proxy named by the environment for https only. Refused together
-	// with the TLS fields below, which are the transport's to say.
+	// HTTPClient gives the transport and the timeout of calls; its redirect policy
+	// and its cookies are not used. The transport must leave Authorization and
+	// X-DKU headers as they are. Nil, or a client without a Transport, means a
+	// transport that suits DSS: it waits at most 5 seconds to connect and 5
+	// minutes for a reply to begin, keeps up to 256 idle connections for up to a
+	// minute, and uses a proxy from the environment for https only. A Transport
+	// together with the TLS fields below is an error: set them on the Transport.
 	HTTPClient *http.Client
 
 	// RootCAs are the authorities that may sign DSS's certificate. Nil means the
 	// system's.
 	RootCAs *x509.CertPool
 
-	// Certificates are shown to a DSS, or a proxy before it, that asks for a
-	// client certificate.
+	// Certificates are the client certificates, for a DSS or a proxy before it
+	// that asks for one.
 	Certificates []tls.Certificate
 
-	// InsecureSkipVerify accepts any certificate, and so anybody in between, who
-	// can then read the credentials. Prefer RootCAs.
+	// InsecureSkipVerify accepts any certificate. Anybody between the application
+	// and DSS can then read the credentials. Prefer RootCAs.
 	InsecureSkipVerify bool
 
-	// Logger gets a warning where others could read the credentials: plain http
-	// to a host that is not local, InsecureSkipVerify. Nil means [slog.Default].
+	// Logger gets a warning if others could read the credentials: for plain http
+	// to a host that is not local, and for InsecureSkipVerify. Nil means
+	// [slog.Default].
 	Logger *slog.Logger
 }
 
-// String tells the URL and the kind of credentials.
-func (c Config) String() string {
-	return "dss.Config{URL: " + quoteURL(c.URL) + ", " + credentialKind(c) + "}"
+// Format prints the URL and the kind of credentials, for every verb.
+func (c Config) Format(s fmt.State, _ rune) {
+	fmt.Fprintf(s, "dss.Config{URL: %s, %s}", quoteURL(c.URL), credentialKind(c))
 }
 
-// GoString is String, for %#v.
-func (c Config) GoString() string { return c.String() }
-
-// Format is String, whatever the verb.
-func (c Config) Format(s fmt.State, _ rune) { fmt.Fprint(s, c.String()) }
-
-// LogValue is String, for slog.
-func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
-
-// MarshalText is String, for JSON, XML and YAML: the keys of client certificates
-// would be in them, too.
-func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+// MarshalText is the text of Format, for slog, JSON, XML and YAML: otherwise
+// they would show the credentials, and the keys of client certificates.
+func (c Config) MarshalText() ([]byte, error) { return fmt.Append(nil, c), nil }
 
 func credentialKind(c Config) string {
 	switch {
@@ -104,23 +98,23 @@ func credentialKind(c Config) string {
 	return "no credentials"
 }
 
-// New returns a client for the DSS that cfg describes. It does not call DSS: wrong
-// settings fail here, wrong credentials at the first call. It waits up to 5 seconds
-// for cfg.APIKeySource.
+// New returns a client for the DSS that cfg describes. It does not call DSS:
+// wrong settings are an error here, wrong credentials are an error of the first
+// call. It waits up to 5 seconds for cfg.APIKeySource.
 func New(cfg Config) (*Client, error) {
 	return newClient(cfg, origin{from: "Config"})
 }
 
-// origin is what only FromEnv knows about the settings.
+// origin holds facts about the settings that only FromEnv knows.
 type origin struct {
 	from       string              // the source, in words
-	fields     map[string]string   // what the source calls the fields of Config
+	fields     map[string]string   // the source's names for the fields of Config
 	callOrigin string              // X-DKU-CallOrigin, or ""
 	pinned     []*x509.Certificate // DSS's own certificate or its authority; nil: see Config
-	inside     bool                // we run inside DSS: no proxy is in between
+	inside     bool                // inside DSS: there is no proxy before DSS
 }
 
-// field is what the source calls a field of Config.
+// field is the source's name for a field of Config.
 func (o origin) field(name string) string {
 	if f, ok := o.fields[name]; ok {
 		return f
@@ -201,15 +195,15 @@ func warn(cfg Config, base *url.URL) {
 	}
 }
 
-// apiPath is where DSS's API is under the URL of DSS; proxiedAPIPath is what a
-// proxy in front of it may call that.
+// apiPath is the path of DSS's API below the URL of DSS. A proxy before DSS may
+// call it proxiedAPIPath.
 const (
 	apiPath        = "/dip/publicapi"
 	proxiedAPIPath = "/public/api"
 )
 
 // parseBaseURL returns the URL of DSS without a slash at its end. Errors name
-// the field and quote the value, unless that may hold a password.
+// the field and quote the value, unless it may hold a password.
 func parseBaseURL(field, value string) (*url.URL, error) {
 	fail := func(why string) (*url.URL, error) {
 		return nil, fmt.Errorf("dss: %s %s: %s", field, quoteURL(value), why)
@@ -230,7 +224,7 @@ func parseBaseURL(field, value string) (*url.URL, error) {
 	}
 	u, err := url.Parse(value)
 	if err != nil {
-		return fail("it is not a URL, as https://dss.example is")
+		return fail("it is not a URL such as https://dss.example")
 	}
 	switch {
 	case u.Hostname() == "":
@@ -244,7 +238,7 @@ func parseBaseURL(field, value string) (*url.URL, error) {
 	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), apiPath):
 		return fail("leave out " + apiPath + ", which is added to it")
 	case strings.HasSuffix(strings.TrimRight(u.Path, "/"), proxiedAPIPath):
-		return fail("leave out " + proxiedAPIPath + ": " + apiPath + " is added to it, which is the same")
+		return fail("leave out " + proxiedAPIPath + ": " + apiPath + " is added, and is the same API")
 	case checkPath(strings.TrimRight(u.EscapedPath(), "/")) != nil:
 		return fail("its path must be a plain one, as in https://example.com/dss")
 	}
@@ -259,7 +253,7 @@ func isPort(s string) bool {
 	return err == nil && n > 0
 }
 
-// quoteURL quotes a URL for people without what may be a credential in it.
+// quoteURL quotes a URL without the parts that may be credentials.
 func quoteURL(value string) string {
 	if strings.Contains(value, "@") {
 		return "(not shown, it may hold a password)"

@@ -49,7 +49,7 @@ func TestNewRefuses(t *testing.T) {
 		"port 65536": {dss.Config{URL: "https://dss.example:65536", APIKey: key},
 			`dss: Config.URL "https://dss.example:65536": port must be between 1 and 65535`},
 		"a port that is a word": {dss.Config{URL: "https://dss.example:https", APIKey: key},
-			`dss: Config.URL "https://dss.example:https": it is not a URL, as https://dss.example is`},
+			`dss: Config.URL "https://dss.example:https": it is not a URL such as https://dss.example`},
 		"a URL with a line end": {dss.Config{URL: "https://dss.example\n", APIKey: key},
 			`dss: Config.URL "https://dss.example\n": spaces and control characters are not allowed`},
 		"a URL with a space before it": {dss.Config{URL: " https://dss.example", APIKey: key},
@@ -59,7 +59,7 @@ func TestNewRefuses(t *testing.T) {
 		"a URL of the API itself": {dss.Config{URL: "https://dss.example/dip/publicapi/", APIKey: key},
 			`dss: Config.URL "https://dss.example/dip/publicapi/": leave out /dip/publicapi, which is added to it`},
 		"a URL of the API behind a proxy": {dss.Config{URL: "https://dss.example/public/api", APIKey: key},
-			`dss: Config.URL "https://dss.example/public/api": leave out /public/api: /dip/publicapi is added to it, which is the same`},
+			`dss: Config.URL "https://dss.example/public/api": leave out /public/api: /dip/publicapi is added, and is the same API`},
 		"URL and API key in each other's place": {dss.Config{URL: "dkuaps-canary-canary", APIKey: url},
 			`dss: Config.URL (not shown, it may be an API key): scheme is required, as in https://dss.example`},
 		"neither API key nor ticket": {dss.Config{URL: url},
@@ -94,7 +94,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-func TestNewTakesAURLAsPeopleWriteIt(t *testing.T) {
+func TestNewAcceptsCommonURLs(t *testing.T) {
 	for given, want := range map[string]string{
 		"https://dss.example":       "https://dss.example",
 		"https://DSS.Example/":      "https://dss.example",
@@ -117,11 +117,11 @@ func TestAPathInTheURLIsKept(t *testing.T) {
 	assert.Equal(t, "/dss/dip/publicapi/auth/info?withSecrets=False", server.last(t).Target)
 }
 
-func TestNewWarnsOfWhatLetsOthersRead(t *testing.T) {
+func TestNewWarnsIfOthersCouldRead(t *testing.T) {
 	const plain, unchecked = "unencrypted", "certificate is not checked"
 	for name, row := range map[string]struct {
 		cfg  dss.Config
-		want string // in the log; "" is an empty log
+		want string // in the log; "": the log is empty
 	}{
 		"plain http to a host":             {dss.Config{URL: "http://dss.example"}, plain},
 		"plain http to a private address":  {dss.Config{URL: "http://10.0.0.1"}, plain},
@@ -152,7 +152,7 @@ func TestNewWarnsOfWhatLetsOthersRead(t *testing.T) {
 	}
 }
 
-func TestNewWarnsTheLoggerItWasGiven(t *testing.T) {
+func TestNewWarnsTheConfiguredLogger(t *testing.T) {
 	var log, other bytes.Buffer
 	before := slog.Default()
 	slog.SetDefault(slog.New(slog.NewTextHandler(&other, nil)))
@@ -163,7 +163,7 @@ func TestNewWarnsTheLoggerItWasGiven(t *testing.T) {
 	assert.Empty(t, other.String())
 }
 
-func TestAClientThatNewDidNotMake(t *testing.T) {
+func TestClientNotMadeByNew(t *testing.T) {
 	var none *dss.Client
 	for _, c := range []*dss.Client{none, {}} {
 		const want = "this client was not made by dss.New or dss.FromEnv"

@@ -18,31 +18,31 @@ import (
 //
 // A gateway that gives up on DSS answers 504, and may pass DSS's late reply on
 // as the reply to the next question on the same connection: one visitor then
-// gets another's identity. net/http lends a connection out again as soon as a
-// reply has ended, and where the reply has no body before its caller sees it. So
-// the next question on the connection waits in take until judge says that the last
-// reply was the reply to its question.
+// gets another's identity. net/http uses a connection again as soon as a reply
+// has ended; if the reply has no body, this is before its caller sees it. So
+// the next question on the connection waits in take until judge reports that
+// the last reply answered its question.
 //
 // It also hands out no byte beyond the end of a reply. net/http would take it
 // for the next reply, or log it, with the logins and tickets in it.
 type judgedConn struct {
 	net.Conn
-	under net.Conn             // what is closed: the same, or what TLS runs over, since TLS waits to say goodbye
+	under net.Conn             // closed in place of conn: the same, or the connection below TLS, since closing TLS can wait
 	tls   *tls.ConnectionState // nil: not TLS
-	in    *bufio.Reader        // nil: TLS runs over this connection, which sees no end of a reply
+	in    *bufio.Reader        // nil: TLS runs over this connection, so the end of a reply is not visible
 
 	mu     sync.Mutex    // guards the rest
 	turn   uint64        // which question this is
-	judged chan struct{} // closed once the reply to that question was judged
-	dead   bool          // carries no question any more
-	quiet  bool          // no question is under way: nobody asked for what comes now
+	judged chan struct{} // closed when the reply to that question is judged
+	dead   bool          // carries no more questions
+	quiet  bool          // no question is under way: nobody asked for bytes that come now
 	ahead  bool          // in holds bytes that were not handed out
 	reply  framing
 }
 
 // maxJudging is how long a question waits for the judgement of the last reply.
-// Whoever is asked to judge may wait for that very question: the handler of a
-// body, or of a decoded value. A new connection is better then.
+// The code that judges (the handler of a body, or of a decoded value) may
+// itself wait for that very question. A new connection is better then.
 const maxJudging = time.Second
 
 // newJudgedConn returns conn, over which net/http speaks HTTP.
@@ -65,7 +65,7 @@ func tunnelConn(conn net.Conn) *judgedConn {
 	return &judgedConn{Conn: conn, under: under, judged: judged}
 }
 
-// unwrap finds a judgedConn below conn, or what conn runs over in the end.
+// unwrap finds a judgedConn below conn, or else the lowest connection.
 func unwrap(conn net.Conn) (ours *judgedConn, lowest net.Conn) {
 	for {
 		if ours, ok := conn.(*judgedConn); ok {
@@ -79,8 +79,8 @@ func unwrap(conn net.Conn) (ours *judgedConn, lowest net.Conn) {
 	}
 }
 
-// take lends the connection to the next question, as its turn. It reports false
-// where another connection has to carry it; this one is closed then.
+// take gives the connection to the next question, as its turn. It reports false
+// if another connection has to carry the question; this one is closed then.
 func (c *judgedConn) take(ctx context.Context) (turn uint64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -123,8 +123,8 @@ func isClosed(c chan struct{}) bool {
 	}
 }
 
-// judge says whether the reply of a turn was the reply to its question. The
-// first judgement counts.
+// judge records whether the reply of a turn answered its question. The first
+// judgement counts.
 func (c *judgedConn) judge(turn uint64, good bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,15 +137,15 @@ func (c *judgedConn) judge(turn uint64, good bool) {
 	close(c.judged)
 }
 
-// over says that net/http has the whole reply of a turn.
+// over records that net/http has the whole reply of a turn.
 func (c *judgedConn) over(turn uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.quiet = c.quiet || turn == c.turn
 }
 
-// die closes the connection, of which nothing more is read then, received or
-// not. The caller holds mu.
+// die closes the connection. Nothing more is read from it, not even bytes that
+// were received. The caller holds mu.
 func (c *judgedConn) die() {
 	c.quiet = true
 	if !c.dead {
@@ -161,8 +161,8 @@ func (c *judgedConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// begin reports whether a question may be written, to which a reply may come
-// from now on.
+// begin reports whether a question may be written. If so, a reply may come from
+// now on.
 func (c *judgedConn) begin() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,15 +172,15 @@ func (c *judgedConn) begin() bool {
 	return !c.dead
 }
 
-// Read ends, as if DSS had closed the connection, where something comes that
-// nobody asked for.
+// Read ends, as if DSS had closed the connection, if bytes come that nobody
+// asked for.
 func (c *judgedConn) Read(p []byte) (int, error) {
 	if c.in == nil {
 		n, err := c.Conn.Read(p)
 		return c.received(n, err)
 	}
 	if left := c.left(); left > 0 {
-		n, err := c.in.Read(p[:min(int64(len(p)), left)]) // without a copy in between, where p is large
+		n, err := c.in.Read(p[:min(int64(len(p)), left)]) // without a copy in between, if p is large
 		return c.received(n, err)
 	}
 	if _, err := c.in.Peek(1); err != nil {
@@ -199,7 +199,8 @@ func (c *judgedConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// left returns how much is to come of a body whose length is known.
+// left returns the number of bytes that are still to come of a body whose
+// length is known.
 func (c *judgedConn) left() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -223,8 +224,8 @@ func (c *judgedConn) received(n int, err error) (int, error) {
 	return n, err
 }
 
-// framing follows a reply only as far as to know how much of what was received
-// is part of it. Whether the reply is sound is for net/http to say.
+// framing follows a reply only to find its end among the received bytes.
+// net/http decides whether the reply is sound.
 type framing struct {
 	line     []byte // the start of the current line
 	status   string // "" before the first line
@@ -232,13 +233,14 @@ type framing struct {
 	chunked  bool
 	inside   bool  // the head is over
 	trailing bool  // the last chunk is over
-	left     int64 // bytes of the body, or of a chunk, that are to come
-	switched bool  // another protocol has begun, which has no replies
+	left     int64 // bytes of the body, or of a chunk, that are still to come
+	switched bool  // another protocol has begun; it has no replies
 }
 
-// next returns how many of the bytes received, where none is left of a known
-// number, to hand out: none beyond the end of the reply. A head ends with a line,
-// and is handed out up to it. So does a chunked body, which is handed out by lines.
+// next returns how many received bytes to hand out if the number is not known
+// from a length: none beyond the end of the reply. A head ends with a line, and
+// is handed out up to it. A chunked body also ends with a line, and is handed
+// out by lines.
 func (f *framing) next(received []byte) (n int) {
 	if f.switched {
 		return len(received)
@@ -251,8 +253,8 @@ func (f *framing) next(received []byte) (n int) {
 	}
 }
 
-// nextLine returns the length of the line that received starts with, or of what
-// came of it.
+// nextLine returns the length of the first line of received, or of the part of
+// it that came.
 func (f *framing) nextLine(received []byte) int {
 	n := len(received)
 	end := bytes.IndexByte(received, '\n')
@@ -267,7 +269,7 @@ func (f *framing) nextLine(received []byte) int {
 	return n
 }
 
-// maxFramingLine is how much of a line is looked at.
+// maxFramingLine is the number of bytes of a line that are looked at.
 const maxFramingLine = 256
 
 func (f *framing) endOfLine(line string) {
@@ -297,7 +299,7 @@ func (f *framing) endOfHead() {
 	case f.status == "101":
 		f.switched = true
 	case strings.HasPrefix(f.status, "1"):
-		*f = framing{line: f.line} // the head of the reply itself is to come
+		*f = framing{line: f.line} // the head of the final reply is still to come
 	default:
 		f.inside = true
 		if !f.chunked {
@@ -308,7 +310,7 @@ func (f *framing) endOfHead() {
 
 // endOfLineInside reads the length of the chunk that follows a line.
 func (f *framing) endOfLineInside(line string) {
-	if !f.chunked || f.trailing || line == "" { // which ends a chunk
+	if !f.chunked || f.trailing || line == "" { // it ends a chunk
 		return
 	}
 	length, _, _ := strings.Cut(line, ";")

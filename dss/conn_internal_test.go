@@ -59,8 +59,8 @@ func asked(t testing.TB, s *scripted) (*judgedConn, uint64) {
 
 const surplus = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ncanary"
 
-// What net/http reads of a reply ends where the reply ends, though more was
-// received in one piece with it.
+// net/http reads a reply only to its end, even if more was received in one
+// piece with it.
 func TestNothingBeyondAReplyIsHandedOut(t *testing.T) {
 	for name, row := range map[string]struct{ method, reply, body string }{
 		"of known length":              {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello"},
@@ -85,7 +85,7 @@ func TestNothingBeyondAReplyIsHandedOut(t *testing.T) {
 				body, err := readReply(in, row.method)
 				require.NoError(t, err)
 				assert.Equal(t, row.body, body)
-				require.Zero(t, in.Buffered(), "bytes that net/http takes for the next reply, or logs")
+				require.Zero(t, in.Buffered(), "net/http would read these bytes as the next reply, or log them")
 
 				c.over(turn)
 				c.judge(turn, true)
@@ -113,7 +113,7 @@ func readReply(in *bufio.Reader, method string) (string, error) {
 	}
 }
 
-// FuzzReplyEnd cuts replies into pieces, with something behind them.
+// FuzzReplyEnd cuts replies into pieces, with more bytes after them.
 func FuzzReplyEnd(f *testing.F) {
 	f.Add("hello", uint16(200), uint16(7), uint16(50), false)
 	f.Add("\r\n0\r\n\r\n", uint16(504), uint16(0), uint16(1), true)
@@ -171,8 +171,8 @@ func TestBytesBeforeQuestionAreNotHandedOut(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// net/http may have gone on to the next question when the verdict about the last
-// reply comes: nothing is written then, and nothing that was received is read.
+// net/http may have begun the next question before the verdict about the last
+// reply. Then nothing is written, and no received byte is read.
 func TestAConnectionJudgedBadCarriesNothing(t *testing.T) {
 	s := &scripted{pieces: []string{"HTTP/1.1 504 Late\r\nContent-Length: 0\r\n\r\n" + surplus}}
 	c, turn := asked(t, s)
@@ -230,8 +230,8 @@ type wireFunc func(*http.Request) (*http.Response, error)
 
 func (f wireFunc) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
 
-// A question that a connection does not take goes out on another one, once and
-// whole, though its body can be read only once.
+// If a connection does not take a question, the question goes out on another
+// one, once and whole, even if its body can be read only once.
 func TestUntakenQuestionIsSentOnAnotherConnection(t *testing.T) {
 	for name, body := range map[string]func() io.Reader{
 		"without a body":                  func() io.Reader { return nil },

@@ -10,31 +10,31 @@ import (
 	"reflect"
 )
 
-// Do calls any endpoint of DSS as whoever this client is. The path is what comes
+// Do calls any endpoint of DSS as this client's caller. The path is the part
 // after /dip/publicapi, escaped and with its query if it has one, as in
 // "/projects/KEY/datasets/?includeShared=true". Absolute URLs, empty segments
-// (//), dot segments, backslashes, fragments and control characters are refused.
-// The method is GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.
+// (//), dot segments, backslashes, fragments and control characters are
+// refused. The method is GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.
 //
-// The body is in: none where it is nil; its bytes where it is an [io.Reader],
-// which is closed if it is an [io.Closer]; else in as JSON. The reply goes to
-// out: nowhere where it is nil; its bytes where it is an [io.Writer]; else out
-// is a pointer that JSON of at most 64 MiB is decoded into.
+// The body is in. Nil means no body. An [io.Reader] is sent as its bytes, and
+// is closed if it is an [io.Closer]. Any other value is sent as JSON. The reply
+// goes to out. Nil drops it. An [io.Writer] gets its bytes. Any other out is a
+// pointer; JSON of at most 64 MiB is decoded into it.
 //
-// With a reader or a writer a call takes as long as its context lets it, and an
-// [io.Writer] gets as much as DSS sends. Other calls end after 30 seconds where
+// With a reader or a writer only its context limits the time of a call, and an
+// [io.Writer] gets as much as DSS sends. Other calls end after 30 seconds if
 // neither the context nor Config.HTTPClient has a limit. GET and HEAD are tried
-// once more when DSS drops the connection before it answers; other methods never
+// once more if DSS drops the connection before it answers; other methods never
 // are.
 //
-// A reply outside 2xx is an [*Error], of which an [io.Writer] gets nothing. Errors
-// name the method and the path without its query, and quote nothing else: not in,
-// not the reply, and not what a reader, a writer or a type of the caller's said,
-// which [errors.Is] and [errors.As] find.
+// A reply outside 2xx is an [*Error]; an [io.Writer] gets nothing of it. Errors
+// name the method and the path without its query, and quote nothing else: not
+// in, not the reply, and not the text of an error of the caller's reader,
+// writer or type. [errors.Is] and [errors.As] find such an error.
 func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
 	k := call{method: method, path: path}
 	k.read = method == http.MethodGet || method == http.MethodHead
-	// "" too: a call that writes may have been meant.
+	// "" is refused too: a call that writes may have been meant.
 	if !isMethod(method) {
 		return k.errorf("%w", errMethod)
 	}
@@ -55,7 +55,7 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 	case io.Writer:
 		k.reply, k.stream = passedOn(to), true
 	default:
-		// Before the call: it may be one that changes something.
+		// Before the call, because the call may change something.
 		if v := reflect.ValueOf(out); v.Kind() != reflect.Pointer || v.IsNil() {
 			return k.errorf("out: %T is neither an io.Writer nor a pointer to decode JSON into", out)
 		}
@@ -71,8 +71,9 @@ func decodeInto(reply []byte, out any) error {
 	return nil
 }
 
-// misfit says why a body cannot be decoded into out, without a part of the body:
-// encoding/json quotes numbers, and methods of out's types quote what they like.
+// misfit gives the reason why a body cannot be decoded into out, without
+// quoting the body: encoding/json quotes numbers, and methods of out's types
+// can quote anything.
 func misfit(err error, out any) string {
 	var syntax *json.SyntaxError
 	var wrongType *json.UnmarshalTypeError

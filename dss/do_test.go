@@ -91,8 +91,8 @@ func TestDoTakesPaths(t *testing.T) {
 	}
 }
 
-// FuzzDoPath checks that whatever path is accepted, the URL is this DSS's, below
-// its API, also for a server that resolves dot segments.
+// FuzzDoPath checks that each accepted path leads to this DSS, below its API,
+// also on a server that resolves dot segments.
 func FuzzDoPath(f *testing.F) {
 	for _, seed := range []string{"/", "/projects/?a=b", "//x", "/../x", "/%2e%2e/x", "/%252e%252e", "/..;/x", "http://x/", "/a\\b", "/#", "/%", "/\x00", "/é b", "/a%2F..%2Fb", "?", "/\"%25252e%25252e/", "/%2fx", "/[x]|/%5b"} {
 		f.Add(seed)

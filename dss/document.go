@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// parseDocument reads a settings object. Everything but its three changeable
-// members may be anything; those may be absent, null, or of their own type.
+// parseDocument reads a settings object. Its three changeable members may be
+// absent, null, or of their own type. Other members may be anything.
 func parseDocument(body []byte) (*document, error) {
 	members, err := parseObject(body)
 	if err != nil {
@@ -75,8 +75,8 @@ func (d *document) set(section, name string, value any, fields ...field) {
 	}
 }
 
-// remove removes a member of an object in the document, if the fields are sound.
-// Where there is none the document stays as it is to the byte.
+// remove removes a member of an object in the document, if the fields are
+// sound. If there is none, no byte of the document changes.
 func (d *document) remove(section, name string, fields ...field) {
 	if !d.check(fields...) {
 		return
@@ -138,7 +138,8 @@ func joinObject(members []member) []byte {
 
 func join(parts [][]byte) []byte { return bytes.Join(parts, []byte(",")) }
 
-// mustEncode encodes what always can be: strings, and structs of them.
+// mustEncode encodes values that JSON always can hold: strings, and structs of
+// them.
 func mustEncode(v any) []byte {
 	data, err := encode(v)
 	if err != nil {

@@ -17,31 +17,32 @@ import (
 	"strings"
 )
 
-// ErrNotConfigured is what FromEnv returns where no setting names a DSS. Settings
-// that are there and wrong are other errors.
+// ErrNotConfigured is the error of FromEnv if no setting names a DSS. Wrong
+// settings are other errors.
 var ErrNotConfigured = errors.New("dss: no DSS is configured: neither DKU_API_TICKET (inside DSS), nor DKU_DSS_URL and DKU_API_KEY, nor ~/.dataiku/config.json is there")
 
-// FromEnv returns a client for the DSS that the surroundings name. The first of
-// these that is there counts, and if it is wrong that is an error: the next one
-// might be another DSS, or other rights. A variable that is empty is not there.
+// FromEnv returns a client for the DSS that the surroundings name. It uses the
+// first of these sources that exists. If that source is wrong, FromEnv returns
+// an error: the next one might name another DSS, or give other rights. An empty
+// variable counts as missing.
 //
 //  1. Inside DSS: DKU_API_TICKET, with DKU_BACKEND_PORT, DKU_BACKEND_HOST
-//     (127.0.0.1 where it is not there) and DKU_BACKEND_PROTOCOL (http). With https,
-//     DKU_SERVER_CERT is the certificate to trust, in PEM or, after "b64:", in
-//     base64: DSS's own, whatever host name it is for, or its authority's.
+//     (default: 127.0.0.1) and DKU_BACKEND_PROTOCOL (default: http). With
+//     https, DKU_SERVER_CERT is the certificate to trust, in PEM or, after
+//     "b64:", in base64: DSS's own, for any host name, or its authority's.
 //     Without it the system's authorities are trusted.
-//  2. DKU_DSS_URL with DKU_API_KEY, or with DKU_API_KEY_FILE: a file with the key,
-//     such as a mounted secret, which is read now and again when DSS rejects the
-//     key, as [Config.APIKeySource] says. White space around the key is left out.
-//     DKU_NO_CHECK_CERTIFICATE, set to anything but blanks, false, f, no, n, off or
-//     0 in upper or lower case, accepts any certificate. A key without DKU_DSS_URL
-//     is an error, unless the file below is there: that one counts then, and a
-//     warning is logged.
+//  2. DKU_DSS_URL with DKU_API_KEY, or with DKU_API_KEY_FILE: a file with the
+//     key, such as a mounted secret. It is read at the start, and again when
+//     DSS rejects the key, as [Config.APIKeySource] is. White space around the
+//     key is left out. DKU_NO_CHECK_CERTIFICATE accepts any certificate, unless
+//     it is blank, or false, f, no, n, off or 0 in upper or lower case. A key
+//     without DKU_DSS_URL is an error, unless the file below exists: then the
+//     file is used, and a warning is logged.
 //  3. The file ~/.dataiku/config.json of the official clients, and in it the
-//     instance that DKU_DEFAULT_INSTANCE or else default_instance names. Where
+//     instance that DKU_DEFAULT_INSTANCE or else default_instance names. If
 //     others than its owner may read or write it, a warning is logged.
 //
-// DKU_CALL_ORIGIN, if set, is sent along as the header X-DKU-CallOrigin.
+// DKU_CALL_ORIGIN, if set, is sent as the header X-DKU-CallOrigin.
 func FromEnv() (*Client, error) {
 	cfg, o, err := configFromEnv()
 	if err != nil {
@@ -54,7 +55,7 @@ func FromEnv() (*Client, error) {
 	return newClient(cfg, o)
 }
 
-// CurrentProject returns the key of the project to which this code belongs in DSS.
+// CurrentProject returns the key of the DSS project that this code belongs to.
 // It is empty outside DSS. DSS gives it as DKU_CURRENT_PROJECT_KEY.
 func CurrentProject() string { return os.Getenv("DKU_CURRENT_PROJECT_KEY") }
 
@@ -66,16 +67,16 @@ func configFromEnv() (Config, origin, error) {
 		return configFromVariables()
 	}
 	cfg, o, err := configFromFile()
-	// Either may be left over from something else.
+	// Either may be left over from another use.
 	if key := keyVariable(); key != "" && errors.Is(err, ErrNotConfigured) {
 		err = fmt.Errorf("dss: %s is set and DKU_DSS_URL is not; set it to where DSS is, as in https://dss.example", key)
 	} else if key != "" {
-		slog.Default().Warn("dss: "+key+" has no effect, since DKU_DSS_URL is not set: the file of the official clients counts", "file", configFile())
+		slog.Default().Warn("dss: "+key+" has no effect, since DKU_DSS_URL is not set; the file of the official clients is used", "file", configFile())
 	}
 	return cfg, o, err
 }
 
-// keyVariable returns which variable gives an API key, or "".
+// keyVariable returns the name of the variable that gives an API key, or "".
 func keyVariable() string {
 	for _, name := range []string{"DKU_API_KEY", "DKU_API_KEY_FILE"} {
 		if os.Getenv(name) != "" {
@@ -128,7 +129,7 @@ func configFromVariables() (Config, origin, error) {
 	return cfg, o, nil
 }
 
-// saysYes reports whether a variable is set, and not to what people write for no.
+// saysYes reports whether a variable is set, and not to a word for no.
 func saysYes(value string) bool {
 	switch strings.ToLower(strings.TrimSpace(value)) {
 	case "", "false", "f", "no", "n", "off", "0":
@@ -139,8 +140,8 @@ func saysYes(value string) bool {
 
 const maxConfigFileBytes = 1 << 20
 
-// configFile returns the name of the official clients' file, or "" where nobody
-// says where it would be.
+// configFile returns the name of the official clients' file, or "" if its
+// folder is not known.
 func configFile() string {
 	home, err := os.UserHomeDir()
 	if err != nil {
@@ -152,7 +153,7 @@ func configFile() string {
 func configFromFile() (Config, origin, error) {
 	file := configFile()
 	if file == "" {
-		return Config{}, origin{}, fmt.Errorf("%w, and where that would be is not known, since HOME is not set", ErrNotConfigured)
+		return Config{}, origin{}, fmt.Errorf("%w, and its folder is not known, since HOME is not set", ErrNotConfigured)
 	}
 	f, err := os.Open(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -178,10 +179,10 @@ func configFromFile() (Config, origin, error) {
 	return cfg, origin{from: fmt.Sprintf("%s, instance %q", file, name), fields: map[string]string{"URL": at + "url", "APIKey": at + "api_key"}}, nil
 }
 
-// warnOfOthers warns where other users of this machine may read or write f.
+// warnOfOthers warns if other users of this machine may read or write f.
 func warnOfOthers(f *os.File) {
 	if runtime.GOOS == "windows" {
-		return // its permissions are others, and these are made up
+		return // Windows has other permissions, and Go makes these up
 	}
 	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o066 != 0 {
 		slog.Default().Warn("dss: other users of this machine can open the file with the API key; run chmod 600 on it",
@@ -190,7 +191,7 @@ func warnOfOthers(f *os.File) {
 }
 
 // parseConfigFile returns the settings of one instance, and its name: the given
-// one, or the file's default where that is empty.
+// one, or the file's default if that is empty.
 func parseConfigFile(data []byte, name string) (string, Config, error) {
 	members, err := parseObject(data)
 	if err != nil {
@@ -258,7 +259,7 @@ func parseCertificates(value string) ([]*x509.Certificate, error) {
 	if encoded, ok := strings.CutPrefix(value, "b64:"); ok {
 		var err error
 		if data, err = base64.StdEncoding.DecodeString(strings.TrimSpace(encoded)); err != nil {
-			return nil, errors.New("what follows b64: is not base64")
+			return nil, errors.New("the text after b64: is not base64")
 		}
 		if certificates, err := x509.ParseCertificates(data); err == nil && len(certificates) > 0 {
 			return certificates, nil

@@ -75,10 +75,10 @@ func TestFromEnvRefuses(t *testing.T) {
 			`dss: DKU_BACKEND_HOST "http://a b:11200": spaces and control characters are not allowed`},
 		"inside DSS, a ticket with a line end": {inside("DKU_API_TICKET", "canary\n"),
 			`dss: DKU_API_TICKET: the ticket has spaces, control or other characters that a header cannot carry`},
-		"inside DSS, a certificate that is none": {inside("DKU_BACKEND_PROTOCOL", "https", "DKU_SERVER_CERT", "certificate"),
+		"inside DSS, a text that is not a certificate": {inside("DKU_BACKEND_PROTOCOL", "https", "DKU_SERVER_CERT", "certificate"),
 			`dss: DKU_SERVER_CERT: it has no certificate; give PEM, or b64: and its base64`},
 		"inside DSS, a certificate in broken base64": {inside("DKU_BACKEND_PROTOCOL", "https", "DKU_SERVER_CERT", "b64:%"),
-			`dss: DKU_SERVER_CERT: what follows b64: is not base64`},
+			`dss: DKU_SERVER_CERT: the text after b64: is not base64`},
 		"inside DSS, base64 of no certificate": {inside("DKU_BACKEND_PROTOCOL", "https", "DKU_SERVER_CERT", "b64:AAAA"),
 			`dss: DKU_SERVER_CERT: it has no certificate; give PEM, or b64: and its base64`},
 		"a call origin with a line end": {inside("DKU_CALL_ORIGIN", "a\r\nX-DKU-ProxyUser: admin"),
@@ -112,7 +112,7 @@ func TestFromEnvRefuses(t *testing.T) {
 		"an instance chosen that is not there": {surroundings{env: map[string]string{"DKU_DEFAULT_INSTANCE": "test"},
 			file: `{"dss_instances": {"prod": {"url": "https://dss.example", "api_key": "canary"}}, "default_instance": "prod"}`},
 			`dss: FILE: dss_instances has no "test", which DKU_DEFAULT_INSTANCE names`},
-		"an instance that is no object": {file(`{"dss_instances": {"prod": "canary"}, "default_instance": "prod"}`),
+		"an instance that is not an object": {file(`{"dss_instances": {"prod": "canary"}, "default_instance": "prod"}`),
 			`dss: FILE: dss_instances "prod": it is not a JSON object`},
 		"an instance without URL": {file(`{"dss_instances": {"prod": {"api_key": "canary"}}, "default_instance": "prod"}`),
 			`dss: FILE: dss_instances "prod": url is empty; set it to where DSS is, as in https://dss.example`},
@@ -185,7 +185,7 @@ func TestKeyOfAFile(t *testing.T) {
 	}
 }
 
-// A key that is left over from something else is no reason to stop.
+// A key that is left over from another use does not stop the application.
 func TestKeyWithoutURLBesideAFile(t *testing.T) {
 	for _, name := range []string{"DKU_API_KEY", "DKU_API_KEY_FILE"} {
 		file := surroundings{env: map[string]string{"DKU_API_KEY": "", "DKU_API_KEY_FILE": "", name: "canary"},
@@ -258,7 +258,7 @@ func TestFromEnvTakesTheFirstSource(t *testing.T) {
 		"a file and a name: that one": {
 			in:            surroundings{env{"DKU_DEFAULT_INSTANCE": "test"}, config},
 			authorization: basic("key-of-test"), target: "/test/dip/publicapi", description: `API key, from FILE, instance "test"`},
-		"an empty ticket is none": {
+		"an empty ticket does not count": {
 			in:            surroundings{env{"DKU_API_TICKET": ""}, config},
 			authorization: basic("key-of-prod"), target: "/dip/publicapi", description: `API key, from FILE, instance "prod"`},
 	} {
@@ -280,7 +280,7 @@ func TestFromEnvTakesTheFirstSource(t *testing.T) {
 	}
 }
 
-func TestFileOpenToOthersIsWarnedOf(t *testing.T) {
+func TestWarningIfOthersCanOpenFile(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have no such permissions here")
 	}

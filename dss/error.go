@@ -12,8 +12,8 @@ import (
 
 // Error is a reply of DSS, or of a proxy before it, outside 2xx.
 //
-// It says nothing about whose fault it is. In particular [Error.NotAuthenticated]
-// is true when DSS does not know the browser it was asked about, and also when
+// It does not tell whose fault that is. In particular [Error.NotAuthenticated]
+// is true if DSS does not know the browser that it was asked about, and also if
 // it does not accept this client's own credentials.
 //
 // However it is printed, it shows its fields and words of this package, and
@@ -24,23 +24,24 @@ type Error struct {
 	StatusCode int
 
 	// Type is DSS's errorType, as in
-	// com.dataiku.dip.exceptions.NotAuthenticatedException. It is empty where
-	// the reply was not DSS's JSON, such as a proxy's page, and where that names
-	// what cannot be a class: more than 200 bytes, or others than letters,
+	// com.dataiku.dip.exceptions.NotAuthenticatedException. It is empty if the
+	// reply was not DSS's JSON, such as a proxy's page, and if its errorType
+	// cannot be a class: it has more than 200 bytes, or others than letters,
 	// digits, dots, underscores and dollar signs.
 	Type string
 
-	// RetryAfter is how long DSS asks to be left alone, at most an hour; zero
-	// where it does not ask.
+	// RetryAfter is the time that DSS asks its callers to wait, at most an hour.
+	// Zero means that it does not ask.
 	RetryAfter time.Duration
 
-	leads   string        // where a redirect leads, in words of ours
-	because string        // why a rejected API key was not replaced; empty: it cannot be, or was
-	said    func() string // a function, because fmt prints what is in fields
+	leads   string        // the kind of target of a redirect, in words of ours
+	because string        // the reason why a rejected API key was not replaced; empty: it cannot be, or was
+	said    func() string // a function, because fmt prints the content of fields
 }
 
-// Error tells status and type, of a redirect that it is not followed, and of a
-// rejected API key why Config.APIKeySource gave no other one.
+// Error returns status and type. For a redirect it adds that none is followed,
+// and for a rejected API key the reason why Config.APIKeySource gave no other
+// one.
 func (e *Error) Error() string {
 	text := "dss: " + strconv.Itoa(e.StatusCode)
 	if isClass(e.Type) {
@@ -57,10 +58,10 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Message returns what DSS said in words: its detailedMessage, or else its
-// message; of a reply that is not DSS's JSON, a short excerpt; of a redirect,
-// scheme and host of where it leads. It is one line of at most 1,000 bytes and
-// an ellipsis, and empty where there are no words.
+// Message returns the words of DSS's reply: its detailedMessage, or else its
+// message. For a reply that is not DSS's JSON it returns a short excerpt, and
+// for a redirect the scheme and host of its target. It is one line of at most
+// 1,000 bytes and an ellipsis, and empty if there are no words.
 //
 // It can quote what was sent, credentials, cookies and logins included, as they
 // were or decoded, quoted or cut. Never log it. Show it to nobody but the caller
@@ -74,24 +75,24 @@ func (e *Error) Message() string {
 
 const notAuthenticated = "com.dataiku.dip.exceptions.NotAuthenticatedException"
 
-// NotAuthenticated reports whether DSS itself, and no proxy, said that whoever
-// it was asked for, or this client, is not authenticated.
+// NotAuthenticated reports whether DSS itself, and no proxy, answered that the
+// browser it was asked about, or this client, is not authenticated.
 func (e *Error) NotAuthenticated() bool {
 	return e.StatusCode == http.StatusUnauthorized && e.Type == notAuthenticated
 }
 
 const (
-	// maxErrorBytes is as much as of other replies. An error can quote, more than
-	// once and with each byte escaped, the headers that it is about: were it cut,
-	// a visitor with long cookies would change what it means.
+	// maxErrorBytes is the limit of other replies, too. An error can quote the
+	// headers that it is about, more than once and with each byte escaped. If it
+	// were cut, a visitor with long cookies could change its meaning.
 	maxErrorBytes   = maxReplyBytes
 	maxMessageBytes = 1000
 	maxExcerptBytes = 200
 	maxClassBytes   = 200
 )
 
-// isClass reports whether s looks like the name of a class. What does not may
-// be anything, such as a part of what was sent.
+// isClass reports whether s looks like the name of a class. Any other text may
+// be anything, such as a part of the bytes that were sent.
 func isClass(s string) bool {
 	return s != "" && len(s) <= maxClassBytes && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < '0' || '9' < r) && (r < 'A' || 'Z' < r) && (r < 'a' || 'z' < r) && r != '_' && r != '.' && r != '$'
@@ -100,9 +101,9 @@ func isClass(s string) bool {
 
 func isRedirect(status int) bool { return status >= 300 && status < 400 }
 
-// newError makes an Error of a reply and the start of its body. Nothing is cut
+// newError makes an Error of a reply and the start of its body. It cuts nothing
 // out of the body before it is understood: a visitor's cookie may be a part of
-// what an error is called.
+// the name of an error.
 func newError(reply *http.Response, body []byte) *Error {
 	e := &Error{
 		StatusCode: reply.StatusCode,
@@ -124,11 +125,11 @@ func newError(reply *http.Response, body []byte) *Error {
 }
 
 // parseErrorBody reads {"errorType", "message", "detailedMessage"}. It is as
-// strict with the type as for any other reply: it decides who is taken for
+// strict with the type as for any other reply, because the type decides who is
 // signed out. The messages may be anything: they can quote a visitor's bytes,
 // which must not decide whether the type is read.
 func parseErrorBody(body []byte) (kind, message string, ok bool) {
-	// What is not UTF-8 becomes U+FFFD, which no type may have.
+	// Bytes that are not UTF-8 become U+FFFD. No type may have that character.
 	members, err := parseObject(bytes.ToValidUTF8(body, []byte("\uFFFD")))
 	if err != nil {
 		return "", "", false
@@ -153,9 +154,9 @@ func parseErrorBody(body []byte) (kind, message string, ok bool) {
 	return kind, message, true
 }
 
-// redirect returns where a reply redirects to: in words of ours, and as scheme
-// and host. Path and query may hold tokens of a sign-in, and the host is no word
-// of ours either.
+// redirect returns the target of a reply's redirect: in words of ours, and as
+// scheme and host. Path and query may hold tokens of a sign-in. The host is not
+// our text either.
 func redirect(reply *http.Response) (leads, words string) {
 	asked := reply.Request.URL
 	target, err := asked.Parse(reply.Header.Get("Location"))

@@ -13,12 +13,12 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// A row's text is what the error says, its message what DSS said.
+// A row's text is the error's text, its message the words of DSS.
 func TestErrorReplies(t *testing.T) {
 	const kind = "com.dataiku.dip.exceptions.NotAuthenticatedException"
 	const unauthorized = "dss: 401 Unauthorized"
 	long := func(n int) string { return "x." + strings.Repeat("a", n-2) }
-	escaped := strings.Repeat(`\u0022`, 16<<10) // as many bytes of a visitor's as there can be
+	escaped := strings.Repeat(`\u0022`, 16<<10) // as many bytes of a visitor's as possible
 	page := "<html>" + strings.Repeat("x", 500)
 	for name, row := range map[string]struct {
 		status           int
@@ -40,7 +40,7 @@ func TestErrorReplies(t *testing.T) {
 		"a sign-in page":               {401, "<html>NotAuthenticatedException", "", "<html>NotAuthenticatedException", unauthorized, false},
 		"nothing":                      {503, "", "", "", "dss: 503 Service Unavailable", false},
 		"an unknown status":            {599, "", "", "", "dss: 599", false},
-		"JSON that is no object":       {401, `["` + kind + `"]`, "", `["` + kind + `"]`, unauthorized, false},
+		"JSON that is not an object":   {401, `["` + kind + `"]`, "", `["` + kind + `"]`, unauthorized, false},
 		"the type in another case":     {401, `{"ErrorType": "` + kind + `"}`, "", `{"ErrorType": "` + kind + `"}`, unauthorized, false},
 		"the type twice":               {401, `{"errorType": "a", "errorType": "` + kind + `"}`, "", `{"errorType": "a", "errorType": "` + kind + `"}`, unauthorized, false},
 		"a page after the object":      {401, `{"errorType": "` + kind + `"}<html>`, "", `{"errorType": "` + kind + `"}<html>`, unauthorized, false},
@@ -54,7 +54,7 @@ func TestErrorReplies(t *testing.T) {
 		"a type with a line end":       {400, `{"errorType": "x.E\n"}`, "", "", "dss: 400 Bad Request", false},
 		"a type in other letters":      {400, `{"errorType": "x.É"}`, "", "", "dss: 400 Bad Request", false},
 		"a type that is empty":         {401, `{"errorType": ""}`, "", "", unauthorized, false},
-		"a message that is no text":    {401, `{"errorType": "` + kind + `", "message": {"a": 1}, "detailedMessage": 7}`, kind, "", "dss: 401 " + kind, true},
+		"a message that is not text":   {401, `{"errorType": "` + kind + `", "message": {"a": 1}, "detailedMessage": 7}`, kind, "", "dss: 401 " + kind, true},
 		"a message in another case":    {401, `{"errorType": "` + kind + `", "Message": "m"}`, kind, "", "dss: 401 " + kind, true},
 		"a long stack trace":           {401, `{"errorType": "` + kind + `", "message": "no", "stackTrace": "` + strings.Repeat("at a.b\\n", 90<<10) + `"}`, kind, "no", "dss: 401 " + kind, true},
 		"it quotes half a character":   {401, `{"errorType": "` + kind + `", "message": "no \ud800 here"}`, kind, "no \ufffd here", "dss: 401 " + kind, true},
@@ -85,9 +85,9 @@ func TestAnErrorMadeByHand(t *testing.T) {
 	assert.EqualError(t, e, "dss: 400 Bad Request")
 }
 
-// What a visitor, or the application's own key, has in common with a word of
-// DSS's reply is no reason to read the reply otherwise.
-func TestSentBytesDoNotChangeWhatIsUnderstood(t *testing.T) {
+// A visitor's bytes, or the application's own key, can equal a word of DSS's
+// reply. That must not change how the reply is read.
+func TestSentBytesDoNotChangeMeaning(t *testing.T) {
 	const kind = "com.dataiku.dip.exceptions.NotAuthenticatedException"
 	server := newRecorder(t, replying(http.StatusUnauthorized, rejection))
 	for _, key := range []string{testKey, "k", "e", ".", "Exception", "dataiku", kind} {
@@ -109,15 +109,15 @@ func TestNoRedirectIsFollowed(t *testing.T) {
 	elsewhere := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	for _, status := range []int{300, 301, 302, 303, 304, 305, 307, 308, 399} {
 		for name, row := range map[string]struct{ location, leads, message string }{
-			"another host":                  {"https://sso.example/sign-in?token=canary", ", and this one leads to another host", "https://sso.example"},
-			"another host, of what we sent": {"https://canary.example/", ", and this one leads to another host", "https://canary.example"},
-			"another port":                  {elsewhere.URL + "/sign-in?token=canary", ", and this one leads elsewhere on the same host", elsewhere.URL},
-			"the same host":                 {"/dip/publicapi/auth/other?token=canary", ", and this one leads elsewhere on the same host", "the server"},
-			"https":                         {"https://127.0.0.1/canary", ", and this one leads to https on the same host", "https://127.0.0.1"},
-			"no host at all":                {"", "", ""},
-			"what is no URL":                {"http://[canary", "", ""},
-			"what has no host":              {"canary:x", "", ""},
-			"with user info":                {"https://me:canary@127.0.0.1/", ", and this one leads to https on the same host", "https://127.0.0.1"},
+			"another host": {"https://sso.example/sign-in?token=canary", ", and this one leads to another host", "https://sso.example"},
+			"another host, named by bytes that we sent": {"https://canary.example/", ", and this one leads to another host", "https://canary.example"},
+			"another port":         {elsewhere.URL + "/sign-in?token=canary", ", and this one leads elsewhere on the same host", elsewhere.URL},
+			"the same host":        {"/dip/publicapi/auth/other?token=canary", ", and this one leads elsewhere on the same host", "the server"},
+			"https":                {"https://127.0.0.1/canary", ", and this one leads to https on the same host", "https://127.0.0.1"},
+			"no host at all":       {"", "", ""},
+			"not a URL":            {"http://[canary", "", ""},
+			"a URL without a host": {"canary:x", "", ""},
+			"with user info":       {"https://me:canary@127.0.0.1/", ", and this one leads to https on the same host", "https://127.0.0.1"},
 		} {
 			t.Run(http.StatusText(status)+" "+name, func(t *testing.T) {
 				server := newRecorder(t, func(w http.ResponseWriter, _ *http.Request) {

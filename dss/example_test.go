@@ -18,7 +18,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// exampleDSS is a fake DSS with alice, who is an analyst, and her browser.
+// exampleDSS is a fake DSS with alice, an analyst, and her browser.
 func exampleDSS() (client *dss.Client, browser http.Header, end func()) {
 	fake := dsstest.New()
 	fake.AddUser(dsstest.User{Login: "alice", DisplayName: "Alice", Email: "alice@example.com", Groups: []string{"analysts"}, Profile: "DESIGNER"})
@@ -79,9 +79,9 @@ func ExampleClient_AuthInfo() {
 		return
 	}
 	if who.Login() == "" {
-		fmt.Println("an API key, and no user")
+		fmt.Println("an API key without a user")
 	}
-	// Output: an API key, and no user
+	// Output: an API key without a user
 }
 
 func ExampleWithSecrets() {
@@ -105,8 +105,8 @@ func ExampleWithSecrets() {
 	// Output: secret "database" [redacted] 6 <nil>
 }
 
-// A webapp acts as its visitor with a ticket, which is fetched at the first call
-// and again when DSS rejects it.
+// A webapp acts as its visitor with a ticket. The ticket is fetched at the
+// first call, and again when DSS rejects it.
 func ExampleClient_WithTicketSource() {
 	client, browser, end := exampleDSS()
 	defer end()
@@ -158,7 +158,7 @@ func ExampleClient_As() {
 	// dss: As: this client acts as a user already; use the one it was made from
 }
 
-// Unlike As, nothing is sent before DSS has named alice itself.
+// Unlike As, AsVerified sends no call before DSS itself has named alice.
 func ExampleClient_AsVerified() {
 	client, _, end := exampleDSS()
 	defer end()
@@ -263,8 +263,8 @@ func ExampleClient_Do() {
 	// dss: GET /../admin: its path is refused: dot segments are not allowed
 }
 
-// Transport lets any HTTP library call DSS, here a reverse proxy: whoever its
-// caller says to be, DSS sees alice.
+// Transport lets any HTTP library call DSS, here a reverse proxy. The proxy's
+// caller claims to be another user, but DSS sees alice.
 func ExampleClient_Transport() {
 	fake := dsstest.New()
 	fake.AddUser(dsstest.User{Login: "alice"})
@@ -295,8 +295,8 @@ func ExampleClient_Transport() {
 	// Output: alice
 }
 
-// A line for each request that is made as a user. Credentials are in the headers,
-// and anything may be in the query: the line has neither.
+// The log has a line for each request that is made as a user. Credentials are
+// in the headers, and the query may hold anything, so the line has neither.
 func ExampleClient_WrapTransport() {
 	client, _, end := exampleDSS()
 	defer end()
@@ -321,7 +321,7 @@ func ExampleClient_WrapTransport() {
 	// alice: GET /dip/publicapi/projects/NONE 403
 }
 
-// roundTripper is a transport made of a function.
+// roundTripper makes a transport from a function.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -345,8 +345,8 @@ func ExampleCurrentProject() {
 	// Output: CHURN
 }
 
-// One mux serves the application with and without the prefix: whether the proxy
-// of DSS takes it off is a setting of the Code Studio's template.
+// One mux serves the application with and without the prefix: a setting of the
+// Code Studio's template decides whether the proxy of DSS removes it.
 func ExampleCodeStudio() {
 	os.Setenv("DKU_CODE_STUDIO_BROWSER_PATH_8080", "/web-apps-backends/CHURN/Xy_${K8S_POD_NAME}/8080") // as DSS does
 	os.Setenv("K8S_POD_NAME", "app-7d4b")

@@ -12,19 +12,19 @@ import (
 	"sync/atomic"
 )
 
-// exchange is one question to DSS and the reply to it, which has to be judged:
+// exchange is one question to DSS and its reply. The reply has to be judged:
 // see judgedConn.
 type exchange struct {
 	used *credentials
 
 	mu       sync.Mutex
-	conn     *judgedConn // that carries it; nil on a transport of the caller's
+	conn     *judgedConn // carries it; nil on a transport of the caller's
 	turn     uint64      // of conn
-	theirs   net.Conn    // what a transport of the caller's carries it on
-	held     *heldBody   // its body, where that can be read only once
+	theirs   net.Conn    // carries it on a transport of the caller's
+	held     *heldBody   // its body, if that can be read only once
 	refused  bool        // the last connection did not take it
 	reused   bool        // the last connection had carried others
-	carried  int         // how many connections it may have gone out on
+	carried  int         // the number of connections that it may have gone out on
 	answered bool        // a byte of a reply came
 	judged   bool
 }
@@ -38,8 +38,8 @@ func (x *exchange) traced(ctx context.Context) context.Context {
 	})
 }
 
-// roundTrip sends req, whose context is traced, over wire, again where the
-// connection did not take it. It changes req.
+// roundTrip sends req over wire, and again if the connection did not take it.
+// The context of req must be traced. It changes req.
 func (x *exchange) roundTrip(wire http.RoundTripper, req *http.Request) (*http.Response, error) {
 	ctx, body := req.Context(), req.Body
 	once := body != nil && body != http.NoBody && req.GetBody == nil
@@ -80,8 +80,8 @@ func (x *exchange) begin() {
 	x.refused = false
 }
 
-// gotConn is called before the question is written. Where the connection does
-// not take it, writing to it fails, and net/http or roundTrip tries another one.
+// gotConn is called before the question is written. If the connection does not
+// take it, writing to it fails, and net/http or roundTrip tries another one.
 func (x *exchange) gotConn(ctx context.Context, info httptrace.GotConnInfo) {
 	ours, theirs := unwrap(info.Conn)
 	var turn uint64
@@ -104,7 +104,8 @@ func (x *exchange) gotConn(ctx context.Context, info httptrace.GotConnInfo) {
 }
 
 // wasRefused reports whether the last connection did not take the question, and
-// whether another one may: a new one that does not is no DSS's.
+// another one may. A new connection that does not take it is not a connection
+// to DSS.
 func (x *exchange) wasRefused() (refused, again bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -125,7 +126,7 @@ func (x *exchange) over() {
 	}
 }
 
-// came takes note of how the question ended.
+// came notes how the question ended.
 func (x *exchange) came(reply *http.Response, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -148,9 +149,9 @@ func (x *exchange) mayRepeat() bool {
 	return !x.answered && x.carried <= 1
 }
 
-// judge says whether the reply is the reply to the question; else the connection
-// is closed. The first judgement counts. Where a panic or an error leaves it
-// open, it is to be false.
+// judge records whether the reply answers the question; if not, the connection
+// is closed. The first judgement counts. If a panic or an error leaves it open,
+// it must be false.
 func (x *exchange) judge(good bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -166,11 +167,11 @@ func (x *exchange) judge(good bool) {
 	}
 }
 
-// judgeRest judges a reply by what its reader gets of it, while it does.
+// judgeRest judges a reply while its reader reads it.
 func (x *exchange) judgeRest(reply *http.Response) {
 	switch {
 	case isSuccess(reply.StatusCode):
-		x.judge(true) // what it has to be, only the caller knows
+		x.judge(true) // only the caller knows what it has to be
 	case reply.Body == http.NoBody:
 		x.judge(false)
 	default:
@@ -180,8 +181,8 @@ func (x *exchange) judgeRest(reply *http.Response) {
 
 func isSuccess(status int) bool { return status >= 200 && status <= 299 }
 
-// isNothingOrJSON reports whether body can be the reply to a call of which no
-// reply is wanted: a gateway's page is neither.
+// isNothingOrJSON reports whether body can be the reply to a call whose reply
+// does not matter: a gateway's page is neither empty nor JSON.
 func isNothingOrJSON(body []byte) bool {
 	return len(bytes.TrimSpace(body)) == 0 || json.Valid(body)
 }
@@ -205,7 +206,7 @@ func (b *judgingBody) Read(p []byte) (int, error) {
 }
 
 func (b *judgingBody) Close() error {
-	b.exchange.judge(false) // its end was not seen
+	b.exchange.judge(false) // its end was not reached
 	return b.ReadCloser.Close()
 }
 
@@ -215,8 +216,8 @@ func isErrorReply(body []byte) bool {
 	return ok && kind != ""
 }
 
-// heldBody is a body that is read only once a connection took the question: else
-// it could not be sent on another one.
+// heldBody is a body that is read only after a connection took the question. If
+// it were read before, it could not be sent on another connection.
 type heldBody struct {
 	io.ReadCloser
 	refused atomic.Bool

@@ -19,7 +19,7 @@ import (
 )
 
 // FuzzErrorReply checks that no reply outside 2xx makes an error that breaks a
-// log, goes on for ever or rejects a credential without DSS's own word.
+// log, has no end, or rejects a credential without DSS's own word.
 func FuzzErrorReply(f *testing.F) {
 	for _, seed := range []string{rejection, `{"errorType": "x", "message": "a\r\nb", "detailedMessage": null}`, `<html>`, ``, `{"errorType": 1}`, `{`, "\xff", `["x"]`, `{"errorType":"a","errorType":"b"}`} {
 		f.Add(401, []byte(seed), "3")
@@ -58,7 +58,7 @@ func FuzzErrorReply(f *testing.F) {
 	})
 }
 
-// FuzzUser checks that a user is never another one than was asked about.
+// FuzzUser checks that User never returns another user.
 func FuzzUser(f *testing.F) {
 	for _, seed := range []string{`{"login": "bob", "displayName": "Bob", "email": "b@example.com", "groups": ["a"], "enabled": true}`, `{"login": "BOB"}`, `{"login": "eve"}`, `{}`, `null`, `{"login": "bob", "login": "eve"}`} {
 		f.Add([]byte(seed))
@@ -77,8 +77,8 @@ func FuzzUser(f *testing.F) {
 	})
 }
 
-// FuzzSettings checks that settings go back as they came, but for what was
-// changed.
+// FuzzSettings checks that settings go back as they came, except for the
+// changes.
 func FuzzSettings(f *testing.F) {
 	for _, seed := range []string{
 		`{"login": "ann", "secrets": [{"name": "db", "value": "x", "secret": true, "more": 1e400}], "userProperties": {"a": "b"}, "credentials": {}}`,
@@ -106,7 +106,7 @@ func FuzzSettings(f *testing.F) {
 		s.AddSecret(name, value)
 		saved = nil
 		if err := s.Save(t.Context()); err != nil {
-			require.Nil(t, saved, "saved although it said otherwise")
+			require.Nil(t, saved, "saved in spite of an error")
 			return
 		}
 		after := exactly(t, saved)

@@ -25,11 +25,11 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// gateway is a proxy before DSS that answers some questions itself, as if DSS
-// took too long, and passes DSS's late reply on all the same.
+// gateway is a proxy before DSS. It answers some questions itself, as if DSS
+// took too long, and still passes DSS's late reply on.
 type gateway struct {
 	own  string                          // its own answer
-	pass func(own, late string) []string // what it writes at once; nil: the late reply to the next question
+	pass func(own, late string) []string // the bytes that it writes at once; nil: the late reply to the next question
 	asks atomic.Int32                    // questions
 	open atomic.Int32                    // connections
 }
@@ -65,7 +65,7 @@ func (g *gateway) serve(conn net.Conn) {
 	}
 }
 
-// dssReply is what DSS says to whoever asks, by a cookie or by the path.
+// dssReply is DSS's reply to a caller, named by a cookie or by the path.
 func dssReply(req *http.Request, body []byte) string {
 	var headers struct{ Cookie string }
 	login := path.Base(req.URL.Path)
@@ -80,7 +80,7 @@ func page(status, text string) string {
 	return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s", status, len(text), text)
 }
 
-// How the late reply comes.
+// The ways in which the late reply comes.
 var (
 	asTheNextReply func(own, late string) []string
 	behind         = func(own, late string) []string { return []string{own, late} }
@@ -92,8 +92,8 @@ type lateReply struct {
 	pass func(own, late string) []string
 }
 
-// lateReplies are what gateways do. Through Transport, those with a 2xx cannot be
-// told from DSS.
+// lateReplies are the ways of gateways. Through Transport, their 2xx replies
+// look like DSS's own.
 func lateReplies() map[string]lateReply {
 	const cut = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n" + `{"authSource": "USER_FROM_UI", "authIdent`
 	all := map[string]lateReply{
@@ -153,7 +153,7 @@ func (g *gateway) listen(t *testing.T, secure bool) *dss.Client {
 	return c
 }
 
-// A wayToAsk returns whom DSS says it was asked for, which was login.
+// A wayToAsk asks DSS for login, and returns the login that DSS names.
 type wayToAsk func(ctx context.Context, c *dss.Client, login string) (string, error)
 
 func askByBrowser(ctx context.Context, c *dss.Client, login string) (string, error) {
@@ -195,7 +195,7 @@ func askByTransport(ctx context.Context, c *dss.Client, login string) (string, e
 	return out.AuthIdentifier, err
 }
 
-// standardLog collects what net/http logs, until the test ends.
+// standardLog collects net/http's log lines, until the test ends.
 func standardLog(t *testing.T) *lockedBuffer {
 	var b lockedBuffer
 	log.SetOutput(&b)
@@ -220,13 +220,13 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// lateQuestions is how many are asked in each way, of which there are four.
+// lateQuestions is the number of questions in each of the four ways.
 func lateQuestions(secure bool) int {
 	n := 320
 	if os.Getenv("CI") == "true" {
 		n = 800
 	}
-	if secure { // where each new connection takes a while
+	if secure { // each new connection takes a while here
 		n /= 4
 	}
 	return n
@@ -235,14 +235,14 @@ func lateQuestions(secure bool) int {
 func TestNoLateReplyAnswersAnotherQuestion(t *testing.T) {
 	logged := standardLog(t)
 	ways := map[string]wayToAsk{
-		"who is this browser": askByBrowser, "Do": askByDo, "Do with a stream": askByStream, "Transport": askByTransport,
+		"auth info of a browser": askByBrowser, "Do": askByDo, "Do with a stream": askByStream, "Transport": askByTransport,
 	}
 	for name, mode := range lateReplies() {
 		for _, secure := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, TLS %v", name, secure), func(t *testing.T) {
 				for way, ask := range ways {
 					if way == "Transport" && strings.HasPrefix(mode.own, "HTTP/1.1 2") {
-						continue // any 2xx is for the caller to judge
+						continue // the caller judges any 2xx
 					}
 					g := &gateway{own: mode.own, pass: mode.pass}
 					c := g.listen(t, secure)
@@ -254,7 +254,7 @@ func TestNoLateReplyAnswersAnotherQuestion(t *testing.T) {
 			})
 		}
 	}
-	assert.Empty(t, logged.String(), "what net/http logs shows logins")
+	assert.Empty(t, logged.String(), "net/http's log shows logins")
 }
 
 // askAtOnce asks for many visitors, from many goroutines.

@@ -15,17 +15,18 @@ import (
 )
 
 // Replies are read by jsontext, and not by encoding/json. It refuses names that
-// occur twice, at any depth; it gives the bytes of each value, so that settings go
-// back as they came; and a reply takes a tenth of the allocations. The module has no
-// dependencies. With GOEXPERIMENT=jsonv2 it is another name for Go's own package.
+// occur twice, at any depth. It gives the bytes of each value, so that settings
+// go back as they came. And a reply needs a tenth of the allocations. The
+// module has no dependencies. With GOEXPERIMENT=jsonv2 it is another name for
+// Go's own package.
 //
-// What jsontext accepts and this package must not is refused here: member names in
-// another case or with U+FFFD, null for an object or in a list, and anything after the
+// This file refuses some texts that jsontext accepts: member names in another
+// case or with U+FFFD, null for an object or in a list, and anything after the
 // end.
 
-// ErrUnexpectedReply is wrapped by errors about a 2xx reply that is not what was
-// asked for: a proxy's login page, a body cut short, a login with a line end in
-// it. DSS answered, and what it answered cannot be acted on.
+// ErrUnexpectedReply is wrapped by errors about a 2xx reply that is not a valid
+// answer to the call: a proxy's login page, a body cut short, a login with a
+// line end in it.
 var ErrUnexpectedReply = errors.New("unexpected reply")
 
 // member is one name and value of a JSON object.
@@ -35,18 +36,18 @@ type member struct {
 	value   []byte // as it came
 }
 
-// parser reads JSON texts, one after the other. What it returns is part of the
-// text. Its errors quote nothing of it.
+// parser reads JSON texts, one after the other. It returns parts of the text
+// itself. Its errors quote no part of the text.
 type parser struct {
 	decoder jsontext.Decoder
 	source  bytes.Buffer
 }
 
-// parsers are kept for the replies that come all the time: a new one grows its
-// state with each reply.
+// parsers are kept and used again: a new one would grow its state for each
+// reply.
 var parsers = sync.Pool{New: func() any { return new(parser) }}
 
-// release gives a parser back. It keeps nothing of a text but names of members.
+// release gives a parser back. Of a text, it keeps only names of members.
 func (p *parser) release() {
 	p.reset(nil)
 	parsers.Put(p)
@@ -84,7 +85,7 @@ func (p *parser) next(data []byte) ([]byte, error) {
 	return data[end-len(value) : end : end], nil
 }
 
-// end makes sure that the text ends, and nothing comes after it.
+// end checks that the text has ended and that nothing follows it.
 func (p *parser) end() error {
 	if _, err := p.decoder.ReadToken(); errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("is cut short")
@@ -143,7 +144,7 @@ func (p *parser) array(data []byte) ([][]byte, error) {
 	return elements, nil
 }
 
-// text returns the string that a JSON text is.
+// text returns the string of a JSON text that is one string.
 func (p *parser) text(data []byte) (string, error) {
 	p.reset(data)
 	value, err := p.next(data)
@@ -160,8 +161,8 @@ func parseObject(data []byte) ([]member, error) { return new(parser).object(data
 
 func parseArray(data []byte) ([][]byte, error) { return new(parser).array(data) }
 
-// unquote returns the string that a value of a parser is, if it is one. Half a
-// surrogate pair becomes U+FFFD.
+// unquote returns the string of a parser's value, if the value is a string.
+// Half a surrogate pair becomes U+FFFD.
 func unquote(value []byte) ([]byte, bool) {
 	if len(value) < 2 || value[0] != '"' {
 		return nil, false
@@ -173,9 +174,9 @@ func unquote(value []byte) ([]byte, bool) {
 	return text, true
 }
 
-// parseString returns the string that a value of a parser is. Half a surrogate
-// pair becomes U+FFFD, which makes two strings one: checkName refuses it where that
-// says who somebody is.
+// parseString returns the string of a parser's value. Half a surrogate pair
+// becomes U+FFFD, so two strings can become the same one: checkName refuses
+// such a string if it identifies somebody.
 func parseString(value []byte) (string, error) {
 	text, ok := unquote(value)
 	if !ok {
@@ -184,17 +185,17 @@ func parseString(value []byte) (string, error) {
 	return string(text), nil
 }
 
-// reader reads the members of an object that it was told of. The first thing
-// that is wrong stays in err. A member that is absent or null is left alone.
+// reader reads the named members of an object. The first fault stays in err. A
+// member that is absent or null changes nothing.
 type reader struct {
 	members []member
 	parser  *parser // for lists and objects among the values
 	err     error
 }
 
-// newReader refuses members that are one of names but for upper and lower case, or
-// for the character U+FFFD: some JSON libraries, and so some proxies and logs, take
-// one for the other.
+// newReader refuses a member that differs from one of names only in upper and
+// lower case, or by the character U+FFFD: some JSON libraries, and so some
+// proxies and logs, do not tell the two apart.
 func newReader(members []member, names ...string) *reader {
 	r := &reader{members: members, parser: new(parser)}
 	for _, m := range members {
@@ -266,7 +267,7 @@ func (r *reader) flag(name string, to *bool) {
 	}
 }
 
-// texts reads a list of strings. Where it is there, *to is not nil after it.
+// texts reads a list of strings. If there is a list, *to is not nil afterwards.
 func (r *reader) texts(name string, to *[]string) {
 	if !r.has(name) {
 		return

@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	// keyPause is the least time from one question to an APIKeySource to the next.
+	// keyPause is the shortest time between two questions to an APIKeySource.
 	keyPause = time.Second
-	// keyTime is how long the source may take, and New waits for it.
+	// keyTime is the time that the source may take, and that New waits for it.
 	keyTime = 5 * time.Second
-	// keyPatience is how long a call whose key was rejected waits for another
-	// one. Its caller is better told of the rejection than kept.
+	// keyPatience is the time that a call waits for another key after its key was
+	// rejected. For its caller the rejection is better than a long wait.
 	keyPatience = time.Second
 )
 
@@ -32,7 +32,7 @@ type keySource struct {
 	held    *credentials
 	asked   time.Time // when the source was last asked
 	flight  *fetching // the one question under way, or nil
-	trouble error     // why the last question brought no other key
+	trouble error     // the reason why the last question brought no other key
 }
 
 // newKeySource asks source for the first key, and waits for it.
@@ -60,8 +60,8 @@ func (s *keySource) current() *credentials {
 	return s.held
 }
 
-// instead reports whether there is another key than one that DSS rejected, and
-// asks for one, but not more often than once a keyPause.
+// instead reports whether there is another key than used, which DSS rejected.
+// It asks the source for one, but at most once in a keyPause.
 func (s *keySource) instead(ctx context.Context, rejected *credentials) bool {
 	f := s.question(rejected)
 	if f == nil {
@@ -92,9 +92,9 @@ func (s *keySource) question(rejected *credentials) *fetching {
 	return s.flight
 }
 
-// why returns in words why there is no other key, "" if used is not held any more.
-// It returns no error: that a source had no time does not make a call that DSS
-// rejected one that timed out.
+// why returns, in words, the reason why there is no other key. It returns "" if
+// used was replaced. It returns a text and not an error, because DSS rejected
+// this call: a source's timeout must not make it a call that timed out.
 func (s *keySource) why(used *credentials) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,11 +118,11 @@ func (s *keySource) ask() *fetching {
 }
 
 func (s *keySource) run(f *fetching) {
-	// What remains where the source ends the goroutine without returning.
+	// The result if the source calls runtime.Goexit.
 	key, err := "", errors.New("it gave no API key")
 	defer func() {
 		if recover() != nil {
-			key, err = "", errors.New("it panicked") // not with what, which may be a key
+			key, err = "", errors.New("it panicked") // without the panic's value, which may be a key
 		}
 		s.land(f, key, err)
 	}()
@@ -132,7 +132,7 @@ func (s *keySource) run(f *fetching) {
 	given, failed := s.fetch(ctx)
 	switch {
 	case failed != nil:
-		err = s.oneLine(failed, given) // here, since an error's method can panic, too
+		err = s.oneLine(failed, given) // here, since an error's own method can panic, too
 	case given == "":
 		err = errors.New("the API key is empty")
 	default:
@@ -154,7 +154,7 @@ func (s *keySource) land(f *fetching, key string, err error) {
 		f.err = s.trouble
 		return
 	}
-	next := keyCredentials(strings.Clone(key)) // it may stand in memory that is used again
+	next := keyCredentials(strings.Clone(key)) // its memory may be used again
 	next.number = 1
 	if s.held != nil {
 		next.number += s.held.number
@@ -162,8 +162,8 @@ func (s *keySource) land(f *fetching, key string, err error) {
 	s.held, s.trouble = next, nil
 }
 
-// oneLine shows a source's error as one line, without a key that came with it and
-// without the one that is held.
+// oneLine returns a source's error as one line, without a key that came with it
+// and without the current key.
 func (s *keySource) oneLine(err error, key string) error {
 	hidden := []string{key}
 	if held := s.current(); held != nil {
@@ -179,7 +179,7 @@ func (s *keySource) oneLine(err error, key string) error {
 }
 
 // isAboutABrowser reports whether a call asks about the browser that sent some
-// headers. DSS rejects such a browser as it rejects our own key.
+// headers. DSS rejects such a browser with the same reply as our own key.
 func isAboutABrowser(base, u *url.URL) bool {
 	path := strings.TrimPrefix(u.Path, base.Path)
 	for _, api := range []string{apiPath, proxiedAPIPath} {
@@ -190,8 +190,8 @@ func isAboutABrowser(base, u *url.URL) bool {
 	return false
 }
 
-// keyOfFile is the APIKeySource that DKU_API_KEY_FILE names: what it says now,
-// without white space around it.
+// keyOfFile is the APIKeySource for DKU_API_KEY_FILE: it returns the file's
+// present text, without white space around it.
 func keyOfFile(file string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		f, err := os.Open(file)

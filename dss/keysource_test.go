@@ -24,7 +24,7 @@ import (
 type keyedDSS struct {
 	mu    sync.Mutex
 	key   string
-	calls []string // "key method path", with whom it acts as
+	calls []string // "key method path", and the user that it acts as
 }
 
 func (d *keyedDSS) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -60,7 +60,7 @@ func (d *keyedDSS) seen() []string {
 	return seen
 }
 
-// keyMaker is an APIKeySource of which a test says what it gives.
+// keyMaker is an APIKeySource whose keys a test chooses.
 type keyMaker struct {
 	mu    sync.Mutex
 	give  func(context.Context) (string, error)
@@ -91,7 +91,7 @@ func (m *keyMaker) count() int {
 	return m.asked
 }
 
-// newKeyed is a client with a source of keys, of which the first is "one".
+// newKeyed is a client with a source of keys. The first key is "one".
 func newKeyed(t *testing.T) (*dss.Client, *keyedDSS, *keyMaker) {
 	d, m := &keyedDSS{key: "one"}, &keyMaker{give: gives("one")}
 	c, err := dss.New(dss.Config{URL: "https://dss.example", APIKeySource: m.source, HTTPClient: &http.Client{Transport: d}})
@@ -142,7 +142,8 @@ func TestRejectedKeyIsReplaced(t *testing.T) {
 	})
 }
 
-// A body that cannot be sent twice is not, and the next call has the new key.
+// A body that cannot be sent twice is sent once, and the next call has the new
+// key.
 func TestRejectedKeyIsReplacedForTheNextCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, d, m := newKeyed(t)
@@ -216,9 +217,9 @@ func TestKeySourceIsAskedOneQuestionAtATime(t *testing.T) {
 	})
 }
 
-// DSS's answer about a browser is the same, whether it does not know the browser
-// or us.
-func TestBrowsersDoNotHaveTheKeySourceAsked(t *testing.T) {
+// DSS gives the same answer if it does not know the browser and if it does not
+// know us.
+func TestBrowserQuestionsDoNotAskTheKeySource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, d, m := newKeyed(t)
 		m.set(gives("two"))
@@ -233,7 +234,7 @@ func TestBrowsersDoNotHaveTheKeySourceAsked(t *testing.T) {
 			assert.EqualError(t, err, "dss: 401 com.dataiku.dip.exceptions.NotAuthenticatedException")
 		}
 		ask()
-		assert.Len(t, d.seen(), 3, "nor is any of them repeated")
+		assert.Len(t, d.seen(), 3, "and none of them is repeated")
 		d.accept("two")
 		ask()
 		assert.Len(t, d.seen(), 3)
@@ -241,8 +242,8 @@ func TestBrowsersDoNotHaveTheKeySourceAsked(t *testing.T) {
 	})
 }
 
-// A call that was made with a key which another call had replaced meanwhile.
-func TestBrowserIsAskedAboutAgainWithAKeyThatIsThere(t *testing.T) {
+// Another call replaced the key during this call.
+func TestBrowserQuestionIsRetriedWithReplacedKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &keyMaker{give: gives("one")}
 		d := &keyedDSS{key: "two"}
@@ -271,13 +272,13 @@ type panicking struct{}
 
 func (*panicking) Error() string { panic("canary") }
 
-// badSources give no key. What they say is with the field's name in front.
+// badSources give no key. Their error has the field's name in front.
 var badSources = map[string]struct {
 	give func(context.Context) (string, error)
 	want string
 }{
 	"fails": {func(context.Context) (string, error) { return "", errors.New("the vault\nis sealed") }, "the vault is sealed"},
-	"fails, and says which key": {func(context.Context) (string, error) { return "canary", errors.New("no more canary") },
+	"fails, and its error quotes the key": {func(context.Context) (string, error) { return "canary", errors.New("no more canary") },
 		"no more [redacted]"},
 	"panics":            {func(context.Context) (string, error) { panic("canary") }, "it panicked"},
 	"fails, unreadably": {func(context.Context) (string, error) { return "", &panicking{} }, "it panicked"},
@@ -320,7 +321,7 @@ func TestKeySourceIgnoresItsDeadlineAtTheStart(t *testing.T) {
 	})
 }
 
-// The key that is there stays in use, and the next question may bring another.
+// The present key stays in use, and the next question may bring another.
 func TestKeySourceFailsLater(t *testing.T) {
 	for name, row := range badSources {
 		t.Run(name, func(t *testing.T) {
@@ -349,7 +350,7 @@ func TestKeySourceFailsLater(t *testing.T) {
 
 				d.accept("one")
 				_, err = c.AuthInfo(t.Context())
-				assert.NoError(t, err, "the key that was there")
+				assert.NoError(t, err, "the old key")
 				d.accept("three")
 				m.set(gives("three"))
 				<-time.After(5 * time.Second)
@@ -387,7 +388,7 @@ func TestWrongCredentialSettings(t *testing.T) {
 		fmt.Sprintf("%+v", dss.Config{URL: "https://dss.example", APIKeySource: gives("canary")}))
 }
 
-// Nothing prints a key that a source gave.
+// A source's key is never printed.
 func TestNothingPrintsAKeyOfASource(t *testing.T) {
 	d := &keyedDSS{key: "canary-key"}
 	c, err := dss.New(dss.Config{URL: "https://dss.example", APIKeySource: gives("canary-key"), HTTPClient: &http.Client{Transport: d}})

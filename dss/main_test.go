@@ -16,8 +16,8 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// helper is the name of the variable that makes the test binary one of the
-// programs that tests run as processes of their own.
+// helper is the name of a variable. It makes the test binary run as one of the
+// tests' helper processes.
 const helper = "DSS_TEST_HELPER"
 
 func TestMain(m *testing.M) {
@@ -35,21 +35,21 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// recorder is a DSS that answers as it is told, and remembers what it was asked.
+// recorder is a DSS with a handler of the test's. It keeps the requests.
 type recorder struct {
 	*httptest.Server
 	mu   sync.Mutex
 	seen []request
 }
 
-// request is what reached DSS.
+// request is a request as it reached DSS.
 type request struct {
 	Method, Target, Host string
 	Header               http.Header
 	Body                 string
 }
 
-// newRecorder starts one. The handler may read the body again.
+// newRecorder starts a recorder. The handler may read the body again.
 func newRecorder(t testing.TB, answer http.HandlerFunc) *recorder {
 	r := &recorder{}
 	r.Server = httptest.NewServer(r.recording(answer))
@@ -92,7 +92,7 @@ func newClient(t testing.TB, url string) *dss.Client {
 	return c
 }
 
-// replying answers every request alike.
+// replying answers every request in the same way.
 func replying(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
@@ -100,7 +100,8 @@ func replying(status int, body string) http.HandlerFunc {
 	}
 }
 
-// rejection is what DSS says where it does not know a key, a ticket or a browser.
+// rejection is DSS's reply about a key, a ticket or a browser that it does not
+// know.
 const rejection = `{"errorType": "com.dataiku.dip.exceptions.NotAuthenticatedException", "message": "Unknown API Key"}`
 
 const aliceInfo = `{"authSource": "USER_FROM_UI", "via": [], "authIdentifier": "alice", "groups": ["readers"],

@@ -22,7 +22,7 @@ func checkPath(escaped string) error {
 	for range 3 {
 		decoded, err := url.PathUnescape(escaped)
 		if err != nil {
-			break // a name with a percent sign of its own, seen after decoding
+			break // after decoding: a name with a percent sign of its own
 		}
 		if strings.ContainsFunc(decoded, isControl) {
 			return errors.New("control characters are not allowed")
@@ -57,8 +57,8 @@ func joinPath(u *url.URL, p string) (*url.URL, error) {
 	return &joined, nil
 }
 
-// escapeRest escapes what may not be in a path as it is. Left to do it, url.URL
-// would do the path as a whole anew, and so make %2F in it a slash.
+// escapeRest escapes the characters that a path may not hold. Otherwise url.URL
+// would escape the whole path anew, and so turn %2F into a slash.
 func escapeRest(p string) string {
 	if !strings.ContainsFunc(p, isUnfit) {
 		return p

@@ -9,7 +9,7 @@ import (
 // pluginKey is the name that DSS gives to the credential of a plugin's preset:
 // the JSON text, as Python writes it, of the list ["PLUGIN", plugin, paramSet,
 // preset, param] without its brackets. encoding/json writes other escapes, and
-// so another name.
+// so would give another name.
 func pluginKey(plugin, paramSet, preset, param string) string {
 	var b strings.Builder
 	b.WriteString(`"PLUGIN"`)

@@ -34,8 +34,8 @@ func TestPluginKey(t *testing.T) {
 	}
 }
 
-// pythonUnits states the rule in another way: what stands for each UTF-16 code
-// unit, which mostly is \u and four hexadecimal digits.
+// pythonUnits states the rule in another way: it writes each UTF-16 code unit
+// by itself, mostly as \u and four hexadecimal digits.
 var pythonUnits = func() (table [0x10000]string) {
 	for unit := range table {
 		table[unit] = `\u` + strconv.FormatUint(uint64(0x10000+unit), 16)[1:]
@@ -65,7 +65,7 @@ func pythonKey(parts ...string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// anyText is valid text with much of what is escaped.
+// anyText is valid text with many characters that need an escape.
 func anyText(r *rand.Rand) string {
 	var b strings.Builder
 	for range r.IntN(12) {
@@ -100,7 +100,7 @@ func TestPluginKeyOfAnyText(t *testing.T) {
 		require.Equal(t, append([]string{"PLUGIN"}, in...), list)
 	}
 
-	// Where there is a Python, it has the last word.
+	// If the machine has Python, Python decides.
 	given, err := json.Marshal(inputs)
 	require.NoError(t, err)
 	python := exec.Command("python3", "-c", `import json, sys

@@ -18,8 +18,8 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// callAsHelper asks DSS who we are, or who many browsers are, in a process of its
-// own: Go reads the proxy variables once.
+// callAsHelper asks DSS about us, or about many browsers, in a process of its
+// own: Go reads the proxy variables only once.
 func callAsHelper() {
 	c, err := dss.FromEnv()
 	if err != nil {
@@ -36,8 +36,8 @@ func callAsHelper() {
 	fmt.Println(err)
 }
 
-// Through a proxy net/http runs TLS over the connection, whose end of a reply is
-// not seen then.
+// Through a proxy net/http runs TLS over the connection. The end of a reply is
+// not visible then.
 func TestLateReplyThroughProxyAnswersNoOther(t *testing.T) {
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		assert.Equal(t, http.MethodConnect, r.Method)

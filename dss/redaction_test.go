@@ -20,7 +20,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// prints is v in every way that it is commonly printed, and some that are not.
+// prints is v in every common way to print it, and some rare ones.
 func prints(v any, moreVerbs ...string) string {
 	var out bytes.Buffer
 	for _, verb := range append(moreVerbs, "%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%t", "%10v", "%!") {
@@ -103,7 +103,7 @@ func TestNothingPrintsACredential(t *testing.T) {
 	} {
 		printed := prints(v)
 		if !strings.Contains(name, "config") {
-			// For these two fmt asks no method, so a plain struct cannot help it.
+			// For these two fmt calls no method, so a plain struct cannot redact itself.
 			printed += prints(v, "%p", "%w")
 		}
 		for _, form := range []string{
@@ -114,7 +114,7 @@ func TestNothingPrintsACredential(t *testing.T) {
 			assert.NotContains(t, printed, form, name)
 		}
 	}
-	assert.Contains(t, prints(struct{ Key string }{canary}), canary, "prints shows what there is")
+	assert.Contains(t, prints(struct{ Key string }{canary}), canary, "prints shows everything")
 }
 
 func TestWhatIsPrintedInstead(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// notFound is what DSS says of what is not there.
+// notFound is DSS's reply about a thing that does not exist.
 const notFound = `{"errorType": "com.dataiku.dip.server.controllers.NotFoundException", "message": "no"}`
 
 // counting starts a server that counts its connections.
@@ -53,7 +53,7 @@ func clientOf(t *testing.T, server *httptest.Server) *dss.Client {
 
 func TestConnectionsAreReused(t *testing.T) { reused(t, 32, 20) }
 
-// As many as dssauth.Config.MaxLookups lets ask at once, if nothing else is set.
+// The default of dssauth.Config.MaxLookups.
 func TestConnectionsOfAllPlacesAreReused(t *testing.T) { reused(t, 256, 8) }
 
 func reused(t *testing.T, atOnce, rounds int) {
@@ -69,7 +69,7 @@ func reused(t *testing.T, atOnce, rounds int) {
 				close(now.all)
 			}
 			select {
-			case <-now.all: // of the round are here
+			case <-now.all: // of the round have arrived
 			case <-r.Context().Done(): // one has failed on its way
 			}
 			if r.Method == http.MethodPut {
@@ -90,7 +90,7 @@ func reused(t *testing.T, atOnce, rounds int) {
 					switch i % 6 {
 					case 0:
 						assert.NoError(t, second(c.AuthInfo(t.Context())))
-					case 1: // a reply of no interest
+					case 1: // a reply that does not matter
 						assert.NoError(t, c.Do(t.Context(), "GET", "/x", nil, nil))
 					case 2: // an error
 						assert.Error(t, c.Do(t.Context(), "PUT", "/x", nil, nil))
@@ -143,16 +143,16 @@ func TestConnectionsAfterAReply(t *testing.T) {
 		"JSON without an errorType":             {404, `{"message": "no"}`, authInfo, false},
 		"JSON with an empty errorType":          {404, `{"errorType": ""}`, authInfo, false},
 		"a redirect":                            {302, notFound, authInfo, false},
-		"a call of no reply, and none":          {200, "", doNothing, true},
-		"a call of no reply, and JSON":          {200, `{"msg": "ok"}`, doNothing, true},
-		"a call of no reply, and a page":        {200, "<html>", doNothing, false},
+		"an ignored reply, and none":            {200, "", doNothing, true},
+		"an ignored reply, and JSON":            {200, `{"msg": "ok"}`, doNothing, true},
+		"an ignored reply, and a page":          {200, "<html>", doNothing, false},
 		"Do, and JSON of another type":          {200, `{"authIdentifier": 1}`, doJSON, false},
 		"Transport, and anything":               {200, "<html>", byTransport, true},
 		"Transport, and no content":             {204, "", byTransport, true},
 		"Transport, and an error of DSS":        {404, notFound, byTransport, true},
 		"Transport, and a gateway's page":       {504, "<html>", byTransport, false},
 		"Transport, and a gateway's nothing":    {504, "", byTransport, false},
-		"Transport, and what was not modified":  {304, "", byTransport, false},
+		"Transport, and a 304":                  {304, "", byTransport, false},
 		"Transport, and an error left unread":   {404, notFound, leaveUnread, false},
 		"tickets, one of which is rejected":     {401, rejection, rejectedTicket, true},
 		"tickets, and a page that rejects them": {401, "<html>", rejectedTicket, false},
@@ -200,9 +200,9 @@ func rejectedTicket(t *testing.T, c *dss.Client) {
 	c.WithTicketSource(func(context.Context) (string, error) { n++; return fmt.Sprint("ticket", n), nil }).AuthInfo(t.Context())
 }
 
-// Whoever has to judge a reply may do so late or never, or wait for the very
-// question that waits for it.
-func TestUnjudgedReplyHoldsUpNobody(t *testing.T) {
+// The judge of a reply may judge late or never, or wait for the very question
+// that waits for the judgement.
+func TestUnjudgedReplyBlocksNoCall(t *testing.T) {
 	for name, hold := range map[string]func(*testing.T, *dss.Client){
 		"an error whose reader stopped": func(t *testing.T, c *dss.Client) {
 			req, err := http.NewRequestWithContext(t.Context(), "GET", c.URL()+"/zipped", nil)
@@ -210,7 +210,7 @@ func TestUnjudgedReplyHoldsUpNobody(t *testing.T) {
 			reply, err := c.Transport().RoundTrip(req)
 			require.NoError(t, err)
 			t.Cleanup(func() { reply.Body.Close() })
-			// All of it is received then, as it is unzipped.
+			// All of it is received then, since it is unzipped.
 			_, err = reply.Body.Read(make([]byte, 1))
 			require.NoError(t, err)
 		},
@@ -256,9 +256,9 @@ func (a askingWriter) Write(p []byte) (int, error) {
 	return len(p), second(a.c.AuthInfo(a.t.Context()))
 }
 
-// Of a transport of the caller's, connections are closed after what is not DSS's
-// word, but for those that carry several questions at once.
-func TestATransportOfTheCallersGetsTheClose(t *testing.T) {
+// On a transport of the caller's, a connection is closed after a reply that is
+// not DSS's. A connection that carries several questions at once stays open.
+func TestCallersTransportClosesConnections(t *testing.T) {
 	for name, row := range map[string]struct {
 		status int
 		body   string

@@ -10,10 +10,10 @@ import (
 	"unicode/utf8"
 )
 
-// Settings are the settings of the user that a client calls as. They are read by
-// [Client.OwnSettings], changed in memory, and written by [Settings.Save].
-// What this package does not know of them goes back as it came, numbers of any
-// size included.
+// Settings are the settings of the user that a client calls as.
+// [Client.OwnSettings] reads them, the methods change them in memory, and
+// [Settings.Save] writes them. Parts that this package does not know go back as
+// they came, numbers of any size included.
 //
 // They hold the user's secrets and passwords, and print without them. They are
 // not safe for concurrent use.
@@ -22,8 +22,8 @@ type Settings struct {
 	document func() *document // a function, because fmt prints what is in fields
 }
 
-// document is the settings object, and the first thing that was wrong with what
-// was put into it.
+// document is the settings object, and the first fault in the values that were
+// put into it.
 type document struct {
 	members []member
 	err     error
@@ -38,8 +38,8 @@ const (
 
 // OwnSettings returns the settings of the user that this client calls as.
 //
-// A reply outside 2xx is an [*Error]; one that is no settings object wraps
-// [ErrUnexpectedReply].
+// A reply outside 2xx is an [*Error]. A reply that is not a settings object is
+// an error that wraps [ErrUnexpectedReply].
 //
 // DSS: GET /current-user
 func (c *Client) OwnSettings(ctx context.Context) (*Settings, error) {
@@ -55,12 +55,12 @@ func (c *Client) OwnSettings(ctx context.Context) (*Settings, error) {
 	return &Settings{client: c, document: func() *document { return d }}, nil
 }
 
-// UpdateOwnSettings reads the settings, has change change them, and saves them,
-// as close together as can be: DSS has no way to save only if nobody else did
-// meanwhile. Updates of one user's settings in this process wait for each other,
-// whichever client of the same URL they are made with, so that change must not make
-// another one. For that the settings are read before the turn comes, and once more
-// if another update ended meanwhile. Where change returns an error nothing is saved,
+// UpdateOwnSettings reads the settings, calls change, and saves them without a
+// pause: DSS has no way to save only if nobody else did meanwhile. Updates of
+// one user's settings in this process wait for each other, also those by other
+// clients of the same URL. So change must not start another update. The
+// settings are read before the turn comes, to learn the user, and once more if
+// another update ended meanwhile. If change returns an error, nothing is saved
 // and that error is returned.
 func (c *Client) UpdateOwnSettings(ctx context.Context, change func(*Settings) error) error {
 	if change == nil {
@@ -110,21 +110,21 @@ func (c *Client) settingsToUpdate(ctx context.Context) (s *Settings, done func()
 	return fail(errors.New("the settings are another user's each time"))
 }
 
-// updateTurn waits until no other update of owner's settings runs, as long as a
-// call may take.
+// updateTurn waits until no other update of owner's settings runs, but not
+// longer than a call may take.
 func (c *Client) updateTurn(ctx context.Context, owner settingsOwner) (done func(), err error) {
 	ctx, cancel := c.deadline(ctx, false)
 	defer cancel()
 	return allUpdates.take(ctx, owner)
 }
 
-// Save writes the settings as a whole. What anybody else saved since they were
-// read is lost, in the parts that were not changed here too; so read, change and
-// save without a pause, as [Client.UpdateOwnSettings] does.
+// Save writes the settings as a whole. Anything that others saved since the
+// settings were read is lost, also in parts that were not changed here. So
+// read, change and save without a pause, as [Client.UpdateOwnSettings] does.
 //
 // It fails, and sends nothing, if text that is not valid UTF-8 was put into the
-// settings. It is never tried twice on its own: after an error of the network
-// they may be saved or not.
+// settings. It is never tried twice by itself: after an error of the network
+// the settings may be saved or not.
 //
 // DSS: PUT /current-user
 func (s *Settings) Save(ctx context.Context) error {
@@ -137,8 +137,8 @@ func (s *Settings) Save(ctx context.Context) error {
 	return s.client.call(ctx, k)
 }
 
-// Properties returns a copy of the user's properties. A property that is not a
-// string is left out of it, and stays in the settings as it is.
+// Properties returns a copy of the user's properties. The copy leaves out a
+// property that is not a string; the settings keep it.
 func (s *Settings) Properties() map[string]string {
 	properties := map[string]string{}
 	for _, m := range s.doc().section(memberProperties) {
@@ -154,12 +154,12 @@ func (s *Settings) SetProperty(name, value string) {
 	s.doc().set(memberProperties, name, value, field{"SetProperty: name", name}, field{"SetProperty: value", value})
 }
 
-// RemoveProperty removes a property. One that is not there is no error.
+// RemoveProperty removes a property. A missing one is not an error.
 func (s *Settings) RemoveProperty(name string) {
 	s.doc().remove(memberProperties, name, field{"RemoveProperty: name", name})
 }
 
-// AddSecret adds a secret of the user, or replaces those of the same name.
+// AddSecret adds a secret of the user. It replaces those of the same name.
 func (s *Settings) AddSecret(name, value string) {
 	d := s.doc()
 	if !d.check(field{"AddSecret: name", name}, field{"AddSecret: value", value}) {
@@ -173,7 +173,7 @@ func (s *Settings) AddSecret(name, value string) {
 	}{name, value, true})))
 }
 
-// RemoveSecret removes a secret. One that is not there is no error.
+// RemoveSecret removes a secret. A missing one is not an error.
 func (s *Settings) RemoveSecret(name string) {
 	if d := s.doc(); d.check(field{"RemoveSecret: name", name}) {
 		d.removeSecret(name)
@@ -188,8 +188,8 @@ func (s *Settings) SetBasicConnectionCredential(connection, user, password strin
 		field{setter + "connection", connection}, field{setter + "user", user}, field{setter + "password", password})
 }
 
-// RemoveConnectionCredential removes what SetBasicConnectionCredential set. One
-// that is not there is no error.
+// RemoveConnectionCredential removes a credential of
+// SetBasicConnectionCredential. A missing one is not an error.
 func (s *Settings) RemoveConnectionCredential(connection string) {
 	s.doc().remove(memberCredentials, connection, field{"RemoveConnectionCredential: connection", connection})
 }
@@ -213,8 +213,8 @@ func (s *Settings) SetOAuth2PluginCredential(plugin, paramSet, preset, param, re
 		append(pluginFields(setter, plugin, paramSet, preset, param), field{setter + "refreshToken", refreshToken})...)
 }
 
-// RemovePluginCredential removes what SetBasicPluginCredential or
-// SetOAuth2PluginCredential set. One that is not there is no error.
+// RemovePluginCredential removes a credential of SetBasicPluginCredential or
+// SetOAuth2PluginCredential. A missing one is not an error.
 func (s *Settings) RemovePluginCredential(plugin, paramSet, preset, param string) {
 	s.doc().remove(memberCredentials, pluginKey(plugin, paramSet, preset, param),
 		pluginFields("RemovePluginCredential: ", plugin, paramSet, preset, param)...)
@@ -232,19 +232,13 @@ func pluginFields(setter, plugin, paramSet, preset, param string) []field {
 	return []field{{setter + "plugin", plugin}, {setter + "paramSet", paramSet}, {setter + "preset", preset}, {setter + "param", param}}
 }
 
-// String says that these are settings, and nothing of them.
-func (s *Settings) String() string { return "dss.Settings[redacted]" }
+// Format names the type and shows no content, for every verb.
+func (s *Settings) Format(f fmt.State, _ rune) { fmt.Fprint(f, "dss.Settings[redacted]") }
 
-// GoString is String, for %#v.
-func (s *Settings) GoString() string { return s.String() }
+// LogValue is the text of Format, for slog.
+func (s *Settings) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
-// Format is String, whatever the verb.
-func (s *Settings) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
-
-// LogValue is String, for slog.
-func (s *Settings) LogValue() slog.Value { return slog.StringValue(s.String()) }
-
-// doc makes a Settings that no client read unfit to be saved.
+// doc makes a Settings unfit to be saved if no client read it.
 func (s *Settings) doc() *document {
 	if s.document == nil {
 		d := &document{err: errors.New("dss: Settings: not read by Client.OwnSettings, so there is nothing to save")}
@@ -253,11 +247,11 @@ func (s *Settings) doc() *document {
 	return s.document()
 }
 
-// field is text put into the settings, and where.
+// field is a text for the settings, and its place there.
 type field struct{ name, text string }
 
-// check reports whether the document is sound with these fields in it. Errors
-// name the first that is not, and quote none.
+// check reports whether the document is sound with these fields in it. The
+// error names the first faulty field, and quotes none.
 func (d *document) check(fields ...field) bool {
 	for _, f := range fields {
 		if d.err == nil && !utf8.ValidString(f.text) {

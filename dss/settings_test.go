@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -18,7 +20,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// settingsDSS answers with settings, and keeps what is saved.
+// settingsDSS answers with settings, and keeps the saved ones.
 type settingsDSS struct {
 	*recorder
 	mu       sync.Mutex
@@ -39,7 +41,7 @@ func newSettingsDSS(t testing.TB, settings string) *settingsDSS {
 	return d
 }
 
-// changed is what is saved after change.
+// changed returns the settings that are saved after change.
 func (d *settingsDSS) changed(t testing.TB, change func(*dss.Settings)) string {
 	s, err := d.client(t).OwnSettings(t.Context())
 	require.NoError(t, err)
@@ -68,28 +70,28 @@ func TestSettingsOfEveryShape(t *testing.T) {
 		change func(*dss.Settings)
 		after  string
 	}{
-		"an empty object":               {`{}`, nothing, `{}`},
-		"no properties":                 {`{"x":1}`, set, `{"x":1,"userProperties":{"a":"b"}}`},
-		"properties null":               {`{"userProperties":null,"x":1}`, set, `{"userProperties":{"a":"b"},"x":1}`},
-		"properties empty":              {`{"userProperties":{}}`, set, `{"userProperties":{"a":"b"}}`},
-		"a property replaced":           {`{"userProperties":{"z":"1","a":"2","y":"3"}}`, set, `{"userProperties":{"z":"1","a":"b","y":"3"}}`},
-		"a property that is no string":  {`{"userProperties":{"z":1.50,"n":null,"o":{"k": []}}}`, set, `{"userProperties":{"z":1.50,"n":null,"o":{"k": []},"a":"b"}}`},
-		"no secrets":                    {`{}`, secret, `{"secrets":[{"name":"a","value":"b","secret":true}]}`},
-		"secrets null":                  {`{"secrets":null}`, secret, `{"secrets":[{"name":"a","value":"b","secret":true}]}`},
-		"secrets empty":                 {`{"secrets":[]}`, secret, `{"secrets":[{"name":"a","value":"b","secret":true}]}`},
-		"a secret replaced, at the end": {`{"secrets":[{"name":"a","value":"1","future":1},{"name":"z", "future": 2e400}]}`, secret, `{"secrets":[{"name":"z", "future": 2e400},{"name":"a","value":"b","secret":true}]}`},
-		"a secret that is there twice":  {`{"secrets":[{"name":"a"},{"name":"a"}]}`, secret, `{"secrets":[{"name":"a","value":"b","secret":true}]}`},
-		"a secret without a name":       {`{"secrets":[{"value":"1"},{"name":null},{"name":7}]}`, secret, `{"secrets":[{"value":"1"},{"name":null},{"name":7},{"name":"a","value":"b","secret":true}]}`},
-		"no credentials":                {`{}`, credential, `{"credentials":{"a":{"type":"BASIC","user":"b","password":"c"}}}`},
-		"credentials null":              {`{"credentials":null}`, credential, `{"credentials":{"a":{"type":"BASIC","user":"b","password":"c"}}}`},
-		"credentials empty":             {`{"credentials":{}}`, credential, `{"credentials":{"a":{"type":"BASIC","user":"b","password":"c"}}}`},
-		"a credential replaced":         {`{"credentials":{"a":{"type":"OAUTH","more":1},"z":{"n":1.0}}}`, credential, `{"credentials":{"a":{"type":"BASIC","user":"b","password":"c"},"z":{"n":1.0}}}`},
-		"nothing to remove":             {`{"x":1}`, remove, `{"x":1}`},
-		"nothing to remove from null":   {`{"secrets":null,"credentials":null,"userProperties":null}`, remove, `{"secrets":null,"credentials":null,"userProperties":null}`},
-		"nothing to remove from empty":  {`{"secrets":[ ],"credentials":{ },"userProperties":{ }}`, remove, `{"secrets":[ ],"credentials":{ },"userProperties":{ }}`},
+		"an empty object":                 {`{}`, nothing, `{}`},
+		"no properties":                   {`{"x":1}`, set, `{"x":1,"userProperties":{"a":"b"}}`},
+		"properties null":                 {`{"userProperties":null,"x":1}`, set, `{"userProperties":{"a":"b"},"x":1}`},
+		"properties empty":                {`{"userProperties":{}}`, set, `{"userProperties":{"a":"b"}}`},
+		"a property replaced":             {`{"userProperties":{"z":"1","a":"2","y":"3"}}`, set, `{"userProperties":{"z":"1","a":"b","y":"3"}}`},
+		"a property that is not a string": {`{"userProperties":{"z":1.50,"n":null,"o":{"k": []}}}`, set, `{"userProperties":{"z":1.50,"n":null,"o":{"k": []},"a":"b"}}`},
+		"no secrets":                      {`{}`, secret, `{"secrets":[{"name":"a","value":"b","secret":true}]}`},
+		"secrets null":                    {`{"secrets":null}`, secret, `{"secrets":[{"name":"a","value":"b","secret":true}]}`},
+		"secrets empty":                   {`{"secrets":[]}`, secret, `{"secrets":[{"name":"a","value":"b","secret":true}]}`},
+		"a secret replaced, at the end":   {`{"secrets":[{"name":"a","value":"1","future":1},{"name":"z", "future": 2e400}]}`, secret, `{"secrets":[{"name":"z", "future": 2e400},{"name":"a","value":"b","secret":true}]}`},
+		"a secret that is there twice":    {`{"secrets":[{"name":"a"},{"name":"a"}]}`, secret, `{"secrets":[{"name":"a","value":"b","secret":true}]}`},
+		"a secret without a name":         {`{"secrets":[{"value":"1"},{"name":null},{"name":7}]}`, secret, `{"secrets":[{"value":"1"},{"name":null},{"name":7},{"name":"a","value":"b","secret":true}]}`},
+		"no credentials":                  {`{}`, credential, `{"credentials":{"a":{"type":"BASIC","user":"b","password":"c"}}}`},
+		"credentials null":                {`{"credentials":null}`, credential, `{"credentials":{"a":{"type":"BASIC","user":"b","password":"c"}}}`},
+		"credentials empty":               {`{"credentials":{}}`, credential, `{"credentials":{"a":{"type":"BASIC","user":"b","password":"c"}}}`},
+		"a credential replaced":           {`{"credentials":{"a":{"type":"OAUTH","more":1},"z":{"n":1.0}}}`, credential, `{"credentials":{"a":{"type":"BASIC","user":"b","password":"c"},"z":{"n":1.0}}}`},
+		"nothing to remove":               {`{"x":1}`, remove, `{"x":1}`},
+		"nothing to remove from null":     {`{"secrets":null,"credentials":null,"userProperties":null}`, remove, `{"secrets":null,"credentials":null,"userProperties":null}`},
+		"nothing to remove from empty":    {`{"secrets":[ ],"credentials":{ },"userProperties":{ }}`, remove, `{"secrets":[ ],"credentials":{ },"userProperties":{ }}`},
 		"all removed": {`{"secrets":[{"name":"a"}],"credentials":{"a":{},"\"PLUGIN\", \"a\", \"b\", \"c\", \"d\"":{}},"userProperties":{"a":"b"}}`, remove,
 			`{"secrets":[],"credentials":{},"userProperties":{}}`},
-		"what is not known, to the byte": {`{"big":12345678901234567890123456789,"odd":[1.10,-0,1E5,2e+400],"esc":"\u00e9\/<\ud800","é\u0041":{"a": {"b":[{}]}},"t":true}`, set,
+		"unknown parts, to the byte": {`{"big":12345678901234567890123456789,"odd":[1.10,-0,1E5,2e+400],"esc":"\u00e9\/<\ud800","é\u0041":{"a": {"b":[{}]}},"t":true}`, set,
 			`{"big":12345678901234567890123456789,"odd":[1.10,-0,1E5,2e+400],"esc":"\u00e9\/<\ud800","é\u0041":{"a": {"b":[{}]}},"t":true,"userProperties":{"a":"b"}}`},
 		"an oauth token": {`{}`, func(s *dss.Settings) { s.SetOAuth2PluginCredential("p", "s", "r", "m", "token") },
 			`{"credentials":{"\"PLUGIN\", \"p\", \"s\", \"r\", \"m\"":{"type":"OAUTH_REFRESH_TOKEN","refreshToken":"token"}}}`},
@@ -204,7 +206,7 @@ func TestSettingsRefuseTextThatIsNotUTF8(t *testing.T) {
 	}
 }
 
-func TestSettingsThatAreNone(t *testing.T) {
+func TestInvalidSettings(t *testing.T) {
 	for body, want := range map[string]string{
 		``:                                     "the body is not a JSON object",
 		`<html>canary`:                         "the body is not a JSON object",
@@ -274,7 +276,7 @@ func TestUpdateOwnSettings(t *testing.T) {
 	assert.EqualError(t, down.client(t).UpdateOwnSettings(t.Context(), func(*dss.Settings) error { return nil }), "dss: 502 Bad Gateway")
 }
 
-// Updates of one client lose nothing of each other, whether they end well or not.
+// Updates of one client lose no change of each other, also if one fails.
 func TestUpdatesOfOneClientWaitForEachOther(t *testing.T) {
 	d := newSettingsDSS(t, `{}`)
 	c := d.client(t)
@@ -305,7 +307,7 @@ func TestUpdatesOfOneClientWaitForEachOther(t *testing.T) {
 }
 
 // newTwoUsers is a DSS that keeps the settings of the users of two keys, and of
-// those who are acted as.
+// the users that clients act as.
 func newTwoUsers(t testing.TB) (server *recorder, saved func(login string) map[string]any) {
 	var mu sync.Mutex
 	settings := map[string]string{}
@@ -336,8 +338,8 @@ func newTwoUsers(t testing.TB) (server *recorder, saved func(login string) map[s
 	}
 }
 
-// Whichever client they are made with: copies that act as the user, by proxy or by
-// ticket, the user's own, and clients made anew.
+// The clients are copies that act as the user, by proxy or by ticket, the
+// user's own, and new ones.
 func TestUpdatesOfOneUserLoseNothing(t *testing.T) {
 	server, saved := newTwoUsers(t)
 	admin := server.client(t)
@@ -371,7 +373,7 @@ func TestUpdatesOfOneUserLoseNothing(t *testing.T) {
 	assert.Len(t, saved("bea"), 32, "with and without the usual port")
 }
 
-// elsewhere is a transport to one address, whatever the URL says.
+// elsewhere is a transport to one address, for any URL.
 type elsewhere string
 
 func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -382,7 +384,31 @@ func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(to)
 }
 
-// A slow visitor keeps no other one waiting.
+// Another update ends while the settings are read, so that they are read again. The
+// turn is given back where that fails.
+func TestUpdateThatFailsKeepsNoTurn(t *testing.T) {
+	other := newSettingsDSS(t, `{}`).client(t)
+	nothing := func(*dss.Settings) error { return nil }
+	var reads atomic.Int64
+	c := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPut:
+		case reads.Add(1) == 1:
+			assert.NoError(t, other.UpdateOwnSettings(t.Context(), nothing))
+			io.WriteString(w, `{"login": "ann"}`)
+		case reads.Load() == 2:
+			w.WriteHeader(http.StatusBadGateway)
+		default:
+			io.WriteString(w, `{"login": "ann"}`)
+		}
+	}).client(t)
+	assert.EqualError(t, c.UpdateOwnSettings(t.Context(), nothing), "dss: 502 Bad Gateway")
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	assert.NoError(t, c.UpdateOwnSettings(ctx, nothing))
+}
+
+// A slow visitor does not make others wait.
 func TestUpdatesOfTwoUsersDoNotWait(t *testing.T) {
 	server, saved := newTwoUsers(t)
 	as := func(login string) *dss.Client {
@@ -401,8 +427,8 @@ func TestUpdatesOfTwoUsersDoNotWait(t *testing.T) {
 	assert.Len(t, saved("bob"), 1)
 }
 
-// The settings of a user who is acted as are read and saved as that user.
-func TestSettingsOfAUserWhoIsActedAs(t *testing.T) {
+// A client that acts as a user reads and saves that user's settings.
+func TestSettingsOfImpersonatedUser(t *testing.T) {
 	d := newSettingsDSS(t, `{}`)
 	c, err := d.client(t).WithTicket("ticket-of-bob")
 	require.NoError(t, err)

@@ -11,11 +11,12 @@ func isControl(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r 
 
 func isSpaceOrControl(r rune) bool { return unicode.IsSpace(r) || isControl(r) }
 
-// errUndecoded is about what stands for text that someone could not decode: two
-// names become one.
+// errUndecoded is about the character that replaces undecodable text: it makes
+// two names one.
 var errUndecoded = errors.New("has the character U+FFFD")
 
-// checkName refuses what cannot be the login of a user or the id of an API key.
+// checkName refuses a text that cannot be the login of a user or the id of an
+// API key.
 func checkName(s string) error {
 	switch {
 	case strings.TrimSpace(s) == "":
@@ -36,7 +37,7 @@ func checkName(s string) error {
 // headers of about this size.
 const maxTicketBytes = 8 << 10
 
-// checkTicket refuses what cannot be a ticket. Errors do not quote it.
+// checkTicket refuses a text that cannot be a ticket. Errors do not quote it.
 func checkTicket(ticket string) error {
 	switch {
 	case ticket == "":
@@ -49,7 +50,7 @@ func checkTicket(ticket string) error {
 	return nil
 }
 
-// checkAPIKey refuses what cannot be an API key. Errors do not quote it.
+// checkAPIKey refuses a text that cannot be an API key. Errors do not quote it.
 func checkAPIKey(key string) error {
 	switch {
 	case strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }):
@@ -73,7 +74,7 @@ func clean(s string, limit int) string {
 	return clip(strings.Join(strings.Fields(s), " "), limit)
 }
 
-// clip cuts s to at most limit bytes, and shows that it did.
+// clip cuts s to at most limit bytes, and marks the cut.
 func clip(s string, limit int) string {
 	if len(s) <= limit {
 		return s

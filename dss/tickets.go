@@ -13,15 +13,15 @@ import (
 // is safe for concurrent use, and must not be copied.
 type Tickets struct{ kept keep }
 
-// Format shows nothing of a ticket, whatever the verb.
+// Format shows nothing of a ticket, for every verb.
 func (t *Tickets) Format(s fmt.State, _ rune) { fmt.Fprint(s, "dss.Tickets") }
 
-// LogValue is Format, for slog.
-func (t *Tickets) LogValue() slog.Value { return slog.StringValue("dss.Tickets") }
+// LogValue is the text of Format, for slog.
+func (t *Tickets) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
 
-// WithTickets is [Client.WithTicketSource] for clients that share a ticket: the
-// source of one of them is asked where t holds none, and whatever it gives serves
-// all of them. So all must be of the same user.
+// WithTickets is [Client.WithTicketSource] for clients that share a ticket. If
+// t holds none, the source of one of them is asked, and its ticket serves all
+// of them. So all must act as the same user.
 func (c *Client) WithTickets(t *Tickets, source func(context.Context) (string, error)) *Client {
 	_, err := c.mayAct()
 	switch {
@@ -47,10 +47,10 @@ func (c *Client) WithTickets(t *Tickets, source func(context.Context) (string, e
 		}}})
 }
 
-// ErrNoCredentials is wrapped by the error of a call that was not made, since there
-// was nothing to make it with: a source of tickets failed, or the check of
-// [Client.AsVerified] did. A [*Error] behind it is DSS's answer to that, and none to
-// the call.
+// ErrNoCredentials is wrapped by the error of a call that was not made because
+// it had no credentials: a source of tickets failed, or the check of
+// [Client.AsVerified] failed. A [*Error] behind it is DSS's answer to the
+// source or the check, not to the call.
 var ErrNoCredentials = errors.New("no credentials to call DSS with")
 
 // credentialSource gives the credentials that are kept, or else fetches them.
@@ -60,7 +60,7 @@ type credentialSource struct {
 	gives string // in errors
 	fetch func(context.Context) (*credentials, error)
 
-	outdated func(*credentials) bool // whether those that are kept must be fetched anew; nil: never
+	outdated func(*credentials) bool // whether kept credentials must be fetched anew; nil: never
 }
 
 // keep holds credentials until DSS rejects them.
@@ -76,8 +76,9 @@ type fetching struct {
 	err  error
 }
 
-// current returns the credentials, which it fetches if none are kept. The end of
-// ctx ends the wait for a fetch, and not the fetch: others may wait for it too.
+// current returns the credentials. It fetches them if none are kept. The end of
+// ctx ends only the wait for a fetch, not the fetch: others may wait for it
+// too.
 func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, newWireError(ctx, err)
@@ -104,11 +105,11 @@ func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
 }
 
 func (s *credentialSource) run(f *fetching) {
-	// What remains where fetch ends the goroutine without returning.
+	// The result if fetch calls runtime.Goexit.
 	f.err = unsent{fmt.Errorf("%s: it gave no %s", s.name, s.gives)}
 	defer func() {
 		if recover() != nil {
-			// Not what it panicked with, which may be a ticket.
+			// Without the panic's value, which may be a ticket.
 			f.got, f.err = nil, unsent{errors.New(s.name + ": it panicked")}
 		}
 		s.mu.Lock()
@@ -128,12 +129,12 @@ func (s *credentialSource) run(f *fetching) {
 	f.got, f.err = got, nil
 }
 
-// unsent is the failure of credentials to act with.
+// unsent is the error of a call that had no credentials to act with.
 type unsent struct{ error }
 
 func (u unsent) Unwrap() []error { return []error{ErrNoCredentials, u.error} }
 
-// oneLine shows the application's own error as one short line.
+// oneLine returns the application's own error as one short line.
 type oneLine struct{ err error }
 
 func (e oneLine) Error() string { return clean(e.err.Error(), 300) }

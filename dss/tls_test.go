@@ -98,12 +98,12 @@ func TestTLS(t *testing.T) {
 		cfg   dss.Config
 		want  string // "" for a call that succeeds
 	}{
-		"an authority that nobody knows": {issue(t, &other, forThisMachine), dss.Config{}, "TLS: the certificate is of an unknown authority"},
-		"an authority that is another":   {issue(t, &other, forThisMachine), dss.Config{RootCAs: trusted.pool()}, "TLS: the certificate is of an unknown authority"},
-		"expired":                        {issue(t, &trusted, expired), dss.Config{RootCAs: trusted.pool()}, "TLS: the certificate has expired"},
-		"for another name":               {issue(t, &trusted, forAnother), dss.Config{RootCAs: trusted.pool()}, "TLS: the certificate is for another name"},
-		"as it should be":                {issue(t, &trusted, forThisMachine), dss.Config{RootCAs: trusted.pool()}, ""},
-		"unknown, and not checked":       {issue(t, &other, forAnother), dss.Config{InsecureSkipVerify: true}, ""},
+		"an unknown authority":     {issue(t, &other, forThisMachine), dss.Config{}, "TLS: the certificate is of an unknown authority"},
+		"another authority":        {issue(t, &other, forThisMachine), dss.Config{RootCAs: trusted.pool()}, "TLS: the certificate is of an unknown authority"},
+		"expired":                  {issue(t, &trusted, expired), dss.Config{RootCAs: trusted.pool()}, "TLS: the certificate has expired"},
+		"for another name":         {issue(t, &trusted, forAnother), dss.Config{RootCAs: trusted.pool()}, "TLS: the certificate is for another name"},
+		"a good certificate":       {issue(t, &trusted, forThisMachine), dss.Config{RootCAs: trusted.pool()}, ""},
+		"unknown, and not checked": {issue(t, &other, forAnother), dss.Config{InsecureSkipVerify: true}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newTLSRecorder(t, row.shown)
@@ -137,8 +137,8 @@ func TestAClientCertificateIsShown(t *testing.T) {
 	}
 }
 
-// Inside DSS the certificate to trust comes with the surroundings, and is seldom
-// for the address that DSS is called by.
+// Inside DSS the environment gives the certificate to trust. It is seldom for
+// the address of a call.
 func TestTLSInsideDSS(t *testing.T) {
 	trusted := issue(t, nil, authority)
 	other := issue(t, nil, authority)
@@ -154,13 +154,13 @@ func TestTLSInsideDSS(t *testing.T) {
 		given string
 		want  string
 	}{
-		"another one than given":             {issue(t, nil, forThisMachine), other.pem(), "TLS: the certificate is of an unknown authority"},
-		"of another authority than given":    {signed, other.pem(), "TLS: the certificate is of an unknown authority"},
+		"not the given one":                  {issue(t, nil, forThisMachine), other.pem(), "TLS: the certificate is of an unknown authority"},
+		"of an authority that was not given": {signed, other.pem(), "TLS: the certificate is of an unknown authority"},
 		"of the authority, for another name": {signedForAnother, trusted.pem(), "TLS: the certificate is for another name"},
 		"the one given, but it is expired":   {outdated, outdated.pem(), "TLS: the certificate has expired"},
 		"none given":                         {signed, "", "TLS: the certificate is of an unknown authority"},
 		"of the authority":                   {signed, trusted.pem(), ""},
-		"the one given, whatever its name":   {itself, itself.pem(), ""},
+		"the one given, for another name":    {itself, itself.pem(), ""},
 		"the one given, without any name":    {itselfNameless, itselfNameless.pem(), ""},
 		"the one given, not its authority":   {signedForAnother, signedForAnother.pem(), ""},
 		"one of several given":               {itself, other.pem() + "\n" + itself.pem(), ""},
@@ -187,7 +187,7 @@ func TestTLSInsideDSS(t *testing.T) {
 	}
 }
 
-func TestVerificationIsOffOnlyWhereItIsSaid(t *testing.T) {
+func TestVerificationIsOffOnlyOnRequest(t *testing.T) {
 	other := issue(t, nil, authority)
 	server := newTLSRecorder(t, issue(t, &other, forThisMachine))
 	file := func(check string) surroundings {

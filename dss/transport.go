@@ -12,23 +12,23 @@ import (
 	"github.com/dssauth/dssauth/internal/ownkey"
 )
 
-// Transport returns an [http.RoundTripper] that calls DSS as whoever this client
-// is, for any HTTP library, [net/http/httputil.ReverseProxy] included. It sends
-// to this DSS only: other hosts and schemes, paths outside the URL of DSS, and
-// dot segments are refused, so that a library that follows redirects takes no
-// credentials elsewhere.
+// Transport returns an [http.RoundTripper] that calls DSS as this client's
+// caller, for any HTTP library, [net/http/httputil.ReverseProxy] included. It
+// sends to this DSS only: other hosts and schemes, paths outside the URL of
+// DSS, and dot segments are refused, so that a library that follows redirects
+// takes no credentials elsewhere.
 //
-// The methods GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS are taken, spelled
-// like this; an empty one is GET, as for [http.Request]. TRACE would hand the
-// credentials back. Of protocols to switch to, websocket is the only one.
+// The methods GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS are taken,
+// spelled like this; an empty one is GET, as for [http.Request]. TRACE would
+// hand the credentials back. The only protocol to switch to is websocket.
 //
 // Authorization, Cookie and X-DKU headers, in any spelling, and Connection are
 // removed from the request, Cache-Control becomes no-store, and Host is set to
 // that of DSS; the credentials are set last. Replies are as DSS sent them: not
-// bounded, and without an error for their status. The time they take is up to
-// the request's context. Only after a 2xx, or an error that DSS itself wrote and
-// that was read to its end, the connection is used again. Errors, those of
-// reading a reply included, are what [WireError] says of them.
+// bounded, and without an error for their status. Only the request's context
+// limits their time. The connection is used again only after a 2xx, or after an
+// error that DSS itself wrote and that was read to its end. An error from the
+// wire, also while a reply is read, is a [*WireError].
 func (c *Client) Transport() http.RoundTripper { return transport{c} }
 
 type transport struct{ client *Client }
@@ -53,13 +53,13 @@ func (t transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return reply, nil
 }
 
-// CloseIdleConnections is what [http.Client.CloseIdleConnections] calls.
+// CloseIdleConnections is for [http.Client.CloseIdleConnections].
 func (t transport) CloseIdleConnections() { t.client.CloseIdleConnections() }
 
-// roundTrip sends req with the client's credentials, and once more where DSS
-// rejected some that can be replaced: a ticket, or the key of an APIKeySource. It
-// returns the exchange that the reply came in, nil where nothing was sent. That req
-// may be sent was checked: see admit and apiURL.
+// roundTrip sends req with the client's credentials. If DSS rejects credentials
+// that can be replaced (a ticket, or the key of an APIKeySource), it sends req
+// once more. It returns the exchange of the reply, or nil if nothing was sent.
+// The caller must check before that req may be sent: see admit and apiURL.
 func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error) {
 	used, err := c.as.current(req.Context())
 	if err != nil {
@@ -72,7 +72,7 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error)
 		return reply, x, err
 	}
 
-	x.judge(true) // at once: who fetches a ticket may get this connection
+	x.judge(true) // at once: the fetch of a ticket may get this connection
 	if !c.as.renewed(req.Context(), used, isAboutABrowser(c.dss.base, req.URL)) {
 		return reply, x, nil
 	}
@@ -97,7 +97,7 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error)
 	return reply, x, err
 }
 
-// admit refuses requests of others that may not be sent.
+// admit refuses requests of callers that may not be sent.
 func (c *Client) admit(req *http.Request) error {
 	if err := c.check(); err != nil {
 		return err
@@ -109,8 +109,8 @@ func (c *Client) admit(req *http.Request) error {
 	return checkTarget(c.dss.base, req.URL)
 }
 
-// isMethod reports whether calls may have this method. In particular TRACE may
-// not be one: its reply is the request, credentials included.
+// isMethod reports whether calls may have this method. In particular TRACE is
+// refused: its reply is the request, credentials included.
 func isMethod(method string) bool {
 	switch method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
@@ -127,7 +127,7 @@ func checkTarget(base, u *url.URL) error {
 		return errors.New("the request's URL is not a plain one")
 	}
 	if !strings.EqualFold(u.Scheme, base.Scheme) || authority(u) != authority(base) {
-		// Not where it leads: a library may have it from a redirect.
+		// Without the URL: a library may have it from a redirect.
 		return fmt.Errorf("a request to another place is refused: this client calls %s only", base)
 	}
 	escaped := u.EscapedPath()
@@ -140,7 +140,7 @@ func checkTarget(base, u *url.URL) error {
 	return nil
 }
 
-// authority is host and port of u, to be compared.
+// authority returns host and port of u, for a comparison.
 func authority(u *url.URL) string {
 	port := u.Port()
 	if port == "" {
@@ -151,26 +151,27 @@ func authority(u *url.URL) string {
 
 // send is the last step before the wire.
 func (c *Client) send(req *http.Request, body io.ReadCloser, x *exchange) (*http.Response, error) {
-	// A transport may not change a request. The URL is a copy still: it was checked,
-	// and may be sent once more.
+	// A transport may not change a request. Even so the URL is a copy: it was
+	// checked, and may be sent once more.
 	out := req.WithContext(x.traced(req.Context()))
 	u := *req.URL
 	out.URL = &u
 	sent := &sentBody{ReadCloser: body}
 	if out.Body = body; body != nil && body != http.NoBody && req.GetBody == nil {
-		out.Body = sent // others are in memory, which net/http must see to send them in one packet
+		out.Body = sent // other bodies are in memory; net/http sends them in one packet only if it sees that
 	}
 	out.Host = ""
-	out.Trailer = nil // it could hold X-DKU headers, set once the body is sent
+	out.Trailer = nil // it could hold X-DKU headers, set after the body is sent
 	out.Header = withoutCredentials(req.Header)
 	if c.as.canRenew() {
-		// So that a rejection can be read: Go then asks for gzip itself, and decodes it.
+		// So that a rejection can be read: Go itself then asks for gzip, and decodes
+		// it.
 		out.Header.Del("Accept-Encoding")
 	}
 	if c.dss.callOrigin != "" {
 		out.Header.Set(headerCallOrigin, c.dss.callOrigin)
 	}
-	// For a cache before DSS one visitor's call by ticket is like the next one's.
+	// A cache before DSS cannot tell two visitors' calls by ticket apart.
 	out.Header.Set("Cache-Control", "no-store")
 	x.used.set(out.Header)
 	ownkey.Note(req.Context(), x.used.number)
@@ -188,19 +189,20 @@ func (c *Client) send(req *http.Request, body io.ReadCloser, x *exchange) (*http
 	if reply.Body == nil {
 		reply.Body = http.NoBody
 	}
-	// A connection that was switched to another protocol is the caller's, to
-	// write to as well.
+	// A connection that was switched to another protocol belongs to the caller,
+	// who also writes to it.
 	if reply.Body != http.NoBody && reply.StatusCode != http.StatusSwitchingProtocols {
 		reply.Body = wireBody{reply.Body, req.Context()}
 	}
-	// Not out, from which whoever logs it, or sends it again, would have the
+	// Not out: code that logs the request, or sends it again, would have the
 	// credentials.
 	reply.Request = req
 	return reply, nil
 }
 
-// withoutCredentials copies h without what says who calls, and without what says
-// which headers a proxy between us and DSS drops or where the request ends.
+// withoutCredentials copies h without the headers that identify the caller,
+// that tell a proxy before DSS to drop headers, or that set the end of the
+// request.
 func withoutCredentials(h http.Header) http.Header {
 	kept := make(http.Header, len(h)+3)
 	for name, values := range h {
@@ -223,8 +225,8 @@ func withoutCredentials(h http.Header) http.Header {
 }
 
 // asksForWebsocket reports whether a request with these headers may become a
-// websocket. Any other protocol would be a tunnel that no call through it passes
-// these checks in.
+// websocket. Any other protocol would be a tunnel for calls that pass none of
+// these checks.
 func asksForWebsocket(h http.Header) bool {
 	return isWebsocket(h) && hasToken(h["Connection"], "upgrade")
 }
@@ -239,8 +241,8 @@ func wireName(name string) string {
 	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
 }
 
-// isDKU reports whether a header tells DSS whom to act as, or may in a later
-// version.
+// isDKU reports whether a header tells DSS which user to act as, or may do so
+// in a later version.
 func isDKU(name string) bool { return strings.HasPrefix(wireName(name), dku) }
 
 const dku = "x-dku-"
@@ -256,8 +258,9 @@ func hasToken(values []string, token string) bool {
 	return false
 }
 
-// rejectsCredentials reports whether DSS does not know the ticket or the key, or
-// the browser that it was asked about. The reply can be read as before.
+// rejectsCredentials reports whether DSS does not know the ticket or the key,
+// or the browser that it was asked about. The reply can still be read from its
+// start.
 func rejectsCredentials(reply *http.Response) bool {
 	if reply.StatusCode != http.StatusUnauthorized {
 		return false
@@ -279,8 +282,8 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// rewound returns the body of a request that was sent, to be sent again, if that
-// can be.
+// rewound returns the body of a request for sending it again, if that is
+// possible.
 func rewound(req *http.Request) (io.ReadCloser, bool) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return req.Body, true
@@ -300,8 +303,8 @@ func closeBody(req *http.Request) {
 
 const maxDiscardedBytes = 64 << 10
 
-// discard reads a little of what is left, so that the connection can be used
-// again, and closes it.
+// discard reads a little of the rest, so that the connection can be used again,
+// and closes the body.
 func discard(body io.ReadCloser) {
 	io.Copy(io.Discard, io.LimitReader(body, maxDiscardedBytes))
 	body.Close()

@@ -19,7 +19,8 @@ import (
 
 func basic(key string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(key+":")) }
 
-// credentialHeaders are what says who calls, in spellings that a server may read.
+// credentialHeaders are the headers that identify a caller, in spellings that a
+// server may read.
 func credentialHeaders(h http.Header) map[string][]string {
 	found := map[string][]string{}
 	for name, values := range h {
@@ -31,7 +32,7 @@ func credentialHeaders(h http.Header) map[string][]string {
 	return found
 }
 
-// hostile is a request whose sender tries to be someone else.
+// hostile is a request whose sender tries to act as somebody else.
 func hostile(t testing.TB, url string) *http.Request {
 	req, err := http.NewRequestWithContext(t.Context(), "POST", url, strings.NewReader("body"))
 	require.NoError(t, err)
@@ -74,7 +75,7 @@ func TestTransportSetsTheCredentialsLast(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			req := hostile(t, server.URL+"/dip/publicapi/x?y=z")
-			// Spelt so, net/http would send them beside its own.
+			// With this spelling, net/http would send them beside its own.
 			for _, name := range []string{"host", "content-length", "Content_Length"} {
 				req.Header[name] = []string{"0"}
 			}
@@ -193,7 +194,8 @@ func TestTransportTakesTheSamePlaceInOtherWords(t *testing.T) {
 	}
 }
 
-// A client that follows redirects by itself must not take credentials along.
+// A client that follows redirects by itself must not send credentials to
+// another host.
 func TestALibraryThatFollowsRedirects(t *testing.T) {
 	elsewhere := newRecorder(t, replying(http.StatusOK, "ok"))
 	server := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
@@ -208,7 +210,7 @@ func TestALibraryThatFollowsRedirects(t *testing.T) {
 	library.CloseIdleConnections()
 }
 
-// A reverse proxy removes the headers that Connection names, so credentials that
+// A reverse proxy removes the headers that Connection names. Credentials that
 // were set before it would be lost, and the call would be the administrator's.
 func TestThroughAReverseProxy(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, "ok"))
@@ -289,19 +291,19 @@ func TestAnUpgradeGoesThrough(t *testing.T) {
 	}
 }
 
-// A tunnel of another protocol would carry calls that nobody checks.
+// A tunnel of another protocol would carry unchecked calls.
 func TestNoOtherProtocolIsSwitchedTo(t *testing.T) {
 	for name, headers := range map[string]http.Header{
-		"h2c":                         {"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "Http2-Settings": {"AAMAAABk"}},
-		"its settings, oddly spelled": {"Connection": {"Upgrade"}, "Upgrade": {"h2c"}, "HTTP2_Settings": {"AAMAAABk"}, "http2-settings": {"AAMAAABk"}},
-		"TLS":                         {"Connection": {"Upgrade"}, "Upgrade": {"TLS/1.2"}},
-		"websocket or h2c":            {"Connection": {"Upgrade"}, "Upgrade": {"websocket, h2c"}},
-		"h2c or websocket":            {"Connection": {"Upgrade"}, "Upgrade": {"h2c", "websocket"}},
-		"websocket of a version":      {"Connection": {"Upgrade"}, "Upgrade": {"websocket/13"}},
-		"websocket in a list":         {"Connection": {"Upgrade"}, "Upgrade": {"websocket,"}},
-		"nothing by name":             {"Connection": {"Upgrade"}, "Upgrade": {""}},
-		"websocket that is not meant": {"Upgrade": {"websocket"}},
-		"what was not asked for":      {},
+		"h2c":                                   {"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "Http2-Settings": {"AAMAAABk"}},
+		"its settings, oddly spelled":           {"Connection": {"Upgrade"}, "Upgrade": {"h2c"}, "HTTP2_Settings": {"AAMAAABk"}, "http2-settings": {"AAMAAABk"}},
+		"TLS":                                   {"Connection": {"Upgrade"}, "Upgrade": {"TLS/1.2"}},
+		"websocket or h2c":                      {"Connection": {"Upgrade"}, "Upgrade": {"websocket, h2c"}},
+		"h2c or websocket":                      {"Connection": {"Upgrade"}, "Upgrade": {"h2c", "websocket"}},
+		"websocket of a version":                {"Connection": {"Upgrade"}, "Upgrade": {"websocket/13"}},
+		"websocket in a list":                   {"Connection": {"Upgrade"}, "Upgrade": {"websocket,"}},
+		"nothing by name":                       {"Connection": {"Upgrade"}, "Upgrade": {""}},
+		"websocket without Connection: Upgrade": {"Upgrade": {"websocket"}},
+		"a protocol that was not asked for":     {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, protocol := range []string{"h2c", "websocket"} {
@@ -329,8 +331,8 @@ func TestNoOtherProtocolIsSwitchedTo(t *testing.T) {
 	assert.EqualError(t, err, "dss: the reply switches to a protocol that was not asked for", "websocket was")
 }
 
-// TRACE sends the request back, and with it the credentials.
-func TestMethodsThatAreTaken(t *testing.T) {
+// The reply to TRACE is the request, with its credentials.
+func TestAcceptedMethods(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, ""))
 	c := server.client(t)
 	verified, err := c.AsVerified("alice")
@@ -357,7 +359,7 @@ func TestMethodsThatAreTaken(t *testing.T) {
 			assert.ErrorContains(t, c.Do(t.Context(), method, "/x", nil, nil), refused, "%q", method)
 		}
 	}
-	assert.EqualError(t, c.Do(t.Context(), "", "/x", nil, nil), "dss: /x: "+refused, "a method that was left out")
+	assert.EqualError(t, c.Do(t.Context(), "", "/x", nil, nil), "dss: /x: "+refused, "an empty method")
 	require.Empty(t, server.requests())
 
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
@@ -371,7 +373,7 @@ func TestMethodsThatAreTaken(t *testing.T) {
 }
 
 // A cache before DSS sees no difference between two visitors' calls by ticket.
-func TestNoCallIsForACache(t *testing.T) {
+func TestCallsAreNotCached(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	c := server.client(t)
 	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+"/x", nil)
@@ -401,7 +403,8 @@ func TestAReplyOverTLSSaysSo(t *testing.T) {
 	assert.Len(t, reply.TLS.PeerCertificates, 1)
 }
 
-// The caller's own HTTP client has no say in redirects, cookies or credentials.
+// The caller's own HTTP client does not decide about redirects, cookies or
+// credentials.
 func TestAnHTTPClientOfTheCallers(t *testing.T) {
 	elsewhere := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	server := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
@@ -414,14 +417,14 @@ func TestAnHTTPClientOfTheCallers(t *testing.T) {
 	require.NoError(t, err)
 	asBob, err := c.As("bob")
 	require.NoError(t, err)
-	own.Transport = nil // what the caller does to it later
+	own.Transport = nil // the caller changes it later
 	for range 2 {
 		_, err = asBob.AuthInfo(t.Context())
 		assert.ErrorContains(t, err, "dss: 302 Found")
 		assert.Equal(t, map[string][]string{"authorization": {basic(testKey)}, "x-dku-proxyuser": {"bob"}}, credentialHeaders(server.last(t).Header))
 	}
 	assert.Empty(t, elsewhere.requests())
-	assert.NotNil(t, own.Jar, "it is the caller's still")
+	assert.NotNil(t, own.Jar, "it still belongs to the caller")
 	c.CloseIdleConnections()
 }
 

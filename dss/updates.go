@@ -6,18 +6,18 @@ import (
 )
 
 // updates are the updates of own settings that run in this process. DSS saves
-// settings as a whole, so those of one user wait for each other, whichever client
-// they are made with. Those of different users do not.
+// settings as a whole, so updates of one user wait for each other, also those
+// by different clients. Updates of different users do not.
 type updates struct {
 	mu    sync.Mutex
-	ended uint64 // how many have
+	ended uint64 // the number that ended
 	turns map[settingsOwner]*turn
 }
 
-// settingsOwner is whose settings they are: of which DSS, and which login.
+// settingsOwner is the owner of settings: a DSS, and a login there.
 type settingsOwner struct{ dss, login string }
 
-// turn is there while somebody has it or waits for it.
+// turn exists while an update has it or waits for it.
 type turn struct {
 	taken chan struct{} // holds a token while an update runs
 	users int
@@ -25,8 +25,8 @@ type turn struct {
 
 var allUpdates = updates{turns: map[settingsOwner]*turn{}}
 
-// count returns how many updates have ended. What was read before one of them did
-// may be old.
+// count returns the number of updates that have ended. Settings that were read
+// before the end of one may be old.
 func (u *updates) count() uint64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()

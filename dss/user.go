@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// User is what DSS tells anybody about a user.
+// User holds the facts about a user that DSS tells any caller.
 type User struct {
 	Login       string
 	DisplayName string
@@ -18,11 +18,11 @@ type User struct {
 	Enabled     bool // whether the user may sign in
 }
 
-// User returns the user login.
+// User fetches the user with this login.
 //
 // A user that does not exist is an [*Error] with status 404. A reply about
-// another login is an error that wraps [ErrUnexpectedReply]; one that differs in
-// upper and lower case only is not.
+// another login is an error that wraps [ErrUnexpectedReply]; a login that
+// differs only in upper and lower case is accepted.
 //
 // DSS: GET /users/{login}
 func (c *Client) User(ctx context.Context, login string) (User, error) {

@@ -16,7 +16,7 @@ const (
 	connectTimeout     = 5 * time.Second  // for TCP, and again for TLS
 	headerTimeout      = 5 * time.Minute  // from a request sent to the start of its reply; some of DSS's take minutes
 	idleTimeout        = 60 * time.Second // proxies before DSS commonly drop idle ones after 75
-	idleConnections    = 256              // as many as dssauth asks at once; Go keeps two for a host, and makes and drops the rest
+	idleConnections    = 256              // the most that dssauth asks at once; Go keeps two for a host, and makes and drops the rest
 	maxReplyHeaderSize = 256 << 10
 )
 
@@ -72,8 +72,8 @@ func (d dialer) dial(ctx context.Context, network, addr string) (net.Conn, error
 	return newJudgedConn(conn), nil
 }
 
-// dialTLS connects with TLS to DSS, or to a proxy that is spoken to over TLS.
-// net/http could do so, but a judgedConn has to see what runs over TLS.
+// dialTLS connects with TLS to DSS, or to a proxy that speaks TLS. net/http
+// could do so, but a judgedConn has to see the bytes inside TLS.
 func (d dialer) dialTLS(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := tcp.DialContext(ctx, network, addr)
 	if err != nil {
@@ -113,7 +113,8 @@ func proxyForHTTPS(req *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(req)
 }
 
-// tunnel refuses what net/http would refuse in the words of the proxy.
+// tunnel refuses a proxy's refusal before net/http does, which would quote the
+// proxy's words.
 func tunnel(_ context.Context, _ *url.URL, _ *http.Request, reply *http.Response) error {
 	if reply.StatusCode != http.StatusOK {
 		return tunnelError(reply.StatusCode)
@@ -121,21 +122,22 @@ func tunnel(_ context.Context, _ *url.URL, _ *http.Request, reply *http.Response
 	return nil
 }
 
-// tunnelError is the status with which a proxy refused to connect us to DSS.
+// tunnelError is the status of a proxy's refusal to connect us to DSS.
 type tunnelError int
 
 func (e tunnelError) Error() string { return kindNoTunnel + strconv.Itoa(int(e)) }
 
-// pin makes config trust the given certificates and nothing else: a server that
-// shows one of them itself, whatever name it is for, as DSS's internal one is
-// seldom for the address it is called by; or one that they signed for host.
+// pin makes config trust the given certificates and nothing else. It accepts a
+// server that shows one of them, for any name: DSS's internal certificate is
+// seldom for the address of a call. It also accepts a certificate for host that
+// one of them signed.
 func pin(config *tls.Config, trusted []*x509.Certificate, host string) {
 	roots := x509.NewCertPool()
 	for _, c := range trusted {
 		roots.AddCert(c)
 	}
-	// The standard verification insists on the name. VerifyConnection takes its
-	// place below, and runs for resumed sessions as well.
+	// The standard verification insists on the name. VerifyConnection replaces it
+	// below, and runs for resumed sessions as well.
 	config.InsecureSkipVerify = true
 	config.VerifyConnection = func(state tls.ConnectionState) error {
 		if len(state.PeerCertificates) == 0 {

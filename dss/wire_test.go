@@ -18,8 +18,8 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// wireCase is one call of the official client: what it sent, what it was
-// answered, and what its caller got.
+// wireCase is one call of the official client: its request, the reply, and the
+// result that its caller got.
 type wireCase struct {
 	Name     string
 	Result   json.RawMessage
@@ -35,8 +35,8 @@ type wireCase struct {
 	}
 }
 
-// wireNames are put in place of the recording's own, anew on each run, so that
-// nothing can be made to fit them.
+// wireNames replace the recording's own names. They are new on each run, so
+// that no code can be made to fit them.
 type wireNames struct{ key, ticket, alice, bob, unknown, cookie, project string }
 
 func readWire(t *testing.T) (wireNames, []wireCase) {
@@ -62,8 +62,8 @@ func readWire(t *testing.T) (wireNames, []wireCase) {
 	return to, cases
 }
 
-// A wireCall makes the recorded call with this client. What it returns has to be
-// JSON-equal to what the official client's caller got.
+// A wireCall makes the recorded call with this client. Its result has to be
+// JSON-equal to the result of the official client.
 type wireCall func(c *dss.Client, names wireNames, browser http.Header) (any, error)
 
 func wireCalls(t *testing.T) map[string]wireCall {
@@ -192,8 +192,8 @@ func facts(a dss.AuthInfo, err error) (map[string]any, error) {
 	return m, err
 }
 
-// TestWire makes every recorded call with this client: it must send what the
-// official one sent, and tell its caller the same.
+// TestWire makes every recorded call with this client. It must send the same
+// request as the official client, and return the same result.
 func TestWire(t *testing.T) {
 	names, cases := readWire(t)
 	calls := wireCalls(t)
@@ -250,7 +250,7 @@ func wireClient(t *testing.T, url string, names wireNames, recorded wireCase) *d
 	return c
 }
 
-// wireBrowser is the headers that the recorded call was given.
+// wireBrowser is the browser's headers in the recorded call.
 func wireBrowser(t *testing.T, recorded wireCase) http.Header {
 	if !strings.Contains(recorded.Requests[0].Target, "browser-headers") {
 		return nil
@@ -264,7 +264,7 @@ func wireBrowser(t *testing.T, recorded wireCase) http.Header {
 	return h
 }
 
-// exact is a JSON value with its numbers to the last digit.
+// exact decodes a JSON value and keeps each digit of its numbers.
 func exact(t testing.TB, text []byte) any {
 	if len(text) == 0 {
 		return nil

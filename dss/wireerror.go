@@ -14,38 +14,40 @@ import (
 	"syscall"
 )
 
-// WireError is a call that brought no reply which can be read: the network, TLS
-// or the other end failed, or the call's context ended.
+// WireError is a call without a readable reply: the network, TLS or the other
+// end failed, or the call's context ended.
 //
-// It names what failed in its own words, and repeats nothing of what net/http
-// says, which can quote what the other end sent, and so what it was sent.
-// [errors.Is] and [errors.As] find the cause, as in [context.DeadlineExceeded],
+// It names the failure in its own words. It repeats no text of net/http: that
+// can quote the reply, and a reply can quote the request. [errors.Is] and
+// [errors.As] find the cause, as in [context.DeadlineExceeded],
 // [syscall.ECONNREFUSED], [io.ErrUnexpectedEOF], [net.Error] or
 // [x509.UnknownAuthorityError]; [errors.Unwrap] does not. Never log a cause.
 type WireError struct {
-	// Kind is what failed, in one of a few fixed texts, as in "no reply in time"
+	// Kind is the failure, in one of a few fixed texts, as in "no reply in time"
 	// and "TLS: the certificate is for another name". It is for people, and for
-	// labels of metrics: decide by errors.Is and errors.As. Texts can change.
+	// labels of metrics. Texts can change: programs decide by errors.Is and
+	// errors.As.
 	Kind string
 
 	cause
 }
 
-// Error tells the kind.
+// Error returns the kind.
 func (e *WireError) Error() string { return e.Kind }
 
-// cause is behind a text of ours, to be found and not to be shown. It is a
-// function, because fmt prints what is in fields.
+// cause is the error behind a text of ours, to be found and not to be shown. It
+// is a function, because fmt prints the content of fields.
 type cause func() error
 
-// Is reports whether target is the cause, or what that wraps; see [errors.Is].
+// Is reports whether target is the cause, or an error that the cause wraps; see
+// [errors.Is].
 func (c cause) Is(target error) bool { return c != nil && errors.Is(c(), target) }
 
-// As finds the cause, or what that wraps; see [errors.As].
+// As finds the cause, or an error that the cause wraps; see [errors.As].
 func (c cause) As(target any) bool { return c != nil && errors.As(c(), target) }
 
-// quietError is a text of ours about an error of code that is not ours, whose
-// own text can quote what went through it.
+// quietError is a text of ours about an error of foreign code. That error's own
+// text can quote the bytes that went through the code.
 type quietError struct {
 	text string
 	cause
@@ -57,7 +59,7 @@ func quietly(text string, err error) error {
 
 func (e *quietError) Error() string { return e.text }
 
-// What a WireError can tell.
+// The kinds of a WireError.
 const (
 	kindCancelled     = "the call was cancelled"
 	kindTimeout       = "no reply in time"
@@ -83,8 +85,8 @@ const (
 	kindRequestBody   = "the request's body cannot be read"
 )
 
-// newWireError is what is told of err, which net/http, or a transport of the
-// caller's, returned for a call with this context.
+// newWireError describes err, which net/http, or a transport of the caller's,
+// returned for a call with this context.
 func newWireError(ctx context.Context, err error) error {
 	if _, ok := err.(*WireError); ok || err == nil {
 		return err
@@ -102,15 +104,15 @@ func kindOf(ctx context.Context, err error) string {
 	if kind := kindOfNetwork(err); kind != "" {
 		return kind
 	}
-	// A context can end with a cause of its maker's, which is then all that
-	// net/http returns.
+	// A context can end with a cause of its maker's. net/http then returns only
+	// that cause.
 	if kind := kindOfEnd(ctx.Err()); kind != "" {
 		return kind
 	}
 	return kindUnreadable
 }
 
-// kindOfEnd is about calls that somebody ended.
+// kindOfEnd is about calls whose context ended.
 func kindOfEnd(err error) string {
 	var op *net.OpError
 	var timeout net.Error
@@ -154,8 +156,8 @@ func kindOfTLS(err error) string {
 	return ""
 }
 
-// alertName is which alert it is, as crypto/tls names its number: the number is
-// all that comes from the other side.
+// alertName is crypto/tls's name for the alert's number: only the number comes
+// from the other side.
 func alertName(err error) string {
 	number := reflect.ValueOf(err)
 	if number.Kind() != reflect.Uint8 {
@@ -164,8 +166,8 @@ func alertName(err error) string {
 	return ": " + strings.TrimPrefix(tls.AlertError(number.Uint()).Error(), "tls: ")
 }
 
-// closedIdle is what net/http says where a connection that was kept ended just as
-// it was used. It has no name for it.
+// closedIdle is net/http's text for a kept connection that ended just as it was
+// used. The error has no exported name.
 const closedIdle = "http: server closed idle connection"
 
 func kindOfNetwork(err error) string {
@@ -195,8 +197,8 @@ func kindOfNetwork(err error) string {
 	return ""
 }
 
-// wireBody is a body whose errors are a WireError where they are not one of the
-// few that callers compare with, and that quote nothing.
+// wireBody is a body whose errors are a WireError. The exceptions are the few
+// errors that callers compare with and that quote nothing.
 type wireBody struct {
 	io.ReadCloser
 	ctx context.Context
@@ -213,8 +215,8 @@ func (b wireBody) Read(p []byte) (int, error) {
 
 func (b wireBody) Close() error { return newWireError(b.ctx, b.ReadCloser.Close()) }
 
-// sentBody is the body of a request, and notes that it could not be read: that
-// is neither DSS's fault nor the network's.
+// sentBody is the body of a request. It notes a failed read: that is neither
+// DSS's fault nor the network's.
 type sentBody struct {
 	io.ReadCloser
 	failed atomic.Bool

@@ -29,7 +29,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// chain is an error with all that unwrapping it gives.
+// chain is an error and everything that it wraps.
 func chain(err error) []error {
 	all := []error{err}
 	switch e := err.(type) {
@@ -45,8 +45,8 @@ func chain(err error) []error {
 	return all
 }
 
-// shown is an error in print, alone and in what prints it without asking it how,
-// with all that it wraps.
+// shown prints an error and everything that it wraps, alone and inside a value
+// whose printing does not call its methods.
 func shown(err error) string {
 	var out strings.Builder
 	for _, e := range chain(err) {
@@ -75,8 +75,8 @@ const (
 	loginOfTests  = "canary-l0gin"
 )
 
-// echoes are the forms in which a DSS, or what answers in its place, can repeat
-// what it was sent.
+// echoes are the forms in which a DSS, or a proxy, can repeat a request's
+// bytes.
 func echoes(t testing.TB, request string) map[string]string {
 	quoted, err := json.Marshal(request)
 	require.NoError(t, err)
@@ -92,16 +92,16 @@ func echoes(t testing.TB, request string) map[string]string {
 	}
 }
 
-// unsaid is what no error may show, in whatever form.
+// unsaid are the texts that no error may show, in any form.
 func unsaid() []string {
 	return []string{
 		"canary", "c00kie", "b3arer", "l0gin", testKey, testKey[:12], base64.StdEncoding.EncodeToString([]byte(testKey))[:12],
 		fmt.Sprintf("%x", "canary"), fmt.Sprintf("%X", "canary"), strings.Trim(fmt.Sprint([]byte("canary")), "[]"),
-		"malformed", "net/http", "transfer encoding", // net/http's own words, which are before what it quotes
+		"malformed", "net/http", "transfer encoding", // net/http's own words before its quotes
 	}
 }
 
-// quotes is where a text shows one of these, or empty.
+// quotes returns the part of a text that shows one of these, or "".
 func quotes(text string, secrets ...string) string {
 	for _, secret := range secrets {
 		if i := strings.Index(text, secret); i >= 0 {
@@ -111,7 +111,7 @@ func quotes(text string, secrets ...string) string {
 	return ""
 }
 
-// echoServer sends back what it gets, in the form that format is given.
+// echoServer sends the request back, in the form of format.
 func echoServer(t *testing.T, format string, form string) string {
 	url, _ := rawDSS(t, func(conn net.Conn) {
 		r, err := http.ReadRequest(bufio.NewReader(conn))
@@ -160,43 +160,43 @@ func callsThatFail(t *testing.T, c *dss.Client, url string) map[string]error {
 	return errs
 }
 
-// What net/http says of a reply quotes it, and a reply can repeat what was sent.
+// net/http's errors quote a reply, and a reply can repeat the request.
 func TestNoErrorQuotesAReply(t *testing.T) {
 	const ok = "HTTP/1.1 200 OK\r\n"
 	for name, format := range map[string]string{
-		"in place of HTTP":         "ECHO\r\n\r\n",
-		"as the version":           "ECHO 200 OK\r\n\r\n",
-		"as the status":            "HTTP/1.1 ECHO\r\n\r\n",
-		"as a header":              ok + "ECHO\r\n\r\n",
-		"as a header's name":       ok + "ECHO: 1\r\n\r\n",
-		"as the length":            ok + "Content-Length: ECHO\r\n\r\n",
-		"as one of two lengths":    ok + "Content-Length: 5\r\nContent-Length: ECHO\r\n\r\n",
-		"as the encoding":          ok + "Transfer-Encoding: ECHO\r\n\r\n",
-		"as a chunk's size":        ok + "Transfer-Encoding: chunked\r\n\r\nECHO\r\n",
-		"as a trailer":             ok + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nECHO\r\n\r\n",
-		"as what is not gzip":      ok + "Content-Encoding: gzip\r\nContent-Length: 40\r\n\r\nECHO",
-		"as a body":                ok + "\r\nECHO",
-		"as a number":              ok + "\r\n{\"A\": 1e400, \"login\": 7, \"authIdentifier\": 7, \"msg\": 7, \"ECHO\": 1}",
-		"as a time":                ok + "\r\n{\"B\": \"canary\", \"login\": [\"canary\"], \"authIdentifier\": {\"canary\": 1}, \"msg\": \"<canary>\", \"secrets\": 1}",
-		"as a body cut short":      ok + "Content-Length: 100000\r\n\r\n{\"a\": \"ECHO",
-		"as where to go":           "HTTP/1.1 302 Found\r\nLocation: https://canary-c00kie.example/ECHO\r\n\r\n",
-		"as a host to go to":       "HTTP/1.1 307 Found\r\nLocation: https://ECHO\r\n\r\n",
-		"as a reason":              "HTTP/1.1 500 ECHO\r\n\r\nECHO",
-		"as an error's class":      "HTTP/1.1 500 E\r\n\r\n{\"errorType\": \"ECHO\", \"message\": \"ECHO\", \"detailedMessage\": \"ECHO\"}",
-		"as an error's message":    "HTTP/1.1 401 E\r\n\r\n{\"errorType\": \"x.E\", \"message\": \"ECHO\"}",
-		"as a page":                "HTTP/1.1 502 E\r\n\r\n<h1>ECHO</h1>",
-		"as when to come again":    "HTTP/1.1 429 E\r\nRetry-After: ECHO\r\n\r\n",
-		"as the protocol to speak": "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ECHO\r\n\r\nECHO",
+		"in place of HTTP":           "ECHO\r\n\r\n",
+		"as the version":             "ECHO 200 OK\r\n\r\n",
+		"as the status":              "HTTP/1.1 ECHO\r\n\r\n",
+		"as a header":                ok + "ECHO\r\n\r\n",
+		"as a header's name":         ok + "ECHO: 1\r\n\r\n",
+		"as the length":              ok + "Content-Length: ECHO\r\n\r\n",
+		"as one of two lengths":      ok + "Content-Length: 5\r\nContent-Length: ECHO\r\n\r\n",
+		"as the encoding":            ok + "Transfer-Encoding: ECHO\r\n\r\n",
+		"as a chunk's size":          ok + "Transfer-Encoding: chunked\r\n\r\nECHO\r\n",
+		"as a trailer":               ok + "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\nECHO\r\n\r\n",
+		"as bytes that are not gzip": ok + "Content-Encoding: gzip\r\nContent-Length: 40\r\n\r\nECHO",
+		"as a body":                  ok + "\r\nECHO",
+		"as a number":                ok + "\r\n{\"A\": 1e400, \"login\": 7, \"authIdentifier\": 7, \"msg\": 7, \"ECHO\": 1}",
+		"as a time":                  ok + "\r\n{\"B\": \"canary\", \"login\": [\"canary\"], \"authIdentifier\": {\"canary\": 1}, \"msg\": \"<canary>\", \"secrets\": 1}",
+		"as a body cut short":        ok + "Content-Length: 100000\r\n\r\n{\"a\": \"ECHO",
+		"as a redirect's target":     "HTTP/1.1 302 Found\r\nLocation: https://canary-c00kie.example/ECHO\r\n\r\n",
+		"as a redirect's host":       "HTTP/1.1 307 Found\r\nLocation: https://ECHO\r\n\r\n",
+		"as a reason":                "HTTP/1.1 500 ECHO\r\n\r\nECHO",
+		"as an error's class":        "HTTP/1.1 500 E\r\n\r\n{\"errorType\": \"ECHO\", \"message\": \"ECHO\", \"detailedMessage\": \"ECHO\"}",
+		"as an error's message":      "HTTP/1.1 401 E\r\n\r\n{\"errorType\": \"x.E\", \"message\": \"ECHO\"}",
+		"as a page":                  "HTTP/1.1 502 E\r\n\r\n<h1>ECHO</h1>",
+		"as a time to retry":         "HTTP/1.1 429 E\r\nRetry-After: ECHO\r\n\r\n",
+		"as a protocol to switch to": "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ECHO\r\n\r\nECHO",
 	} {
 		t.Run(name, func(t *testing.T) {
 			for form := range echoes(t, "") {
 				url := echoServer(t, format, form)
 				for what, err := range callsThatFail(t, newClient(t, url), url) {
 					if err == nil {
-						continue // it understood, or was asked for no more than bytes
+						continue // it is understood, or the caller wanted only bytes
 					}
 					if what == "an http.Client" && strings.Contains(format, "Location") {
-						continue // it follows by itself, and quotes where to
+						continue // it follows by itself, and quotes the target
 					}
 					if form == "a part that looks like a class" && name == "as an error's class" {
 						continue
@@ -208,7 +208,7 @@ func TestNoErrorQuotesAReply(t *testing.T) {
 	}
 }
 
-// ... but a program that asks for it gets it.
+// A program that asks for the cause gets it.
 func TestTheCauseIsFound(t *testing.T) {
 	url := echoServer(t, "HTTP/1.1 200 OK\r\nECHO\r\n\r\n", "in one line")
 	_, err := newClient(t, url).AuthInfoFromBrowserHeaders(t.Context(), http.Header{"Cookie": {cookieOfTests}})
@@ -219,8 +219,8 @@ func TestTheCauseIsFound(t *testing.T) {
 	require.ErrorAs(t, err, &wire)
 	assert.Equal(t, "no reply that can be understood", wire.Kind)
 	assert.NoError(t, errors.Unwrap(wire))
-	assert.NotErrorIs(t, new(dss.WireError), io.EOF, "one that has no cause")
-	assert.False(t, errors.As(new(dss.WireError), &protocol), "one that has no cause")
+	assert.NotErrorIs(t, new(dss.WireError), io.EOF, "one without a cause")
+	assert.False(t, errors.As(new(dss.WireError), &protocol), "one without a cause")
 }
 
 func TestFaultsOfTheWireAreNamed(t *testing.T) {
@@ -275,14 +275,14 @@ func TestFaultsOfTheWireAreNamed(t *testing.T) {
 			server.TLS.ClientAuth = tls.RequireAnyClientCert
 			return dss.Config{URL: server.URL, RootCAs: trusted.pool()}
 		}, "TLS: the other side sent an alert: certificate required", as(func(e *net.OpError) bool { return e.Op == "remote error" })},
-		"an alert that is none":    {by(&net.OpError{Op: "remote error", Err: errors.New("canary")}), "TLS: the other side sent an alert", as(func(*net.OpError) bool { return true })},
+		"an unknown alert":         {by(&net.OpError{Op: "remote error", Err: errors.New("canary")}), "TLS: the other side sent an alert", as(func(*net.OpError) bool { return true })},
 		"an alert of our own side": {by(&net.OpError{Op: "local error", Err: errors.New("tls: canary")}), "TLS: the handshake failed", as(func(*net.OpError) bool { return true })},
 		"an old TLS": {func(t *testing.T) dss.Config {
 			server := newTLSRecorder(t, issue(t, &trusted, forThisMachine))
 			server.TLS.MinVersion, server.TLS.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 			return dss.Config{URL: server.URL, RootCAs: trusted.pool()}
 		}, "TLS: the other side sent an alert: protocol version not supported", as(func(*net.OpError) bool { return true })},
-		"http where https is meant": {func(t *testing.T) dss.Config {
+		"http in place of https": {func(t *testing.T) dss.Config {
 			return dss.Config{URL: strings.Replace(newRecorder(t, replying(200, aliceInfo)).URL, "http", "https", 1)}
 		}, "TLS: the other side does not speak it", as(func(tls.RecordHeaderError) bool { return true })},
 		"no TLS at all": {func(t *testing.T) dss.Config {
@@ -299,12 +299,12 @@ func TestFaultsOfTheWireAreNamed(t *testing.T) {
 		"a reset within the body": {func(t *testing.T) dss.Config {
 			return bodyOf(t, func() error { return &net.OpError{Op: "read", Err: syscall.ECONNRESET} })
 		}, "reading the reply: the connection was reset", is(syscall.ECONNRESET)},
-		"gzip that is none": {raw(func(c net.Conn) {
+		"broken gzip": {raw(func(c net.Conn) {
 			readRequest(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 12\r\n\r\nhello canary")
 		}), "reading the reply: no reply that can be understood", is(gzip.ErrHeader)},
 		"no HTTP":                           {raw(func(c net.Conn) { readRequest(c); io.WriteString(c, "220 canary ESMTP\r\n") }), "no reply that can be understood", nil},
-		"something that nobody knows":       {by(errors.New("canary")), "no reply that can be understood", nil},
+		"an unknown error":                  {by(errors.New("canary")), "no reply that can be understood", nil},
 		"no reply in time":                  {by(context.DeadlineExceeded), "no reply in time", is(context.DeadlineExceeded)},
 		"no reply's head in time":           {by(timeoutError{}), "no reply in time", as[net.Error](net.Error.Timeout)},
 		"no reply's body in time":           {func(t *testing.T) dss.Config { return bodyOf(t, func() error { return context.DeadlineExceeded }) }, "reading the reply: no reply in time", is(context.DeadlineExceeded)},
@@ -330,7 +330,7 @@ func TestFaultsOfTheWireAreNamed(t *testing.T) {
 	}
 }
 
-// as finds an error of a type in another one, and asks it something.
+// as finds an error of a type in another one, and checks it.
 func as[E error](ask func(E) bool) func(error) bool {
 	return func(err error) bool {
 		var e E
@@ -357,7 +357,7 @@ type failingReader struct{ err error }
 
 func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
 
-// A context can end with any cause, and net/http returns that.
+// A context can end with any cause, and net/http returns that cause.
 func TestCausesOfAContextAreNotQuoted(t *testing.T) {
 	canary := errors.New("canary")
 	server := newRecorder(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
@@ -385,8 +385,8 @@ func TestCausesOfAContextAreNotQuoted(t *testing.T) {
 	}
 }
 
-// The readers and writers that a caller gives are not the wire, and what they
-// say can quote what goes through them.
+// A caller's readers and writers are not the wire. Their errors can quote the
+// bytes that go through them.
 func TestCallersReadersAndWritersAreNotQuoted(t *testing.T) {
 	canary := errors.New("canary")
 	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
@@ -422,8 +422,8 @@ type shortWriter struct{}
 
 func (shortWriter) Write(p []byte) (int, error) { return len(p) - 1, nil }
 
-// encoding/json quotes numbers, and a body that is none.
-func TestWhatCannotBeDecodedIsNotQuoted(t *testing.T) {
+// encoding/json quotes numbers, and a body that is not JSON.
+func TestUndecodableRepliesAreNotQuoted(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"A": 4815162342}`: "a value in the body does not fit int8",
 		`{"A": "canary"}`:   "a value in the body does not fit int8",
@@ -442,8 +442,9 @@ func TestWhatCannotBeDecodedIsNotQuoted(t *testing.T) {
 	}
 }
 
-// httputil.ReverseProxy and others compare what a body's end is, and do not ask.
-func TestABodysCommonEndsStayAsTheyAre(t *testing.T) {
+// httputil.ReverseProxy and others compare the error at a body's end with ==,
+// not with errors.Is.
+func TestCommonErrorsOfABodyAreUnchanged(t *testing.T) {
 	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, context.Canceled, context.DeadlineExceeded} {
 		c := fakeClient(t, func(*http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 200, Body: io.NopCloser(failingReader{end})}, nil
@@ -457,7 +458,7 @@ func TestABodysCommonEndsStayAsTheyAre(t *testing.T) {
 	}
 }
 
-// A proxy says in words why it does not connect, and its words are not ours.
+// A proxy gives its reason in words, and these words are not ours.
 func TestProxysRefusalIsNotQuoted(t *testing.T) {
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -474,7 +475,7 @@ func TestProxysRefusalIsNotQuoted(t *testing.T) {
 	assert.Empty(t, quotes(shown(err), "canary"))
 }
 
-func TestAKeptConnectionThatEndedIsTriedAgain(t *testing.T) {
+func TestCallIsRetriedAfterKeptConnectionEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sent := 0
 		c := fakeClient(t, func(*http.Request) (*http.Response, error) {
@@ -489,9 +490,9 @@ func TestAKeptConnectionThatEndedIsTriedAgain(t *testing.T) {
 	})
 }
 
-// What net/http writes by itself over a transport of the caller's is not in our
-// hands. How to be rid of it stands in SECURITY.md.
-func TestNetHTTPLogsRepliesThatNobodyAskedFor(t *testing.T) {
+// On a transport of the caller's, net/http logs by itself, and this package
+// cannot prevent it. SECURITY.md shows how to stop it.
+func TestNetHTTPLogsUnsolicitedReplies(t *testing.T) {
 	known := make(chan struct{})
 	url, _ := rawDSS(t, func(conn net.Conn) {
 		readRequest(conn)
@@ -512,7 +513,7 @@ func TestNetHTTPLogsRepliesThatNobodyAskedFor(t *testing.T) {
 	assert.Contains(t, <-lines, `Unsolicited response received on idle HTTP channel starting with "HTTP/1.1 200 canary`)
 }
 
-// lineChannel is a writer that passes on what is written.
+// lineChannel is a writer that passes each write on.
 type lineChannel chan string
 
 func (c lineChannel) Write(line []byte) (int, error) {

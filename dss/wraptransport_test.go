@@ -15,7 +15,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// counted returns a copy of the client whose requests are counted.
+// counted returns a copy of the client, and counts its requests.
 func counted(c *dss.Client, n *int) *dss.Client {
 	return c.WrapTransport(func(next http.RoundTripper) http.RoundTripper {
 		return roundTripper(func(r *http.Request) (*http.Response, error) {
@@ -78,8 +78,8 @@ func TestWrapTransportSeesNoTicketFetched(t *testing.T) {
 }
 
 // Behind a wrapper a connection is still used again only after its reply was
-// judged, and is closed by CloseIdleConnections.
-func TestWrapTransportKeepsTheCareOfConnections(t *testing.T) {
+// judged, and CloseIdleConnections still closes it.
+func TestWrapTransportKeepsConnectionRules(t *testing.T) {
 	var opened, closed atomic.Int64
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/dip/publicapi/gateway" {

@@ -1,12 +1,10 @@
-// Package dssprom gives Prometheus what a [dssauth.Middleware] counts and
-// measures:
+// Package dssprom gives Prometheus the metrics of a [dssauth.Middleware]:
 //
 //	auth, err := dssauth.New(dssauth.Config{Client: client, Hooks: dssprom.Hooks(prometheus.DefaultRegisterer)})
 //	prometheus.MustRegister(dssprom.NewCollector(auth))
 //
-// These are all its metrics. A label has one of the values below, whatever
-// visitors send, and none names a visitor. Each series is there from the start,
-// with zero.
+// These are all its metrics. Visitors cannot add values of labels, and no label
+// names a visitor. Each series exists from the start, with zero.
 //
 //	dssauth_lookups_total{outcome}             questions to DSS that ended
 //	dssauth_lookup_duration_seconds{outcome}   how long they took, without the wait for a place
@@ -16,26 +14,26 @@
 //	dssauth_lookups_in_flight                  lookups that have a place towards DSS now
 //	dssauth_lookups_queued                     lookups that wait for one now
 //	dssauth_places                             places that are open now, see dssauth.Config.MaxLookups
-//	dssauth_dss_down                           1 while DSS is down, as the application's own question said last
+//	dssauth_dss_down                           1 while DSS is down, by the application's own last question
 //	dssauth_store_hits_total                   lookups that the store answered, so that DSS was not asked
 //	dssauth_store_misses_total                 lookups that it did not
-//	dssauth_store_rejected_total               values of the store that were not believed
+//	dssauth_store_rejected_total               values of the store that were rejected
 //	dssauth_store_failures_total               calls of the store that failed, or took too long
-//	dssauth_store_out                          1 while the store is left alone, until a probe finds it back
-//	dssauth_store_hears                        1 while what other replicas forget is heard
+//	dssauth_store_out                          1 while the store is out and not asked, until a probe succeeds
+//	dssauth_store_hears                        1 while notices of other replicas' Forget arrive
 //
-// Those of the store stay 0 without a [dssauth.Config] that has a Store.
+// The metrics of the store stay 0 if [dssauth.Config] has no Store.
 //
 // An outcome is one of identified, anonymous, unavailable and stale, see
-// [dssauth.Outcome]. A status is one of those of [dssauth.StatusCode]: 400, 401,
-// 403, 404, 431, 500, 502 and 503. A person who is redirected to sign in counts as
-// 401. Hits are not counted: counting one would cost more than finding it.
+// [dssauth.Outcome]. A status is one of those of [dssauth.StatusCode]: 400,
+// 401, 403, 404, 431, 500, 502 and 503. A redirect to sign in counts as 401.
+// Hits are not counted: counting a hit would cost more than the hit.
 //
 // # Several Middlewares
 //
 // A program with several Middlewares gives each of them a label by
-// [prometheus.WrapRegistererWith], as the example of [Hooks] does. One without the
-// label cannot stand beside them.
+// [prometheus.WrapRegistererWith], as the example of [Hooks] does. All of them
+// need the label.
 package dssprom
 
 import (
@@ -61,19 +59,19 @@ var statuses = []int{
 // Hooks registers the metrics of lookups and refusals with r, and returns the
 // hooks that count them, for [dssauth.Config]. [dssauth.JoinHooks] adds others.
 //
-// Called again with the same r, it returns hooks that count in the same metrics,
-// and so do hooks that several Middlewares share: the metrics are the sum. To tell
-// Middlewares apart, wrap each one's r with [prometheus.WrapRegistererWith]. Hooks
-// panics where r is nil, and where r has something else by one of these names.
+// Called again with the same r, it returns hooks that count in the same
+// metrics: these are then the sum of several Middlewares. To tell Middlewares
+// apart, wrap each one's r with [prometheus.WrapRegistererWith]. Hooks panics
+// if r is nil, and if r has another metric with one of these names.
 func Hooks(r prometheus.Registerer) dssauth.Hooks {
 	if r == nil {
 		panic("dssprom: Hooks(nil): give a Registerer, such as prometheus.DefaultRegisterer")
 	}
 	lookups := register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "dssauth_lookups_total", Help: "Questions to DSS that ended, by outcome.",
+		Name: "dssauth_lookups_total", Help: "Ended questions to DSS, by outcome.",
 	}, []string{"outcome"}))
 	durations := register(r, prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "dssauth_lookup_duration_seconds", Help: "How long questions to DSS took, without the wait for a place, by outcome.",
+		Name: "dssauth_lookup_duration_seconds", Help: "Time of questions to DSS, without the wait for a place, by outcome.",
 		Buckets: prometheus.DefBuckets,
 	}, []string{"outcome"}))
 	refusals := register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -97,7 +95,7 @@ func Hooks(r prometheus.Registerer) dssauth.Hooks {
 	}
 }
 
-// register registers c, or returns what was registered before in its place.
+// register registers c, or returns the collector that was registered before.
 func register[C prometheus.Collector](r prometheus.Registerer, c C) C {
 	err := r.Register(c)
 	if taken, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
@@ -114,7 +112,7 @@ func register[C prometheus.Collector](r prometheus.Registerer, c C) C {
 // collector asks a Middleware at each scrape.
 type collector struct{ stats func() dssauth.Stats }
 
-// fromStats is what [dssauth.Stats] says.
+// fromStats are the metrics from [dssauth.Stats].
 var fromStats = []struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
@@ -128,21 +126,21 @@ var fromStats = []struct {
 		func(s dssauth.Stats) float64 { return float64(s.InFlight) }},
 	{desc("dssauth_lookups_queued", "Lookups that wait for a place towards DSS now, refreshes ahead not among them."), prometheus.GaugeValue,
 		func(s dssauth.Stats) float64 { return float64(s.Queued) }},
-	{desc("dssauth_places", "How many lookups may be under way towards DSS now."), prometheus.GaugeValue,
+	{desc("dssauth_places", "Lookups that may be under way towards DSS now."), prometheus.GaugeValue,
 		func(s dssauth.Stats) float64 { return float64(s.Places) }},
-	{desc("dssauth_dss_down", "1 while DSS is down, as the application's own question said last, and else 0."), prometheus.GaugeValue,
+	{desc("dssauth_dss_down", "1 while DSS is down, by the application's own last question, and else 0."), prometheus.GaugeValue,
 		func(s dssauth.Stats) float64 { return oneIf(s.DSSDown) }},
 	{desc("dssauth_store_hits_total", "Lookups that the store answered, so that DSS was not asked."), prometheus.CounterValue,
 		func(s dssauth.Stats) float64 { return float64(s.Store.Hits) }},
 	{desc("dssauth_store_misses_total", "Lookups that the store did not answer."), prometheus.CounterValue,
 		func(s dssauth.Stats) float64 { return float64(s.Store.Misses) }},
-	{desc("dssauth_store_rejected_total", "Values of the store that were not believed."), prometheus.CounterValue,
+	{desc("dssauth_store_rejected_total", "Values of the store that were rejected."), prometheus.CounterValue,
 		func(s dssauth.Stats) float64 { return float64(s.Store.Rejected) }},
 	{desc("dssauth_store_failures_total", "Calls of the store that failed, or took too long."), prometheus.CounterValue,
 		func(s dssauth.Stats) float64 { return float64(s.Store.Failures) }},
-	{desc("dssauth_store_out", "1 while the store is left alone, until a probe finds it back, and else 0."), prometheus.GaugeValue,
+	{desc("dssauth_store_out", "1 while the store is out and not asked, until a probe succeeds, and else 0."), prometheus.GaugeValue,
 		func(s dssauth.Stats) float64 { return oneIf(s.Store.Out) }},
-	{desc("dssauth_store_hears", "1 while what other replicas forget is heard, and else 0."), prometheus.GaugeValue,
+	{desc("dssauth_store_hears", "1 while notices of other replicas' Forget arrive, and else 0."), prometheus.GaugeValue,
 		func(s dssauth.Stats) float64 { return oneIf(s.Store.Hears) }},
 }
 
@@ -158,7 +156,7 @@ func desc(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, 
 // NewCollector returns the metrics of m that say how things are now, to be
 // registered once. Those of several Middlewares need labels, by
 // [prometheus.WrapRegistererWith]: without, registering the second one is a
-// [prometheus.AlreadyRegisteredError]. NewCollector panics where m is nil.
+// [prometheus.AlreadyRegisteredError]. NewCollector panics if m is nil.
 //
 // dssauth_dss_down stays 0 with a [dssauth.Config] that has a Resolver.
 func NewCollector(m *dssauth.Middleware) prometheus.Collector {

@@ -31,7 +31,7 @@ import (
 // common.
 const canary = "c4n4ry"
 
-// app is an application, its DSS and where it is scraped.
+// app is an application, with its DSS and its metrics.
 type app struct {
 	t    *testing.T
 	fake *dsstest.Server
@@ -47,7 +47,7 @@ func newApp(t *testing.T) *app {
 	a.fake.AddSession(a.ann.Name, a.ann.Value, "ann-"+canary)
 	registry := prometheus.NewRegistry()
 	var err error
-	// Nothing is remembered of refusals, so that each asks.
+	// No refusal is cached, so that each request asks DSS.
 	a.auth, err = dssauth.New(dssauth.Config{Client: a.fake.Client(), Hooks: dssprom.Hooks(registry), RefusalTTL: -1})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, a.auth.Close()) })
@@ -149,7 +149,7 @@ func TestEachSeriesIsThereFromTheStart(t *testing.T) {
 	}, values(scrape))
 }
 
-func TestScrapeTellsWhatHappened(t *testing.T) {
+func TestScrapeShowsEvents(t *testing.T) {
 	a := newApp(t)
 	_, before := a.get("/metrics")
 	a.visits()
@@ -171,14 +171,15 @@ func TestScrapeTellsWhatHappened(t *testing.T) {
 	}
 }
 
-func TestEntriesAndOutagesAreNumbersOfNow(t *testing.T) {
+func TestEntriesAndOutagesAreCurrent(t *testing.T) {
 	a := newApp(t)
 	session := a.ann.Name + "=" + a.ann.Value
 	a.get("/", "Cookie", session)
 	_, scrape := a.get("/metrics")
 	assert.Contains(t, scrape, "dssauth_entries 1\n")
 	a.fake.SetDown(true)
-	// Then DSS is asked our own question, for which this visitor does not wait.
+	// Then the Middleware asks DSS its own question. This visitor does not wait
+	// for it.
 	a.get("/", "Cookie", "other=cookie")
 	require.Eventually(t, func() bool { return a.auth.Stats().DSSDown }, 30*time.Second, time.Millisecond)
 	_, scrape = a.get("/metrics")
@@ -262,8 +263,8 @@ func TestNoScrapeShowsAVisitor(t *testing.T) {
 	assert.NotContains(t, scrape, a.fake.AdminKey())
 }
 
-// promtool is what Prometheus says of metrics: their names, units and help.
-func TestPromtoolFindsNothingToSay(t *testing.T) {
+// promtool returns Prometheus's remarks on metrics: on names, units and help.
+func TestPromtoolFindsNoFault(t *testing.T) {
 	promtool, err := exec.LookPath("promtool")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
@@ -287,7 +288,7 @@ func TestPromtoolFindsNothingToSay(t *testing.T) {
 		assert.Empty(t, said)
 	}
 	said, err := check(strings.ReplaceAll(later, "dssauth_evictions_total", "dssauth_evictions"))
-	assert.Error(t, err, "it finds what is wrong")
+	assert.Error(t, err, "it finds faults")
 	assert.NotEmpty(t, said)
 }
 
@@ -334,7 +335,7 @@ func TestHooksRefusesNamesThatAreTaken(t *testing.T) {
 	assert.PanicsWithValue(t, "dssprom: NewCollector(nil): give what dssauth.New returned", func() { dssprom.NewCollector(nil) })
 }
 
-// One without a label beside one with a label is an error of Prometheus too.
+// Prometheus also refuses a metric without a label beside one with a label.
 func TestTwoCollectorsNeedLabels(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	named := func(dss string) prometheus.Registerer {

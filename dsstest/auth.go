@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// principal is whom DSS acts as: a user, or an API key without one.
+// principal is the identity that DSS acts as: a user, or an API key without
+// one.
 type principal struct {
 	source   string // authSource
 	login    string // "" for a key without a user
@@ -20,7 +21,7 @@ func (d *DSS) byLogin(login, source string) (principal, bool) {
 	return principal{source: source, login: login, admin: u.isAdmin(), onBehalf: login}, ok
 }
 
-// authenticate returns whom a call acts as.
+// authenticate returns the principal of a call.
 func (d *DSS) authenticate(h http.Header) (principal, *failure) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -52,7 +53,7 @@ func (d *DSS) credentials(h http.Header) (principal, *failure) {
 	return principal{}, notAuthenticated("No API key or ticket in the call")
 }
 
-// fromLatin1 is what bytes say where each one is a character.
+// fromLatin1 decodes bytes, each one a character.
 func fromLatin1(bytes string) string {
 	runes := make([]rune, 0, len(bytes))
 	for i := range len(bytes) {
@@ -61,8 +62,8 @@ func fromLatin1(bytes string) string {
 	return string(runes)
 }
 
-// proxied returns the user that caller acts as, which is caller itself where
-// the call says nothing else.
+// proxied returns the user that caller acts as: caller itself, unless the call
+// names another user.
 func (d *DSS) proxied(caller principal, proxyUser []string) (principal, *failure) {
 	switch {
 	case len(proxyUser) == 0:
@@ -70,7 +71,7 @@ func (d *DSS) proxied(caller principal, proxyUser []string) (principal, *failure
 	case len(proxyUser) > 1 || strings.TrimSpace(proxyUser[0]) == "":
 		return principal{}, badRequest("X-DKU-ProxyUser takes exactly one login")
 	case !caller.admin:
-		return principal{}, unauthorized("acting as another user takes an administrator's rights")
+		return principal{}, unauthorized("acting as another user needs an administrator's rights")
 	}
 	login := proxyUser[0]
 	if d.options.Latin1ProxyUser {

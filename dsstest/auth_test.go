@@ -38,33 +38,33 @@ func TestRefusedCredentials(t *testing.T) {
 		status int
 		kind   string
 	}{
-		"none":                                         {noCreds, 401, "NotAuthenticatedException"},
-		"an unknown key":                               {keyOf("nope"), 401, "NotAuthenticatedException"},
-		"an empty key":                                 {keyOf(""), 401, "NotAuthenticatedException"},
-		"a key in another case":                        {keyOf("ANN-KEY"), 401, "NotAuthenticatedException"},
-		"a revoked key":                                {keyOf("revoked"), 401, "NotAuthenticatedException"},
-		"a key of a user who is not there":             {keyOf("early"), 401, "NotAuthenticatedException"},
-		"a key of a disabled user":                     {keyOf("old-key"), 401, "NotAuthenticatedException"},
-		"a ticket of a disabled user":                  {ticketOf("old-ticket"), 401, "NotAuthenticatedException"},
-		"a key with a password":                        {header("Authorization", "Basic YW5uLWtleTpw"), 401, "NotAuthenticatedException"},
-		"a key in two halves":                          {header("Authorization", "Basic YW5uLTprZXk="), 401, "NotAuthenticatedException"},
-		"a key without a colon":                        {header("Authorization", "Basic YW5uLWtleQ=="), 401, "NotAuthenticatedException"},
-		"Basic that is not base64":                     {header("Authorization", "Basic ***"), 401, "NotAuthenticatedException"},
-		"another scheme":                               {header("Authorization", "Digest ann-key"), 401, "NotAuthenticatedException"},
-		"a bare key":                                   {header("Authorization", "ann-key"), 401, "NotAuthenticatedException"},
-		"an unknown ticket":                            {ticketOf("nope"), 401, "NotAuthenticatedException"},
-		"a key as ticket":                              {ticketOf("ann-key"), 401, "NotAuthenticatedException"},
-		"a good ticket and an unknown key":             {both(ticketOf("ann-ticket"), keyOf("nope")), 401, "NotAuthenticatedException"},
-		"two keys":                                     {header("Authorization", "Bearer ann-key", "Bearer root-key"), 400, "IllegalArgumentException"},
-		"two tickets":                                  {header("X-DKU-APITicket", "ann-ticket", "root-ticket"), 400, "IllegalArgumentException"},
-		"acting as someone with a plain user's key":    {creds(keyOf("ann-key")).as("root"), 403, "UnauthorizedException"},
-		"acting as oneself with a plain user's key":    {creds(keyOf("ann-key")).as("ann"), 403, "UnauthorizedException"},
-		"acting as someone with a plain user's ticket": {creds(ticketOf("ann-ticket")).as("root"), 403, "UnauthorizedException"},
-		"acting as someone unknown":                    {creds(keyOf("root-key")).as("zed"), 404, "NotFoundException"},
-		"acting as someone in another case":            {creds(keyOf("root-key")).as("ANN"), 404, "NotFoundException"},
-		"acting as a disabled user":                    {creds(keyOf("root-key")).as("old"), 404, "NotFoundException"},
-		"acting as nobody":                             {creds(keyOf("root-key")).as(""), 400, "IllegalArgumentException"},
-		"acting as two users":                          {both(keyOf("root-key"), header("X-DKU-ProxyUser", "ann", "ops")), 400, "IllegalArgumentException"},
+		"none":                             {noCreds, 401, "NotAuthenticatedException"},
+		"an unknown key":                   {keyOf("nope"), 401, "NotAuthenticatedException"},
+		"an empty key":                     {keyOf(""), 401, "NotAuthenticatedException"},
+		"a key in another case":            {keyOf("ANN-KEY"), 401, "NotAuthenticatedException"},
+		"a revoked key":                    {keyOf("revoked"), 401, "NotAuthenticatedException"},
+		"a key of an unknown user":         {keyOf("early"), 401, "NotAuthenticatedException"},
+		"a key of a disabled user":         {keyOf("old-key"), 401, "NotAuthenticatedException"},
+		"a ticket of a disabled user":      {ticketOf("old-ticket"), 401, "NotAuthenticatedException"},
+		"a key with a password":            {header("Authorization", "Basic YW5uLWtleTpw"), 401, "NotAuthenticatedException"},
+		"a key in two halves":              {header("Authorization", "Basic YW5uLTprZXk="), 401, "NotAuthenticatedException"},
+		"a key without a colon":            {header("Authorization", "Basic YW5uLWtleQ=="), 401, "NotAuthenticatedException"},
+		"Basic that is not base64":         {header("Authorization", "Basic ***"), 401, "NotAuthenticatedException"},
+		"another scheme":                   {header("Authorization", "Digest ann-key"), 401, "NotAuthenticatedException"},
+		"a bare key":                       {header("Authorization", "ann-key"), 401, "NotAuthenticatedException"},
+		"an unknown ticket":                {ticketOf("nope"), 401, "NotAuthenticatedException"},
+		"a key as ticket":                  {ticketOf("ann-key"), 401, "NotAuthenticatedException"},
+		"a good ticket and an unknown key": {both(ticketOf("ann-ticket"), keyOf("nope")), 401, "NotAuthenticatedException"},
+		"two keys":                         {header("Authorization", "Bearer ann-key", "Bearer root-key"), 400, "IllegalArgumentException"},
+		"two tickets":                      {header("X-DKU-APITicket", "ann-ticket", "root-ticket"), 400, "IllegalArgumentException"},
+		"acting as another user with a plain user's key":    {creds(keyOf("ann-key")).as("root"), 403, "UnauthorizedException"},
+		"acting as oneself with a plain user's key":         {creds(keyOf("ann-key")).as("ann"), 403, "UnauthorizedException"},
+		"acting as another user with a plain user's ticket": {creds(ticketOf("ann-ticket")).as("root"), 403, "UnauthorizedException"},
+		"acting as an unknown user":                         {creds(keyOf("root-key")).as("zed"), 404, "NotFoundException"},
+		"acting as a user in another case":                  {creds(keyOf("root-key")).as("ANN"), 404, "NotFoundException"},
+		"acting as a disabled user":                         {creds(keyOf("root-key")).as("old"), 404, "NotFoundException"},
+		"acting as nobody":                                  {creds(keyOf("root-key")).as(""), 400, "IllegalArgumentException"},
+		"acting as two users":                               {both(keyOf("root-key"), header("X-DKU-ProxyUser", "ann", "ops")), 400, "IllegalArgumentException"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, reply := call(t, fake, tc.by, "GET", authInfo, "")
@@ -84,10 +84,10 @@ func lastCall(t testing.TB, fake *dsstest.Server) dsstest.Call {
 	return log[len(log)-1]
 }
 
-func TestWhoIsCalling(t *testing.T) {
+func TestCallerOfCredentials(t *testing.T) {
 	fake := newFake(t)
 	fake.AddAPIKey("global", "")
-	fake.SetAPIKeyID("global", "ann") // a key id may read like a login
+	fake.SetAPIKeyID("global", "ann") // a key's id may look like a login
 	const (
 		ann     = `"authIdentifier":"ann","groups":["analysts","readers"],"userProfile":"READER","associatedDSSUser":"ann"`
 		someone = `"groups":[],"userProfile":"DESIGNER"`
@@ -173,7 +173,7 @@ func TestUsersChange(t *testing.T) {
 	assert.Panics(t, func() { fake.AddUser(dsstest.User{}) })
 }
 
-func TestRemovingNobodyKeepsGlobalKeys(t *testing.T) {
+func TestRemovingUnknownUserKeepsGlobalKeys(t *testing.T) {
 	fake := newFake(t)
 	fake.RemoveUser("")
 	status, _ := call(t, fake, keyOf(fake.AdminKey()), "GET", authInfo, "")
@@ -212,7 +212,7 @@ func TestRestrictedUsers(t *testing.T) {
 	status, _ := call(t, fake, keyOf("root-key"), "GET", "/users/ann", "")
 	assert.Equal(t, 200, status)
 	status, _ = call(t, fake, keyOf("ann-key"), "GET", "/current-user", "")
-	assert.Equal(t, 200, status, "one's own name is in one's own settings")
+	assert.Equal(t, 200, status, "a user's own name is in the own settings")
 }
 
 func TestEndpoints(t *testing.T) {

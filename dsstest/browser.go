@@ -58,7 +58,8 @@ func stringToken(dec *json.Decoder) (string, error) {
 	return s, nil
 }
 
-// visitor returns whose browser sent the headers in a call's body.
+// visitor returns the principal whose browser sent the headers in a call's
+// body.
 func (d *DSS) visitor(r *http.Request, caller principal) (principal, *failure) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -73,7 +74,7 @@ func (d *DSS) visitor(r *http.Request, caller principal) (principal, *failure) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if d.options.AdminLookupsOnly && !caller.admin {
-		return principal{}, unauthorized("reading a browser's headers takes an administrator's rights")
+		return principal{}, unauthorized("reading a browser's headers needs an administrator's rights")
 	}
 	if p, ok := d.browser(headers); ok {
 		return p, nil
@@ -92,8 +93,8 @@ func (d *DSS) impersonable(visitor principal) bool {
 	})
 }
 
-// seesSession reports whether headers have what a lookup needs beside Cookie.
-// The caller holds d.mu.
+// seesSession reports whether headers have the header that a lookup needs
+// beside Cookie. The caller holds d.mu.
 func (d *DSS) seesSession(headers map[string]string) bool {
 	needed := d.options.LookupNeeds
 	for name, value := range headers {
@@ -104,7 +105,8 @@ func (d *DSS) seesSession(headers map[string]string) bool {
 	return needed == ""
 }
 
-// browser returns whose browser sent headers. The caller holds d.mu.
+// browser returns the principal whose browser sent headers. The caller holds
+// d.mu.
 func (d *DSS) browser(headers map[string]string) (principal, bool) {
 	var cookie, authorization, ticket, proxyUser string
 	for name, value := range headers {

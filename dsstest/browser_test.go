@@ -10,23 +10,23 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-func TestBrowserHeadersOfNobody(t *testing.T) {
+func TestBrowserHeadersOfAnonymous(t *testing.T) {
 	fake := newFake(t)
 	fake.AddSession("sid", "ann", "ann")
 	fake.AddSession("sid", "old", "old")
 	fake.AddSession("sid", "early", "nobody-yet")
 	for name, headers := range map[string]string{
-		"no headers":                           `{}`,
-		"no cookies":                           `{"Cookie": ""}`,
-		"another cookie":                       `{"Cookie": "a=1"}`,
-		"another value":                        `{"Cookie": "sid=ANN"}`,
-		"the cookie's name in another case":    `{"Cookie": "SID=ann"}`,
-		"the value in the middle of another":   `{"Cookie": "a=1,sid=ann"}`,
-		"a disabled user's session":            `{"Cookie": "sid=old"}`,
-		"a session of a user who is not there": `{"Cookie": "sid=early"}`,
-		"an unknown key":                       `{"Authorization": "Bearer nope"}`,
-		"a header that is not looked at":       `{"X-Cookie": "sid=ann"}`,
-		"acting as someone who is not there":   `{"X-DKU-ProxyUser": "zed"}`,
+		"no headers":                         `{}`,
+		"no cookies":                         `{"Cookie": ""}`,
+		"another cookie":                     `{"Cookie": "a=1"}`,
+		"another value":                      `{"Cookie": "sid=ANN"}`,
+		"the cookie's name in another case":  `{"Cookie": "SID=ann"}`,
+		"the value in the middle of another": `{"Cookie": "a=1,sid=ann"}`,
+		"a disabled user's session":          `{"Cookie": "sid=old"}`,
+		"a session of an unknown user":       `{"Cookie": "sid=early"}`,
+		"an unknown key":                     `{"Authorization": "Bearer nope"}`,
+		"an ignored header":                  `{"X-Cookie": "sid=ann"}`,
+		"acting as an unknown user":          `{"X-DKU-ProxyUser": "zed"}`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.Empty(t, whoIs(t, fake, headers))
@@ -37,7 +37,7 @@ func TestBrowserHeadersOfNobody(t *testing.T) {
 	}
 }
 
-func TestBrowserHeadersOfSomeone(t *testing.T) {
+func TestBrowserHeadersOfUser(t *testing.T) {
 	fake := newFake(t)
 	fake.AddSession("sid", "a", "ann")
 	fake.AddSession("other", "r", "root")
@@ -53,7 +53,7 @@ func TestBrowserHeadersOfSomeone(t *testing.T) {
 		"a session goes before a key":           {`{"Authorization": "Bearer ann-key", "Cookie": "other=r"}`, "root"},
 		"a key beside an ended session":         {`{"Authorization": "Bearer ann-key", "Cookie": "sid=gone"}`, "ann"},
 		"a smuggled X-DKU-ProxyUser is trusted": {`{"Cookie": "sid=a", "x-dku-proxyuser": "root"}`, "root"},
-		"also where it is spelt otherwise":      {`{"Cookie": "sid=a", "X_DKU_ProxyUser": "root"}`, "root"},
+		"also with another spelling":            {`{"Cookie": "sid=a", "X_DKU_ProxyUser": "root"}`, "root"},
 		"a smuggled X-DKU-APITicket is trusted": {`{"Cookie": "sid=a", "X-DKU-APITicket": "root-ticket"}`, "root"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,11 +118,11 @@ func TestSessions(t *testing.T) {
 	assert.Equal(t, "ann", whoIs(t, fake, cookieOf(two)), "only that session ended")
 
 	fake.AddSession(two.Name, two.Value, "root")
-	assert.Equal(t, "root", whoIs(t, fake, cookieOf(two)), "someone else signed in")
+	assert.Equal(t, "root", whoIs(t, fake, cookieOf(two)), "another user signed in")
 
 	fake.EndSessions()
 	assert.Empty(t, whoIs(t, fake, cookieOf(two)))
-	assert.PanicsWithValue(t, `dsstest: SignIn("zed"): no such user: AddUser comes first`, func() { fake.SignIn("zed") })
+	assert.PanicsWithValue(t, `dsstest: SignIn("zed"): no such user; call AddUser first`, func() { fake.SignIn("zed") })
 }
 
 func TestTickets(t *testing.T) {
@@ -130,7 +130,7 @@ func TestTickets(t *testing.T) {
 	cookie := fake.SignIn("ann")
 	status, reply := call(t, fake, ticketOf("root-ticket"), "POST", browserTicket, cookieOf(cookie))
 	require.Equal(t, 200, status)
-	assert.Equal(t, "root", fake.LastCaller(), "the ticket is asked for as ourselves")
+	assert.Equal(t, "root", fake.LastCaller(), "the application's own key asks for the ticket")
 	assertTicketOf(t, fake, "ann", reply)
 	assert.Equal(t, "ann", fake.LastCaller(), "and acts as the visitor")
 
@@ -168,7 +168,7 @@ func TestNoImpersonation(t *testing.T) {
 					assertError(t, "UnauthorizedException", reply)
 				}
 			}
-			assert.Equal(t, "ann", whoIs(t, fake, ann), "who it is may still be asked")
+			assert.Equal(t, "ann", whoIs(t, fake, ann), "a lookup is still allowed")
 		})
 	}
 }
@@ -192,9 +192,9 @@ func TestEmptyIdentifier(t *testing.T) {
 	status, _ = call(t, fake, keyOf("nope"), "POST", browserInfo, `{}`)
 	assert.Equal(t, 401, status, "an unknown key is still an error")
 	status, _ = call(t, fake, keyOf(fake.AdminKey()), "POST", browserInfo, `[]`)
-	assert.Equal(t, 400, status, "so is a malformed body")
+	assert.Equal(t, 400, status, "a malformed body, too")
 	status, _ = call(t, fake, keyOf(fake.AdminKey()), "POST", browserTicket, `{}`)
-	assert.Equal(t, 401, status, "there is no ticket for nobody")
+	assert.Equal(t, 401, status, "an anonymous visitor gets no ticket")
 }
 
 func TestAdminLookupsOnly(t *testing.T) {
@@ -223,7 +223,7 @@ func TestLastBrowserHeaders(t *testing.T) {
 	got["Cookie"] = ""
 	assert.Equal(t, want, fake.LastBrowserHeaders(), "it is a copy")
 	call(t, fake, keyOf("nope"), "POST", browserInfo, `{"Cookie": "other"}`)
-	assert.Equal(t, want, fake.LastBrowserHeaders(), "callers that are refused are not read")
+	assert.Equal(t, want, fake.LastBrowserHeaders(), "a refused caller's headers are not read")
 }
 
 func TestLookupsOfOtherMethods(t *testing.T) {

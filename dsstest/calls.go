@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Bounds of what is remembered of calls, so that a flood fits into memory.
+// The log of calls is bounded, so that a flood fits into memory.
 const (
 	maxLog   = 10_000
 	maxPaths = 10_000
@@ -19,19 +19,19 @@ type Call struct {
 	Method string
 	Path   string // after /dip/publicapi or /public/api, decoded, without query
 
-	// Caller is the login that DSS acted as, "" where it acted as an API key
+	// Caller is the login that DSS acted as. It is "" if DSS acted as an API key
 	// without a user, or did not act: see Admin and Status.
 	Caller string
 
 	// Admin reports whether DSS acted with an administrator's rights.
 	Admin bool
 
-	// Status is what was answered; 0 while the call runs, and for one that
-	// was cut off before an answer.
+	// Status is the status of the answer. It is 0 while the call runs, and for a
+	// call that was cut off before an answer.
 	Status int
 }
 
-// callLog counts calls and keeps the last of them.
+// callLog counts calls and keeps the last ones.
 type callLog struct {
 	mu      sync.Mutex
 	total   int
@@ -40,10 +40,10 @@ type callLog struct {
 	browser map[string]string
 }
 
-// Calls returns how often an endpoint was called, by its path after
-// /dip/publicapi (as in "/auth/info", without query), or, with "", how often
-// any was. Calls count as they arrive, whatever is answered, also while DSS is
-// down. Of the first ten thousand different paths each has its count.
+// Calls returns the number of calls of an endpoint, named by its path after
+// /dip/publicapi (as in "/auth/info", without query), or, with "", the number
+// of all calls. Calls count as they arrive, with any answer, also while DSS is
+// down. The first ten thousand different paths are counted by path.
 func (d *DSS) Calls(path string) int {
 	d.calls.mu.Lock()
 	defer d.calls.mu.Unlock()
@@ -53,9 +53,9 @@ func (d *DSS) Calls(path string) int {
 	return d.calls.byPath[path]
 }
 
-// LastCaller returns the login that DSS acted as in the call that arrived
-// last; "" if that was refused or failed before DSS acted, or was made with an
-// API key without a user. [DSS.Log] tells these apart.
+// LastCaller returns the login that DSS acted as in the call that arrived last.
+// It is "" if that call was refused or failed before DSS acted, or was made
+// with an API key without a user. [DSS.Log] tells these cases apart.
 func (d *DSS) LastCaller() string {
 	d.calls.mu.Lock()
 	defer d.calls.mu.Unlock()
@@ -65,8 +65,8 @@ func (d *DSS) LastCaller() string {
 	return d.calls.ring[(d.calls.total-1)%maxLog].Caller
 }
 
-// Log returns the calls of an endpoint, or, with "", all calls, in the order
-// in which they arrived; of all calls, the last ten thousand are kept.
+// Log returns the calls of an endpoint, or, with "", all calls, in the order of
+// their arrival. It keeps the last ten thousand calls.
 func (d *DSS) Log(path string) []Call {
 	d.calls.mu.Lock()
 	defer d.calls.mu.Unlock()
@@ -79,9 +79,9 @@ func (d *DSS) Log(path string) []Call {
 	return calls
 }
 
-// LastBrowserHeaders returns what the last call for a browser's identity or
-// ticket carried, nil if there was none: the very names and values that DSS
-// got to see.
+// LastBrowserHeaders returns the browser's headers in the last call for an
+// identity or a ticket, exactly as DSS received them. It is nil if there was no
+// such call.
 func (d *DSS) LastBrowserHeaders() map[string]string {
 	d.calls.mu.Lock()
 	defer d.calls.mu.Unlock()
@@ -146,7 +146,7 @@ func (w *statusRecorder) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// Hijack notes nothing: what follows is no answer of ours.
+// Hijack notes nothing: the bytes that follow are not DSS's answer.
 func (w *statusRecorder) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.wrote = true
 	return http.NewResponseController(w.ResponseWriter).Hijack()

@@ -43,7 +43,7 @@ func TestCalls(t *testing.T) {
 	assert.Empty(t, fake.LastCaller(), "a call that DSS did not act upon")
 }
 
-func TestLastCallerIsThatOfTheLastCall(t *testing.T) {
+func TestLastCallerOfLastCall(t *testing.T) {
 	fake := newFake(t)
 	for _, tc := range []struct {
 		by   creds
@@ -92,11 +92,11 @@ func TestACallThatOutlastsTheLog(t *testing.T) {
 	get("/slow")
 	log := fake.Log("")
 	assert.Len(t, log, 10_000)
-	assert.NotContains(t, log, dsstest.Call{Method: "GET", Path: "/quick", Status: 500}, "its end is not taken for another call's")
+	assert.NotContains(t, log, dsstest.Call{Method: "GET", Path: "/quick", Status: 500}, "its end does not change another call")
 }
 
-// Everything at once: what is shown is the race detector's verdict, and that
-// no call is lost or taken for another's.
+// Everything at once: the race detector decides, and no call is lost or mixed
+// up with another.
 func TestConcurrency(t *testing.T) {
 	fake := newFake(t)
 	const workers, rounds = 8, 200
@@ -144,7 +144,7 @@ func TestConcurrency(t *testing.T) {
 	}
 }
 
-func TestNothingInsideIsPrinted(t *testing.T) {
+func TestContentIsNotPrinted(t *testing.T) {
 	fake := newFake(t)
 	fake.AddSession("sid", "canary", "ann")
 	fake.SetOwnSettings("ann", `{"secrets": [{"name": "s", "value": "canary"}]}`)

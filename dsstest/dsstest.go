@@ -1,6 +1,6 @@
-// Package dsstest is a fake Dataiku DSS, for tests and for developing without
-// one, as net/http/httptest is for HTTP. A whole test of a handler that wants
-// to know who is browsing:
+// Package dsstest is a fake Dataiku DSS, for tests and for development without
+// a DSS, as net/http/httptest is for HTTP. This is a whole test of a handler
+// that greets its visitor:
 //
 //	func TestHello(t *testing.T) {
 //		fake := dsstest.NewServer(t)
@@ -14,8 +14,8 @@
 //		}
 //	}
 //
-// It answers the calls that concern identity, below /dip/publicapi and
-// /public/api alike, and in the words of a real one:
+// It answers the calls about identity, below /dip/publicapi and below
+// /public/api, in the words of a real DSS:
 //
 //	GET  /auth/info                         who is calling
 //	POST /auth/info-from-browser-headers    whose browser sent these headers
@@ -29,34 +29,34 @@
 //	GET  /projects/{key}/jobs/              an empty list, for those who may read the project
 //	GET  /projects/{key}/permissions        its owner and rights, for its administrators
 //
-// [DSS.Handle] adds what else an application calls. Credentials are API keys
-// (Bearer, or Basic with the key as user name or as password) and tickets
-// (X-DKU-APITicket); X-DKU-ProxyUser acts as another user and takes an
+// [DSS.Handle] adds other endpoints that an application calls. Credentials are
+// API keys (Bearer, or Basic with the key as user name or as password) and
+// tickets (X-DKU-APITicket). X-DKU-ProxyUser acts as another user, and needs an
 // administrator's rights.
 //
-// # Where it is worse than a real one
+// # Differences from a real DSS
 //
-// What is not known of DSS is answered in the way that shows a careless client
-// up. A call with an Authorization header and a ticket acts with the rights of
-// the Authorization header. X-DKU-APITicket and X-DKU-ProxyUser among a
-// browser's headers are believed, the latter without asking for any right.
-// Tickets outlive the session they were made from.
+// Some behaviour of DSS is not known. The fake then gives the answer that
+// exposes a careless client. A call with an Authorization header and a ticket
+// acts with the rights of the Authorization header. X-DKU-APITicket and
+// X-DKU-ProxyUser among a browser's headers are believed, and the latter needs
+// no rights. Tickets outlive the session that they were made from.
 //
-// Also not checked against a real one: a browser's session goes before an API
-// key in its Authorization header; a project that everybody may find shows its
-// summary to everybody; acting as a user who is unknown or disabled
-// is a 404, with an empty login or two a 400; an endpoint that is not there, or
-// not with that method, is a 404. [Options] turns what is known, or
-// suspected, to differ between instances, [DSS.Intercept] everything else.
+// These answers were not checked against a real DSS either: a browser's session
+// goes before an API key in its Authorization header; a project that everybody
+// may find shows its summary to everybody; acting as an unknown or disabled
+// user is a 404, and with an empty login, or two logins, a 400; an unknown
+// endpoint or method is a 404. [Options] sets the known or suspected
+// differences between instances, and [DSS.Intercept] any other.
 //
-// # Judging whom DSS acted as
+// # Checking the user that DSS acted as
 //
-// [DSS.Log] and [DSS.LastCaller] tell whom each call was acted upon as, from
-// the credentials that arrived. That is the place to look in a test that a
-// call was made as the visitor, and not with an administrator's rights.
+// [DSS.Log] and [DSS.LastCaller] return the user that DSS acted as in each
+// call, by the credentials that arrived. Use them to test that a call was made
+// as the visitor, and not with an administrator's rights.
 //
-// The zero values of [DSS] and [Server] are of no use: call [New] or
-// [NewServer]. All their methods may be called at any time, from any goroutine.
+// The zero values of [DSS] and [Server] do not work: call [New] or [NewServer].
+// All their methods may be called at any time, from any goroutine.
 package dsstest
 
 import (
@@ -71,10 +71,11 @@ import (
 	"time"
 )
 
-// DSS is a fake DSS: an [http.Handler] and what a test sets it to.
+// DSS is a fake DSS: an [http.Handler] with the users, keys and faults that a
+// test sets.
 type DSS struct {
 	api   *http.ServeMux // its own endpoints
-	added *http.ServeMux // those of Handle, which go first
+	added *http.ServeMux // endpoints of Handle, which go first
 	calls callLog
 
 	mu         sync.RWMutex
@@ -93,15 +94,15 @@ type DSS struct {
 	faults     []*fault
 }
 
-// cookiePrefix is what the names of all session cookies start with.
+// cookiePrefix begins the names of all session cookies.
 const cookiePrefix = "dss_session_"
 
-// New returns a DSS with no users, no sessions and no API keys, for programs
-// that serve it themselves. Tests are better served by [NewServer].
+// New returns a DSS without users, sessions and API keys, for programs that
+// serve it themselves. In tests, use [NewServer].
 func New() *DSS {
 	d := &DSS{
-		// The name depends on the instance, as it does in DSS: whoever
-		// hard-codes one finds out here.
+		// The name depends on the instance, as in DSS: code with a fixed name fails
+		// here.
 		cookieName: cookiePrefix + rand.Text()[:8],
 		added:      http.NewServeMux(),
 		users:      map[string]User{},
@@ -114,24 +115,24 @@ func New() *DSS {
 	return d
 }
 
-// Options are the ways in which one DSS differs from another. The zero value
-// is a DSS as it comes.
+// Options are the ways in which one DSS differs from another. The zero value is
+// a freshly installed DSS.
 type Options struct {
-	// HideAccessTokens is DSS's setting of that name: session cookies are not
-	// seen, so that whoever has nothing else is a visitor without a session.
+	// HideAccessTokens is DSS's setting of that name: DSS does not see session
+	// cookies. A visitor without other credentials is then anonymous.
 	HideAccessTokens bool
 
-	// EmptyIdentifier answers a lookup that finds nobody with 200 and an empty
-	// authIdentifier, instead of a 401.
+	// EmptyIdentifier answers a lookup of an anonymous visitor with 200 and an
+	// empty authIdentifier, instead of a 401.
 	EmptyIdentifier bool
 
 	// AdminLookupsOnly refuses (403) the two calls that take a browser's
 	// headers to callers without an administrator's rights.
 	AdminLookupsOnly bool
 
-	// NoImpersonation holds the groups whose members no ticket is given out
-	// for (403), as where the right "Impersonation in webapps" is missing.
-	// "*" is everybody.
+	// NoImpersonation holds groups: a ticket for one of their members is refused
+	// (403), as if the right "Impersonation in webapps" were missing. "*" is
+	// everybody.
 	NoImpersonation []string
 
 	// RestrictedUsers refuses (403) GET /users and GET /users/{login} to callers
@@ -142,19 +143,19 @@ type Options struct {
 	// as very old servers do.
 	BareTickets bool
 
-	// HiddenProjects is the status of the one answer that DSS 14.6 was seen to
-	// give for a project that the caller may not see and for one that is not
-	// there: UnauthorizedException, "Failed to read project permissions". Whether
-	// that was 401 or 403 is not known. Zero answers as older documentation and
-	// code show it: 403, and, to administrators, 404 for a project that is not there.
+	// HiddenProjects is a status for projects that the caller may not see and for
+	// missing projects. DSS 14.6 was seen to give the same answer for both:
+	// UnauthorizedException, "Failed to read project permissions". It is not known
+	// whether its status was 401 or 403. Zero answers as in older documentation
+	// and code: 403, and, to administrators, 404 for a missing project.
 	HiddenProjects int
 
-	// DiscoverableJobs answers GET /projects/{key}/jobs/ to all who may find a
-	// project, and not only to those who may read it.
+	// DiscoverableJobs answers GET /projects/{key}/jobs/ for all users who may
+	// find a project, and not only for its readers.
 	DiscoverableJobs bool
 
-	// LookupNeeds is a header of the browser without which no session is seen, as
-	// where sessions are bound to a browser or an address. Empty is none.
+	// LookupNeeds is a header of the browser. Without it DSS sees no session, as
+	// if sessions were bound to a browser or an address. Empty means no header.
 	LookupNeeds string
 
 	// IgnoreLoginCase finds a user whose login is spelled in another case, in
@@ -165,8 +166,7 @@ type Options struct {
 	// Latin1ProxyUser reads X-DKU-ProxyUser as Latin-1, and not as UTF-8.
 	Latin1ProxyUser bool
 
-	// Version is what DSS says of itself in the header DSS-Version. Empty is
-	// 14.3.3.
+	// Version is the value of DSS's header DSS-Version. Empty means 14.3.3.
 	Version string
 }
 
@@ -189,13 +189,10 @@ func (d *DSS) currentOptions() Options {
 	return d.options
 }
 
-// String does not show what is inside: keys, sessions and secrets.
-func (d *DSS) String() string { return "dsstest.DSS" }
+// Format does not show the content, which includes keys, sessions and secrets.
+func (d *DSS) Format(s fmt.State, _ rune) { io.WriteString(s, "dsstest.DSS") }
 
-// Format is String, whatever the verb.
-func (d *DSS) Format(s fmt.State, _ rune) { io.WriteString(s, d.String()) }
-
-// forget removes what belongs to login. The caller holds d.mu.
+// forget removes everything that belongs to login. The caller holds d.mu.
 func (d *DSS) forget(login string) {
 	delete(d.users, login)
 	delete(d.settings, login)

@@ -6,10 +6,10 @@ import (
 	"net/http"
 )
 
-// failure is an answer other than the one asked for, in DSS's shape.
+// failure is an error answer, in DSS's shape.
 type failure struct {
 	status   int
-	nobody   bool   // the browser is nobody's, and nothing else is wrong
+	nobody   bool   // the visitor is anonymous, and nothing else is wrong
 	Type     string `json:"errorType"`
 	Message  string `json:"message"`
 	Detailed string `json:"detailedMessage,omitempty"`
@@ -33,7 +33,7 @@ func badRequest(message string) *failure {
 
 var noUser = unauthorized("an API key without a user has no settings of its own")
 
-var usersRestricted = unauthorized("reading users takes an administrator's rights")
+var usersRestricted = unauthorized("reading users needs an administrator's rights")
 
 func (f *failure) write(w http.ResponseWriter) { writeJSON(w, f.status, f) }
 

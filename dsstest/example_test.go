@@ -41,7 +41,7 @@ func TestHello(t *testing.T) {
 	}
 }
 
-// The package comment opens with TestHello as it stands here.
+// The package comment opens with this TestHello.
 func TestThePackageComment(t *testing.T) {
 	doc, err := os.ReadFile("dsstest.go")
 	require.NoError(t, err)
@@ -71,7 +71,7 @@ func ExampleNew() {
 	// Output: ann [analysts] <nil>
 }
 
-// Whom DSS acted as is what a test of impersonation looks at.
+// A test of impersonation checks the user that DSS acted as.
 func ExampleDSS_LastCaller() {
 	fake := dsstest.New()
 	fake.AddUser(dsstest.User{Login: "ann"})
@@ -97,7 +97,7 @@ func ExampleDSS_Intercept() {
 	// Output: 429 3
 }
 
-// How does an application fare with a DSS that hides the sessions of its users?
+// An application with a DSS that hides the sessions of its users.
 func ExampleDSS_Configure() {
 	fake := dsstest.New()
 	fake.AddUser(dsstest.User{Login: "ann"})
@@ -129,7 +129,7 @@ func ExampleDSS_Handle() {
 	// Output: datasets of SALES for ann
 }
 
-// Who may read a project: its owner, and the members of a group.
+// A project's owner and the members of a group may read it.
 func ExampleDSS_AddProject() {
 	fake := dsstest.New()
 	fake.AddProject(dsstest.Project{Key: "SALES", Owner: "ann", Permissions: []dsstest.Permission{
@@ -191,7 +191,7 @@ func ExampleDSS_SignInControls() {
 	fake := dsstest.New()
 	fake.AddUser(dsstest.User{Login: "ann"})
 	mux := http.NewServeMux()
-	mux.Handle("POST /", fake.SignInPage()) // what the controls send
+	mux.Handle("POST /", fake.SignInPage()) // the forms of the controls
 	mux.HandleFunc("GET /home", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, dsstest.PageHead("Home")+"</head><body><main>"+fake.SignInControls(r, "/home")+"</main></body></html>")
 	})
@@ -207,14 +207,14 @@ func ExamplePageHead() {
 	// Output: true
 }
 
-// A test that prints what it fails with.
+// A test that prints its failures.
 type printing struct{ testing.TB }
 
 func (printing) Helper() {}
 
 func (printing) Errorf(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 
-// The patterns of a net/http router are what it was made of.
+// The patterns of a net/http router are the list that it was made from.
 func ExampleNoRouteForgotten() {
 	fake := dsstest.New()
 	fake.AddAPIKey("our-key", "")

@@ -10,16 +10,16 @@ import (
 	"time"
 )
 
-// SetDown takes DSS down, or back up: while it is down, calls are answered
-// with 503 and HTML, as by the proxy in front of it.
+// SetDown takes DSS down, or back up. While it is down, calls get a 503 with
+// HTML, as from the proxy before it.
 func (d *DSS) SetDown(down bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.down = down
 }
 
-// SetLatency lets each call wait before it is looked at; 0 is the default.
-// Whoever goes away meanwhile is not waited for.
+// SetLatency delays each call before the fake reads it; 0 is the default. The
+// delay ends when the client goes away.
 func (d *DSS) SetLatency(latency time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -27,17 +27,16 @@ func (d *DSS) SetLatency(latency time.Duration) {
 }
 
 // An Interceptor answers a call in place of DSS. next is DSS: an interceptor
-// may call it before, after or between what it does, or not at all. To learn
-// of next's answer before the client does, give it a recorder.
+// may call it at any moment, or not at all. To see next's answer before the
+// client does, give it a recorder.
 type Interceptor func(w http.ResponseWriter, r *http.Request, next http.Handler)
 
-// Intercept lets f answer the next calls of an endpoint, by its path after
-// /dip/publicapi; "" is every endpoint, and times below 0 is until further
-// notice. Where several apply, the one that was added first answers. A nil f
-// ends all interceptions of that path, with "" those of every path.
+// Intercept lets f answer the next calls of an endpoint, named by its path
+// after /dip/publicapi. "" is every endpoint, and times below 0 means without
+// end. If several apply, the one that was added first answers. A nil f ends all
+// interceptions of that path, or, with "", of every path.
 //
-// Ready to use are [Respond], [Hang], [Reset], [CutShort], [Drip] and
-// [Endless]:
+// Ready to use are [Respond], [Hang], [Reset], [CutShort] and [Endless]:
 //
 //	fake.Intercept("/auth/info", 1, dsstest.Respond(429, "", "Retry-After", "3"))
 func (d *DSS) Intercept(path string, times int, f Interceptor) {
@@ -63,8 +62,7 @@ type fault struct {
 	do    Interceptor
 }
 
-// nextFault returns what answers a call of path in place of DSS, nil if DSS
-// does.
+// nextFault returns the interceptor for a call of path, or nil if DSS answers.
 func (d *DSS) nextFault(path string) Interceptor {
 	d.mu.RLock()
 	none := len(d.faults) == 0
@@ -85,9 +83,9 @@ func (d *DSS) nextFault(path string) Interceptor {
 	return nil
 }
 
-// Respond answers with this status, body and headers (name, value, name,
-// value …). Without a Content-Type among them, a body that starts with { or [
-// is JSON, and any other HTML.
+// Respond answers with this status, body and headers (name, value, name, value
+// …). Without a Content-Type, a body that starts with { or [ is sent as JSON,
+// and any other as HTML.
 func Respond(status int, body string, headers ...string) Interceptor {
 	if len(headers)%2 != 0 {
 		panic("dsstest: Respond: a header without a value")
@@ -106,7 +104,7 @@ func Respond(status int, body string, headers ...string) Interceptor {
 	}
 }
 
-// Hang never answers: it lasts until the client goes away, or the server ends.
+// Hang never answers. It waits until the client goes away or the server ends.
 func Hang(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
 	<-r.Context().Done()
 	panic(http.ErrAbortHandler)
@@ -133,21 +131,7 @@ func CutShort(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	panic(http.ErrAbortHandler)
 }
 
-// Drip sends DSS's answer one byte at a time, with a pause before each.
-func Drip(pause time.Duration) Interceptor {
-	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		flush := http.NewResponseController(w).Flush
-		for _, b := range announce(w, r, next) {
-			if !wait(r.Context(), pause) {
-				panic(http.ErrAbortHandler)
-			}
-			w.Write([]byte{b})
-			flush()
-		}
-	}
-}
-
-// Endless starts a JSON answer that goes on until the client goes away.
+// Endless starts a JSON answer that ends only when the client goes away.
 func Endless(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 	w.Header().Set("Content-Type", "application/json;charset=utf-8")
 	io.WriteString(w, `{"authIdentifier": "`)

@@ -39,17 +39,17 @@ func TestIntercept(t *testing.T) {
 	fake.Intercept(authInfo, 2, dsstest.Respond(500, ""))
 	fake.Intercept(authInfo, 1, dsstest.Respond(502, ""))
 	assert.Equal(t, []int{200}, statuses("/users/ann", 1), "another endpoint")
-	assert.Equal(t, []int{500, 500, 502, 200}, statuses(authInfo, 4), "one after the other, each as often as was said")
+	assert.Equal(t, []int{500, 500, 502, 200}, statuses(authInfo, 4), "one after the other, each for its number of calls")
 
 	fake.Intercept("", -1, dsstest.Respond(504, ""))
 	fake.Intercept(authInfo, -1, dsstest.Respond(505, ""))
 	assert.Equal(t, []int{504, 504, 504}, statuses("/users/ann", 3), "until further notice")
 	fake.Intercept("/users/ann", 1, nil)
-	assert.Equal(t, []int{504}, statuses("/users/ann", 1), "nil ends those of that very path")
+	assert.Equal(t, []int{504}, statuses("/users/ann", 1), "nil ends the interceptions of that path only")
 	fake.Intercept(authInfo, 1, nil)
 	assert.Equal(t, []int{504}, statuses(authInfo, 1))
 	fake.Intercept("", 1, nil)
-	assert.Equal(t, []int{200}, statuses("/users/ann", 1), "nil for every path ends all")
+	assert.Equal(t, []int{200}, statuses("/users/ann", 1), "nil for all paths ends all")
 }
 
 func TestInterceptAround(t *testing.T) {
@@ -63,7 +63,7 @@ func TestInterceptAround(t *testing.T) {
 	status, reply := call(t, fake, keyOf("ann-key"), "GET", authInfo, "")
 	assert.Equal(t, 200, status)
 	assert.Contains(t, reply, `"authIdentifier":"somebody"`)
-	assert.Equal(t, "root", fake.LastCaller(), "whom DSS acted as, once it was asked")
+	assert.Equal(t, "root", fake.LastCaller(), "the user that DSS acted as")
 }
 
 func TestRespond(t *testing.T) {
@@ -73,11 +73,11 @@ func TestRespond(t *testing.T) {
 		status      int
 		contentType string
 	}{
-		"a page":             {dsstest.Respond(200, "<html>sign in</html>"), 200, "text/html"},
-		"nothing":            {dsstest.Respond(503, ""), 503, "text/html"},
-		"an object":          {dsstest.Respond(401, "{}"), 401, "application/json"},
-		"a list":             {dsstest.Respond(200, "[]"), 200, "application/json"},
-		"what the test says": {dsstest.Respond(429, "{}", "content-type", "text/x", "Retry-After", "3"), 429, "text/x"},
+		"a page":                {dsstest.Respond(200, "<html>sign in</html>"), 200, "text/html"},
+		"nothing":               {dsstest.Respond(503, ""), 503, "text/html"},
+		"an object":             {dsstest.Respond(401, "{}"), 401, "application/json"},
+		"a list":                {dsstest.Respond(200, "[]"), 200, "application/json"},
+		"the test's own answer": {dsstest.Respond(429, "{}", "content-type", "text/x", "Retry-After", "3"), 429, "text/x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake.Intercept("", 1, tc.with)
@@ -95,7 +95,7 @@ func TestRespond(t *testing.T) {
 	assert.Panics(t, func() { dsstest.Respond(429, "", odd...) })
 }
 
-// post asks in a way that net/http does not repeat on its own.
+// post sends a request that net/http does not repeat by itself.
 func post(ctx context.Context, fake *dsstest.Server) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, "POST", fake.URL()+"/dip/publicapi"+browserInfo, strings.NewReader(`{"Authorization": "Bearer ann-key"}`))
 	if err != nil {
@@ -186,29 +186,12 @@ func TestLatency(t *testing.T) {
 		defer cancel()
 		start = time.Now()
 		assert.PanicsWithValue(t, http.ErrAbortHandler, func() { serve(ctx, fake) })
-		assert.Equal(t, time.Second, time.Since(start), "who goes away is not waited for")
+		assert.Equal(t, time.Second, time.Since(start), "the delay ends with its client")
 
 		fake.SetLatency(0)
 		start = time.Now()
 		assert.Equal(t, 200, serve(t.Context(), fake).Code)
 		assert.Zero(t, time.Since(start))
-	})
-}
-
-func TestDrip(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		fake := dsstest.New()
-		fake.AddAPIKey("key", "")
-		whole := serve(t.Context(), fake).Body.String()
-
-		fake.Intercept("", 2, dsstest.Drip(time.Second))
-		start := time.Now()
-		assert.Equal(t, whole, serve(t.Context(), fake).Body.String())
-		assert.Equal(t, time.Duration(len(whole))*time.Second, time.Since(start))
-
-		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second+1)
-		defer cancel()
-		assert.PanicsWithValue(t, http.ErrAbortHandler, func() { serve(ctx, fake) })
 	})
 }
 

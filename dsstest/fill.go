@@ -9,7 +9,7 @@ import (
 	"unicode"
 )
 
-// filler is the value of a parameter that takes any.
+// filler is the value of a parameter that takes any value.
 const filler = "1"
 
 // fill returns a host, "" for any, and a path that a pattern of net/http, chi,
@@ -58,8 +58,8 @@ func fill(pattern string) (host, path string, err error) {
 
 func isWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
 
-// closing is where the brace that s begins with is closed, -1 for nowhere. Regular
-// expressions have pairs of them.
+// closing returns the place of the brace that closes the first one of s, or -1.
+// Regular expressions have pairs of braces.
 func closing(s string) int {
 	depth := 0
 	for i := range len(s) {
@@ -98,12 +98,12 @@ func braced(parameter string) (string, error) {
 }
 
 const (
-	maxMatches = 16 // that are looked at for a part of an expression
+	maxMatches = 16 // the most texts for a part of an expression
 	maxLength  = 1 << 10
 )
 
-// matches returns some texts that an expression may match. Conditions on what
-// stands around it are not looked at.
+// matches returns some texts that an expression may match. It ignores
+// conditions on the text around a match.
 func matches(e *syntax.Regexp, depth int) []string {
 	if depth > 50 {
 		return nil
@@ -156,8 +156,8 @@ func joined(before, after []string) []string {
 	return some
 }
 
-// classMatches returns characters of a class, given as pairs of the first and the
-// last of a range.
+// classMatches returns characters of a class. The class is a list of pairs: the
+// first and the last character of a range.
 func classMatches(ranges []rune) (some []string) {
 	for _, r := range "1aAz-_." {
 		for i := 0; i+1 < len(ranges); i += 2 {

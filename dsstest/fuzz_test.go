@@ -11,8 +11,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// Whatever a client sends as a browser's headers, the fake answers, and what
-// it takes is what another JSON parser finds there: an object of strings.
+// The fake answers any browser's headers that a client sends. It accepts only
+// an object of strings, and reads it as another JSON parser does.
 func FuzzBrowserHeaders(f *testing.F) {
 	for _, seed := range []string{
 		`{}`, `null`, `[]`, `{"Cookie": "a=1; sid=live; b=2"}`, `{"cookie":"sid=live","Cookie":"x"}`, `{"Cookie":["sid=live"]}`,
@@ -53,7 +53,7 @@ func FuzzBrowserHeaders(f *testing.F) {
 	})
 }
 
-// identifies reports whether headers could identify anybody at all.
+// identifies reports whether headers could identify a user at all.
 func identifies(headers map[string]string) bool {
 	for name, value := range headers {
 		switch strings.ReplaceAll(strings.ToLower(name), "_", "-") {

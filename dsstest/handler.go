@@ -36,7 +36,7 @@ func (d *DSS) answer(w http.ResponseWriter, r *http.Request, under *url.URL, fou
 		return
 	}
 
-	// Read at once: net/http notices that a client went away only after that.
+	// Read at once: net/http notices a client that went away only afterwards.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		badRequest("the body does not end, or is too long").write(w)
@@ -61,8 +61,8 @@ func (d *DSS) answer(w http.ResponseWriter, r *http.Request, under *url.URL, fou
 	api(w, r)
 }
 
-// underAPI returns u with its path as seen from the API's base, and whether it
-// is below that at all.
+// underAPI returns u with its path relative to the API's base, and reports
+// whether it is below that base.
 func underAPI(u *url.URL) (*url.URL, bool) {
 	for _, base := range []string{"/dip/publicapi", "/public/api"} {
 		if rest, ok := strings.CutPrefix(u.Path, base); ok && strings.HasPrefix(rest, "/") {
@@ -137,7 +137,7 @@ func (d *DSS) endpoints() *http.ServeMux {
 	return mux
 }
 
-// authInfo is DSS's answer to who someone is.
+// authInfo is DSS's answer about a caller or a visitor.
 type authInfo struct {
 	AuthSource           string            `json:"authSource,omitzero"`
 	Via                  []string          `json:"via"`
@@ -149,7 +149,7 @@ type authInfo struct {
 	Secrets              []json.RawMessage `json:"secrets,omitzero"`
 }
 
-// info returns what DSS says of a principal.
+// info returns DSS's answer about a principal.
 func (d *DSS) info(p principal, withSecrets bool) authInfo {
 	if p.login == "" {
 		return authInfo{AuthSource: p.source, Via: []string{}, AuthIdentifier: p.keyID}
@@ -211,7 +211,7 @@ func (d *DSS) postBrowserTicket(w http.ResponseWriter, r *http.Request, caller p
 	}
 }
 
-// userInfo is what callers may know of a user.
+// userInfo holds the facts about a user that callers may know.
 type userInfo struct {
 	Login       string   `json:"login"`
 	DisplayName string   `json:"displayName"`

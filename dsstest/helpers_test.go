@@ -19,7 +19,7 @@ const (
 	browserTicket = "/auth/ticket-from-browser-headers"
 )
 
-// creds sets what a call is made with.
+// creds sets the credentials of a call.
 type creds func(http.Header)
 
 func noCreds(http.Header) {}
@@ -78,7 +78,7 @@ func decode(t testing.TB, text string) any {
 	return v
 }
 
-// whoAmI returns the login that DSS takes by for.
+// whoAmI returns the login that DSS names for by.
 func whoAmI(t testing.TB, fake *dsstest.Server, by creds) string {
 	t.Helper()
 	status, reply := call(t, fake, by, "GET", authInfo, "")
@@ -87,7 +87,8 @@ func whoAmI(t testing.TB, fake *dsstest.Server, by creds) string {
 	return login
 }
 
-// whoIs asks about a browser's headers, and returns who it is, "" for nobody.
+// whoIs asks about a browser's headers, and returns the login, "" for an
+// anonymous visitor.
 func whoIs(t testing.TB, fake *dsstest.Server, headers string) string {
 	t.Helper()
 	status, reply := call(t, fake, keyOf(fake.AdminKey()), "POST", browserInfo, headers)

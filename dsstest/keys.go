@@ -15,16 +15,16 @@ type apiKey struct {
 }
 
 // AddAPIKey adds an API key: a user's personal one, with that user's rights,
-// or, with login "", a global administrator's key without a user. While there
-// is no such user, the key is not accepted.
+// or, with login "", a global administrator's key without a user. DSS does not
+// accept the key while the user does not exist.
 func (d *DSS) AddAPIKey(key, login string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.keys[key] = apiKey{login: login, id: "key-" + rand.Text()[:8]}
 }
 
-// SetAPIKeyID sets what a global key answers as authIdentifier. Key ids and
-// logins are two things, even where they read the same.
+// SetAPIKeyID sets the authIdentifier of a global key. Key ids and logins are
+// different things, even if their texts are equal.
 func (d *DSS) SetAPIKeyID(key, id string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -41,15 +41,16 @@ func (d *DSS) RemoveAPIKey(key string) {
 	delete(d.keys, key)
 }
 
-// AddTicket adds a ticket, which acts as a user, or, with login "", as an
-// administrator without one. While there is no such user, it is not accepted.
+// AddTicket adds a ticket. It acts as a user, or, with login "", as an
+// administrator without one. DSS does not accept it while the user does not
+// exist.
 func (d *DSS) AddTicket(ticket, login string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.tickets[ticket] = login
 }
 
-// ExpireTickets ends all tickets, those of AddTicket included.
+// ExpireTickets ends all tickets, including those of AddTicket.
 func (d *DSS) ExpireTickets() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -69,7 +70,7 @@ func (d *DSS) issueTicket(login string) string {
 	return ticket
 }
 
-// byKey returns whom an API key stands for. The caller holds d.mu.
+// byKey returns the principal of an API key. The caller holds d.mu.
 func (d *DSS) byKey(key string) (principal, bool) {
 	k, ok := d.keys[key]
 	if !ok {
@@ -81,7 +82,7 @@ func (d *DSS) byKey(key string) (principal, bool) {
 	return d.byLogin(k.login, "PERSONAL_API_KEY")
 }
 
-// byTicket returns whom a ticket stands for. The caller holds d.mu.
+// byTicket returns the principal of a ticket. The caller holds d.mu.
 func (d *DSS) byTicket(ticket string) (principal, bool) {
 	login, ok := d.tickets[ticket]
 	if !ok {
@@ -93,8 +94,8 @@ func (d *DSS) byTicket(ticket string) (principal, bool) {
 	return d.byLogin(login, "USER_FROM_UI")
 }
 
-// keyIn returns the API key in an Authorization header: Bearer, or Basic with the
-// key as user name or as password, and the other one empty.
+// keyIn returns the API key in an Authorization header: Bearer, or Basic with
+// the key as user name or as password and the other one empty.
 func keyIn(authorization string) (key string, ok bool) {
 	scheme, rest, _ := strings.Cut(authorization, " ")
 	switch {

@@ -27,10 +27,10 @@ const maxForm = 64 << 10
 //	POST /groups       lets login join one group (join=…), or leave it (leave=…)
 //	POST /outage       takes the fake down (down=true), or brings it back
 //
-// A redirect, in the page's query or in the form of /sign-in, is where signing
-// in leads: a path of the same server, or a URL on a loopback host. Any other is
-// ignored. Cookies do not know ports: a browser that signed in here is signed in
-// to every application on the same host name.
+// A redirect, in the page's query or in the form of /sign-in, is the target
+// after signing in: a path of the same server, or a URL on a loopback host. Any
+// other is ignored. Cookies do not know ports: a browser that signed in here is
+// signed in to every application on the same host name.
 //
 // Forms of other origins are refused with a 403, and so is a request that reached
 // a loopback address under another host name.
@@ -53,8 +53,9 @@ func (d *DSS) SignInPage() http.Handler {
 	})
 }
 
-// sameName refuses what arrived on a loopback address under another host's name:
-// to a browser, a site whose name leads here has the same origin.
+// sameName refuses a request that arrived on a loopback address under another
+// host's name: for a browser, a foreign site whose name resolves to this
+// address has the same origin.
 func sameName(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		local, _ := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
@@ -74,7 +75,7 @@ func isLoopback(name string) bool {
 	return strings.EqualFold(name, "localhost") || err == nil && addr.IsLoopback() && addr.Zone() == ""
 }
 
-// ownPath returns path if it is one of this server, else "/".
+// ownPath returns path if it is a path of this server, else "/".
 func ownPath(path string) string {
 	if u, ok := parseTarget(path); ok && u.Scheme == "" && u.Host == "" {
 		return path
@@ -82,7 +83,7 @@ func ownPath(path string) string {
 	return "/"
 }
 
-// redirectTarget returns to if signing in may lead there, else "".
+// redirectTarget returns to if it may be the target after signing in, else "".
 func redirectTarget(to string) string {
 	u, ok := parseTarget(to)
 	switch {
@@ -96,8 +97,8 @@ func redirectTarget(to string) string {
 	return ""
 }
 
-// parseTarget parses what somebody else may have made up. Browsers take a
-// backslash for a slash.
+// parseTarget parses a target that an attacker may have written. Browsers read
+// a backslash as a slash.
 func parseTarget(to string) (*url.URL, bool) {
 	u, err := url.Parse(to)
 	if err != nil || u.User != nil || u.Opaque != "" || strings.Contains(to, `\`) {
@@ -114,7 +115,7 @@ func (d *DSS) postSignIn(w http.ResponseWriter, r *http.Request) {
 	d.mu.RUnlock()
 	switch {
 	case down:
-		http.Error(w, "The fake DSS is down, and nobody can sign in.", http.StatusServiceUnavailable)
+		http.Error(w, "The fake DSS is down, so nobody can sign in.", http.StatusServiceUnavailable)
 		return
 	case !ok:
 		http.Error(w, "no such user, or a disabled one", http.StatusBadRequest)
@@ -142,8 +143,9 @@ func (d *DSS) endSessions(r *http.Request) {
 	}
 }
 
-// dropOldCookies ends all but the newest cookies of other fakes: each has its
-// own name, and one that is started anew each day would fill the Cookie header.
+// dropOldCookies keeps only the newest cookies of other fakes. Each fake has
+// its own name, so a fake that is started each day would fill the Cookie
+// header.
 func dropOldCookies(w http.ResponseWriter, r *http.Request, own string) {
 	const kept = 3
 	others := slices.DeleteFunc(r.Cookies(), func(c *http.Cookie) bool {
@@ -170,7 +172,7 @@ func (d *DSS) postGroups(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, ownPath(r.PostFormValue("at")), http.StatusSeeOther)
 }
 
-// changeGroups reports whether there is such a user.
+// changeGroups reports whether the user exists.
 func (d *DSS) changeGroups(login, join, leave string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -191,24 +193,24 @@ func (d *DSS) postOutage(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, ownPath(r.PostFormValue("at")), http.StatusSeeOther)
 }
 
-// pageView is what the templates of the page get.
+// pageView is the data of the page's templates.
 type pageView struct {
 	Down     bool
 	Current  *pageUser // nil: not signed in
 	Users    []pageUser
-	At       string // where forms lead back to
-	Redirect string // where signing in leads; "" is At
-	Host     string // the name under which the browser knows this machine
-	Name     string // of the host of Redirect, where a browser does not send the session
+	At       string // the page that forms return to
+	Redirect string // the target after signing in; "" is At
+	Host     string // the browser's name for this machine
+	Name     string // the host of Redirect, if a browser does not send it the session
 }
 
 type pageUser struct {
 	User
 	Current bool
-	Other   []string // groups of others
+	Other   []string // groups of other users
 }
 
-// Name is how to greet the user.
+// Name is the user's name for a greeting.
 func (u pageUser) Name() string {
 	if u.DisplayName != "" {
 		return u.DisplayName
@@ -246,7 +248,7 @@ func (d *DSS) pageView(r *http.Request, at, redirect string) pageView {
 		})})
 	}
 	slices.SortFunc(v.Users, func(a, b pageUser) int {
-		if a.isAdmin() != b.isAdmin() { // last: few are one
+		if a.isAdmin() != b.isAdmin() { // last, because it is slow and rarely decides
 			return map[bool]int{true: 1, false: -1}[a.isAdmin()]
 		}
 		return strings.Compare(a.Login, b.Login)
@@ -268,7 +270,7 @@ func (d *DSS) showPage(w http.ResponseWriter, r *http.Request) {
 	if redirect != "" {
 		at += "?redirect=" + url.QueryEscape(redirect)
 	}
-	// Browsers hold a form's redirects to form-action, too.
+	// Browsers apply form-action to a form's redirects, too.
 	action := "'self'"
 	if u, err := url.Parse(redirect); err == nil && u.Host != "" {
 		action += " " + u.Scheme + "://" + u.Host

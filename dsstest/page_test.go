@@ -33,7 +33,7 @@ func newPerson(t *testing.T) *person {
 	return &person{t: t, fake: fake, page: server.URL}
 }
 
-// asks the page, with headers given as name, value …
+// asks the page, with headers as name, value …
 func (p *person) asks(method, path string, form url.Values, headers ...string) (*http.Response, string) {
 	p.t.Helper()
 	r, err := http.NewRequest(method, p.page+path, strings.NewReader(form.Encode()))
@@ -54,7 +54,7 @@ func (p *person) asks(method, path string, form url.Values, headers ...string) (
 	return resp, string(body)
 }
 
-// signsIn returns where that leads.
+// signsIn signs in, and returns the target.
 func (p *person) signsIn(login, redirect string) (location string) {
 	p.t.Helper()
 	resp, body := p.asks("POST", "/sign-in", url.Values{"login": {login}, "redirect": {redirect}})
@@ -74,11 +74,11 @@ func TestPageSignsInAndOut(t *testing.T) {
 	assert.Equal(t, "ann", whoIs(t, p.fake, cookieOf(ann)))
 	_, body = p.asks("GET", "/sign-in", nil)
 	assert.Contains(t, body, "You are Ann Analyst")
-	assert.NotContains(t, body, "ZgotmplZ", "the template refuses a value")
+	assert.NotContains(t, body, "ZgotmplZ", "the template refused a value")
 
 	p.signsIn("bob", "")
 	assert.Equal(t, "bob", whoIs(t, p.fake, cookieOf(p.cookie)))
-	assert.Empty(t, whoIs(t, p.fake, cookieOf(ann)), "the session before has ended")
+	assert.Empty(t, whoIs(t, p.fake, cookieOf(ann)), "the old session has ended")
 
 	bob := p.cookie
 	resp, _ := p.asks("POST", "/sign-out", nil)
@@ -133,7 +133,7 @@ func TestPageChangesGroups(t *testing.T) {
 		assert.Equal(t, step.after, groups(), step.change)
 	}
 	_, body := p.asks("GET", "/", nil)
-	assert.Contains(t, body, "Join analysts", "a group that nobody is in any more is still there to join")
+	assert.Contains(t, body, "Join analysts", "a group without members can still be joined")
 	assert.Contains(t, body, "Leave R&amp;D &lt;all&gt;")
 }
 
@@ -154,14 +154,14 @@ func TestPageTakesTheFakeDown(t *testing.T) {
 	assert.Equal(t, "ann", whoIs(t, p.fake, cookieOf(p.cookie)))
 }
 
-func TestPageIsForItsOwnFormsOnly(t *testing.T) {
+func TestPageRefusesForeignForms(t *testing.T) {
 	p := newPerson(t)
 	for name, headers := range map[string][]string{
 		"another site":                    {"Sec-Fetch-Site", "cross-site"},
 		"another port of the same host":   {"Sec-Fetch-Site", "same-site"},
 		"another site, in an old browser": {"Origin", "https://evil.example"},
 		"another port, in an old browser": {"Origin", "http://127.0.0.1:8080"},
-		"a name that leads here":          {"Host", "evil.example", "Sec-Fetch-Site", "same-origin"},
+		"a foreign name for this address": {"Host", "evil.example", "Sec-Fetch-Site", "same-origin"},
 	} {
 		for path, form := range map[string]url.Values{
 			"/sign-in":  {"login": {"ann"}},
@@ -194,7 +194,7 @@ func TestPageIsForItsOwnFormsOnly(t *testing.T) {
 	}
 }
 
-func TestSignInLeadsToThisMachineOnly(t *testing.T) {
+func TestSignInRedirectsToThisMachineOnly(t *testing.T) {
 	p := newPerson(t)
 	for redirect, want := range map[string]string{
 		"http://127.0.0.1:8080/me?a=1&b=2": "http://127.0.0.1:8080/me?a=1&b=2",

@@ -2,7 +2,6 @@ package dsstest
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -11,8 +10,8 @@ import (
 )
 
 // Project is a project of the fake DSS. Administrators and its owner have all
-// rights on it, and everybody else those of Permissions. The zero value of every
-// field but Key is fine.
+// rights on it. Other users have the rights of Permissions. The zero value of
+// every field but Key is fine.
 type Project struct {
 	Key   string // letters, digits and underscores
 	Name  string // "" is Key
@@ -22,27 +21,27 @@ type Project struct {
 	// /projects/{key}/permissions lists them.
 	Permissions []Permission
 
-	// Discoverable lets every user find the project, and not read it. The fake
+	// Discoverable lets every user find the project, but not read it. The fake
 	// then shows its summary to everybody.
 	Discoverable bool
 }
 
-// Permission is what a group, or a user, may do with a project.
+// Permission is the rights of a group, or of a user, on a project.
 type Permission struct {
 	Group string // or
 	User  string // a login, as since DSS 15
 
 	// Rights are named as in DSS. The fake knows three: "admin" is all rights,
-	// "readProjectContent" is what DSS's REST reference calls READ_CONF, and who
-	// has "readDashboards" only sees the project's summary. Any other is shown in
-	// the list of permissions, and gives nothing.
+	// "readProjectContent" is READ_CONF in DSS's REST reference, and
+	// "readDashboards" alone shows only the project's summary. Any other appears
+	// in the list of permissions, and gives no rights.
 	Rights map[string]bool
 }
 
-// AddProject adds a project, or replaces the one with that key. Until it is
-// first called there are two, CHURN and SALES, which every caller may read. It
-// panics on a key that DSS does not have, and on a permission that is not for
-// exactly one of a group and a user.
+// AddProject adds a project, or replaces the one with that key. Before the
+// first call there are two projects, CHURN and SALES, and every caller may read
+// them. It panics on a key that DSS does not allow, and on a permission that
+// does not name exactly one of a group and a user.
 func (d *DSS) AddProject(p Project) {
 	if p.Key == "" || strings.ContainsFunc(p.Key, func(r rune) bool {
 		return r != '_' && (r < '0' || '9' < r) && (r < 'A' || 'Z' < r) && (r < 'a' || 'z' < r)
@@ -75,31 +74,30 @@ func (d *DSS) RemoveProject(key string) {
 	delete(d.projects, key)
 }
 
-// firstProjects are those that there are before AddProject: any caller may read
-// them.
+// firstProjects are the projects before AddProject: any caller may read them.
 var firstProjects = map[string]Project{
 	"CHURN": {Key: "CHURN", Name: "Churn"},
 	"SALES": {Key: "SALES", Name: "Sales"},
 }
 
-// access is how much of a project a caller sees.
+// access is the part of a project that a caller may see.
 type access int
 
 const (
 	noAccess     access = iota
-	seesSummary         // by its dashboards, or since everybody may find it
+	seesSummary         // by its dashboards, or because everybody may find it
 	readsContent        // READ_CONF
 	administers
 )
 
-// project returns a project and what caller may see of it.
+// project returns a project and caller's access to it.
 func (d *DSS) project(key string, caller principal) (Project, access) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	return d.projectOf(key, caller)
 }
 
-// projectOf is project for those who hold d.mu.
+// projectOf is project for callers that hold d.mu.
 func (d *DSS) projectOf(key string, caller principal) (Project, access) {
 	if d.projects == nil {
 		p, found := firstProjects[key]
@@ -124,7 +122,7 @@ func (d *DSS) projectOf(key string, caller principal) (Project, access) {
 	return p, sees
 }
 
-// accessTo is what one sees who has all rights.
+// accessTo is the access of a caller with all rights.
 func (p principal) accessTo(found bool) access {
 	if found {
 		return administers
@@ -148,8 +146,8 @@ func (p Permission) access() access {
 	return noAccess
 }
 
-// MarshalJSON puts the rights beside the name, as DSS does.
-func (p Permission) MarshalJSON() ([]byte, error) {
+// fields has the rights beside the name, as DSS's JSON has.
+func (p Permission) fields() map[string]any {
 	fields := map[string]any{}
 	for right, given := range p.Rights {
 		fields[right] = given
@@ -159,10 +157,10 @@ func (p Permission) MarshalJSON() ([]byte, error) {
 	} else {
 		fields["user"] = p.User
 	}
-	return json.Marshal(fields)
+	return fields
 }
 
-// projectSummary is what GET /projects/{key} answers.
+// projectSummary is the answer of GET /projects/{key}.
 type projectSummary struct {
 	ProjectKey       string   `json:"projectKey"`
 	Name             string   `json:"name"`
@@ -173,7 +171,7 @@ type projectSummary struct {
 	Tags             []string `json:"tags"`
 }
 
-// summary returns what is shown of p. The caller holds d.mu.
+// summary returns the summary of p. The caller holds d.mu.
 func (d *DSS) summary(p Project) projectSummary {
 	return projectSummary{
 		ProjectKey: p.Key, Name: p.Name, OwnerLogin: p.Owner, OwnerDisplayName: d.users[p.Owner].DisplayName,
@@ -181,7 +179,7 @@ func (d *DSS) summary(p Project) projectSummary {
 	}
 }
 
-// getProjects lists those whose content the caller may read.
+// getProjects lists the projects whose content the caller may read.
 func (d *DSS) getProjects(w http.ResponseWriter, _ *http.Request, caller principal) {
 	d.mu.RLock()
 	projects := d.projects
@@ -209,7 +207,7 @@ func (d *DSS) getProject(w http.ResponseWriter, r *http.Request, caller principa
 	writeJSON(w, http.StatusOK, summary)
 }
 
-// getJobs answers that there are none.
+// getJobs answers with an empty list.
 func (d *DSS) getJobs(w http.ResponseWriter, r *http.Request, caller principal) {
 	least := readsContent
 	if d.currentOptions().DiscoverableJobs {
@@ -225,16 +223,19 @@ func (d *DSS) getPermissions(w http.ResponseWriter, r *http.Request, caller prin
 	if !ok {
 		return
 	}
+	permissions := []map[string]any{} // never nil: DSS answers with a list, even an empty one
+	for _, each := range p.Permissions {
+		permissions = append(permissions, each.fields())
+	}
 	writeJSON(w, http.StatusOK, map[string]any{
 		"owner":                    p.Owner,
-		"permissions":              append([]Permission{}, p.Permissions...),
+		"permissions":              permissions,
 		"additionalDashboardUsers": map[string][]string{"users": {}},
 	})
 }
 
-// admitted returns the project of a call, or refuses the call. Others than
-// administrators cannot tell a project that they may not see from one that is
-// not there.
+// admitted returns the project of a call, or refuses the call. Only
+// administrators can tell a missing project from one that they may not see.
 func (d *DSS) admitted(w http.ResponseWriter, r *http.Request, caller principal, least access) (Project, bool) {
 	key := r.PathValue("key")
 	p, sees := d.project(key, caller)

@@ -10,9 +10,10 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// newProjects is newFake with a project that ann owns, one that readers may
-// read, one with dashboards for readers, one that everybody may find, and users
-// zed, in no group, and uma, who is named in a project's permissions.
+// newProjects is newFake with four projects: one that ann owns, one that
+// readers may read, one with dashboards for readers, and one that everybody may
+// find. It also has the users zed, without a group, and uma, whom a project's
+// permissions name.
 func newProjects(t *testing.T) *dsstest.Server {
 	fake := newFake(t)
 	for _, u := range []dsstest.User{{Login: "zed"}, {Login: "uma"}, {Login: "rob", Groups: []string{"readers"}}} {
@@ -78,12 +79,12 @@ func TestProjectRights(t *testing.T) {
 		}
 	}
 	status, _ := call(t, fake, creds(keyOf("root-key")).as("zed"), "GET", "/projects/READ/jobs/?limit=1", "")
-	assert.Equal(t, 403, status, "the rights of whom DSS acts as")
+	assert.Equal(t, 403, status, "the rights of the user that DSS acts as")
 	status, _ = call(t, fake, keyOf("old-key"), "GET", "/projects/READ/jobs/?limit=1", "")
 	assert.Equal(t, 401, status)
 }
 
-// keysOf returns the projects that are listed for by.
+// keysOf returns the keys in by's list of projects.
 func keysOf(t *testing.T, fake *dsstest.Server, by string) (keys []string) {
 	status, reply := call(t, fake, keyOf(by), "GET", "/projects/", "")
 	require.Equal(t, 200, status)
@@ -93,7 +94,7 @@ func keysOf(t *testing.T, fake *dsstest.Server, by string) (keys []string) {
 	return keys
 }
 
-func TestProjectsAreListedForThoseWhoMayReadThem(t *testing.T) {
+func TestProjectsAreListedForReaders(t *testing.T) {
 	fake := newProjects(t)
 	for by, want := range map[string][]string{
 		"zed-key": nil, "rob-key": {"READ"}, "uma-key": {"READ"}, "ann-key": {"OWNED", "READ"},
@@ -119,7 +120,7 @@ func TestProjectsChange(t *testing.T) {
 	assert.Equal(t, 404, jobs("root-key", "READ"))
 }
 
-func TestProjectsBeforeAnyWasAdded(t *testing.T) {
+func TestDefaultProjects(t *testing.T) {
 	fake := newFake(t)
 	assert.Equal(t, []string{"CHURN", "SALES"}, keysOf(t, fake, "ann-key"))
 	for by, want := range map[string]int{"ann-key": 403, "root-key": 200} {
@@ -165,7 +166,7 @@ func TestWrongProjects(t *testing.T) {
 	}
 }
 
-// What a test hands over stays its own.
+// The fake does not change the values of a test.
 func TestProjectsAreCopies(t *testing.T) {
 	fake := newProjects(t)
 	rights := map[string]bool{}
@@ -196,5 +197,5 @@ func TestVersionHeaders(t *testing.T) {
 	fake.Configure(dsstest.Options{Version: "15.0.0"})
 	assert.Equal(t, "15.0.0", versions(authInfo, "ann-key")[0])
 	fake.SetDown(true)
-	assert.Empty(t, versions(authInfo, "ann-key")[0], "what a proxy answers is not DSS's")
+	assert.Empty(t, versions(authInfo, "ann-key")[0], "a proxy's answer has no DSS header")
 }

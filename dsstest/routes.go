@@ -16,28 +16,31 @@ import (
 )
 
 // NoRouteForgotten sends each route of a router a request of an anonymous
-// visitor, over a socket, and fails tb for each route that answers anything but
-// 401, 403 or 503. A redirect, a 404 and a 405 are such answers too, and so are a
-// panic, a cut connection and no answer within 10 seconds. Of a stream and a
-// websocket only the status is waited for.
+// visitor, over a socket. It fails tb for each route whose answer is not 401,
+// 403 or 503. A redirect, a 404, a 405, a panic, a cut connection and no answer
+// within 10 seconds fail tb, too. For a stream or a websocket it waits only for
+// the status.
 //
-// A route is a pattern, with its method before it where it has one: "/me",
-// "GET /users/{id}". Patterns are those of net/http, chi, gorilla/mux, echo, gin or
-// Fiber, and parameters are filled with a value that fits: {id}, {rest...}, {$},
-// {id:[0-9]+}, :id, * and *rest. Where no such value does, as for a handler that
-// takes only certain ones, give a path without parameters. Routes without a method
-// are tried with GET and POST. So are those whose method has small letters, as echo
-// has for "any". GET is also tried as a websocket's handshake. Variants of a path are
-// not tried: a trailing slash that routes has a pattern of its own.
+// A route is a pattern, with a method before it if it has one: "/me", "GET
+// /users/{id}". Patterns are those of net/http, chi, gorilla/mux, echo, gin or
+// Fiber. Parameters get a value that matches: {id}, {rest...}, {$},
+// {id:[0-9]+}, :id, * and *rest. If a handler accepts only certain values, give
+// a path without parameters. Routes without a method are tried with GET and
+// POST. So are routes whose method has small letters, as echo's "any" routes
+// have. GET is also tried as a websocket's handshake. Variants of a path are
+// not tried: list a route with a trailing slash by itself.
 //
-// Open names the routes that anonymous visitors may use, spelled as in routes; a
-// pattern without a method names all methods of that pattern. A name without a route
-// fails tb, and so does the name of a route that refuses after all.
+// Open names the routes that anonymous visitors may use, spelled as in routes.
+// A pattern without a method names all methods of that pattern. A name without
+// a route fails tb. The name of a route that refuses anonymous visitors fails
+// tb, too.
 //
-// A refusal of something else hides a forgotten route: a 403 for want of a token
-// against forged requests, for one. Leave that out of the router under test.
+// Another check that refuses hides a forgotten route, such as a 403 for a
+// missing token against forged requests. Leave such checks out of the router
+// under test.
 //
-// The handler of a forgotten route runs. Give it a test's database, no real one.
+// The handler of a forgotten route runs. Give it a test database, not a real
+// one.
 func NoRouteForgotten(tb testing.TB, h http.Handler, routes []string, open ...string) {
 	tb.Helper()
 	for _, mistake := range forgotten(h, routes, open, 10*time.Second) {
@@ -45,8 +48,8 @@ func NoRouteForgotten(tb testing.TB, h http.Handler, routes []string, open ...st
 	}
 }
 
-// forgotten returns what is wrong, in the order of routes and open. It waits at
-// most that long for each answer.
+// forgotten returns the mistakes, in the order of routes and open. It waits at
+// most patience for each answer.
 func forgotten(h http.Handler, routes, open []string, patience time.Duration) (mistakes []string) {
 	if len(routes) == 0 {
 		return []string{"there are no routes: list those of the router"}
@@ -76,7 +79,7 @@ func forgotten(h http.Handler, routes, open []string, patience time.Duration) (m
 				continue
 			}
 			if found = true; refused[route] {
-				mistakes = append(mistakes, fmt.Sprintf("%q is named as open, which is no longer needed: %s refuses anonymous visitors", name, route))
+				mistakes = append(mistakes, fmt.Sprintf("%q is named as open, but %s refuses anonymous visitors: remove the name", name, route))
 				break
 			}
 		}
@@ -101,8 +104,8 @@ func cutMethod(route string) (method, pattern string) {
 	return method, strings.TrimLeft(pattern, " \t")
 }
 
-// anonymous is a visitor who asks a handler that listens on a socket, so that handlers can do with
-// their connection what they like.
+// anonymous is a visitor that asks a handler over a socket, so that handlers
+// can do anything with their connection.
 type anonymous struct {
 	server   *http.Server
 	client   *http.Client
@@ -118,7 +121,7 @@ func visit(h http.Handler, patience time.Duration) (*anonymous, error) {
 	}
 	v := &anonymous{host: listener.Addr().String(), patience: patience, panicked: make(chan any, 1)}
 	v.server = &http.Server{
-		ErrorLog: log.New(io.Discard, "", 0), // panics are told
+		ErrorLog: log.New(io.Discard, "", 0), // panics are reported
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			defer func() {
 				if p := recover(); p != nil {
@@ -133,7 +136,8 @@ func visit(h http.Handler, patience time.Duration) (*anonymous, error) {
 		}),
 	}
 	v.client = &http.Client{
-		// One connection a request: it is asked once, and a broken one is not the next one's.
+		// One connection for each request: the handler is asked once, and no request
+		// gets a broken connection.
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
@@ -141,10 +145,11 @@ func visit(h http.Handler, patience time.Duration) (*anonymous, error) {
 	return v, nil
 }
 
-// leave does not wait for handlers: one may hang.
+// leave does not wait for handlers, since one may hang.
 func (v *anonymous) leave() { _ = v.server.Close() }
 
-// try returns what a route answers in place of a refusal, and "" where it refuses.
+// try returns a route's answer if it is not a refusal, and "" if the route
+// refuses.
 func (v *anonymous) try(route string) string {
 	method, pattern := cutMethod(route)
 	host, path, err := fill(pattern)
@@ -183,7 +188,7 @@ func (v *anonymous) ask(method, host, path string, websocket bool) string {
 		return "no request: " + err.Error()
 	}
 	r.URL.Path, r.Host = path, host
-	r.Header.Set("Accept", "application/json") // a program, which is not sent to sign in
+	r.Header.Set("Accept", "application/json") // a program, so that it is not redirected to sign in
 	if websocket {
 		r.Header.Set("Connection", "Upgrade")
 		r.Header.Set("Upgrade", "websocket")

@@ -17,7 +17,7 @@ import (
 // Handlers with an answer for an anonymous visitor, and the failure that each one causes.
 var routeHandlers = map[string]struct {
 	handler http.HandlerFunc
-	told    string // "" where the route refuses
+	told    string // "" if the route refuses
 }{
 	"401":                    {answering(401), ""},
 	"403":                    {answering(403), ""},
@@ -38,7 +38,7 @@ var routeHandlers = map[string]struct {
 	"a hijacked answer":      {hijacked("HTTP/1.1 200 OK\r\n\r\n"), "200 OK"},
 	"a hijacked refusal":     {hijacked("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n"), ""},
 	"no answer":              {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "no answer within 100ms"},
-	"no answer for ever":     {func(http.ResponseWriter, *http.Request) { select {} }, "no answer within 100ms"},
+	"no answer at all":       {func(http.ResponseWriter, *http.Request) { select {} }, "no answer within 100ms"},
 	"a stream without end":   {stream, "200 OK"},
 	"a stream of a refusal":  {func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(401); stream(w, r) }, ""},
 	"a refusal of pages":     {refuseIf(func(r *http.Request) bool { return r.Header.Get("Accept") != "application/json" }), "200 OK"},
@@ -98,7 +98,7 @@ func TestForgottenRoutes(t *testing.T) {
 	}
 }
 
-// patienceFor is long where an answer comes.
+// patienceFor returns a long time if an answer comes.
 func patienceFor(told string) time.Duration {
 	if strings.Contains(told, "within") {
 		return 100 * time.Millisecond
@@ -121,27 +121,27 @@ func TestOpenRoutes(t *testing.T) {
 		routes, open []string
 		told         []string
 	}{
-		"nothing is listed":                        {nil, nil, []string{"there are no routes"}},
-		"nothing is listed but an exception":       {nil, []string{"/open"}, []string{"there are no routes"}},
-		"an exception names no route":              {[]string{"/closed"}, []string{"/open"}, []string{`"/open" is named as open, and there is no such route`}},
-		"an exception names a longer route":        {[]string{"/open"}, []string{"/op"}, []string{`/open: an`, `"/op" is named as open, and there is no such`}},
-		"an exception is spelled in another way":   {[]string{"GET /open"}, []string{"get /open"}, []string{`GET /open: an`, `no such route`}},
-		"an exception is not needed any more":      {[]string{"/closed", "/open"}, []string{"/open", "/closed"}, []string{`"/closed" is named as open, which is no longer needed: /closed refuses`}},
-		"an exception is too wide":                 {[]string{"GET /half", "POST /half"}, []string{"/half"}, []string{`"/half" is named as open, which is no longer needed: POST /half refuses`}},
-		"an exception of one method is of no more": {[]string{"GET /open", "PUT /open"}, []string{"GET /open"}, []string{"PUT /open: an anonymous visitor gets 200"}},
-		"an exception of one method":               {[]string{"GET /half", "POST /half"}, []string{"GET /half"}, nil},
-		"an exception of all methods":              {[]string{"GET /open", "POST /open"}, []string{"/open"}, nil},
-		"GET is open where no method is said":      {[]string{"/get"}, nil, []string{"/get: an anonymous visitor gets 200 OK for GET, and"}},
-		"POST is open where no method is said":     {[]string{"/post"}, nil, []string{"/post: an anonymous visitor gets 200 OK for POST, and"}},
-		"any method, as echo says it":              {[]string{"echo_route_any /open"}, nil, []string{"echo_route_any /open: an anonymous visitor gets 200 OK for GET"}},
-		"a route is listed twice":                  {[]string{"/open", "/open"}, nil, []string{"/open: an"}},
-		"a route is not there":                     {[]string{"GET /nowhere"}, nil, []string{"gets 404 Not Found at /nowhere"}},
-		"a route is no path":                       {[]string{"GET open"}, nil, []string{"its pattern has no slash"}},
-		"a route has half a parameter":             {[]string{"GET /{id"}, nil, []string{"does not close"}},
-		"a route has no expression":                {[]string{"GET /{id:[}"}, nil, []string{"cannot be read"}},
-		"a route takes nothing":                    {[]string{"GET /{id:a{0}}"}, nil, []string{"no value was found"}},
-		"a method is none":                         {[]string{"A,B /open"}, nil, []string{"no request: "}},
-		"each method is tried":                     {[]string{"CONNECT /open", "TRACE /open", "OPTIONS /open", "HEAD /open"}, []string{"/open"}, nil},
+		"nothing is listed":                                {nil, nil, []string{"there are no routes"}},
+		"only an exception is listed":                      {nil, []string{"/open"}, []string{"there are no routes"}},
+		"an exception names no route":                      {[]string{"/closed"}, []string{"/open"}, []string{`"/open" is named as open, and there is no such route`}},
+		"an exception names a longer route":                {[]string{"/open"}, []string{"/op"}, []string{`/open: an`, `"/op" is named as open, and there is no such`}},
+		"an exception is spelled in another way":           {[]string{"GET /open"}, []string{"get /open"}, []string{`GET /open: an`, `no such route`}},
+		"an exception is not needed":                       {[]string{"/closed", "/open"}, []string{"/open", "/closed"}, []string{`"/closed" is named as open, but /closed refuses anonymous visitors: remove the name`}},
+		"an exception is too wide":                         {[]string{"GET /half", "POST /half"}, []string{"/half"}, []string{`"/half" is named as open, but POST /half refuses anonymous visitors: remove the name`}},
+		"an exception of one method is not one of another": {[]string{"GET /open", "PUT /open"}, []string{"GET /open"}, []string{"PUT /open: an anonymous visitor gets 200"}},
+		"an exception of one method":                       {[]string{"GET /half", "POST /half"}, []string{"GET /half"}, nil},
+		"an exception of all methods":                      {[]string{"GET /open", "POST /open"}, []string{"/open"}, nil},
+		"GET is open on a route without a method":          {[]string{"/get"}, nil, []string{"/get: an anonymous visitor gets 200 OK for GET, and"}},
+		"POST is open on a route without a method":         {[]string{"/post"}, nil, []string{"/post: an anonymous visitor gets 200 OK for POST, and"}},
+		"any method, in echo's spelling":                   {[]string{"echo_route_any /open"}, nil, []string{"echo_route_any /open: an anonymous visitor gets 200 OK for GET"}},
+		"a route is listed twice":                          {[]string{"/open", "/open"}, nil, []string{"/open: an"}},
+		"a route does not exist":                           {[]string{"GET /nowhere"}, nil, []string{"gets 404 Not Found at /nowhere"}},
+		"a route is not a path":                            {[]string{"GET open"}, nil, []string{"its pattern has no slash"}},
+		"a route has half a parameter":                     {[]string{"GET /{id"}, nil, []string{"does not close"}},
+		"a route has no expression":                        {[]string{"GET /{id:[}"}, nil, []string{"cannot be read"}},
+		"a route matches nothing":                          {[]string{"GET /{id:a{0}}"}, nil, []string{"no value was found"}},
+		"a method is not one":                              {[]string{"A,B /open"}, nil, []string{"no request: "}},
+		"each method is tried":                             {[]string{"CONNECT /open", "TRACE /open", "OPTIONS /open", "HEAD /open"}, []string{"/open"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			post := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -207,7 +207,7 @@ func TestPatternsAreFilled(t *testing.T) {
 	assert.Equal(t, "/a/1", path)
 }
 
-// Chi, which has regular expressions, finds what its patterns are filled with.
+// Chi has regular expressions, and finds the values in its patterns.
 func TestRoutersFindFilledPatterns(t *testing.T) {
 	for _, pattern := range []string{
 		"/{id}", "/a/{id:[0-9]{3}}", "/{slug:[a-z-]+}-{date:\\d+}", "/b/*", "/c/{lang:(?:en|fr)}/x", "/{id:^v\\d+\\.\\d+$}",
@@ -225,8 +225,8 @@ func TestRoutersFindFilledPatterns(t *testing.T) {
 	}
 }
 
-// A handler is asked with nothing that could identify anybody, and once.
-func TestRoutesAreAskedByNobody(t *testing.T) {
+// A handler is asked once, without any credentials.
+func TestRoutesAreAskedAnonymously(t *testing.T) {
 	var asked atomic.Int32
 	h := func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
@@ -278,7 +278,7 @@ func FuzzRoute(f *testing.F) {
 		if pattern != "" && !strings.ContainsAny(pattern, "{*:") {
 			assert.Equal(t, pattern, host+path)
 		}
-		// One expression alone is matched by what it was filled with.
+		// An expression matches its filled value.
 		e, begins := strings.CutPrefix(pattern, "/{a:")
 		if e, ends := strings.CutSuffix(e, "}"); begins && ends && !strings.ContainsAny(e, "{}") {
 			assert.Regexp(t, regexp.MustCompile("^/(?:"+e+")$"), path)

@@ -23,8 +23,8 @@ type Server struct {
 }
 
 // NewServer starts a DSS without users, with one API key: a global
-// administrator's, [Server.AdminKey]. It ends when tb does; whatever still
-// runs is cut off.
+// administrator's, [Server.AdminKey]. It ends when tb does, and cuts off calls
+// that still run.
 func NewServer(tb testing.TB) *Server {
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -45,14 +45,14 @@ func NewServer(tb testing.TB) *Server {
 	return s
 }
 
-// serve answers calls with h until the returned function was called, once or
-// more often, which cuts off what is running.
+// serve answers calls with h until the returned function is called, which cuts
+// off running calls. It may be called more than once.
 func serve(listener net.Listener, h http.Handler) (end func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	server := &http.Server{
 		Handler:     h,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-		// Connections that break are what a fake is for.
+		// No log: breaking connections is a fake's purpose.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	var serving sync.WaitGroup
@@ -64,17 +64,17 @@ func serve(listener net.Listener, h http.Handler) (end func()) {
 	})
 }
 
-// URL is where the server listens, without a trailing slash.
+// URL returns the server's URL, without a trailing slash.
 func (s *Server) URL() string { return s.url }
 
-// Client is a client of this DSS with the administrator's key. It is the same
-// one each time, so that its connections are reused.
+// Client returns a client of this DSS with the administrator's key. It is the
+// same client each time, so that its connections are reused.
 func (s *Server) Client() *dss.Client { return s.client }
 
-// AdminKey is the API key that Client uses, for what takes a key in its
+// AdminKey returns Client's API key, for programs that need a key in their
 // settings, and for [DSS.RemoveAPIKey].
 func (s *Server) AdminKey() string { return s.adminKey() }
 
-// Close ends the server before its test ends: from then on, connections are
+// Close ends the server before its test ends. Afterwards connections are
 // refused. It may be called more than once.
 func (s *Server) Close() { s.close() }

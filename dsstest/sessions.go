@@ -11,12 +11,12 @@ import (
 type session struct{ cookie, value string }
 
 // SignIn starts a session for a user and returns its cookie. A user may have
-// any number of sessions. It panics if there is no such user.
+// any number of sessions. It panics if the user does not exist.
 func (d *DSS) SignIn(login string) *http.Cookie {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if _, ok := d.users[login]; !ok {
-		panic(fmt.Sprintf("dsstest: SignIn(%q): no such user: AddUser comes first", login))
+		panic(fmt.Sprintf("dsstest: SignIn(%q): no such user; call AddUser first", login))
 	}
 	value := rand.Text()
 	d.sessions[session{d.cookieName, value}] = login
@@ -33,17 +33,17 @@ func (d *DSS) SignOut(c *http.Cookie) {
 	delete(d.sessions, session{c.Name, c.Value})
 }
 
-// AddSession starts a session with a cookie of your choice, so that a
-// recording can be replayed. Of a session that exists already, the user
-// changes: someone else signed in. While there is no such user, it is
-// nobody's.
+// AddSession starts a session with a cookie of your choice, so that a recording
+// can be replayed. If the session exists already, its user changes: another
+// user signed in. While the user does not exist, the session counts as
+// anonymous.
 func (d *DSS) AddSession(cookie, value, login string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.sessions[session{cookie, value}] = login
 }
 
-// EndSessions ends all sessions, as restarts of DSS did before 14.3.
+// EndSessions ends all sessions, as a restart of DSS did before 14.3.
 func (d *DSS) EndSessions() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -57,7 +57,7 @@ func TestOwnSettingsAreKeptAsTheyAre(t *testing.T) {
 	assert.Equal(t, odd, reply, "byte by byte")
 
 	_, reply = call(t, fake, keyOf("ann-key"), "GET", authInfo, "")
-	assert.Equal(t, []any{"analysts", "readers"}, decode(t, reply).(map[string]any)["groups"], "nobody saves rights for oneself")
+	assert.Equal(t, []any{"analysts", "readers"}, decode(t, reply).(map[string]any)["groups"], "users cannot save rights for themselves")
 
 	fake.AddUser(dsstest.User{Login: "ann", Email: "new@example.com"})
 	_, reply = call(t, fake, keyOf("ann-key"), "GET", "/current-user", "")
@@ -68,13 +68,13 @@ func TestOwnSettingsAreKeptAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestOwnSettingsOfSomeoneElse(t *testing.T) {
+func TestOwnSettingsOfAnotherUser(t *testing.T) {
 	fake := newFake(t)
 	before := fake.OwnSettings("root")
 	status, _ := call(t, fake, creds(keyOf("root-key")).as("ann"), "PUT", "/current-user", `{"login":"root"}`)
 	assert.Equal(t, 200, status)
 	assert.Equal(t, before, fake.OwnSettings("root"))
-	assert.JSONEq(t, `{"login":"ann"}`, fake.OwnSettings("ann"), "whose they are is said by the credentials alone")
+	assert.JSONEq(t, `{"login":"ann"}`, fake.OwnSettings("ann"), "only the credentials decide the owner")
 }
 
 func TestSecrets(t *testing.T) {
@@ -103,13 +103,13 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-func TestNobodySavesAnotherLogin(t *testing.T) {
+func TestAnotherLoginIsNotSaved(t *testing.T) {
 	fake := newFake(t)
 	for _, login := range []string{`"root"`, `"ANN"`, `null`, `7`, `["ann"]`} {
 		status, _ := call(t, fake, keyOf("ann-key"), "PUT", "/current-user", `{"login": `+login+`, "n": 12345678901234567890.10}`)
 		assert.Equal(t, 200, status)
 		assert.JSONEq(t, `{"login":"ann","n":12345678901234567890.10}`, fake.OwnSettings("ann"), login)
-		assert.Contains(t, fake.OwnSettings("ann"), "12345678901234567890.10", "what else was saved, to the digit")
+		assert.Contains(t, fake.OwnSettings("ann"), "12345678901234567890.10", "the other fields, to the digit")
 		assert.Contains(t, fake.OwnSettings("root"), `"login":"root"`)
 	}
 	assert.Equal(t, "ann", whoAmI(t, fake, keyOf("ann-key")))

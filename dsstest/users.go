@@ -14,12 +14,12 @@ type User struct {
 	Groups      []string
 	Profile     string // "" is DESIGNER
 
-	// Admin gives an administrator's rights. Members of the group
-	// "administrators" have them without, as in a newly installed DSS.
+	// Admin gives an administrator's rights. Members of the group "administrators"
+	// have them anyway, as in a newly installed DSS.
 	Admin bool
 
-	// Disabled users cannot sign in, and what they signed in with before, or
-	// hold as a key or ticket, is not accepted.
+	// Disabled users cannot sign in. Their sessions, keys and tickets are not
+	// accepted.
 	Disabled bool
 }
 
@@ -27,9 +27,9 @@ func (u User) isAdmin() bool {
 	return u.Admin || slices.Contains(u.Groups, "administrators")
 }
 
-// AddUser adds a user, or changes the one of that login: sessions, keys,
-// tickets and what the user's own settings hold besides stay, and the next
-// call sees the new groups. It panics on an empty login.
+// AddUser adds a user, or changes the one with that login. Sessions, keys,
+// tickets and other own settings stay, and the next call sees the new groups.
+// It panics on an empty login.
 func (d *DSS) AddUser(u User) {
 	if u.Login == "" {
 		panic("dsstest: AddUser: Login is required")
@@ -45,7 +45,7 @@ func (d *DSS) AddUser(u User) {
 	d.putUser(u)
 }
 
-// putUser keeps u, whose groups nobody else changes. The caller holds d.mu.
+// putUser stores u, whose groups no other code changes. The caller holds d.mu.
 func (d *DSS) putUser(u User) {
 	d.users[u.Login] = u
 	d.settings[u.Login] = withUser(d.settings[u.Login], u)
@@ -77,7 +77,8 @@ func DemoUsers() []User {
 	}
 }
 
-// spelling is how a user spells a login that a call names. The caller holds d.mu.
+// spelling returns the user's own spelling of a call's login. The caller holds
+// d.mu.
 func (d *DSS) spelling(login string) string {
 	if _, ok := d.users[login]; ok || !d.options.IgnoreLoginCase {
 		return login
@@ -90,7 +91,7 @@ func (d *DSS) spelling(login string) string {
 	return login
 }
 
-// enabled returns a user who may act. The caller holds d.mu.
+// enabled returns a user that may act. The caller holds d.mu.
 func (d *DSS) enabled(login string) (User, bool) {
 	u, ok := d.users[login]
 	return u, ok && !u.Disabled

@@ -15,8 +15,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// wireCase is one call of the official Python client: what it sent and what
-// it was answered.
+// wireCase is one call of the official Python client: its request and the
+// reply.
 type wireCase struct {
 	Name     string
 	Requests []struct {
@@ -30,8 +30,8 @@ type wireCase struct {
 	}
 }
 
-// wireNames is what replaces the recording's own names, drawn anew for each
-// run, so that nothing can be made to fit them.
+// wireNames replaces the recording's own names. They are new on each run, so
+// that no code can be made to fit them.
 type wireNames struct{ key, ticket, owner, other, unknown, cookie, value, project string }
 
 func newWireNames() wireNames {
@@ -58,7 +58,7 @@ func readWire(t *testing.T, file string, to wireNames) []wireCase {
 	return recording.Cases
 }
 
-// learn makes the fake know what a recorded reply tells of its users.
+// learn gives the fake the facts of a recorded reply about users.
 func learn(fake *dsstest.Server, names wireNames, path string, reply json.RawMessage) {
 	var facts struct {
 		AuthIdentifier, Login, DisplayName, Email, UserProfile string
@@ -84,7 +84,7 @@ func learn(fake *dsstest.Server, names wireNames, path string, reply json.RawMes
 	}
 }
 
-// The fake takes each recorded request, and answers as was recorded.
+// The fake accepts each recorded request, and gives the recorded answer.
 func TestWire(t *testing.T) {
 	for _, base := range []string{"/dip/publicapi", "/public/api"} {
 		names := newWireNames()
@@ -121,7 +121,7 @@ func replay(t *testing.T, base string, names wireNames, c wireCase) {
 		require.NoError(t, err)
 		for name, value := range sent.Headers {
 			if value == "ticket-for-"+names.owner {
-				value = ticket // the fake's own, from the call before
+				value = ticket // the fake's own, from the last call
 			}
 			req.Header.Set(name, value)
 		}
@@ -133,14 +133,14 @@ func replay(t *testing.T, base string, names wireNames, c wireCase) {
 			assert.Equal(t, page, body)
 		case sent.Method == http.MethodPut:
 			assert.Empty(t, body)
-			assert.Equal(t, sent.RawBody, fake.OwnSettings(names.owner), "what is stored is what was sent")
+			assert.Equal(t, sent.RawBody, fake.OwnSettings(names.owner), "it stores the sent settings")
 		case path == "/auth/ticket-from-browser-headers":
 			ticket = assertTicketOf(t, fake, names.owner, body)
 		default:
 			want := decode(t, string(reply.Body))
 			if path == "/auth/info" && reply.Status == http.StatusOK && byOwnKey(sent.Headers) {
-				// The recording server gave one authSource whatever the
-				// credentials were; DSS tells a personal key apart.
+				// The recording server gave the same authSource for all credentials; DSS
+				// has one of its own for a personal key.
 				want.(map[string]any)["authSource"] = "PERSONAL_API_KEY"
 			}
 			addKeys(want)
@@ -149,8 +149,9 @@ func replay(t *testing.T, base string, names wireNames, c wireCase) {
 	}
 }
 
-// addKeys makes a recorded auth info's secrets those of a live one, which samples
-// of DSS read by their key. The recording server had only the names of settings.
+// addKeys adds keys to the secrets of a recorded auth info, as a live DSS has:
+// samples of DSS read secrets by key. The recording server had only names, as
+// settings have.
 func addKeys(reply any) {
 	info, _ := reply.(map[string]any)
 	if info["authIdentifier"] == nil {
@@ -167,7 +168,7 @@ func byOwnKey(headers map[string]string) bool {
 }
 
 // addWireProject adds the project of the recording. The other user is in its
-// reading group, but for the cases in which that user was refused.
+// reading group, except in the cases that refused that user.
 func addWireProject(fake *dsstest.Server, names wireNames, c wireCase) {
 	reader := dsstest.User{Login: names.other, Groups: []string{"readers"}}
 	if strings.HasSuffix(c.Name, "_forbidden") {

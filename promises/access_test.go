@@ -19,7 +19,8 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// accessOf is what stands in front of h is told about r: the login and the reason.
+// accessOf returns the login and the reason that an access log in front of h gets about
+// r.
 func accessOf(h http.Handler, r *http.Request) string {
 	ctx, access := dssauth.WithAccess(r.Context())
 	h.ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
@@ -165,7 +166,7 @@ func TestAccessOfConcurrentRequests(t *testing.T) {
 	wg.Wait()
 }
 
-// An access log costs those who have one: what it makes, and nothing inside.
+// An access log costs only its own allocations, and the Middleware makes none for it.
 func TestAccessCostsAHitNothingWithoutIt(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")

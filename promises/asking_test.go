@@ -24,8 +24,8 @@ var (
 	sentForm      = []string{"Accept", "text/html,*/*;q=0.8", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "same-origin", "Sec-Fetch-Dest", "document", "Content-Type", "application/x-www-form-urlencoded"}
 )
 
-// A row for each kind of request, with all that is decided by who asks. HOST
-// stands for the server's own.
+// A row for each kind of request, with everything that depends on the kind. HOST stands
+// for the server's own.
 func TestHowEachKindOfRequestIsRefused(t *testing.T) {
 	const (
 		page    = "text/html; charset=utf-8"
@@ -60,7 +60,7 @@ func TestHowEachKindOfRequestIsRefused(t *testing.T) {
 		{"a page behind a proxy that speaks TLS with us only", "https", "GET", "/report", with(plainHTTPPage, "X-Forwarded-Proto", "http"), 302, page, to("/report"), "", secure},
 		{"a page with two slashes in its path", "https", "GET", "/files/bucket//key", chromiumPage, 302, page, to("/files/bucket//key"), "", secure},
 		{"a page with an old session", "https", "GET", "/report", with(chromiumPage, "Cookie", "session=old"), 302, page, to("/report"), "", secure},
-		{"a page that was marked by somebody who cannot", "https", "GET", "/report", with(chromiumPage, "Cookie", "dssauth_redirected=1; __Host-dssauth_redirected=1"), 302, page, to("/report"), "", secure},
+		{"a page with a mark from a stranger", "https", "GET", "/report", with(chromiumPage, "Cookie", "dssauth_redirected=1; __Host-dssauth_redirected=1"), 302, page, to("/report"), "", secure},
 		{"a page of ann's", "https", "GET", "/report", with(chromiumPage, ann...), 200, "text/plain; charset=utf-8", "", "", ""},
 		{"a page that is not for bob", "https", "GET", "/analysts", with(chromiumPage, bob...), 403, page, "", "", ""},
 		{"a page while DSS is down", "https", "GET", "/report", with(chromiumPage, "Cookie", "session=outage"), 503, page, "", "", ""},
@@ -71,7 +71,7 @@ func TestHowEachKindOfRequestIsRefused(t *testing.T) {
 		{"a part by htmx over plain http", "http", "GET", "/part", with(htmxPart, "HX-Current-URL", "http://HOST/app"), 401, problem, "", to("/app"), plain},
 		{"a part that htmx posts", "http", "POST", "/part", with(htmxPart, "HX-Current-URL", "http://HOST/app"), 401, problem, "", to("/app"), plain},
 		{"a part by htmx that accepts HTML", "http", "GET", "/part", with(plainHTTPPage, "HX-Request", "true", "HX-Boosted", "true", "HX-Current-URL", "http://HOST/app"), 401, problem, "", to("/app"), plain},
-		{"a part by htmx on a page of nobody knows where", "https", "GET", "/part", htmxPart, 401, problem, "", to("/"), secure},
+		{"a part by htmx on an unknown page", "https", "GET", "/part", htmxPart, 401, problem, "", to("/"), secure},
 		{"a part by htmx on a page of another host", "https", "GET", "/part", with(htmxPart, "HX-Current-URL", "https://evil.example/app"), 401, problem, "", to("/"), secure},
 		{"a part by htmx on a page that is none", "https", "GET", "/part", with(htmxPart, "HX-Current-URL", "javascript://HOST/app"), 401, problem, "", to("/"), secure},
 		{"a part by htmx on a page with two slashes", "https", "GET", "/part", with(htmxPart, "HX-Current-URL", "https://HOST/files/bucket//key"), 401, problem, "", to("/files/bucket//key"), secure},
@@ -168,7 +168,7 @@ func TestHowEachKindOfRequestIsRefused(t *testing.T) {
 	}
 }
 
-// The links of the page, by what cannot be helped by which.
+// The links of the page, for each kind of refusal.
 func TestLinksOfThePage(t *testing.T) {
 	m := signingIn(t, newDoormanWithOutage())
 	h := m.Handler(m.RequireGroup("analysts")(whoami))

@@ -39,7 +39,7 @@ var forms = []string{
 	base64.StdEncoding.EncodeToString([]byte(keyCanary + ":"))[:8], base64.StdEncoding.EncodeToString([]byte("c4n4ry")),
 }
 
-// printed is all that was printed in a story.
+// printed is everything that was printed in a story.
 type printed struct {
 	mu    sync.Mutex
 	texts map[string]string // → what it was
@@ -54,7 +54,7 @@ func (p *printed) text(what, text string) {
 	p.texts[text] = what
 }
 
-// value prints v in every way there is, also where fmt cannot ask v how.
+// value prints v in every way, even if fmt cannot call v's own methods.
 func (p *printed) value(what string, v any) {
 	for _, v := range []any{v, []any{v}, map[string]any{"v": v}, struct{ v any }{v}, &struct{ v any }{struct{ v any }{v}}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
@@ -112,7 +112,7 @@ func (n noting) Handle(ctx context.Context, r slog.Record) error {
 
 func (p *printed) leaks() (leaks []string) { return p.showing(forms) }
 
-// showing is what of all that shows one of these, and where.
+// showing returns the texts that show one of these, and their places.
 func (p *printed) showing(forms []string) (found []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -223,7 +223,7 @@ func (s *story) app() http.Handler {
 	}))
 }
 
-// echoing answers with all that it was sent.
+// echoing answers with everything that it got.
 func echoing(status int, format string, headers ...string) dsstest.Interceptor {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		body, _ := io.ReadAll(r.Body)
@@ -401,7 +401,7 @@ func TestNothingPrintsACanary(t *testing.T) {
 			s := newStory(t)
 			tt.tell(s)
 			s.value("Stats", s.auth.Stats())
-			for _, m := range s.all { // fmt reads what lookups write, and their ends are printed too
+			for _, m := range s.all { // fmt reads the memory that lookups write, and their ends are printed too
 				require.NoError(t, m.Close())
 			}
 			s.value("Middleware", s.auth)
@@ -416,7 +416,7 @@ func TestNothingPrintsACanary(t *testing.T) {
 	t.Logf("figure: %d credentials in %d printed texts", leaks, texts)
 }
 
-// What DSS writes may hold anything, other visitors' data included.
+// DSS's text may hold anything, including other visitors' data.
 func TestLogsQuoteNothingThatDSSWrote(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	for _, status := range []int{400, 401, 403, 404, 429, 500, 502, 503} {

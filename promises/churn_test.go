@@ -19,7 +19,7 @@ import (
 
 const churnWarning = "MaxEntriesPerUser allows"
 
-// bySession takes what comes before a dash in the cookie session for the login.
+// bySession uses the text before a dash in the cookie session as the login.
 func bySession(_ context.Context, h http.Header) (dssauth.Identity, error) {
 	r := http.Request{Header: h}
 	c, err := r.Cookie("session")
@@ -198,8 +198,8 @@ func TestOneAccountOnManyScreens(t *testing.T) {
 	}
 }
 
-// A session at work stays remembered beside junk of the same user, and a new one
-// gets in, however much junk there is. It costs the junk's lookups only.
+// A session at work stays remembered beside any amount of junk of the same user, and a
+// new one gets in. It costs only the junk's lookups.
 func TestSessionBesideJunkOfItsUser(t *testing.T) {
 	for _, test := range []struct {
 		ttl  time.Duration
@@ -291,8 +291,8 @@ func TestCookieHeaderIsNamedIfNoCookieIsToBlame(t *testing.T) {
 	})
 }
 
-// Browsers of one account that are at work one after the other have sessions
-// that come back, however many they are.
+// The sessions of one account's browsers that work one after the other come back, even
+// if there are many.
 func (s *screens) comeAndGo(n int) {
 	for i := range n {
 		for range 20 {
@@ -331,8 +331,8 @@ func TestFindingNothingDoesNotUseUpTheWarning(t *testing.T) {
 	}
 }
 
-// One account on twice as many screens as its bound looks like a cookie that
-// changes: the line says both.
+// One account on twice as many screens as its bound looks like a cookie that changes:
+// the log line names both causes.
 func TestMoreScreensThanCanBeToldNameTheBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBook

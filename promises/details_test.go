@@ -33,7 +33,7 @@ func annAnalyst(t *testing.T, change func(*situation, *dssauth.Config)) *situati
 	})
 }
 
-// identity is who the handler learns ann to be.
+// identity returns ann's identity in the handler.
 func (s *situation) identity() (id dssauth.Identity) {
 	s.Helper()
 	require.NoError(s, s.visit(func(r *http.Request) error {
@@ -117,8 +117,8 @@ func TestTheIdentityStandsWhereItsDetailsFail(t *testing.T) {
 	}
 }
 
-// The right to read users is missing for all, and so said where it is seen, but
-// not for each visitor.
+// The right to read users is missing for all visitors: the log says so once a minute,
+// and not for each visitor.
 func TestMissingRightToReadUsersIsSaidOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book logBook
@@ -190,7 +190,7 @@ func TestUserDetailsAreReadAsTheVisitor(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong as the visitor, our own rights may do.
+// If the call as the visitor fails in any way, a call with our own rights may work.
 func TestUserDetailsWhereTheVisitorIsNotActedAs(t *testing.T) {
 	for name, spoil := range map[string]func(*dsstest.Server){
 		"no right to": func(d *dsstest.Server) { d.Configure(dsstest.Options{NoImpersonation: []string{"*"}}) },
@@ -243,7 +243,7 @@ func (s *situation) keepSecret(login, value string) {
 	s.fake.SetOwnSettings(login, fmt.Sprintf(`{"secrets": [{"name": "db", "value": %q, "secret": true}]}`, value))
 }
 
-// secrets are what a handler reads of its visitor's secrets.
+// secrets returns its visitor's secrets that a handler reads.
 func secrets(r *http.Request) (map[string]string, error) {
 	list, err := dssauth.SecretsFromContext(r.Context())
 	if err != nil {
@@ -351,7 +351,7 @@ func TestSecretsAreRefused(t *testing.T) {
 				return readSecrets(r)
 			})
 		}, nil},
-		{"where the session is somebody else's by now", dssauth.ErrUnauthenticated, func(s *situation) error {
+		{"where the session belongs to somebody else now", dssauth.ErrUnauthenticated, func(s *situation) error {
 			err := s.visit(func(r *http.Request) error {
 				s.fake.AddSession(s.cookie.Name, s.cookie.Value, "bob")
 				return readSecrets(r)
@@ -365,7 +365,7 @@ func TestSecretsAreRefused(t *testing.T) {
 				return readSecrets(r)
 			})
 		}, nil},
-		{"where DSS says by now that nobody is there", dssauth.ErrUnauthenticated, func(s *situation) error {
+		{"where DSS says that the session is anonymous now", dssauth.ErrUnauthenticated, func(s *situation) error {
 			s.fake.Configure(dsstest.Options{EmptyIdentifier: true})
 			return s.visit(func(r *http.Request) error {
 				s.fake.SignOut(s.cookie)
@@ -424,7 +424,7 @@ func readSecrets(r *http.Request) error {
 	return err
 }
 
-// A secret that hangs is waited for as long as Config.Timeout says.
+// A hanging call for secrets ends after Config.Timeout.
 func TestSecretsTakeNoLongerThanTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, auth := inBubble(t, dssauth.Config{Timeout: 3 * time.Second})

@@ -34,7 +34,7 @@ func (w *timed) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
-// counted is a body that notes what was read of it.
+// counted is a body that counts the bytes read from it.
 type counted struct {
 	io.Reader
 	read   int
@@ -146,7 +146,7 @@ func TestSlowBodyHoldsUpARefusalForASecond(t *testing.T) {
 	}
 }
 
-// What was read is over: the deadline ends no request that goes on.
+// After the body is read, the deadline does not end a request that goes on.
 func TestDeadlineIsNotLeftBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Resolver: newDoorman(), OnError: func(w http.ResponseWriter, r *http.Request, err error) {
@@ -173,7 +173,7 @@ func TestDeadlineIsNotLeftBehind(t *testing.T) {
 	})
 }
 
-// Behind nginx, with its settings as they come but for how much it takes.
+// Behind nginx with its default settings, except for the size of a body.
 func TestRefusedUploadsBehindNginx(t *testing.T) {
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
@@ -181,7 +181,7 @@ func TestRefusedUploadsBehindNginx(t *testing.T) {
 	}
 	if err != nil {
 		require.NotEqual(t, "true", os.Getenv("CI"), "CI has nginx")
-		t.Skip("nginx is not installed: what it makes of refused uploads is not tried")
+		t.Skip("nginx is not installed: the test of refused uploads behind it does not run")
 	}
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 	app := httptest.NewServer(m.Handler(unreachable(t)))
@@ -223,7 +223,7 @@ func uploads(t *testing.T, url string, size, n int) map[int]int {
 	return seen
 }
 
-// startNginx has nginx stand in front of app, and returns its URL.
+// startNginx starts nginx in front of app, and returns its URL.
 func startNginx(t *testing.T, nginx, app string) string {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

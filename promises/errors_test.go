@@ -199,7 +199,7 @@ var refusedRequests = map[int]func() *http.Request{
 	503: func() *http.Request { return request("GET", "/", "Cookie", "session=outage") },
 }
 
-// refusing admits ann, and refuses others in every way there is.
+// refusing admits ann, and refuses others in every possible way.
 func refusing(t *testing.T, c dssauth.Config) http.Handler {
 	c.Resolver = newDoormanWithOutage()
 	m := newAuth(t, c)
@@ -336,6 +336,6 @@ func FuzzRefuse(f *testing.F) {
 		if _, seen := pages[which]; !seen {
 			pages[which] = fmt.Sprint(w.Header(), w.Body)
 		}
-		assert.Equal(t, pages[which], fmt.Sprint(w.Header(), w.Body), "what the visitor sent shows in the answer")
+		assert.Equal(t, pages[which], fmt.Sprint(w.Header(), w.Body), "the answer shows the visitor's own text")
 	})
 }

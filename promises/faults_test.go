@@ -66,7 +66,7 @@ func newBadWire(t *testing.T, target string) *badWire {
 
 func (w *badWire) url() string { return "http://" + w.listener.Addr().String() }
 
-// does makes f what happens to connections from now on, and ends the old ones.
+// does makes f the treatment of connections from now on, and ends the old ones.
 func (w *badWire) does(f treatment) {
 	w.treat.Store(&f)
 	w.cut()
@@ -155,7 +155,7 @@ func afterHead(some int) func([]byte) bool {
 	}
 }
 
-// replies reads a request and answers with these bytes, whatever they are.
+// replies reads a request and answers with these bytes.
 func replies(reply string) treatment {
 	return func(client, _ *net.TCPConn) {
 		r, err := http.ReadRequest(bufio.NewReader(client))
@@ -169,7 +169,7 @@ func replies(reply string) treatment {
 	}
 }
 
-// annSays is a good reply about ann but for what the test does to it.
+// annSays is a good reply about ann, except for the test's changes.
 const annSays = `{"authSource":"USER_FROM_UI","authIdentifier":"ann","groups":["analysts"]}`
 
 func TestFaultsOfTheWire(t *testing.T) {
@@ -261,8 +261,8 @@ func TestFaultsOfTheWire(t *testing.T) {
 			assert.Equal(t, 1, m.Stats().Entries, "nothing is kept of it")
 			assert.Zero(t, m.Stats().Refusals)
 			wire.does(passOn)
-			// Another Middleware, which knows nothing of the pause of these bytes, nor
-			// that our own question went the same way.
+			// Another Middleware, since it does not know the pause of these bytes, nor
+			// the failure of our own question.
 			again := newAuth(t, dssauth.Config{Client: client})
 			assert.Equal(t, "ann", who(again, ann), "then it works again")
 		})
@@ -286,7 +286,7 @@ func TestRepliesWithoutEnd(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			assert.Equal(t, "503", who(m, ann))
 			runtime.ReadMemStats(&after)
-			assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20), "what is read of it is bounded")
+			assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(32<<20), "the part of it that is read is bounded")
 			fake.Intercept("", 0, nil)
 			assert.Equal(t, "ann", who(m, signedIn(fake.DSS, "ann")), "other bytes, since those of an error pause")
 		})
@@ -332,7 +332,7 @@ func TestServiceReturnsOnceDSSsNameResolves(t *testing.T) {
 	book.wait(t, "DSS is down")
 	assert.Equal(t, "503", who(m, browser("junk")))
 	broken.Store(false)
-	// DSS counts as down till the next of our own questions, a second later.
+	// DSS counts as down until the next of our own questions, a second later.
 	require.Equal(t, "503", who(m, ann))
 	book.wait(t, "DSS is back")
 	assert.Equal(t, "ann", who(m, ann))

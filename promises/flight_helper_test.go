@@ -26,10 +26,10 @@ import (
 // errBroken is an error of an unknown kind.
 var errBroken = errors.New("something broke")
 
-// answerer says who sends a cookie.
+// answerer identifies the sender of a cookie.
 type answerer = func(ctx context.Context, cookie string) (dssauth.Identity, error)
 
-// fakeResolver answers in place of DSS, and counts what it is asked.
+// fakeResolver answers in place of DSS, and counts the questions.
 type fakeResolver struct {
 	answer atomic.Pointer[answerer]
 
@@ -54,8 +54,7 @@ func resolver(a answerer) *fakeResolver {
 // does makes a the answer from now on.
 func (f *fakeResolver) does(a answerer) { f.answer.Store(&a) }
 
-// byCookie is the answer that takes a cookie's value for the login, and
-// nobody's for nobody.
+// byCookie uses a cookie's value as the login; the value nobody is anonymous.
 func byCookie(_ context.Context, cookie string) (dssauth.Identity, error) {
 	_, login, _ := strings.Cut(cookie, "=")
 	if strings.HasPrefix(login, "nobody") {
@@ -82,7 +81,7 @@ func hangs(ctx context.Context, _ string) (dssauth.Identity, error) {
 	return dssauth.Identity{}, ctx.Err()
 }
 
-// answer is what a scripted lookup says.
+// answer is the result of a scripted lookup.
 type answer struct {
 	id  dssauth.Identity
 	err error
@@ -140,7 +139,7 @@ func withCookies(cookies string) *http.Request {
 	return r
 }
 
-// navigation is what a browser sends when a person opens the page.
+// navigation is the request of a browser when a person opens the page.
 func navigation(login string) *http.Request {
 	r := browser(login)
 	r.Header.Set("Accept", "text/html,*/*;q=0.8")
@@ -148,8 +147,8 @@ func navigation(login string) *http.Request {
 	return r
 }
 
-// who returns the login that a handler behind m sees, or else the status that
-// the visitor does.
+// who returns the login that a handler behind m sees, or else the status that the
+// visitor sees.
 func who(m *dssauth.Middleware, r *http.Request) string {
 	w := httptest.NewRecorder()
 	m.Handler(sayLogin).ServeHTTP(w, r)
@@ -171,7 +170,7 @@ func asks(m *dssauth.Middleware, r *http.Request) <-chan string {
 	return got
 }
 
-// identity returns what a handler behind m sees of r's visitor.
+// identity returns r's visitor as a handler behind m sees it.
 func identity(t testing.TB, m *dssauth.Middleware, r *http.Request) dssauth.Identity {
 	t.Helper()
 	r, err := m.Authenticate(r)
@@ -184,7 +183,7 @@ func identity(t testing.TB, m *dssauth.Middleware, r *http.Request) dssauth.Iden
 // pass lets virtual time go by.
 func pass(d time.Duration) { <-time.After(d) }
 
-// logBook keeps what is logged.
+// logBook keeps log lines.
 type logBook struct {
 	mu     sync.Mutex
 	lines  []string

@@ -218,8 +218,8 @@ func TestARememberedRefusalAnswersNoNavigation(t *testing.T) {
 	})
 }
 
-// Somebody signs in while a lookup of before is under way, and keeps the same
-// cookie. The page that opens then must know.
+// A visitor signs in while an earlier lookup is under way, and keeps the same cookie.
+// The page that opens then must show the new user.
 func TestPageLoadAsksAnewBesideOlderLookup(t *testing.T) {
 	nobody := answer{err: dssauth.ErrUnauthenticated}
 	for _, test := range []struct {
@@ -302,7 +302,7 @@ func TestPageLoadJoinsLookupThatWaits(t *testing.T) {
 	})
 }
 
-// More page loads than one may come during a sign-in, and all of them must know.
+// Several page loads may come during a sign-in, and all of them must show the new user.
 func TestPageLoadsAtOnceShareTheirLookups(t *testing.T) {
 	const loads = 1000
 	for _, test := range []struct {
@@ -517,8 +517,8 @@ func TestARefreshAheadIsTriedOnce(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		refresh answerer
-		after   string // what requests get once the refresh has ended
-		atEnd   string // what the first request after the answer's end gets
+		after   string // the answer to requests after the refresh has ended
+		atEnd   string // the answer to the first request after the answer's end
 		lookups int64
 	}{
 		{"and fails: the answer stays till its end",
@@ -543,7 +543,7 @@ func TestARefreshAheadIsTriedOnce(t *testing.T) {
 				require.Equal(t, "ann", who(m, browser("ann")))
 				require.EqualValues(t, 1, dss.calls.Load(), "no refresh before its time")
 				pass(701 * time.Millisecond) // 0.7 of the longest
-				require.Equal(t, "ann", who(m, browser("ann")), "who starts the refresh does not wait for it")
+				require.Equal(t, "ann", who(m, browser("ann")), "the request that starts the refresh does not wait for it")
 				synctest.Wait()
 				require.EqualValues(t, 2, dss.calls.Load())
 				for range 100 {
@@ -685,7 +685,7 @@ func TestALookupUnderWayCannotUndoForgetting(t *testing.T) {
 				pass(1)
 				forget(m)
 				dss.say(0, dssauth.NewIdentity("ann", "before"), nil)
-				assert.Equal(t, "ann", <-early, "who came before gets the answer of before")
+				assert.Equal(t, "ann", <-early, "an earlier request gets the earlier answer")
 				assert.Zero(t, m.Stats().Entries)
 				pass(1)
 
@@ -836,8 +836,8 @@ func TestOlderLookupDoesNotUndoNewerOne(t *testing.T) {
 	}
 }
 
-// recycled is a request's context as a router with a pool makes it: its fields
-// belong to another request once the handler has returned.
+// recycled is a request's context from a router with a pool: its fields belong to
+// another request when the handler has returned.
 type recycled struct {
 	context.Context
 	values map[any]any
@@ -868,7 +868,7 @@ func TestNothingReadsARequestAfterItsHandlerReturned(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		require.Equal(t, "503", <-got)
-		// The race detector sees whoever still reads these.
+		// The race detector sees any code that still reads these.
 		pooled.Context, pooled.values = context.Background(), map[any]any{"request": 2}
 		r.Header.Set("Cookie", "session=bob")
 		r.Header.Set("Authorization", "Bearer x")

@@ -35,8 +35,8 @@ func muchJunk() int {
 	return 100_000
 }
 
-// flood is junk at a hundred to one beside visitors at work, in virtual time:
-// hits take none, lookups some.
+// flood is junk at a hundred to one beside visitors at work, in virtual time: a hit
+// takes no time, a lookup takes some.
 type flood struct {
 	dss  *fakeResolver
 	auth *dssauth.Middleware
@@ -60,7 +60,7 @@ func newFlood(t *testing.T, c dssauth.Config, warm int) *flood {
 	return f
 }
 
-// visit is a request of somebody at work.
+// visit is a request of a visitor at work.
 func (f *flood) visit(t *testing.T, i int) {
 	start := time.Now()
 	got := who(f.auth, browser("warm"+strconv.Itoa(i)))

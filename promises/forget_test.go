@@ -222,8 +222,8 @@ func TestLookupThatHasNotAskedYetIsNotForgotten(t *testing.T) {
 	}
 }
 
-// A connection whose visitor was forgotten lasts as long as one whose answer
-// cannot be confirmed, and is not bridged.
+// A connection with a forgotten visitor lasts as long as one with an answer that cannot
+// be confirmed. It is not bridged.
 func TestForgottenConnectionIsNotBridged(t *testing.T) {
 	for name, forget := range map[string]func(*dssauth.Middleware, *http.Request){
 		"by its own bytes": func(m *dssauth.Middleware, r *http.Request) { m.Forget(r) },
@@ -250,7 +250,7 @@ func TestForgottenConnectionIsNotBridged(t *testing.T) {
 	}
 }
 
-// What the connection knows may be older than what was forgotten, or refused to
+// The connection's answer may be older than the call of Forget, or than the refusal of
 // a request beside it.
 func TestConnectionIsBridgedAsItsRequestsAre(t *testing.T) {
 	const refreshed, ended = 2800 * time.Millisecond, 3 * time.Second // of an answer's life of three seconds at most
@@ -288,8 +288,8 @@ func TestConnectionIsBridgedAsItsRequestsAre(t *testing.T) {
 	}
 }
 
-// A connection asks DSS at its next look after another session of its login
-// signed out, and not what was asked before.
+// After another session of its login signed out, a connection asks DSS at its next
+// look, and does not use an earlier question.
 func TestConnectionDoesNotTakeAnAnswerOfBeforeForgetting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
@@ -413,8 +413,8 @@ func TestNestedMiddlewareAsksAgain(t *testing.T) {
 	}
 }
 
-// What DSS did not say is not taken for "anonymous" by what is inside, and what
-// another Middleware attached is not taken for DSS's answer.
+// A handler inside does not take a missing answer of DSS for "anonymous", nor another
+// Middleware's identity for DSS's answer.
 func TestNestedMiddlewareTakesNoOtherAnswer(t *testing.T) {
 	known, other := newDoorman(), newDoorman()
 	m, elsewhere := newAuth(t, dssauth.Config{Resolver: known, TTL: -1}), newAuth(t, dssauth.Config{Resolver: other, TTL: -1})
@@ -435,8 +435,8 @@ func TestNestedMiddlewareTakesNoOtherAnswer(t *testing.T) {
 	assert.Equal(t, "ann", serve(m.Handler(whoami), hidden).Body.String(), "what hides another visitor is no answer")
 }
 
-// A request that is handled for long, or served again, keeps its visitor in no
-// longer by Authenticate than the answer is good.
+// By Authenticate, a request that is handled for long, or served again, keeps its
+// visitor in only as long as the answer is good.
 func TestAnswerOfAuthenticateHasAnEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		known := newDoorman()
@@ -452,8 +452,8 @@ func TestAnswerOfAuthenticateHasAnEnd(t *testing.T) {
 	})
 }
 
-// countedContext counts how often it is looked into, but for the Access of an
-// access log: for that, programs look that have one, as this one's other tests do.
+// countedContext counts the looks into it, except those for an Access: only programs
+// with an access log look for that, such as other tests of this one.
 type countedContext struct {
 	context.Context
 	looks int

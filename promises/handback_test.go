@@ -126,7 +126,7 @@ func TestALargeUploadLeavesNoFile(t *testing.T) {
 	assert.Empty(t, files())
 }
 
-// The race detector sees whoever touches the form while the handler reads it.
+// The race detector sees any code that touches the form while the handler reads it.
 func TestInterruptedUploadLeavesNoFile(t *testing.T) {
 	contentType, body := anUpload(t, 1<<20)
 	for _, test := range []struct {
@@ -177,8 +177,8 @@ func TestInterruptedUploadLeavesNoFile(t *testing.T) {
 	}
 }
 
-// seen is what a logger in front finds in its request once the handlers are
-// done.
+// seen is the data that a logger in front finds in its request after the handlers have
+// returned.
 func seen(pattern *string) wrapper {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -191,7 +191,7 @@ func seen(pattern *string) wrapper {
 	}
 }
 
-// Whatever stands in front sees the route that it would see without us.
+// Code in front of a Middleware sees the same route as without it.
 func TestLoggersInFrontSeeTheRoute(t *testing.T) {
 	routes := http.NewServeMux()
 	routes.Handle("GET /reports/{id}", http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
@@ -295,7 +295,7 @@ func TestAuthenticateAttachesInPlace(t *testing.T) {
 	given.Header.Del("Cookie")
 	_, err = m.Authenticate(given)
 	require.ErrorIs(t, err, dssauth.ErrUnauthenticated)
-	assert.Equal(t, "nobody", login(), "who went on with the request after an error would have the visitor of before")
+	assert.Equal(t, "nobody", login(), "a program that goes on with the request after an error would have the earlier visitor")
 	assert.Equal(t, 401, serve(m.RequireGroup("readers")(unreachable(t)), given).Code)
 
 	given.Header.Set("Cookie", "session=ann")
@@ -312,8 +312,8 @@ func TestAuthenticateAttachesInPlace(t *testing.T) {
 	assert.Equal(t, calls, known.calls())
 }
 
-// On a socket, with an upload and a client that waits to be told to go on: the
-// race detector sees it where net/http reads the request meanwhile.
+// On a socket, with an upload and a client that waits for 100-continue: the race
+// detector sees whether net/http reads the request meanwhile.
 func TestAuthenticateDuringAnUpload(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

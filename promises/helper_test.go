@@ -48,21 +48,21 @@ func (d *doorman) Resolve(_ context.Context, h http.Header) (dssauth.Identity, e
 	return dssauth.Identity{}, fmt.Errorf("the doorman: %w", dssauth.ErrUnauthenticated)
 }
 
-// calls is how often the doorman was asked.
+// calls returns how often the doorman was asked.
 func (d *doorman) calls() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.asked)
 }
 
-// lastAsked is what the doorman was shown last.
+// lastAsked returns the last headers that the doorman got.
 func (d *doorman) lastAsked() http.Header {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.asked[len(d.asked)-1]
 }
 
-// is lets the bearer of some header be somebody else from now on.
+// is makes the bearer of a header another user from now on.
 func (d *doorman) is(header string, id dssauth.Identity) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -83,7 +83,7 @@ func (f resolveFunc) Resolve(ctx context.Context, h http.Header) (dssauth.Identi
 	return f(ctx, h)
 }
 
-// newDoormanWithOutage is newDoorman, but for session=outage DSS cannot say.
+// newDoormanWithOutage is newDoorman, but DSS has no answer about session=outage.
 func newDoormanWithOutage() dssauth.Resolver {
 	known := newDoorman()
 	return resolveFunc(func(ctx context.Context, h http.Header) (dssauth.Identity, error) {
@@ -94,8 +94,7 @@ func newDoormanWithOutage() dssauth.Resolver {
 	})
 }
 
-// newAuth makes a Middleware that ends with the test. It logs nothing, unless
-// c says where to.
+// newAuth makes a Middleware that ends with the test. Without c.Logger it logs nothing.
 func newAuth(t testing.TB, c dssauth.Config) *dssauth.Middleware {
 	t.Helper()
 	if c.Logger == nil {
@@ -122,7 +121,7 @@ func fromAnn() *http.Request { return request("GET", "/", "Cookie", "session=ann
 // fromBob is a request of bob's browser.
 func fromBob() *http.Request { return request("GET", "/", "Cookie", "session=bob") }
 
-// serve is what h answers to r.
+// serve returns h's answer to r.
 func serve(h http.Handler, r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)

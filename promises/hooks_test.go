@@ -18,7 +18,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// hookBook keeps what hooks are called with.
+// hookBook keeps the arguments of hooks.
 type hookBook struct {
 	mu      sync.Mutex
 	started []bool // whether it was a renewal
@@ -47,7 +47,7 @@ func (b *hookBook) hooks() dssauth.Hooks {
 	}
 }
 
-// lookups is how many lookups began and ended.
+// lookups returns how many lookups began and ended.
 func (b *hookBook) lookups() (started, ended int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -260,7 +260,7 @@ func TestHooksAndLogsCarryNoCredentialOrLogin(t *testing.T) {
 		}
 		visit()
 		for _, status := range []int{400, 401, 403, 404, 500, 503} {
-			// DSS, or a proxy before it, quotes what it was sent.
+			// DSS, or a proxy before it, quotes credentials.
 			d.Intercept("", -1, dsstest.Respond(status, fmt.Sprintf(`{"errorType":"x","message":"session=%s Bearer %s %s"}`, canary, canary, ownKey)))
 			visit()
 			d.Intercept("", 0, nil)
@@ -301,7 +301,7 @@ func TestStats(t *testing.T) {
 		synctest.Wait()
 		s = m.Stats()
 		assert.Equal(t, []int{0, 0}, []int{s.InFlight, s.Queued})
-		assert.EqualValues(t, 1, s.Unavailable, "who got no turn asked no question")
+		assert.EqualValues(t, 1, s.Unavailable, "a lookup without a turn asked no question")
 		require.NoError(t, m.Close())
 		assert.Zero(t, m.Stats().Entries)
 		assert.Zero(t, m.Stats().Refusals)

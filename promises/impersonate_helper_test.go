@@ -21,7 +21,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// The calls that an application makes with its own credentials, and may.
+// The calls that an application may make with its own credentials.
 const (
 	ownInfoPath  = "/auth/info"
 	lookupPath   = "/auth/info-from-browser-headers"
@@ -35,7 +35,7 @@ const (
 type situation struct {
 	*testing.T
 	fake   *dsstest.Server
-	front  *httptest.Server // what stands before fake, and is called
+	front  *httptest.Server // the server before fake; calls go there
 	own    *dss.Client      // the application's, with an administrator's key
 	auth   *dssauth.Middleware
 	cookie *http.Cookie
@@ -69,9 +69,9 @@ func newSituation(t *testing.T, mode dssauth.Impersonation, change func(*situati
 	return s
 }
 
-// careless is what servers and proxies before a DSS may be: it takes underscores
-// in names of headers for hyphens, trailers for headers, and drops the headers
-// that Connection names.
+// careless behaves like a careless proxy before DSS: it reads underscores in names of
+// headers as hyphens, and trailers as headers, and drops the headers that Connection
+// names.
 func careless(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
@@ -113,7 +113,7 @@ func (s *situation) request() *http.Request {
 	return r
 }
 
-// visit lets h handle ann's request, and returns its error, or why h was not
+// visit lets h handle ann's request, and returns its error, or the reason why h was not
 // reached.
 func (s *situation) visit(h func(*http.Request) error) error {
 	return through(s.auth.Handler, s.request(), h)
@@ -127,7 +127,7 @@ func through(wrap func(http.Handler) http.Handler, r *http.Request, h func(*http
 	return err
 }
 
-// listProjects is what handlers do: a call as the visitor.
+// listProjects makes a handler's call as the visitor.
 func listProjects(r *http.Request) error {
 	client, err := dssauth.ClientFromContext(r.Context())
 	if err != nil {
@@ -178,9 +178,9 @@ func (s *situation) kept() *dss.Client {
 	return client
 }
 
-// actedAs judges all calls but the application's own by what DSS made of them:
-// none may have had an administrator's rights, or anybody's but the logins'.
-// It returns on how many DSS acted.
+// actedAs checks on DSS's side all calls except the application's own: none may have
+// had an administrator's rights, or the rights of a user who is not among logins. It
+// returns the number of calls on which DSS acted.
 func (s *situation) actedAs(logins ...string) (calls int) {
 	s.Helper()
 	for _, c := range s.fake.Log("") {
@@ -196,7 +196,7 @@ func (s *situation) actedAs(logins ...string) (calls int) {
 	return calls
 }
 
-// quotesNoCredential fails where err shows what the situation must keep secret.
+// quotesNoCredential fails if err shows a secret of the situation.
 func (s *situation) quotesNoCredential(err error) {
 	s.Helper()
 	for _, secret := range []string{s.fake.AdminKey(), s.cookie.Value, "canary"} {

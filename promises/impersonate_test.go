@@ -30,8 +30,8 @@ const (
 	asVisitor = true  // no error, and DSS acted as the visitor
 )
 
-// attempt is one way to make a call leave with an administrator's rights where
-// the visitor's were meant.
+// attempt is one way to make a call leave with an administrator's rights instead of the
+// visitor's.
 type attempt struct {
 	name   string
 	mode   dssauth.Impersonation // the only one that it makes sense in; zero: both
@@ -40,8 +40,8 @@ type attempt struct {
 	config func(*situation, *dssauth.Config)
 }
 
-// No call ever leaves with an administrator's rights where a user's were
-// meant: the fake tells whom it acted as.
+// No call ever leaves with an administrator's rights instead of a user's: the fake
+// records as whom it acted.
 func TestNoCallActsAsAnybodyButTheVisitor(t *testing.T) {
 	for _, attempts := range [][]attempt{
 		withoutVisitor, withStrangeLogins(), withoutTicket(), withExpiredTickets, withFailingDSS, withLostRights,
@@ -153,8 +153,8 @@ func setForgedHeaders(s *situation, h http.Header) {
 	h["Proxy-Authorization"] = []string{"Bearer " + s.fake.AdminKey()}
 }
 
-// strangeLogins are none, and would be headers or orders of their own, or
-// somebody else's, where they were not refused.
+// strangeLogins are not logins. If they were not refused, they would be additional
+// headers or orders, or another user's login.
 var strangeLogins = map[string]string{
 	"an empty login":                        "",
 	"a blank login":                         " ",
@@ -328,7 +328,7 @@ var withExpiredTickets = []attempt{
 		client := s.kept()
 		s.fake.RemoveAPIKey(s.fake.AdminKey())
 		err := listWith(client)
-		assert.Zero(s, s.fake.Calls(projectsPath), "whom DSS takes us for is not known")
+		assert.Zero(s, s.fake.Calls(projectsPath), "DSS's user for our calls is not known")
 		return err
 	}},
 	{name: "the administrator's key is rejected after a first call", mode: dssauth.ByProxyUser, want: noCall, try: func(s *situation) error {
@@ -513,8 +513,8 @@ func withHeaders(change func(*situation, *http.Request)) func(*situation) error 
 	}
 }
 
-// withForgedCalls are calls through the visitor's Transport that carry, or go
-// to, what they should not.
+// withForgedCalls are calls through the visitor's Transport with forged headers or
+// targets.
 func withForgedCalls() []attempt {
 	forged := func(name string, want bool, change func(*situation, *http.Request)) attempt {
 		return attempt{name: name, want: want, try: func(s *situation) error {
@@ -585,7 +585,7 @@ func (s *situation) sendThrough(client *dss.Client) error {
 	return answered(client.Transport().RoundTrip(req))
 }
 
-// hopByHop tells proxies to drop all that says who calls.
+// hopByHop tells proxies to drop all headers that identify the caller.
 const hopByHop = "Authorization, X-DKU-ProxyUser, X-DKU-APITicket, Cookie, close"
 
 // withRedirects are answers that send a call elsewhere.
@@ -622,7 +622,7 @@ func withRedirects() (attempts []attempt) {
 	}})
 }
 
-// otherHost is a server that nothing may be sent to.
+// otherHost is a server that must get no request.
 func otherHost(s *situation) string {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		s.Errorf("another host got %s %s", r.Method, r.URL.Path)
@@ -687,7 +687,7 @@ func throughReverseProxies() (attempts []attempt) {
 	return attempts
 }
 
-// behindHops are proxies before DSS that drop what says who calls.
+// behindHops are proxies before DSS that drop headers that identify the caller.
 func behindHops() (attempts []attempt) {
 	for name, row := range map[string]struct {
 		mode   dssauth.Impersonation
@@ -785,7 +785,7 @@ func ownHTTPClient(h func(*situation) *http.Client) func(*situation, *dssauth.Co
 	return func(s *situation, c *dssauth.Config) { c.Client = s.client(s.fake.AdminKey(), h(s)) }
 }
 
-// afterwards are clients that outlive their request, or what they came from.
+// afterwards are clients that outlive their request or their session.
 var afterwards = []attempt{
 	{name: "the client is kept after the handler returned", want: asVisitor, try: func(s *situation) error {
 		return listWith(s.kept())
@@ -873,8 +873,8 @@ var actingTwice = []attempt{
 	}},
 }
 
-// Whoever signs in to a session that was somebody else's acts as no one but
-// oneself, from the first request after the answer about the former one ended.
+// A user who signs in to another user's former session acts only as oneself, from the
+// first request after the end of the former user's answer.
 func TestASecondSignInInTheSameSession(t *testing.T) {
 	for _, mode := range []dssauth.Impersonation{dssauth.ByTicket, dssauth.ByProxyUser} {
 		s := newSituation(t, mode, nil)
@@ -895,8 +895,8 @@ func TestASecondSignInInTheSameSession(t *testing.T) {
 	}
 }
 
-// Two DSS instances behind one application: a client calls the one that the
-// visitor was identified by last, and takes no credential to the other.
+// Two DSS instances behind one application: a client calls the one that identified the
+// visitor last, and sends no credential to the other.
 func TestClientsOfTwoInstancesDoNotMix(t *testing.T) {
 	for _, mode := range []dssauth.Impersonation{dssauth.ByTicket, dssauth.ByProxyUser} {
 		one, two := newSituation(t, mode, nil), newSituation(t, mode, nil)
@@ -980,7 +980,7 @@ func TestATicketIsFetchedAtFirstUse(t *testing.T) {
 	assert.Equal(t, map[string]string{"Cookie": s.cookie.Name + "=" + s.cookie.Value}, s.fake.LastBrowserHeaders(), "the bytes that were keyed")
 }
 
-// Where a proxy before DSS drops the header, DSS takes a visitor's calls for the
+// If a proxy before DSS drops the header, DSS treats a visitor's calls as the
 // administrator's.
 func TestDroppedProxyUserStopsAllCalls(t *testing.T) {
 	s := newSituation(t, dssauth.ByProxyUser, nil)
@@ -1029,12 +1029,22 @@ func TestProxyUserIsVerifiedOnceAnAnswer(t *testing.T) {
 }
 
 func TestConcurrentFirstUsesVerifyOnce(t *testing.T) {
-	s := newSituation(t, dssauth.ByProxyUser, nil)
+	firstUsesAtOnce(t, dssauth.ByProxyUser, ownInfoPath)
+}
+
+func TestConcurrentFirstUsesFetchOneTicket(t *testing.T) {
+	firstUsesAtOnce(t, dssauth.ByTicket, ticketPath)
+}
+
+// firstUsesAtOnce lets 30 handlers use their clients for the first time at once: the
+// calls to path wait for all of them. DSS gets one such call.
+func firstUsesAtOnce(t *testing.T, by dssauth.Impersonation, path string) {
+	s := newSituation(t, by, nil)
 	s.kept() // so that the answer is shared
 	const callers = 30
 	var waiting, running sync.WaitGroup
 	waiting.Add(callers)
-	s.fake.Intercept(ownInfoPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	s.fake.Intercept(path, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		waiting.Wait()
 		next.ServeHTTP(w, r)
 	})
@@ -1046,7 +1056,7 @@ func TestConcurrentFirstUsesVerifyOnce(t *testing.T) {
 		})
 	}
 	running.Wait()
-	assert.Equal(t, 1, s.fake.Calls(ownInfoPath))
+	assert.Equal(t, 1, s.fake.Calls(path))
 	assert.Equal(t, callers, s.actedAs("ann"))
 }
 
@@ -1061,29 +1071,7 @@ func TestAFailedVerificationIsTriedAgain(t *testing.T) {
 	assert.Equal(t, 1, s.fake.Calls(lookupPath), "a failure forgets nobody")
 }
 
-func TestConcurrentFirstUsesFetchOneTicket(t *testing.T) {
-	s := newSituation(t, dssauth.ByTicket, nil)
-	s.kept() // so that the answer is shared
-	const callers = 30
-	var waiting, running sync.WaitGroup
-	waiting.Add(callers)
-	s.fake.Intercept(ticketPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		waiting.Wait()
-		next.ServeHTTP(w, r)
-	})
-	for range callers {
-		running.Go(func() {
-			client := s.kept()
-			waiting.Done()
-			assert.NoError(t, listWith(client))
-		})
-	}
-	running.Wait()
-	assert.Equal(t, 1, s.fake.Calls(ticketPath))
-	assert.Equal(t, callers, s.actedAs("ann"))
-}
-
-// Who goes away while a ticket is fetched takes it from nobody.
+// A request that leaves while a ticket is fetched does not take it from others.
 func TestATicketIsFetchedForAllWhoWait(t *testing.T) {
 	s := newSituation(t, dssauth.ByTicket, nil)
 	first, second := s.kept(), s.kept()
@@ -1111,7 +1099,7 @@ func TestFailedTicketFetchIsNotRemembered(t *testing.T) {
 	assert.Equal(t, 2, s.fake.Calls(ticketPath))
 }
 
-// A ticket is kept as long as DSS's answer about its visitor, whatever ends it.
+// A ticket is kept as long as DSS's answer about its visitor, for every kind of end.
 func TestTicketEndsWithTheAnswer(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -1137,7 +1125,7 @@ func TestTicketEndsWithTheAnswer(t *testing.T) {
 	}
 }
 
-// A handler that waits for a ticket waits as long as Config.Timeout says.
+// A handler waits for a ticket at most as long as Config.Timeout.
 func TestATicketTakesNoLongerThanTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, auth := inBubble(t, dssauth.Config{Impersonation: dssauth.ByTicket, Timeout: 3 * time.Second})

@@ -16,7 +16,7 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// told notes which hook was told what, in order.
+// told records the calls of hooks, in order.
 type told struct {
 	mu    sync.Mutex
 	order []string
@@ -28,7 +28,7 @@ func (b *told) note(what string) {
 	b.order = append(b.order, what)
 }
 
-// all returns what was told, and begins anew.
+// all returns the records, and begins again.
 func (b *told) all() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -38,8 +38,8 @@ func (b *told) all() []string {
 
 type spanKey struct{}
 
-// spans is like a tracer: the span is in the context, and its end ends the one
-// that it finds there.
+// spans is like a tracer: the span is in the context, and its end ends the span in its
+// own context.
 func (b *told) spans(name string) dssauth.Hooks {
 	return dssauth.Hooks{
 		LookupStart: func(ctx context.Context, _ bool) context.Context {
@@ -90,8 +90,8 @@ func TestJoinedHooksEachEndTheirOwnSpan(t *testing.T) {
 	}
 }
 
-// A hook that returns a context of its own making takes nobody else's away, and
-// not the lookup's deadline.
+// A hook that returns a new context removes neither other hooks' contexts nor the
+// lookup's deadline.
 func TestJoinedHookWithAContextOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book told
@@ -112,7 +112,8 @@ func TestJoinedHookWithAContextOfItsOwn(t *testing.T) {
 	})
 }
 
-// Whatever one hook does, the others before and behind it are told everything.
+// A hook that fails in any way does not keep the others before and after it from their
+// calls.
 func TestJoinedHooksOutliveEachOther(t *testing.T) {
 	for end, quit := range map[string]func(){"a panic": func() { panic("secret") }, "Goexit": runtime.Goexit} {
 		for hook, broken := range map[string]dssauth.Hooks{

@@ -138,7 +138,7 @@ func TestClose(t *testing.T) {
 				dss.does(byCookie)
 				calls := dss.calls.Load()
 				for _, login := range []string{"ann", "bob", "nobody"} {
-					assert.Equal(t, "503", who(m, browser(login)), "what was remembered counts no more")
+					assert.Equal(t, "503", who(m, browser(login)), "a remembered answer no longer counts")
 					assert.Equal(t, "503", who(m, navigation(login)))
 				}
 				m.Forget(browser("ann"))
@@ -162,7 +162,7 @@ func TestCloseSaysThatAResolverDoesNotReturn(t *testing.T) {
 		assert.Equal(t, 4*time.Second, time.Since(start))
 		assert.Equal(t, "503", <-got)
 		dss.say(0, dssauth.NewIdentity("ann"), nil)
-		assert.Zero(t, m.Stats().Entries, "what comes after Close is not stored")
+		assert.Zero(t, m.Stats().Entries, "an answer after Close is not stored")
 		assert.NoError(t, m.Close())
 	})
 }

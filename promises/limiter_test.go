@@ -27,8 +27,8 @@ func held(release <-chan struct{}) answerer {
 	}
 }
 
-// newcomers lets n visitors with different cookies ask, and returns when all
-// of them are as far as they come.
+// newcomers sends requests of n visitors with different cookies, and returns when all
+// of them have ended or wait.
 func newcomers(m *dssauth.Middleware, n int) (answers []<-chan string) {
 	for i := range n {
 		answers = append(answers, asks(m, browser(fmt.Sprint("newcomer", i))))
@@ -84,7 +84,7 @@ func TestNewcomersTakeThreeQuartersOfThePlaces(t *testing.T) {
 				pass(time.Second - 1)
 				close(release)
 				synctest.Wait()
-				assert.Equal(t, test.asking, count(answers, identified), "who waits gets a place as soon as one is free")
+				assert.Equal(t, test.asking, count(answers, identified), "a waiting lookup gets a place as soon as one is free")
 				assert.EqualValues(t, test.asked, dss.mostInFlight.Load())
 				assert.Zero(t, m.Stats().InFlight)
 				assert.Zero(t, m.Stats().Queued)
@@ -129,7 +129,7 @@ func TestTheQueueForATurnIsBounded(t *testing.T) {
 
 		ann := asks(m, browser("ann"))
 		synctest.Wait()
-		assert.EqualValues(t, places+1, dss.inFlight.Load(), "who is known does not stand in that queue")
+		assert.EqualValues(t, places+1, dss.inFlight.Load(), "a known visitor does not wait in that queue")
 		close(release)
 		assert.Equal(t, "ann", <-ann)
 		synctest.Wait()

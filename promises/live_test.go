@@ -22,7 +22,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// scene is a resolver whose answer to everybody changes as the test goes on.
+// scene is a resolver. The test changes its answer.
 type scene struct{ fakeResolver }
 
 func newScene(id dssauth.Identity) *scene {
@@ -40,8 +40,8 @@ func (s *scene) changes(id dssauth.Identity, err error) {
 	})
 }
 
-// connect returns what a handler behind m and some gates holds for a connection
-// of r's visitor.
+// connect returns the context that a handler behind m and some gates holds for a
+// connection of r's visitor.
 func connect(t *testing.T, m *dssauth.Middleware, r *http.Request, every time.Duration, gates ...func(http.Handler) http.Handler) (ctx context.Context, cancel context.CancelFunc) {
 	t.Helper()
 	var h http.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -55,7 +55,7 @@ func connect(t *testing.T, m *dssauth.Middleware, r *http.Request, every time.Du
 	return ctx, cancel
 }
 
-// refuseOnly is a gate that says what verdict says when it is asked.
+// refuseOnly is a gate that returns verdict's current result.
 func refuseOnly(m *dssauth.Middleware, verdict *atomic.Pointer[error]) func(http.Handler) http.Handler {
 	return m.Require(func(*http.Request, dssauth.Identity) error {
 		if v := verdict.Load(); v != nil {
@@ -143,7 +143,7 @@ func TestFailedLookIsRepeatedASecondLater(t *testing.T) {
 	})
 }
 
-// StaleIfError bridges outages of DSS, not what a firewall does to one visitor.
+// StaleIfError bridges outages of DSS, but not a firewall's refusal of one visitor.
 func TestStaleIfErrorKeepsNoConnectionWhileUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const every, ttl, lastLook = time.Second, 10 * time.Second, 5 * time.Second
@@ -160,7 +160,7 @@ func TestStaleIfErrorKeepsNoConnectionWhileUp(t *testing.T) {
 	})
 }
 
-// An outage is waited out for every + TTL since DSS last confirmed the visitor,
+// A connection outlasts an outage for every + TTL since DSS last confirmed the visitor,
 // and for StaleIfError more.
 func TestConnectionOutlastsAnOutageToItsLimit(t *testing.T) {
 	for _, test := range []struct {
@@ -210,7 +210,7 @@ func TestConnectionSurvivesAnOutageThatEnds(t *testing.T) {
 	})
 }
 
-// A look that failed since DSS was down is not judged as if it had been up.
+// A look that failed because DSS was down is not judged as if DSS had been up.
 func TestOutageThatEndsDuringALookEndsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -236,8 +236,8 @@ func TestOutageThatEndsDuringALookEndsNothing(t *testing.T) {
 	})
 }
 
-// A gate that cannot answer says nothing of the visitor. The connection ends
-// when it has not answered for every + TTL.
+// A gate that cannot answer proves nothing about the visitor. The connection ends when
+// the gate has not answered for every + TTL.
 func TestGateThatCannotAnswerIsAFailedLook(t *testing.T) {
 	for name, fail := range map[string]func() error{
 		"an error":           func() error { return errBroken },
@@ -298,8 +298,8 @@ func TestEveryGateThatAdmittedIsAskedAgain(t *testing.T) {
 	}
 }
 
-// What a gate reads when it is asked again is what came with the request, though
-// the server gave the request's memory, and the router its context, to others.
+// A gate that is asked again reads the request's own data, although the server has
+// reused the request's memory, and the router its context.
 func TestGateReadsALastingCopy(t *testing.T) {
 	type routers struct{}
 	synctest.Test(t, func(t *testing.T) {
@@ -613,7 +613,7 @@ func TestChiGateReadsItsOwnPath(t *testing.T) {
 		}
 		for range 10 {
 			pass(time.Second)
-			for i := range 100 { // others, who take the contexts over
+			for i := range 100 { // other requests, which get the same contexts
 				r := browser("bob")
 				r.URL.Path = fmt.Sprint("/elsewhere/", i)
 				serve(router, r)
@@ -705,7 +705,7 @@ func TestGateOfAClosedMiddlewareIsAFailedLook(t *testing.T) {
 	})
 }
 
-// A new request is let in by an old answer, and asks the gates.
+// An old answer admits a new request, and that asks the gates.
 func TestGateEndsAConnectionInAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -771,7 +771,7 @@ func TestCloseEndsARunningGate(t *testing.T) {
 	})
 }
 
-// A refusal of which it is not known whom it means lets no old answer stand in.
+// If it is not known whom a refusal means, no old answer stands in.
 func TestConnectionOfARefusedVisitorIsNotBridged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)

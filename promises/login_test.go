@@ -63,7 +63,7 @@ func TestLoginURL(t *testing.T) {
 	}
 }
 
-// What cannot be answered is no sign-out, whatever the reason it gives.
+// A question without an answer is not a sign-out, for any reason in its error.
 func TestOutageCausedByARefusalIsNoRefusal(t *testing.T) {
 	both := fmt.Errorf("%w: %w", dssauth.ErrUnavailable, dssauth.ErrUnauthenticated)
 	nav := request("GET", "/", append([]string{"Cookie", "session=ann"}, pageHeaders...)...)
@@ -110,8 +110,8 @@ func TestOnErrorIsNotAskedAboutARedirect(t *testing.T) {
 	assert.Equal(t, http.StatusFound, serve(m.Handler(unreachable(t)), request("GET", "/", pageHeaders...)).Code)
 }
 
-// backOf is the return path for a browser's navigation to target, given as it
-// stands in the request's first line; "" where no server would take it.
+// backOf is the return path for a browser's navigation to target. Target is the one in
+// the request's first line. The path is "" if no server would accept it.
 func backOf(t testing.TB, target string, wrap func(http.Handler) http.Handler) (back string) {
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader("GET " + target + " HTTP/1.1\r\nHost: app.example\r\nAccept: text/html\r\n\r\n")))
 	if err != nil {
@@ -219,7 +219,7 @@ func FuzzLocalPath(f *testing.F) {
 		require.NoError(t, err, "%q", back)
 		assert.Equal(t, "https://app.example", to.Scheme+"://"+to.Host, "%q", back)
 		assert.Equal(t, "app.example", browserHost(back), "%q", back)
-		// And where somebody decodes it once too often.
+		// And if a program decodes it once too often.
 		decoded, err := url.PathUnescape(strings.SplitN(back, "?", 2)[0])
 		require.NoError(t, err, "%q", back)
 		assert.Equal(t, "app.example", browserHost(decoded), "%q decodes to %q", back, decoded)
@@ -229,8 +229,8 @@ func FuzzLocalPath(f *testing.F) {
 	})
 }
 
-// browserHost is where a browser on https://app.example goes for a reference,
-// by the WHATWG's rules: tabs and line ends are ignored, backslashes are
+// browserHost is the host to which a browser on https://app.example goes for a
+// reference. By the WHATWG's rules, tabs and line ends are ignored, backslashes are
 // slashes, and two of them at the beginning start a host.
 func browserHost(ref string) string {
 	ref = strings.Map(func(c rune) rune {

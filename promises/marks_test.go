@@ -46,8 +46,8 @@ func (b *keeper) opens(target string) *httptest.ResponseRecorder {
 	return b.asks("GET", target, pageHeaders...)
 }
 
-// markedFor is the Cookie header of a browser that h just sent to sign in for
-// the sake of these pages.
+// markedFor is the Cookie header of a browser that h just sent to sign in for these
+// pages.
 func markedFor(t testing.TB, h http.Handler, pages ...string) string {
 	b := newKeeper(h)
 	for _, page := range pages {
@@ -142,7 +142,7 @@ func TestMarksOfOtherReplicas(t *testing.T) {
 	}
 }
 
-// Whatever stands in the cookies, the worst is the page with its link, and a
+// For any text in the cookies, the worst result is the page with its link, or a
 // redirect that browsers can mark.
 func TestPlantedMarksShowThePageAtWorst(t *testing.T) {
 	h := signingIn(t, newDoorman()).Handler(unreachable(t))
@@ -192,7 +192,7 @@ func TestSignedInOutAndBackWithinThirtySeconds(t *testing.T) {
 			require.Equal(t, "ann", b.opens("/a").Body.String())
 			assert.NotContains(t, b.cookies, marksName)
 			delete(b.cookies, "session")
-			pass(11 * time.Second) // by then ann's answer is forgotten, as in a sign-in that takes a while
+			pass(11 * time.Second) // ann's answer has ended, as in a slow sign-in
 		}
 	})
 }

@@ -65,8 +65,8 @@ func TestOptional(t *testing.T) {
 		status  int
 		who     string
 	}{
-		{"an outage is no anonymous visitor", outage, []string{"Cookie", "session=ann"}, 503, ""},
-		{"malformed credentials are no anonymous visitor", nil, []string{"Authorization", "\x01"}, 400, ""},
+		{"an outage is not an anonymous visitor", outage, []string{"Cookie", "session=ann"}, 503, ""},
+		{"malformed credentials are not an anonymous visitor", nil, []string{"Authorization", "\x01"}, 400, ""},
 		{"too large ones neither", nil, []string{"Cookie", strings.Repeat("a", 16<<10+1)}, 431, ""},
 		{"an API key neither", nil, []string{"Authorization", "Bearer key"}, 403, ""},
 		{"no credentials are", nil, nil, 200, "nobody"},
@@ -341,7 +341,7 @@ func TestEveryMethodIsGatedAlike(t *testing.T) {
 	}
 }
 
-// However a path is written, the verdict is that of the handler it reaches.
+// For every spelling of a path, the verdict is that of the handler that it reaches.
 func TestOddPathsMeetTheGateOfTheirHandler(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 	admins := m.RequireGroup("administrators")
@@ -378,7 +378,7 @@ func TestOddPathsMeetTheGateOfTheirHandler(t *testing.T) {
 	}
 }
 
-// rawGet sends a path as it is: http.Client would clean it.
+// rawGet sends a path unchanged: http.Client would clean it.
 func rawGet(t testing.TB, addr, target, cookie string) (status int, body string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -397,7 +397,7 @@ func rawGet(t testing.TB, addr, target, cookie string) (status int, body string)
 func TestAPIKeyWithoutAUser(t *testing.T) {
 	byKey := func() *http.Request { return request("GET", "/", "Authorization", "Bearer key") }
 	known := newDoorman()
-	// A resolver may be wrong about what comes with a key.
+	// A resolver may return wrong data with a key.
 	known.is("Bearer key", func() dssauth.Identity {
 		id := dssauth.NewIdentity("ann", "administrators")
 		id.APIKeyID = "ann"
@@ -482,8 +482,8 @@ func TestStrayCookiesCostNoLookups(t *testing.T) {
 	assert.Equal(t, 1, m.Stats().Entries)
 }
 
-// The caller reuses its header map while the lookup runs: what is asked, and
-// what the answer is remembered for, stay what they were.
+// The caller reuses its header map while the lookup runs: the question, and the bytes
+// of the answer, do not change.
 func TestCallerChangesItsHeadersDuringTheLookup(t *testing.T) {
 	asked, goOn := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int64

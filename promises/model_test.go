@@ -40,14 +40,14 @@ func manySteps() int {
 }
 
 const (
-	// modelTimeout bounds lookups. Whoever waits for one may see what DSS said
-	// that long ago, and a second more: see flights that ignore their deadline.
+	// modelTimeout bounds lookups. A waiting request may get an answer of that age, and
+	// a second more: see flights that ignore their deadline.
 	modelTimeout = 200 * time.Millisecond
 	modelTTL     = modelTimeout + time.Second
 )
 
-// model is a DSS that remembers its past: what each credential stood for, and
-// from when to when. So it can tell whether an answer was true lately.
+// model is a DSS that remembers its past: the users of each credential, and their
+// times. So it can tell whether an answer was true lately.
 type model struct {
 	start       time.Time
 	credentials []*credential
@@ -64,7 +64,7 @@ const (
 
 // credential is a session cookie or an API key.
 type credential struct {
-	id        string // also a group of whoever holds it: so its identities are told apart
+	id        string // also a group of its owner: so its identities are told apart
 	header    string
 	value     string
 	mu        sync.Mutex
@@ -72,8 +72,7 @@ type credential struct {
 	forgotten atomic.Int64 // when Forget was last called
 }
 
-// state is what a credential stands for: a user with a version of groups, or
-// nobody.
+// state is the owner of a credential: a user with a version of groups, or nobody.
 type state struct {
 	user         int // -1: nobody
 	since, until int64
@@ -103,7 +102,7 @@ func (w *model) now() int64 { return int64(time.Since(w.start)) }
 
 func login(user int) string { return "user" + strconv.Itoa(user) }
 
-// change lets c stand for somebody else, or for new groups of the same.
+// change gives c another owner, or the same owner new groups.
 func (w *model) change(c *credential, user int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,7 +111,7 @@ func (w *model) change(c *credential, user int) {
 	c.past = append(c.past, state{user: user, since: now, until: math.MaxInt64})
 }
 
-// truth is what c stands for, with its version.
+// truth is c's owner, with the version.
 func (w *model) truth(c *credential) (version int, s state) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -195,7 +194,7 @@ func (w *model) request(c *credential) *http.Request {
 	return r
 }
 
-// sight is what a handler, or the visitor, saw.
+// sight is the result that a handler, or the visitor, saw.
 type sight struct {
 	status int
 	id     dssauth.Identity
@@ -220,8 +219,8 @@ func visit(m *dssauth.Middleware, c *credential, r *http.Request) (s sight) {
 	return s
 }
 
-// check reports why s, seen between from and to, cannot have been true lately.
-// What was known at atLeast or earlier had to be forgotten.
+// check reports why s, seen between from and to, cannot have been true lately. Answers
+// from atLeast or earlier had to be forgotten.
 func (w *model) check(c *credential, s sight, from, to, atLeast int64, forgot *[modelUsers]int64) error {
 	oldest := max(from-int64(modelTTL), atLeast)
 	c.mu.Lock()
@@ -262,7 +261,7 @@ func (w *model) check(c *credential, s sight, from, to, atLeast int64, forgot *[
 	return nil
 }
 
-// tally counts what visitors saw.
+// tally counts the results that visitors saw.
 type tally struct{ identified, nobody, unavailable atomic.Int64 }
 
 func (c *tally) add(status int) {
@@ -276,7 +275,7 @@ func (c *tally) add(status int) {
 	}
 }
 
-// step does one random thing, and reports what was wrong about it.
+// step does one random thing, and reports an error in its result.
 func (w *model) step(m *dssauth.Middleware, seen *tally) error {
 	c := w.credentials[rand.N(len(w.credentials))]
 	switch dice := rand.N(1000); {
@@ -414,9 +413,9 @@ var modelConfig = dssauth.Config{
 	MaxEntries: modelCredentials * 3 / 4, MaxEntriesPerUser: 5,
 }
 
-// Whatever many visitors of two DSS instances do at once, each sees what DSS
-// said of exactly their credentials within the last TTL, or is refused. For
-// longer than usual:
+// Many visitors of two DSS instances do anything at once. Each gets DSS's answer about
+// exactly their credentials from within the last TTL, or is refused. For longer than
+// usual:
 //
 //	go test -run TestRandomVisitors -steps 100000000 -timeout 0 -v .
 func TestRandomVisitorsAreNeverTakenForOthers(t *testing.T) {

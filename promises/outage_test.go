@@ -15,8 +15,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// However long DSS is down, nobody gets in by it, and who is signed in is
-// served 5s after its end at the latest.
+// An outage of any length lets nobody in, and signed-in visitors are served 5s after
+// its end at the latest.
 func TestOutagesOfAnyLength(t *testing.T) {
 	requests, wrong, longest := 0, 0, time.Duration(0)
 	for name, fault := range outages {
@@ -56,8 +56,8 @@ func TestOutagesOfAnyLength(t *testing.T) {
 	t.Logf("figure: %d wrong admissions in %d requests during outages of DSS, served again %s after its end at the latest", wrong, requests, longest.Round(time.Millisecond))
 }
 
-// A refusal whose meaning could not be told, since DSS failed in between, may
-// have been about the visitor: from then on, no old answer stands in for them.
+// If DSS failed in between, a refusal has an unknown meaning, and may have been about
+// the visitor: from then on, no old answer stands in for them.
 func TestAmbiguousRefusalEndsBridging(t *testing.T) {
 	for name, moment := range map[string]time.Duration{"by a refresh ahead": 7 * time.Second, "by a lookup": 11 * time.Second} {
 		t.Run(name, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestAmbiguousRefusalEndsBridging(t *testing.T) {
 				pass(10 * time.Second)
 				for range 20 {
 					assert.Equal(t, "503", who(m, ann))
-					assert.Equal(t, "bob", who(m, bob), "whom DSS did not refuse is bridged")
+					assert.Equal(t, "bob", who(m, bob), "a visitor whom DSS did not refuse is bridged")
 					pass(time.Second)
 				}
 			})
@@ -108,7 +108,7 @@ func TestAmbiguousRefusalEndsOlderLookups(t *testing.T) {
 	})
 }
 
-// The same of DSS itself, where an old answer might bridge what comes then.
+// The same for DSS's own words, if an old answer might bridge the following outage.
 func TestNoOldAnswerOfDSSFromBeforeRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)
@@ -128,14 +128,13 @@ func TestNoOldAnswerOfDSSFromBeforeRefusal(t *testing.T) {
 	})
 }
 
-// unclear is an error of a refusal of which it is not known whom it means.
+// unclear is the error of a refusal of either the visitor or us.
 type unclear struct{ cause error }
 
 func (e unclear) Error() string { return "unclear" }
 func (e unclear) Unwrap() error { return e.cause }
 
-// Whom DSS meant is asked by our own question, and it is that question which
-// finds the outage.
+// Our own question finds out whom DSS meant, and that question finds the outage.
 func TestRefusalOutweighsAnOutageFoundAfterIt(t *testing.T) {
 	for range 100 { // what wakes first is chance
 		synctest.Test(t, func(t *testing.T) {

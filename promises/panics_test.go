@@ -18,8 +18,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// panicking is a transport, or what reads its replies, that panics in the calls
-// of one endpoint.
+// panicking is a transport, or a reader of its replies, that panics in the calls of one
+// endpoint.
 type panicking struct {
 	next   http.RoundTripper
 	path   string
@@ -92,8 +92,7 @@ func TestAPanicBelowTheClientIsNoAnswer(t *testing.T) {
 	}
 }
 
-// What makes the client choke may be one visitor's bytes: that is no outage for
-// the others.
+// One visitor's bytes may make the client panic: that is not an outage for the others.
 func TestOneVisitorsPanicsAreNoOutage(t *testing.T) {
 	for _, inBody := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

@@ -18,7 +18,7 @@ import (
 	"github.com/dssauth/dssauth/internal/simulated"
 )
 
-// many is more workers than anybody asks for.
+// many is more workers than any test needs.
 const many = 1 << 20
 
 func TestEverybodyGetsInWithinTheSupply(t *testing.T) {
@@ -107,7 +107,7 @@ func TestJunkMakesNoRoomForJunk(t *testing.T) {
 	})
 }
 
-// What a lookup brings, and how long it takes, opens and closes places.
+// The result and the duration of a lookup open and close places.
 func TestPlacesFollowDSS(t *testing.T) {
 	named := func(login string) answer { return answer{id: dssauth.NewIdentity(login)} }
 	nobody, broken := answer{err: dssauth.ErrUnauthenticated}, answer{err: errBroken}
@@ -300,8 +300,7 @@ func TestOneUserLeavesRoomForOtherKnownVisitors(t *testing.T) {
 	}
 }
 
-// An account on many screens, which all ask at once, beside more junk than there
-// are places for.
+// An account on many screens that all ask at once, beside more junk than places.
 func TestJunkLocksOutNoAccountOnManyScreens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const screens = 20
@@ -333,7 +332,7 @@ func TestJunkLocksOutNoAccountOnManyScreens(t *testing.T) {
 	})
 }
 
-// The same account's lookups hang: newcomers have half of what both share.
+// The same account's lookups hang: newcomers have half of the shared places.
 func TestAccountThatHangsLeavesNewcomersHalf(t *testing.T) {
 	for most, want := range map[int]int{2: 0, 8: 3, 32: 12} {
 		t.Run(fmt.Sprint("MaxLookups ", most), func(t *testing.T) {
@@ -456,8 +455,7 @@ func TestRefreshWaitsUntilTheLastSecondOnly(t *testing.T) {
 	})
 }
 
-// A refresh that finds no place ends with its answer, but not with those who
-// wait for it.
+// A refresh that finds no place ends with its answer, unless requests wait for it.
 func TestRequestThatJoinsARefreshWaitsForItsSecond(t *testing.T) {
 	for range 20 { // answers end at random
 		synctest.Test(t, func(t *testing.T) {
@@ -533,7 +531,7 @@ func TestCloseEndsRefreshesThatWait(t *testing.T) {
 }
 
 func TestShortageOfPlacesIsExplained(t *testing.T) {
-	const line = "for want of a place"
+	const line = "because no place towards DSS was free"
 	for _, test := range []struct {
 		name   string
 		most   int

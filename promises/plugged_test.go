@@ -149,7 +149,7 @@ func (e curiousError) As(any) bool {
 	return false
 }
 
-// What such a method waits for would never come, and nobody be served any more.
+// Such a method would wait for ever, and no visitor would be served any more.
 func TestPluggedInErrorsAreReadUnderNoLock(t *testing.T) {
 	for _, from := range []string{"a resolver", "a transport, for a lookup", "a transport, for our own question"} {
 		t.Run(from, func(t *testing.T) {

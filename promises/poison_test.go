@@ -24,8 +24,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// A poison is what a firewall, a proxy or DSS does with some bytes of a
-// stranger, and with no other.
+// A poison is the reaction of a firewall, a proxy or DSS to some bytes of a stranger,
+// and to no others.
 type poison struct {
 	name string
 	act  func(r *http.Request) (*http.Response, error)
@@ -354,7 +354,7 @@ func TestKnownVisitorIsServedInAnOutage(t *testing.T) {
 	}
 }
 
-// busyDSS has few workers, each of whom takes a while for whatever it is asked.
+// busyDSS has few workers. Each takes some time for every question.
 type busyDSS struct {
 	workers chan struct{}
 	inner   http.RoundTripper
@@ -415,7 +415,7 @@ func TestBusyDSSIsNeverCalledDown(t *testing.T) {
 	}
 }
 
-// poisonedOnly does f to lookups of a stranger's bytes.
+// poisonedOnly applies f to lookups of a stranger's bytes.
 func poisonedOnly(f dsstest.Interceptor) dsstest.Interceptor {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		sent, err := io.ReadAll(r.Body)
@@ -473,8 +473,8 @@ func TestPoisonOnSocketsDoesNotAffectOthers(t *testing.T) {
 	}
 }
 
-// Junk that DSS refuses quickly, while it leaves our own question unanswered,
-// waits for that question without a place. There is a bound to it.
+// DSS may refuse junk quickly, and leave our own question unanswered: then the junk
+// waits for that question without a place. The number of such lookups is bounded.
 func TestWaitersForTheQuestionAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)

@@ -21,8 +21,8 @@ import (
 // jobsOf is the path of the question that decides a project gate.
 func jobsOf(project string) string { return "/projects/" + project + "/jobs/" }
 
-// company is a fake DSS with users who stand in every relation to the project
-// CHURN, and an application that acts as its visitors.
+// company is a fake DSS with users in every relation to the project CHURN, and an
+// application that acts as its visitors.
 type company struct {
 	*testing.T
 	fake *dsstest.DSS
@@ -63,7 +63,7 @@ func (c *company) request(login, target string) *http.Request {
 	return r
 }
 
-// opens sends r through gate, and returns the status and whom the handler saw.
+// opens sends r through gate, and returns the status and the handler's visitor.
 func (c *company) opens(gate func(http.Handler) http.Handler, r *http.Request) (status int, saw string) {
 	w := serve(c.auth.Optional(gate(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		id, ok := dssauth.FromContext(r.Context())
@@ -145,7 +145,7 @@ func TestProjectGateAdmitsWhomDSSLetsReadTheProject(t *testing.T) {
 	}
 }
 
-// What DSS may answer to the question, and what the visitor gets.
+// DSS's possible answers to the question, and the visitor's result.
 func TestProjectGateReadsDSSsAnswer(t *testing.T) {
 	const exceptions = "com.dataiku.dip.exceptions."
 	refusal := func(status int, class string) dsstest.Interceptor {
@@ -204,7 +204,7 @@ func TestProjectGateReadsDSSsAnswer(t *testing.T) {
 	}
 }
 
-// questions is how often DSS was asked about a project, by anybody.
+// questions returns how often DSS was asked about a project, in sum.
 func (c *company) questions(project string) int { return c.fake.Calls(jobsOf(project)) }
 
 func TestProjectVerdictIsAskedForOnce(t *testing.T) {
@@ -353,8 +353,8 @@ func TestProjectVerdictEndsWithTheAnswer(t *testing.T) {
 	}
 }
 
-// Config.StaleIfError bridges an outage for what belongs to an answer, too: for as
-// long as that, for the project that was open before, and for no other.
+// Config.StaleIfError also bridges an outage for an answer's verdicts: as long as for
+// the answer, for the project that was open before, and for no other.
 func TestProjectVerdictIsBridgedWithItsAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket, TTL: 10 * time.Second, StaleIfError: time.Minute})
@@ -419,8 +419,8 @@ func TestProjectGateNoticesASignOut(t *testing.T) {
 	})
 }
 
-// Nobody waits for a verdict that is renewed ahead. That the session ended ends the
-// answer all the same.
+// No request waits for a verdict that is renewed early. If the session has ended, that
+// ends the answer anyway.
 func TestRenewalOfAVerdictNoticesASignOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket})
@@ -470,8 +470,8 @@ func TestProjectGateWhenTheRightToActEnds(t *testing.T) {
 	})
 }
 
-// DSS does not let the application act as its visitors: that is nothing that a
-// visitor has done, and the log says what to change.
+// DSS does not let the application act as its visitors: that is not a visitor's
+// mistake, and the log gives the remedy.
 func TestProjectGateWithoutTheRightToActAsVisitors(t *testing.T) {
 	forbidden := dsstest.Respond(403, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException", "message": "no"}`)
 	gone := dsstest.Respond(404, `{"errorType": "com.dataiku.dip.server.controllers.NotFoundException", "message": "no"}`)
@@ -509,7 +509,7 @@ func TestProjectGateWithoutTheRightToActAsVisitors(t *testing.T) {
 	}
 }
 
-// A ticket that DSS rejects in the middle is replaced, once for all who wait.
+// A ticket that DSS rejects in the middle is replaced, once for all waiting requests.
 func TestProjectGateRenewsItsTicketOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket})
@@ -533,8 +533,8 @@ func TestProjectGateRenewsItsTicketOnce(t *testing.T) {
 	})
 }
 
-// A visitor who asks for one project after the other has few of them remembered,
-// and takes no more than a share of what DSS is asked at once.
+// If a visitor asks for one project after the other, few verdicts are remembered, and
+// the visitor takes no more than a share of the questions at once.
 func TestProjectVerdictsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket, TTL: time.Hour})
@@ -601,8 +601,8 @@ func TestProjectGateRefusesInPlainWords(t *testing.T) {
 	})
 }
 
-// Keys without a user are nobody whom DSS could be asked as, and an identity of a
-// test is nobody whom DSS knows.
+// DSS cannot be asked as a key without a user, and DSS does not know an identity of a
+// test.
 func TestProjectGateAsksAboutUsersOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket})

@@ -72,8 +72,8 @@ func (w *watched) calls(path string) []time.Duration {
 func (w *watched) questions() []time.Duration { return w.calls(ownInfoPath) }
 func (w *watched) lookups() []time.Duration   { return w.calls(lookupPath) }
 
-// behaves makes f what happens to all calls of a path, "" for all calls, from
-// now on; nil is DSS.
+// behaves makes f answer all calls of a path, or with "" all calls, from now on; nil is
+// DSS.
 func (w *watched) behaves(path string, f dsstest.Interceptor) {
 	w.Intercept(path, 0, nil)
 	if f != nil {
@@ -81,8 +81,8 @@ func (w *watched) behaves(path string, f dsstest.Interceptor) {
 	}
 }
 
-// ofCookie does something to lookups of requests whose cookies contain a part:
-// part, interceptor, part, interceptor.
+// ofCookie intercepts lookups of requests whose cookies contain a part: part,
+// interceptor, part, interceptor.
 func ofCookie(does ...any) dsstest.Interceptor {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		sent, _ := io.ReadAll(r.Body)
@@ -118,12 +118,12 @@ var (
 	cookieOf   = func(r *http.Request) string { return r.Header.Get("Cookie") }
 )
 
-// reply is what m answers to r.
+// reply returns m's answer to r.
 func reply(m *dssauth.Middleware, r *http.Request) *httptest.ResponseRecorder {
 	return serve(m.Handler(sayLogin), r)
 }
 
-// failures are what a lookup can end with that has the question asked.
+// failures are the ends of a lookup that start the question.
 var failures = map[string]dsstest.Interceptor{
 	"a 500":             dsstest.Respond(500, `{"errorType":"java.lang.NullPointerException"}`),
 	"a 502":             badGateway,
@@ -347,7 +347,7 @@ func TestWhatOurOwnQuestionSays(t *testing.T) {
 				pass(200 * time.Millisecond) // a reset is tried again
 				synctest.Wait()
 				assert.Equal(t, test.down, m.Stats().DSSDown)
-				assert.Equal(t, test.down, len(book.with("DSS is down: visitors who are not known")) == 1)
+				assert.Equal(t, test.down, len(book.with("DSS is down: until it answers, visitors without")) == 1)
 				if test.down {
 					assert.Equal(t, "503", who(m, signedIn(w.DSS, "ann")))
 				}
@@ -428,7 +428,7 @@ func TestWhileDSSIsDownNoLookupStarts(t *testing.T) {
 				}
 				assert.LessOrEqual(t, asked, 10)
 				assert.GreaterOrEqual(t, asked, 4, "they have the question asked again")
-				assert.Len(t, book.with("DSS is down: visitors who are not known"), 1)
+				assert.Len(t, book.with("DSS is down: until it answers, visitors without"), 1)
 				assert.Empty(t, book.with("DSS is back"))
 
 				w.behaves("", nil)
@@ -514,8 +514,7 @@ func TestEvidenceOfAnOutageCountsThreeSeconds(t *testing.T) {
 	}
 }
 
-// Whatever came before the end of DSS's answers, and however often visitors
-// come.
+// For any history before DSS stopped answering, and any number of visitors.
 func TestNoLookupStartsFourSecondsAfterSilence(t *testing.T) {
 	for _, spacing := range []time.Duration{50 * time.Millisecond, 333 * time.Millisecond, 700 * time.Millisecond, 1490 * time.Millisecond, 2600 * time.Millisecond, 4010 * time.Millisecond} {
 		for _, slow := range []time.Duration{0, 60 * time.Millisecond, 800 * time.Millisecond, 1700 * time.Millisecond} {
@@ -779,8 +778,8 @@ func TestSuccessWhileUpEndsNoPause(t *testing.T) {
 	})
 }
 
-// What a lookup from before the end of an outage ends with says nothing about
-// its bytes.
+// The failure of a lookup from before the end of an outage proves nothing about its
+// bytes.
 func TestLookupOfAnOldOutageStartsNoPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)
@@ -968,8 +967,8 @@ func TestPlaceIsFreeWhileTheQuestionIsAsked(t *testing.T) {
 	}
 }
 
-// A page is many requests: those that come while the first one's failure is
-// looked into are not refused for it.
+// A page is many requests: while the first one's failure is checked, the others are not
+// refused for it.
 func TestRequestsBesideAFailureAreBridgedAsWell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)

@@ -124,7 +124,7 @@ func TestOnErrorMayRefuse(t *testing.T) {
 	assert.Equal(t, []int{1, 1}, []int{calls, told}, "it is not called again for its own refusal")
 }
 
-// Nothing is known of the request where only Authenticate's answer is at hand.
+// With only Authenticate's answer, nothing is known about the request.
 func TestRefuseWithoutARequest(t *testing.T) {
 	m := newAuth(t, dssauth.Config{
 		Resolver: newDoorman(),
@@ -159,7 +159,7 @@ func TestUploadThatOnErrorReadsLeavesNoFile(t *testing.T) {
 	assert.NotNil(t, r.MultipartForm)
 }
 
-// The answers of DSS to a call as the visitor, and what they become.
+// The answers of DSS to a call as the visitor, and their refusals.
 var dssSays = []struct {
 	name   string
 	answer dsstest.Interceptor
@@ -180,8 +180,8 @@ var dssSays = []struct {
 	{"the connection breaks", dsstest.Reset, 503},
 }
 
-// What DSS answered to a handler's or a gate's call as the visitor keeps its
-// meaning, for people and for programs, and quotes nothing.
+// DSS's answer to a handler's or a gate's call as the visitor keeps its meaning, for
+// people and for programs, and no text of it is quoted.
 func TestAnswersToCallsAsTheVisitor(t *testing.T) {
 	list := func(r *http.Request) error {
 		client, err := dssauth.ClientFromContext(r.Context())
@@ -257,7 +257,7 @@ func TestSessionThatEndedIsSeenByACall(t *testing.T) {
 	assert.Greater(t, s.fake.Calls(lookupPath), asked, "and is no more")
 }
 
-// The same reply of DSS, if it is the application that it means, signs nobody out.
+// The same reply of DSS about the application signs nobody out.
 func TestCallsWithARejectedKeySignNobodyOut(t *testing.T) {
 	for _, mode := range []dssauth.Impersonation{dssauth.ByTicket, dssauth.ByProxyUser} {
 		for _, byGate := range []bool{false, true} {
@@ -278,7 +278,7 @@ func TestCallsWithARejectedKeySignNobodyOut(t *testing.T) {
 	}
 }
 
-// The visitor's groups have nothing to do with what the application may not.
+// A missing right of the application has nothing to do with the visitor's groups.
 func TestTicketRefusedToTheApplication(t *testing.T) {
 	refused := dsstest.Respond(403, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException"}`)
 	for mode, refuses := range map[dssauth.Impersonation]func(*situation){
@@ -309,7 +309,7 @@ func TestTicketRefusedToTheApplication(t *testing.T) {
 	}
 }
 
-// mistakes are errors that are nobody's outage, one for each cause.
+// mistakes are errors of the application, not outages, one for each cause.
 func mistakes(m *dssauth.Middleware) map[string]http.Handler {
 	refuse := func(call func(*http.Request) error) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { m.Refuse(w, r, call(r)) })
@@ -319,10 +319,10 @@ func mistakes(m *dssauth.Middleware) map[string]http.Handler {
 		return err
 	}
 	return map[string]http.Handler{
-		"wrap it with Middleware.Handler":              refuse(client),
+		"wrap the handler with Middleware.Handler":     refuse(client),
 		"set Config.Impersonation":                     m.Handler(refuse(client)),
 		"a gate returned an error":                     m.Require(func(*http.Request, dssauth.Identity) error { return errors.New("s3cret") })(http.NotFoundHandler()),
-		"Middleware.Refuse was given an error that is": m.Handler(refuse(func(*http.Request) error { return errors.New("s3cret") })),
+		"Middleware.Refuse got an error that means no": m.Handler(refuse(func(*http.Request) error { return errors.New("s3cret") })),
 	}
 }
 
@@ -419,7 +419,7 @@ func TestAPIKeysAreNotToldAboutGroups(t *testing.T) {
 		assert.Contains(t, w.Body.String(), "groups", "a user is told")
 	}
 
-	// What a framework has at hand, without the request of a refusal.
+	// A framework's own response and request, without the request of a refusal.
 	_, err := newAuth(t, dssauth.Config{Resolver: newDoorman()}).Authenticate(key())
 	w := httptest.NewRecorder()
 	dssauth.WriteRefusal(w, key(), err)
@@ -427,8 +427,8 @@ func TestAPIKeysAreNotToldAboutGroups(t *testing.T) {
 	assert.NotContains(t, w.Body.String(), "groups")
 }
 
-// A handler that sets the length of what it means to write may still refuse: a
-// browser waits for what a redirect announces.
+// A handler that has set a Content-Length may still refuse: a browser would wait for
+// the length that a redirect announces.
 func TestRedirectDropsTheLengthOfAnotherBody(t *testing.T) {
 	m := signingIn(t, newDoorman())
 	w := serve(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -449,7 +449,7 @@ func TestCallAsAnAnonymousVisitor(t *testing.T) {
 	assert.Equal(t, 401, serve(h, request("GET", "/", "Cookie", "session=old")).Code)
 }
 
-// compressed is what compressors do: the header first, and then all that is written.
+// compressed acts like a compressor: the header first, and then the whole body.
 func compressed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
@@ -480,7 +480,7 @@ func TestRefusalsBehindACompressorCanBeRead(t *testing.T) {
 	}
 }
 
-// What DSS says to a gate means the same for a connection as for a new request.
+// DSS's answer to a gate means the same for a connection as for a new request.
 func TestWhatDSSSaysToAGateEndsAConnection(t *testing.T) {
 	class := "com.dataiku.dip.exceptions."
 	for name, row := range map[string]struct {

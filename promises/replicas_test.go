@@ -26,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/dsstest"
 )
 
@@ -39,7 +40,7 @@ func TestReplicasShareAnswers(t *testing.T) {
 		synctest.Wait()
 		r := signedIn(d, "ann")
 		first := identity(t, all[0], r.Clone(t.Context()))
-		synctest.Wait() // what is stored, nobody waits for
+		synctest.Wait() // no request waits for the store's calls
 		for _, m := range all[1:] {
 			assert.Equal(t, first, identity(t, m, r.Clone(t.Context())))
 			assert.Equal(t, uint64(0), m.Stats().Lookups)
@@ -75,8 +76,8 @@ func TestReplicasThatMissAtOnceAskOnce(t *testing.T) {
 	}
 }
 
-// TestReplicasAskAsOneProcess compares what busy visitors of several replicas cost
-// with what they cost one.
+// TestReplicasAskAsOneProcess compares the cost of busy visitors to several replicas
+// and to one.
 func TestReplicasAskAsOneProcess(t *testing.T) {
 	calls := func(n int, store bool) (calls int) {
 		synctest.Test(t, func(t *testing.T) {
@@ -185,20 +186,27 @@ func TestASignOutReachesAllReplicas(t *testing.T) {
 	}
 }
 
+// afterForgetUser returns two replicas that have forgotten ann, whose groups changed,
+// their client and store, ann's request, and the values that the store had before.
+func afterForgetUser(t *testing.T) (*dss.Client, *memory, []*dssauth.Middleware, *http.Request, map[string][]byte) {
+	d, client := newMemory(t)
+	store := newStore()
+	all := replicas(t, 2, client, store)
+	synctest.Wait()
+	r := signedIn(d, "ann")
+	require.Equal(t, "ann", who(all[0], r.Clone(t.Context())))
+	synctest.Wait()
+	old := store.live()
+	d.AddUser(dsstest.User{Login: "ann", Groups: []string{"readers"}})
+	all[0].ForgetUser("ann")
+	return client, store, all, r, old
+}
+
 // TestAnswerOfBeforeIsNotTakenFromTheStore lets a lookup that began before
 // ForgetUser be stored after it.
 func TestAnswerOfBeforeIsNotTakenFromTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		all := replicas(t, 2, client, store)
-		synctest.Wait()
-		r := signedIn(d, "ann")
-		require.Equal(t, "ann", who(all[0], r.Clone(t.Context())))
-		synctest.Wait()
-		old := store.live()
-		d.AddUser(dsstest.User{Login: "ann", Groups: []string{"readers"}})
-		all[0].ForgetUser("ann")
+		client, store, all, r, old := afterForgetUser(t)
 		store.set(func(s *memory) {
 			for k, v := range old {
 				s.entries[k] = stored{v, time.Now().Add(time.Hour)}
@@ -214,16 +222,7 @@ func TestAnswerOfBeforeIsNotTakenFromTheStore(t *testing.T) {
 // TestForgettingHoldsHereWhateverTheStoreSays has the store lose what was forgotten.
 func TestForgettingHoldsHereWhateverTheStoreSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		all := replicas(t, 2, client, store)
-		synctest.Wait()
-		r := signedIn(d, "ann")
-		require.Equal(t, "ann", who(all[0], r.Clone(t.Context())))
-		synctest.Wait()
-		old := store.live()
-		d.AddUser(dsstest.User{Login: "ann", Groups: []string{"readers"}})
-		all[0].ForgetUser("ann")
+		_, store, all, r, old := afterForgetUser(t)
 		synctest.Wait()
 		store.set(func(s *memory) { s.lies = func(key string, _ []byte) []byte { return bytes.Clone(old[key]) } })
 		for i, m := range all {
@@ -291,7 +290,7 @@ func TestStoreThatLies(t *testing.T) {
 	}
 }
 
-// TestReplayAfterASignOut lets the store give what was true before.
+// TestReplayAfterASignOut lets the store return earlier answers.
 func TestReplayAfterASignOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -658,7 +657,7 @@ func TestReplicaThatWasKilled(t *testing.T) {
 		lease := store.live()
 		require.Len(t, leasesOf(lease), 1)
 		began := time.Now()
-		assert.Equal(t, "ann", who(m, r.Clone(t.Context())), "whoever waits for it asks itself, in time")
+		assert.Equal(t, "ann", who(m, r.Clone(t.Context())), "a replica that waits for it asks itself, in time")
 		assert.LessOrEqual(t, time.Since(began), 4*time.Second)
 		for _, e := range store.written() {
 			assert.LessOrEqual(t, e.TTL, time.Minute, "nothing stays")
@@ -706,7 +705,7 @@ func TestRefreshesThatWaitForAnotherReplicaHoldNoPlace(t *testing.T) {
 	})
 }
 
-// leasesOf returns the values that are sealed nothing.
+// leasesOf returns the values of leases: they seal no text.
 func leasesOf(all map[string][]byte) (leases []string) {
 	for k, v := range all {
 		if len(v) < 100 {
@@ -820,8 +819,8 @@ func TestSecretsAreReplacedStepByStep(t *testing.T) {
 	}
 }
 
-// TestReplicasWithTwoSecretsWaitForOneWithOne has three of them miss a visitor, in
-// whatever order their leases are.
+// TestReplicasWithTwoSecretsWaitForOneWithOne has three of them miss a visitor, with
+// their leases in any order.
 func TestReplicasWithTwoSecretsWaitForOneWithOne(t *testing.T) {
 	old, fresh := bytes.Repeat([]byte("old secret "), 3), bytes.Repeat([]byte("new secret "), 3)
 	for name, one := range map[string][]byte{"old": old, "new": fresh} {
@@ -1020,7 +1019,7 @@ func TestACrowdLeavesRoomForForgetting(t *testing.T) {
 	})
 }
 
-// TestStoreThatPanics shows that what a store does ends nothing else.
+// TestStoreThatPanics shows that a panic or Goexit of a store ends nothing else.
 func TestStoreThatPanics(t *testing.T) {
 	for name, does := range map[string]func(){"panics": func() { panic("store") }, "calls Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
@@ -1048,7 +1047,7 @@ func (e *ending) Put(context.Context, dssauth.StoreEntry) (bool, error) { e.does
 func (e *ending) Delete(context.Context, string) error                  { e.does(); return nil }
 func (e *ending) Watch(context.Context, func(), func([]byte)) error     { e.does(); return nil }
 
-// TestLeasesEnd shows that no lookup leaves one behind, however it ends.
+// TestLeasesEnd shows that no lookup leaves one behind, for every kind of end.
 func TestLeasesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -1130,8 +1129,8 @@ func TestStoreSettings(t *testing.T) {
 		"Config.StoreSecrets has no effect without Config.Store": {Client: client, StoreSecrets: good},
 		"Config.Store needs Config.StoreSecrets":                 {Client: client, Store: newStore()},
 		"Config.StoreSecrets[1] has 31 bytes":                    {Client: client, Store: newStore(), StoreSecrets: [][]byte{sharedSecret, sharedSecret[:31]}},
-		"Config.StoreSecrets[0] is one byte again and again":     {Client: client, Store: newStore(), StoreSecrets: [][]byte{make([]byte, 32)}},
-		"Config.StoreSecrets[1] is there twice":                  {Client: client, Store: newStore(), StoreSecrets: [][]byte{sharedSecret, sharedSecret}},
+		"Config.StoreSecrets[0] repeats one byte":                {Client: client, Store: newStore(), StoreSecrets: [][]byte{make([]byte, 32)}},
+		"Config.StoreSecrets[1] is the same as an earlier one":   {Client: client, Store: newStore(), StoreSecrets: [][]byte{sharedSecret, sharedSecret}},
 		"Config.StoreSecrets has 5 secrets":                      {Client: client, Store: newStore(), StoreSecrets: make([][]byte, 5)},
 		"Config.Store cannot be set beside Config.Resolver":      {Resolver: newDoorman(), Store: newStore(), StoreSecrets: good},
 		"Config.Store needs remembered answers, but Config.TTL":  {Client: client, Store: newStore(), StoreSecrets: good, TTL: -1},

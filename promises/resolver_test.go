@@ -437,8 +437,8 @@ func TestQuestionThatHangsEndsInTwoSeconds(t *testing.T) {
 	})
 }
 
-// Whatever the outage, however long: nobody is admitted who should not be, and
-// visitors are served at most 5s after DSS is back.
+// In an outage of any kind and length nobody is admitted wrongly, and visitors are
+// served at most 5s after DSS is back.
 func TestServiceIsBackFiveSecondsAfterDSS(t *testing.T) {
 	faults := map[string]dsstest.Interceptor{
 		"unavailable for an hour, it says": dsstest.Respond(503, "<html>", "Retry-After", "3600"),
@@ -491,7 +491,7 @@ func TestServiceIsBackFiveSecondsAfterDSS(t *testing.T) {
 	}
 }
 
-// Retry-After is obeyed for the bytes that brought it, and for no others.
+// Retry-After is obeyed for its own bytes, and for no others.
 func TestRetryAfterIsObeyedUpToFourSeconds(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -659,6 +659,6 @@ func TestMissingRightIsOneLoudLine(t *testing.T) {
 		lines := book.with("does not let us ask")
 		require.Len(t, lines, 1)
 		assert.Contains(t, lines[0], "level=ERROR")
-		assert.False(t, strings.Contains(lines[0], "you may not"), "what DSS wrote may quote what it was sent")
+		assert.False(t, strings.Contains(lines[0], "you may not"), "DSS's text may quote credentials")
 	})
 }

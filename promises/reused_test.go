@@ -19,8 +19,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// reused is memory of a server built on fasthttp: the next request's strings
-// come to lie where those of the last one were.
+// reused is memory of a server built on fasthttp: the next request's strings take the
+// place of the last one's.
 type reused []byte
 
 func (m reused) string() string { return unsafe.String(&m[0], len(m)) }
@@ -32,8 +32,8 @@ func (m reused) becomes(next string) {
 	copy(m, next)
 }
 
-// slowReader is a Resolver that reads what it was given only when it is told
-// to, and takes a header's value for the login.
+// slowReader is a Resolver that reads its headers only on command, and uses a header's
+// value as the login.
 type slowReader struct {
 	name string
 	read chan struct{}
@@ -105,8 +105,8 @@ func TestReusedHeaderMemoryMixesUpNobody(t *testing.T) {
 	}
 }
 
-// A connection is looked after, and calls are made as its visitor, long after
-// its headers' memory went to others.
+// A connection is watched, and calls are made as its visitor, long after its headers'
+// memory was reused.
 func TestReusedMemoryOfAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -157,8 +157,8 @@ func cookie(d *dsstest.DSS, login string) string {
 	return c.Name + "=" + c.Value
 }
 
-// Names of cookies in the warning about changing ones must not be read from
-// memory that holds others by then.
+// Names of cookies in the warning about changing ones must not be read from memory that
+// holds others now.
 func TestReusedMemoryOfCookieNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book logBook

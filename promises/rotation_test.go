@@ -19,7 +19,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// vault is what an APIKeySource reads.
+// vault holds the keys of an APIKeySource.
 type vault struct {
 	mu    sync.Mutex
 	key   string
@@ -152,7 +152,7 @@ func TestRejectedKeyOfASourceIsReplacedWithinASecond(t *testing.T) {
 		require.Equal(t, "503", who(m, ann))
 		assert.Equal(t, lookups, d.Calls(lookupPath), "DSS is not asked meanwhile")
 		pass(1)
-		assert.Equal(t, "ann", who(m, ann), "the first who comes waits for the new key")
+		assert.Equal(t, "ann", who(m, ann), "the first request waits for the new key")
 		assert.Equal(t, lookups+1, d.Calls(lookupPath), "and is not asked about with the old one")
 
 		synctest.Wait()

@@ -15,8 +15,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// A visitor at work is asked about again before each answer ends. What acts as
-// the visitor is handed on, and not to somebody else who signed in meanwhile.
+// DSS is asked about a visitor at work again before each answer ends. The next answer
+// keeps the visitor's ticket or client, unless another user has signed in meanwhile.
 func TestRefreshHandsOnWhatActsAsTheVisitor(t *testing.T) {
 	for _, row := range []struct {
 		name string

@@ -51,8 +51,7 @@ func byGroup(m *dssauth.Middleware) func(http.Handler) http.Handler {
 	return m.RequireGroup("analysts")
 }
 
-// sends puts a request on the wire as it is written here: http.Client would
-// mend it.
+// sends puts a request on the wire unchanged: http.Client would correct it.
 func (s *site) sends(method string, headers ...string) (status int, visitor string) {
 	s.Helper()
 	conn, err := net.Dial("tcp", s.addr)
@@ -179,8 +178,8 @@ func TestCredentialsThatAreNearlyTheSame(t *testing.T) {
 	}
 }
 
-// Three applications ask the same DSS with keys of their own, the third one's
-// unknown to DSS: neither an answer nor what is known of a key is another's.
+// Three applications ask the same DSS with keys of their own, and DSS does not know the
+// third key: they share neither answers nor the state of their keys.
 func TestAPIKeysShareNothing(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	fake.AddUser(dsstest.User{Login: "ann"})

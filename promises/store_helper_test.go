@@ -13,8 +13,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// memory is a Store as others would write it. It fails, waits and lies where a test
-// wants that.
+// memory is a simple Store. It fails, waits and lies if a test wants that.
 type memory struct {
 	mu       sync.Mutex
 	entries  map[string]stored
@@ -45,7 +44,7 @@ func newStore() *memory {
 
 var errStoreBroken = errors.New("the store is broken")
 
-// does is what precedes each answer.
+// does runs before each answer.
 func (s *memory) does(ctx context.Context) error {
 	s.mu.Lock()
 	err, wait, hangs := s.fails, s.waits, s.hangs
@@ -99,7 +98,7 @@ func (s *memory) Put(ctx context.Context, e dssauth.StoreEntry) (bool, error) {
 	return true, nil
 }
 
-// tell gives a notice to all who watch. The caller holds mu.
+// tell gives a notice to all watchers. The caller holds mu.
 func (s *memory) tell(value []byte) {
 	for w := range s.watchers {
 		w.heard <- bytes.Clone(value)
@@ -155,7 +154,7 @@ func (s *memory) under() (n int) {
 	return n
 }
 
-// cut ends all that watches.
+// cut ends all calls of Watch.
 func (s *memory) cut() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,7 +164,7 @@ func (s *memory) cut() {
 	}
 }
 
-// live returns what is stored now.
+// live returns the stored values.
 func (s *memory) live() map[string][]byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -85,8 +86,8 @@ func TestHitWithChangingCookieAllocatesOnce(t *testing.T) {
 	}
 }
 
-// Cookies that are not sent to DSS count towards what arrives, of which four
-// times as much is taken.
+// Cookies that are not sent to DSS count as arriving bytes: four times as many of these
+// are accepted.
 func TestDroppedCookiesLockNobodyOut(t *testing.T) {
 	const most = 16 << 10
 	tests := []struct {
@@ -96,7 +97,7 @@ func TestDroppedCookiesLockNobodyOut(t *testing.T) {
 		says    string // the refusal; "" admits ann
 	}{
 		{"as many as allowed, and a byte more", nil, []string{"Cookie", "session=ann; _ga=" + strings.Repeat("x", 4*most-17+1)}, "4 times Config.MaxHeaderBytes (16384)"},
-		{"so many headers of them", nil, append(slicesOf("Cookie", "_ga="+strings.Repeat("x", most-4), 4), "Cookie", "session=ann"), "4 times Config.MaxHeaderBytes (16384)"},
+		{"so many headers of them", nil, append(slices.Repeat([]string{"Cookie", "_ga=" + strings.Repeat("x", most-4)}, 4), "Cookie", "session=ann"), "4 times Config.MaxHeaderBytes (16384)"},
 		{"an API key beside as many as allowed", nil, []string{"Cookie", "_ga=" + strings.Repeat("x", 4*most-4), "Authorization", "Bearer key"}, "4 times Config.MaxHeaderBytes (16384)"},
 		{"cookies to send of a byte too much", nil, []string{"Cookie", "session=ann; b=" + strings.Repeat("x", most-15+1)}, "more than Config.MaxHeaderBytes (16384)"},
 		{"those in two headers", nil, []string{"Cookie", "session=ann", "Cookie", "b=" + strings.Repeat("x", most-15+1)}, "more than Config.MaxHeaderBytes (16384)"},
@@ -136,17 +137,8 @@ func TestDroppedCookiesLockNobodyOut(t *testing.T) {
 	}
 }
 
-// slicesOf is a header, so many times.
-func slicesOf(name, value string, n int) (headers []string) {
-	for range n {
-		headers = append(headers, name, value)
-	}
-	return headers
-}
-
-// What visitors share lies in memory once, and what is kept is a copy: a
-// Resolver may cut its answer out of the headers, or out of memory that it uses
-// again.
+// Text that visitors share is in memory once, and kept text is a copy: a Resolver may
+// cut its answer out of the headers, or out of memory that it uses again.
 func TestAnswersShareWordsAndOwnTheirMemory(t *testing.T) {
 	memory := reused("ann;DESIGNER;USER_FROM_UI;analysts;Ann A.;ann@example.com")
 	resolve := resolveFunc(func(_ context.Context, h http.Header) (dssauth.Identity, error) {

@@ -24,8 +24,8 @@ import (
 
 const notSignedInClass = "com.dataiku.dip.exceptions.NotAuthenticatedException"
 
-// What a visitor's cookies, or our own key, have in common with a word of DSS's
-// reply is no reason to read the reply otherwise.
+// If a visitor's cookies, or our own key, contain a word of DSS's reply, the reply
+// still has the same meaning.
 func TestVisitorsBytesDoNotChangeWhatDSSMeans(t *testing.T) {
 	for _, key := range []string{"dkuaps-ordinary-key", "k", "e", "dataiku", "Exception"} {
 		fake := dsstest.NewServer(t)
@@ -46,7 +46,7 @@ func TestVisitorsBytesDoNotChangeWhatDSSMeans(t *testing.T) {
 	}
 }
 
-// The same where DSS says in words what it was sent, in whatever form.
+// The same if DSS repeats credentials in its text, in any form.
 func TestQuotesInRepliesDoNotChangeTheirMeaning(t *testing.T) {
 	for form, quote := range quotations {
 		t.Run(form, func(t *testing.T) {
@@ -105,8 +105,7 @@ func quoted(s string) string {
 	return strings.Trim(strings.TrimSpace(b.String()), `"`)
 }
 
-// onTheWire answers in place of DSS with bytes of any kind, in which SAID is
-// what DSS says.
+// onTheWire answers in place of DSS with bytes of any kind. SAID stands for DSS's text.
 func onTheWire(reply string, quote func(string) string) dsstest.Interceptor {
 	return func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		body, _ := io.ReadAll(r.Body)
@@ -120,8 +119,8 @@ func onTheWire(reply string, quote func(string) string) dsstest.Interceptor {
 	}
 }
 
-// Whatever answers in place of DSS, and whatever it says: errors, hooks and the
-// log have words of ours, however they are printed.
+// For any server in place of DSS, and any reply: errors, hooks and the log have only
+// words of ours, in every form of printing.
 func TestSentBytesReachNoErrorHookOrLog(t *testing.T) {
 	for name, reply := range map[string]string{
 		"in place of HTTP":      "SAID\r\n\r\n",
@@ -151,7 +150,7 @@ func TestSentBytesReachNoErrorHookOrLog(t *testing.T) {
 	}
 }
 
-// tellWhatWasSent notes errors, hooks and log where answer stands in for DSS,
+// tellWhatWasSent records errors, hooks and log lines while answer stands in for DSS,
 // before a visitor is known and after.
 func tellWhatWasSent(t *testing.T, p *printed, answer dsstest.Interceptor) {
 	fake := dsstest.NewServer(t)
@@ -255,7 +254,7 @@ func TestErrorsOfPluggedInCodeAreFound(t *testing.T) {
 	}
 }
 
-// What a gate forbids, it forbids in its own words.
+// A gate's refusal keeps its own words.
 func TestAGatesRefusalIsPassedOn(t *testing.T) {
 	forbidden := fmt.Errorf("%w: the terms of use are not accepted", dssauth.ErrForbidden)
 	var hook, page error

@@ -55,7 +55,7 @@ func ExampleNew_sentinel() {
 	})
 }
 
-// An address with everything in it.
+// An address with all settings in it.
 func ExampleNew_url() {
 	option, err := rueidis.ParseURL(os.Getenv("REDIS_URL")) // rediss://dssauth:PASSWORD@redis.example:6379
 	if err != nil {

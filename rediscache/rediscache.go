@@ -1,7 +1,7 @@
 // Package rediscache shares answers between the replicas of an application
 // through Redis or Valkey: a single server, one behind sentinels, or a cluster.
-// Use it where each visitor's requests reach many replicas, so that DSS is asked
-// about a visitor by one of them. Three lines switch it on:
+// Use it if each visitor's requests reach many replicas: then only one of them
+// asks DSS about a visitor. Three lines switch it on:
 //
 //	store, err := rediscache.New(rueidis.ClientOption{InitAddress: []string{"redis:6379"}})
 //	...
@@ -13,17 +13,19 @@
 // # What to grant
 //
 // All keys begin with "dssauth:", and notices go through the channel
-// "dssauth:forgotten". This is all that a user needs:
+// "dssauth:forgotten". A user needs only these rights:
 //
 //	ACL SETUSER dssauth on >PASSWORD ~dssauth:* &dssauth:forgotten -@all +get +set +del +publish +subscribe +ping
 //
-// Redis forgets this user when it restarts, unless redis.conf has the line, with
-// "user" in place of "ACL SETUSER". ClientOption.Username and Password name it.
+// Redis forgets this user when it restarts, unless redis.conf has the line,
+// with "user" in place of "ACL SETUSER". Set ClientOption.Username and Password
+// to this user's.
 //
-// A cluster needs "+cluster|slots" as well, "+cluster|shards" from version 8 on,
-// and a server behind sentinels "+role". The server needs no disk: what it loses
-// is asked of DSS again. Set its maxmemory, and volatile-ttl as its
-// maxmemory-policy: an answer then goes before the mark that says it is forgotten.
+// A cluster needs "+cluster|slots" as well, "+cluster|shards" from version 8
+// on, and a server behind sentinels "+role". The server needs no disk: DSS is
+// asked again about lost answers. Set its maxmemory, and volatile-ttl as its
+// maxmemory-policy: then a full server drops an answer before it drops the mark
+// that the answer is forgotten.
 package rediscache
 
 import (
@@ -48,18 +50,19 @@ const (
 	prefix  = "dssauth:"
 	channel = prefix + "forgotten"
 
-	// patience bounds a command, and the connection that it needs. A caller's
-	// context is shorter than some connections take to be made. The command goes
-	// on without it, so that the next one finds a connection.
+	// patience bounds a command, and the connection that it needs. Some
+	// connections take longer than a caller's context. The command then goes on
+	// without the caller, so that the next one finds a connection.
 	patience = 2 * time.Second
-	// maxCommands bounds the commands that wait for the server: as many as dssauth
-	// has under way at most.
+	// maxCommands bounds the commands that wait for the server: dssauth never has
+	// more under way.
 	maxCommands = 2048
-	// maxNotices bounds those that were received and not yet heard.
+	// maxNotices bounds the notices that were received and not yet passed to
+	// heard.
 	maxNotices = 1024
 
 	firstWait, maxWait = 100 * time.Millisecond, 2 * time.Second
-	// closing is how long connections have to end in good order.
+	// closing is the time for connections to end in good order.
 	closing = 200 * time.Millisecond
 )
 
@@ -68,12 +71,11 @@ var errClosed = errors.New("rediscache: the store is closed")
 // Store is a [dssauth.Store] in Redis or Valkey. Make it with [New].
 //
 // An error names the addresses, and holds no password. A call returns when its
-// context ends; what it sent, or is about to send, may take effect up to 2 seconds
-// later.
+// context ends. Its command may still take effect up to 2 seconds later.
 type Store struct {
 	addresses string
-	// clean removes credentials from what a server says. It holds them as a
-	// function does, which no format prints.
+	// clean removes credentials from a server's texts. It is a function, because
+	// fmt does not print the values inside a function.
 	clean func(string) string
 
 	// life ends with Close.
@@ -92,17 +94,18 @@ type Store struct {
 
 var _ dssauth.Store = (*Store)(nil)
 
-// New returns a store that connects in the background, and goes on trying while
-// it cannot, at most 2 seconds apart. Until then all calls of the store fail at
-// once. Only options that can never work are errors.
+// New returns a store that connects in the background. If it cannot connect, it
+// tries again, at most 2 seconds later. Until then all calls of the store fail
+// at once. New returns an error only for options that can never work.
 //
 // InitAddress has the addresses: one, those of some nodes of a cluster, or with
-// Sentinel.MasterSet those of sentinels. Zero means for Dialer.Timeout and
-// ConnWriteTimeout 2 seconds, for Dialer.KeepAlive 1 second, and for
-// Sentinel.TopologyRefreshInterval and ClusterOption.ShardsRefreshInterval 5
-// seconds. So a dead connection ends Watch after 4 seconds at most. Zero means for
-// PipelineMultiplex one connection to each server. Client-side caching and retries
-// are always off, and reads from replicas are refused: they may miss what was
+// Sentinel.MasterSet those of sentinels. Zero means 2 seconds for
+// Dialer.Timeout and ConnWriteTimeout, 1 second for Dialer.KeepAlive, and 5
+// seconds for Sentinel.TopologyRefreshInterval and
+// ClusterOption.ShardsRefreshInterval. So a dead connection ends Watch after 4
+// seconds at most. For PipelineMultiplex zero means one connection to each
+// server. Client-side caching and retries are always off, and reads from
+// replicas are refused: a replica may not know yet that an answer was
 // forgotten.
 func New(option rueidis.ClientOption) (*Store, error) {
 	if err := check(&option); err != nil {
@@ -118,7 +121,7 @@ func New(option rueidis.ClientOption) (*Store, error) {
 	if option.PipelineMultiplex == 0 {
 		option.PipelineMultiplex = -1 // Commands that share a connection share writes.
 	}
-	option.InitAddress = slices.Clone(option.InitAddress) // which ShuffleInit changes
+	option.InitAddress = slices.Clone(option.InitAddress) // ShuffleInit changes it
 	option.DisableCache = true
 	option.DisableRetry = true // Watch must return when it may have missed a notice.
 	if option.ClientSetInfo == nil {
@@ -135,8 +138,8 @@ func New(option rueidis.ClientOption) (*Store, error) {
 	return s, nil
 }
 
-// check returns what can never work. It quotes no address that is none: it may
-// be a URL with a password.
+// check returns an error for an option that can never work. It does not quote a
+// malformed address: that may be a URL with a password.
 func check(option *rueidis.ClientOption) error {
 	if len(option.InitAddress) == 0 {
 		return errors.New(`InitAddress: an address is required, as in "127.0.0.1:6379"`)
@@ -157,9 +160,9 @@ func check(option *rueidis.ClientOption) error {
 	case sentinel.MasterSet != "" && (sentinel.TLSConfig == nil) != (config == nil):
 		return errors.New("Sentinel.TLSConfig: it and TLSConfig are used together: set both, or neither")
 	case option.ReplicaOnly:
-		return errors.New("ReplicaOnly: a replica keeps nothing: leave it out")
+		return errors.New("ReplicaOnly: a replica stores nothing: leave it out")
 	case option.SendToReplicas != nil:
-		return errors.New("SendToReplicas: replicas may miss what was forgotten: leave it out")
+		return errors.New("SendToReplicas: replicas may not know what was forgotten: leave it out")
 	case option.PipelineMultiplex > rueidis.MaxPipelineMultiplex:
 		return fmt.Errorf("PipelineMultiplex: %d: at most %d is possible", option.PipelineMultiplex, rueidis.MaxPipelineMultiplex)
 	case sentinel.TopologyRefreshInterval < 0:
@@ -167,7 +170,7 @@ func check(option *rueidis.ClientOption) error {
 	case option.ClusterOption.ShardsRefreshInterval < 0:
 		return fmt.Errorf("ClusterOption.ShardsRefreshInterval: %v is negative", option.ClusterOption.ShardsRefreshInterval)
 	case len(option.Standalone.ReplicaAddress) > 0:
-		return errors.New("Standalone.ReplicaAddress: replicas may miss what was forgotten: leave it out")
+		return errors.New("Standalone.ReplicaAddress: replicas may not know what was forgotten: leave it out")
 	}
 	return nil
 }
@@ -178,8 +181,8 @@ func setDefault(d *time.Duration, value time.Duration) {
 	}
 }
 
-// cleaner returns a function that cuts what a server repeats of a command, and
-// removes passwords.
+// cleaner returns a function that cuts the parts of a command that a server
+// repeats, and removes passwords.
 func cleaner(passwords ...string) func(string) string {
 	return func(text string) string {
 		text, _, _ = strings.Cut(text, ", with args beginning with")
@@ -192,7 +195,8 @@ func cleaner(passwords ...string) func(string) string {
 	}
 }
 
-// connect tries until there is a client, whose connections then renew themselves.
+// connect tries until there is a client. The client's connections then renew
+// themselves.
 func (s *Store) connect(option rueidis.ClientOption) {
 	for wait := firstWait; ; wait = min(2*wait, maxWait) {
 		client, err := s.newClient(option)
@@ -216,12 +220,13 @@ func (s *Store) connect(option rueidis.ClientOption) {
 	}
 }
 
-// newClient connects once. What it leaves is closed.
+// newClient connects once. It closes everything if it fails.
 func (s *Store) newClient(option rueidis.ClientOption) (rueidis.Client, error) {
 	option.DialCtxFn = dialUntil(s.life, option)
 	if !option.ForceSingleClient && option.Sentinel.MasterSet == "" && len(option.InitAddress) == 1 {
-		// The library finds out by what the user may lack permission for, and its
-		// cluster client leaves a goroutine behind for a second when it fails.
+		// The library's own detection uses commands that the user may not be
+		// permitted to run. Also, its cluster client leaves a goroutine behind for a
+		// second when it fails.
 		single := option
 		single.ForceSingleClient = true
 		client, err := newClient(single)
@@ -279,7 +284,7 @@ func dialUntil(life context.Context, option rueidis.ClientOption) dialFunc {
 	}
 }
 
-// conn is a connection that stop lets outlive the store.
+// conn is a connection that may outlive the store; stop allows it.
 type conn struct {
 	net.Conn
 	stop func() bool
@@ -290,8 +295,8 @@ func (c conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Close ends all connections and what runs for the store. Calls under way return
-// an error. It can be called twice.
+// Close ends all connections and goroutines of the store. Calls under way
+// return an error. It can be called twice.
 func (s *Store) Close() {
 	s.mu.Lock()
 	first := !s.closed
@@ -333,8 +338,7 @@ func (s *Store) start(f func()) error {
 	return nil
 }
 
-// connected returns the client. It waits for the first attempt to connect, and no
-// longer.
+// connected returns the client. It waits only for the first attempt to connect.
 func (s *Store) connected(ctx context.Context) (rueidis.Client, error) {
 	select {
 	case <-s.tried:
@@ -393,8 +397,8 @@ func do[T any](ctx context.Context, s *Store, f func(context.Context, rueidis.Cl
 	}
 }
 
-// failed names the addresses. It wraps what errors.Is is asked for and no more:
-// the library's errors have the server's words.
+// failed names the addresses. It wraps only the errors that callers compare
+// with errors.Is: the library's errors have the server's words.
 func (s *Store) failed(err error) error {
 	switch {
 	case err == errClosed || s.life.Err() != nil:
@@ -418,7 +422,7 @@ func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
 
 // Put implements [dssauth.Store].
 func (s *Store) Put(ctx context.Context, e dssauth.StoreEntry) (bool, error) {
-	value := string(e.Value) // what is sent may be sent after the caller has left
+	value := string(e.Value) // the command may be sent after the caller has left
 	ttl := max(e.TTL.Milliseconds(), 1)
 	return do(ctx, s, func(ctx context.Context, c rueidis.Client) (bool, error) {
 		set := c.B().Set().Key(prefix + e.Key).Value(value)
@@ -466,7 +470,7 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 	receiving, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
-	// Nothing here waits for heard: the connection is shared with all commands.
+	// This code does not wait for heard: all commands share the connection.
 	err = s.start(func() {
 		hooked := rueidis.WithOnSubscriptionHook(receiving, func(rueidis.PubSubSubscription) { offer(subscribed, struct{}{}) })
 		ended <- client.Receive(hooked, client.B().Subscribe().Channel(channel).Build(), func(m rueidis.PubSubMessage) {
@@ -496,7 +500,7 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 			}
 			heard([]byte(value))
 		case <-missed:
-			return s.failed(errors.New("more notices than were heard"))
+			return s.failed(errors.New("too many notices waited for heard"))
 		case err := <-ended:
 			if err == nil {
 				err = errors.New("unsubscribed")

@@ -34,7 +34,7 @@ import (
 
 const password = "correct-horse-battery"
 
-// grant is what the package's documentation grants.
+// grant is the rights in the package's documentation.
 const grant = "~dssauth:* &dssauth:forgotten -@all +get +set +del +publish +subscribe +ping"
 
 func TestStore(t *testing.T) {
@@ -68,7 +68,7 @@ func TestStore(t *testing.T) {
 			o.Username, o.Password = "dssauth", password
 			return o, nodes
 		})
-		run("cluster, of which one address is known", func(t *testing.T) (rueidis.ClientOption, []*redistest.Server) {
+		run("cluster, one address known", func(t *testing.T) (rueidis.ClientOption, []*redistest.Server) {
 			return option(redistest.StartCluster(t, program, 3)[0]), nil
 		})
 		run("sentinel, and a user with few rights", func(t *testing.T) (rueidis.ClientOption, []*redistest.Server) {
@@ -120,13 +120,13 @@ func TestNewRefusesOptionsThatCannotWork(t *testing.T) {
 			o.Sentinel.MasterSet = "main"
 			o.Sentinel.TLSConfig = &tls.Config{}
 		}, "Sentinel.TLSConfig"},
-		"a replica": {func(o *rueidis.ClientOption) { o.ReplicaOnly = true }, "ReplicaOnly: a replica keeps nothing"},
+		"a replica": {func(o *rueidis.ClientOption) { o.ReplicaOnly = true }, "ReplicaOnly: a replica stores nothing"},
 		"reads from replicas": {func(o *rueidis.ClientOption) {
 			o.SendToReplicas = func(rueidis.Completed) bool { return true }
-		}, "SendToReplicas: replicas may miss what was forgotten"},
+		}, "SendToReplicas: replicas may not know what was forgotten"},
 		"replicas of a single server": {func(o *rueidis.ClientOption) {
 			o.Standalone.ReplicaAddress = []string{"127.0.0.1:6380"}
-		}, "Standalone.ReplicaAddress: replicas may miss"},
+		}, "Standalone.ReplicaAddress: replicas may not know"},
 		"too many connections":          {func(o *rueidis.ClientOption) { o.PipelineMultiplex = 9 }, "PipelineMultiplex: 9: at most 8"},
 		"sentinels asked in the past":   {func(o *rueidis.ClientOption) { o.Sentinel.TopologyRefreshInterval = -1 }, "Sentinel.TopologyRefreshInterval: -1ns"},
 		"the cluster asked in the past": {func(o *rueidis.ClientOption) { o.ClusterOption.ShardsRefreshInterval = -1 }, "ClusterOption.ShardsRefreshInterval: -1ns"},
@@ -230,7 +230,7 @@ func TestFullServer(t *testing.T) {
 	kept, err := store.Put(t.Context(), dssauth.StoreEntry{Key: "other", Value: []byte("v"), TTL: time.Minute, IfAbsent: true, Notify: true})
 	assert.ErrorContains(t, err, "OOM")
 	assert.False(t, kept)
-	// What is to be forgotten is told all the same.
+	// Notices to forget are still sent.
 	kept, err = store.Put(t.Context(), dssauth.StoreEntry{Key: "other", Value: []byte("forget"), TTL: time.Minute, Notify: true})
 	assert.ErrorContains(t, err, "OOM")
 	assert.False(t, kept)
@@ -268,7 +268,7 @@ func TestWatchEndsWithItsConnection(t *testing.T) {
 	}
 }
 
-// A watcher that is busy holds up nothing, and does not miss notices silently.
+// A busy watcher delays no command, and never misses a notice without an error.
 func TestWatchEndsWhenItIsTooSlow(t *testing.T) {
 	t.Parallel()
 	store := open(t, option(start(t)))
@@ -283,7 +283,7 @@ func TestWatchEndsWhenItIsTooSlow(t *testing.T) {
 	_, err := store.Get(t.Context(), "key")
 	require.NoError(t, err)
 	close(busy)
-	require.ErrorContains(t, <-ended, "more notices than were heard")
+	require.ErrorContains(t, <-ended, "too many notices waited for heard")
 }
 
 func TestSentinelFailover(t *testing.T) {
@@ -446,7 +446,7 @@ func mustPut(t *testing.T, store *rediscache.Store, e dssauth.StoreEntry) {
 	require.True(t, kept)
 }
 
-// works waits until the store does.
+// works waits until the store works.
 func works(t *testing.T, store *rediscache.Store) {
 	t.Helper()
 	var err error
@@ -463,7 +463,7 @@ type watcher struct {
 	ended chan error
 }
 
-// watch returns once the watcher hears.
+// watch returns when the watcher is ready.
 func watch(t *testing.T, store *rediscache.Store) watcher {
 	t.Helper()
 	w := watcher{make(chan string, 1000), make(chan error, 1)}
@@ -491,12 +491,14 @@ func (w watcher) end(t *testing.T) error {
 	}
 }
 
-// user are arguments of a server that has a user with these rights only.
+// user returns the arguments of a server with a user that has only these
+// rights.
 func user(grant string) []string {
 	return append([]string{"--user", "dssauth", "on", ">" + password}, strings.Fields(grant)...)
 }
 
-// certificates are arguments of a server with TLS, and what trusts it.
+// certificates returns the arguments of a server with TLS, and a configuration
+// that trusts it.
 func certificates(t *testing.T) (args []string, config *tls.Config) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

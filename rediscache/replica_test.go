@@ -31,7 +31,7 @@ import (
 	"github.com/dssauth/dssauth/rediscache"
 )
 
-// replicaEnv lets the test's own program be a replica: a process of its own.
+// replicaEnv makes the test's own program a replica, as a process of its own.
 const replicaEnv = "REDISCACHE_TEST_REPLICA"
 
 func TestMain(m *testing.M) {
@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// setup is what a replica is made of.
+// setup is the settings of a replica.
 type setup struct {
 	DSS, Key     string
 	Redis        string // its address; "" is no store
@@ -66,11 +66,11 @@ type replica struct {
 	store  *counted
 }
 
-// counted counts the calls of a store, and knows when it last heard a notice.
+// counted counts the calls of a store, and has the time of its last notice.
 type counted struct {
 	dssauth.Store
-	calls atomic.Int64 // but for probes
-	heard atomic.Int64 // when, by the wall clock, after what it says was forgotten
+	calls atomic.Int64 // without probes
+	heard atomic.Int64 // the wall clock's time of the last notice, and the time that the notice names
 }
 
 func (c *counted) Get(ctx context.Context, key string) ([]byte, error) {
@@ -97,7 +97,7 @@ func (c *counted) Watch(ctx context.Context, ready func(), heard func([]byte)) e
 	})
 }
 
-// newReplica returns one, whose store wrap may change.
+// newReplica returns a replica. wrap may change its store.
 func newReplica(s setup, wrap func(dssauth.Store) dssauth.Store) (*replica, func(), error) {
 	client, err := dss.New(dss.Config{URL: s.DSS, APIKey: s.Key})
 	if err != nil {
@@ -134,13 +134,13 @@ func newReplica(s setup, wrap func(dssauth.Store) dssauth.Store) (*replica, func
 	}, nil
 }
 
-// seen is what a handler sees of its visitor.
+// seen is a handler's view of its visitor.
 type seen struct {
 	Login, Email string
 	Groups       []string
 }
 
-// state is what a replica says about itself.
+// state is a replica's report about itself.
 type state struct {
 	Stats        dssauth.Stats
 	Calls, Heard int64
@@ -160,7 +160,7 @@ func (r *replica) handler() http.Handler {
 	return mux
 }
 
-// serveReplica is a replica's whole life, which ends with its standard input.
+// serveReplica runs a replica until its standard input ends.
 func serveReplica(text string) error {
 	var s setup
 	if err := json.Unmarshal([]byte(text), &s); err != nil {
@@ -192,13 +192,13 @@ func serveReplica(text string) error {
 type process struct {
 	ask   func(*http.Request) (*http.Response, error)
 	kill  func()
-	close func() // and demands that nothing is left
+	close func() // and fails the test if goroutines are left
 	log   *bytes.Buffer
 }
 
 var transport = &http.Transport{MaxIdleConnsPerHost: 100}
 
-// startReplica starts one as a process, which ends with the test.
+// startReplica starts a replica as a process. It ends with the test.
 func startReplica(t *testing.T, s setup) *process {
 	t.Helper()
 	text, err := json.Marshal(s)
@@ -261,7 +261,8 @@ func inProcess(r *replica) *process {
 	}}
 }
 
-// startReplicas starts so many, and waits until they hear each other.
+// startReplicas starts this many replicas, and waits until they hear each
+// other.
 func startReplicas(t *testing.T, n int, start func() *process) []*process {
 	t.Helper()
 	all := make([]*process, n)
@@ -292,7 +293,7 @@ func (p *process) get(path, cookie string) (status int, body []byte, err error) 
 	return answer.StatusCode, body, err
 }
 
-// who returns whom a replica sees.
+// who returns the user that a replica sees.
 func (p *process) who(t *testing.T, cookie string) (s seen) {
 	t.Helper()
 	status, body, err := p.get("/who", cookie)

@@ -39,8 +39,8 @@ import (
 	"github.com/dssauth/dssauth/rediscache/internal/redistest"
 )
 
-// modelTTL is short enough for answers to end during a test, which takes longer with
-// the race detector.
+// modelTTL is short, so that answers end during a test. A test takes longer
+// with the race detector.
 func modelTTL() time.Duration {
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		return 3 * time.Second
@@ -48,7 +48,7 @@ func modelTTL() time.Duration {
 	return 300 * time.Millisecond
 }
 
-// TestIdentityModelOverRedis compares what three replicas say with what DSS said,
+// TestIdentityModelOverRedis compares the answers of three replicas with DSS's,
 // in many random steps of many visitors at once.
 func TestIdentityModelOverRedis(t *testing.T) {
 	steps := *stepsFlag
@@ -91,7 +91,7 @@ func TestStoreBelowTheSealIsPowerless(t *testing.T) {
 	t.Logf("figure: a store that gives any value for one key in three: 0 wrong, %d values rejected, %d believed", total.Rejected, total.Hits)
 }
 
-// swapping gives now and then a value that it got for another key.
+// swapping sometimes returns another key's value.
 type swapping struct {
 	dssauth.Store
 	mu     sync.Mutex
@@ -117,14 +117,15 @@ func inside(t *testing.T, w *world, s *redistest.Server, wrap func(dssauth.Store
 	w.replicas = startReplicas(t, len(w.users[0].forgotten), func() *process { return startInside(t, w.setup(s.Address), wrap) })
 }
 
-// setup has room for less than there are visitors, so that replicas ask the store.
+// setup has room for fewer answers than visitors, so that replicas ask the
+// store.
 func (w *world) setup(redis string) setup {
 	c := setupOf(w.fake, redis)
 	c.TTL, c.Timeout, c.MaxEntries = w.ttl, min(time.Second, w.ttl), len(w.cookies)*9/10
 	return c
 }
 
-// store sums up what the replicas say about their store.
+// store sums up the replicas' reports about their store.
 func (w *world) store(t *testing.T) (sum dssauth.StoreStats) {
 	t.Helper()
 	for _, p := range w.replicas {
@@ -148,8 +149,8 @@ func healthy(t *testing.T, all ...*process) {
 	}
 }
 
-// TestReplicasWhileRedisFails has replicas as processes, under load, while all
-// that happens to a server happens to theirs.
+// TestReplicasWhileRedisFails runs replicas as processes, under load, while
+// their server fails in all common ways.
 func TestReplicasWhileRedisFails(t *testing.T) {
 	for _, program := range redistest.Programs(t) {
 		t.Run(program, func(t *testing.T) {
@@ -205,13 +206,13 @@ func TestReplicasWhileRedisFails(t *testing.T) {
 				}
 			}
 			assert.True(t, redistest.Eventually(func() bool { return p.Open() == 0 }), "connections are left")
-			assert.Regexp(t, `^[^\n]*cmd=client[^\n]*$`, s.CLI("client", "list"), "the server knows of no other connection")
+			assert.Regexp(t, `^[^\n]*cmd=client[^\n]*$`, s.CLI("client", "list"), "the server has no other connection")
 		})
 	}
 }
 
-// costsNothing waits until the replicas leave their store alone, and demands that
-// no request waits for it then: none calls it.
+// costsNothing waits until the replicas stop calling their store. Then no
+// request may call it, so none waits for it.
 func (w *world) costsNothing(t *testing.T) {
 	t.Helper()
 	for i, p := range w.replicas {
@@ -229,7 +230,7 @@ func (w *world) costsNothing(t *testing.T) {
 	}
 }
 
-// liar writes into Redis what a replica must not believe.
+// liar writes values into Redis that a replica must not believe.
 type liar struct {
 	client rueidis.Client
 	mine   *seal.Sealer // of the replicas
@@ -237,7 +238,7 @@ type liar struct {
 	old    map[string][]string // all values that a key ever had
 }
 
-// lies lets one kind of lie after the other be told under load.
+// lies writes one kind of wrong value after the other, under load.
 func (w *world) lies(t *testing.T, s *redistest.Server, phase time.Duration) {
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Address}, DisableCache: true})
 	require.NoError(t, err)
@@ -278,7 +279,7 @@ func (w *world) lies(t *testing.T, s *redistest.Server, phase time.Duration) {
 		w.latencies()
 		told := 0
 		long := phase
-		if lie.name == "from the future" { // until what was believed has ended
+		if lie.name == "from the future" { // until believed answers have expired
 			long += 2 * w.ttl
 		}
 		for began := time.Now(); time.Since(began) < long; {
@@ -295,7 +296,7 @@ func (w *world) lies(t *testing.T, s *redistest.Server, phase time.Duration) {
 	}
 }
 
-// tell replaces what some keys hold, and those that are gone.
+// tell replaces the values of some keys, and of keys that are gone.
 func (l *liar) tell(t *testing.T, lie func(key, value, another string) string) (told int) {
 	ctx := t.Context()
 	c := l.client
@@ -328,7 +329,7 @@ func (l *liar) tell(t *testing.T, lie func(key, value, another string) string) (
 	return told
 }
 
-// TestForgettingReachesAllProcesses measures how long it takes.
+// TestForgettingReachesAllProcesses measures the time of a notice.
 func TestForgettingReachesAllProcesses(t *testing.T) {
 	s := start(t)
 	fake := dsstest.NewServer(t)
@@ -420,13 +421,13 @@ func TestEightReplicasCostAsMuchAsOne(t *testing.T) {
 	times := func(n int) float64 { return float64(n) / float64(calls[0]) }
 	t.Logf("figure: calls of DSS, 20 visitors: %d by one process; by eight with Redis %d (%.2f times as many, 1.2 is asked for), without %d (%.2f); %d calls of the store failed",
 		calls[0], calls[1], times(calls[1]), calls[2], times(calls[2]), failures)
-	if failures < 3 { // or the machine had no time for the store, and a replica left it alone
+	if failures < 3 { // or the machine was busy, and a replica stopped calling the store
 		assert.LessOrEqual(t, float64(calls[1]), 1.2*float64(calls[0])+float64(failures))
 	}
-	assert.Greater(t, calls[2], 2*calls[0], "without a store there is something to save")
+	assert.Greater(t, calls[2], 2*calls[0], "without a store there are calls to save")
 }
 
-// TestFiftyReplicasMissAtOnce has connections that are warm.
+// TestFiftyReplicasMissAtOnce runs with warm connections.
 func TestFiftyReplicasMissAtOnce(t *testing.T) {
 	s := start(t)
 	fake := dsstest.NewServer(t)
@@ -457,7 +458,7 @@ func TestFiftyReplicasMissAtOnce(t *testing.T) {
 		calls := fake.Calls(lookups) - before
 		counts = append(counts, calls)
 		failed = failures() - failed
-		if failed == 0 { // or the machine had no time for the store
+		if failed == 0 { // or the machine was busy
 			sound++
 		}
 		assert.LessOrEqual(t, calls, 2+int(failed))
@@ -468,8 +469,8 @@ func TestFiftyReplicasMissAtOnce(t *testing.T) {
 	assert.NotZero(t, sound)
 }
 
-// TestNothingInRedisIsReadable searches all that is sent to a server, and what it
-// dumps.
+// TestNothingInRedisIsReadable searches all bytes that are sent to a server,
+// and its dump.
 func TestNothingInRedisIsReadable(t *testing.T) {
 	s := start(t)
 	w := newWorld(t, 5, 2, 3*time.Second)
@@ -510,15 +511,15 @@ func TestNothingInRedisIsReadable(t *testing.T) {
 	assert.Empty(t, find(held), "in what is held")
 	t.Logf("figure: %d bytes that were sent to Redis and %d that it dumps: none of %d texts is in them", len(sent), len(held), len(texts))
 
-	// What is readable is found.
+	// The search finds a readable text.
 	monitor = record(t, s)
 	mustPut(t, open(t, option(s)), dssauth.StoreEntry{Key: "planted", Value: []byte("\x00\r\n\"" + w.users[1].name), TTL: time.Minute})
 	assert.NotEmpty(t, find(monitor()))
 	assert.NotEmpty(t, find(dump(t, s)))
 }
 
-// record returns a function that returns all words of all commands that a server
-// got since.
+// record returns a function. That function returns all words of all commands
+// that a server has received since.
 func record(t *testing.T, s *redistest.Server) func() string {
 	t.Helper()
 	c, err := net.Dial("tcp", s.Address)
@@ -552,7 +553,7 @@ func record(t *testing.T, s *redistest.Server) func() string {
 	}
 }
 
-// dump returns all keys and values of a server, as they are and as it dumps them.
+// dump returns all keys and values of a server, raw and as a dump.
 func dump(t *testing.T, s *redistest.Server) string {
 	t.Helper()
 	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Address}, DisableCache: true})
@@ -578,8 +579,8 @@ func dump(t *testing.T, s *redistest.Server) string {
 	}
 }
 
-// TestKilledReplicaHoldsUpNobody kills the process that has a visitor's lease.
-func TestKilledReplicaHoldsUpNobody(t *testing.T) {
+// TestKilledReplicaBlocksNoOther kills the process with a visitor's lease.
+func TestKilledReplicaBlocksNoOther(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	fake := dsstest.NewServer(t)
@@ -604,7 +605,8 @@ func TestKilledReplicaHoldsUpNobody(t *testing.T) {
 	began := time.Now()
 	var others sync.WaitGroup
 	for _, p := range all[1:] {
-		// They answer within the Timeout of a lookup, or it is a 503.
+		// They must answer within the Timeout of a lookup; later, the answer is a
+		// 503.
 		others.Go(func() {
 			status, body, err := p.get("/who", cookie)
 			assert.NoError(t, err)
@@ -616,7 +618,7 @@ func TestKilledReplicaHoldsUpNobody(t *testing.T) {
 		time.Since(began).Round(time.Millisecond), fake.Calls(lookups)-1, c.Timeout)
 }
 
-// TestShortStallOfRedis stops it for as long as it takes to miss some deadlines.
+// TestShortStallOfRedis stops Redis long enough to miss some deadlines.
 func TestShortStallOfRedis(t *testing.T) {
 	s := start(t)
 	fake := dsstest.NewServer(t)
@@ -660,7 +662,7 @@ func TestShortStallOfRedis(t *testing.T) {
 	}
 }
 
-// leases counts the values that are shorter than anything sealed.
+// leases counts the values that are too short to be sealed.
 func leases(s *redistest.Server) (n int) {
 	n, _ = strconv.Atoi(s.CLI("eval", `local n = 0
 for _, k in ipairs(redis.call("keys", "dssauth:*")) do if redis.call("strlen", k) < 100 then n = n + 1 end end
@@ -668,7 +670,7 @@ return n`, "0"))
 	return n
 }
 
-// TestCloseOfReplicasLeavesNothing closes them in the middle of it.
+// TestCloseOfReplicasLeavesNothing closes replicas under load.
 func TestCloseOfReplicasLeavesNothing(t *testing.T) {
 	for name, harm := range map[string]func(*redistest.Server, *redistest.Proxy){
 		"works":   func(*redistest.Server, *redistest.Proxy) {},

@@ -23,7 +23,7 @@ import (
 
 var stepsFlag = flag.Int("steps", 0, "random steps of the identity test; 0: 10^5 where CI=true, 20,000 elsewhere")
 
-// size is for a test that CI can afford, and a laptop less of.
+// size returns the large number in CI, and the small one on a laptop.
 func size(ci, laptop int) int {
 	if os.Getenv("CI") == "true" {
 		return ci
@@ -31,9 +31,9 @@ func size(ci, laptop int) int {
 	return laptop
 }
 
-// world is a fake DSS that remembers its past: for whom each cookie stood, and
-// which groups each user had, from when to when. So it can tell whether what
-// a replica says was true lately.
+// world is a fake DSS that remembers its past: the user of each cookie and the
+// groups of each user, with the times. So it can check whether a replica's
+// answer was true lately.
 type world struct {
 	fake     *dsstest.Server
 	replicas []*process
@@ -43,18 +43,18 @@ type world struct {
 	users    []*thing
 
 	identified, anonymous, unavailable atomic.Int64
-	forgot                             atomic.Int64 // when anything last was
+	forgot                             atomic.Int64 // the last time of an event
 
 	mu    sync.Mutex
 	wrong []error
 	took  []time.Duration
 }
 
-// thing is a cookie, which stands for a user or nobody (-1), or a user, who has
-// groups of some version.
+// thing is a cookie, with its user or without one (-1), or a user, with a
+// version of groups.
 type thing struct {
 	name      string
-	forgotten []atomic.Int64 // by each replica: when it was last told to
+	forgotten []atomic.Int64 // for each replica: the time of the last notice
 
 	mu   sync.Mutex
 	past []span // the last is now
@@ -65,10 +65,10 @@ type span struct {
 	since, until int64
 }
 
-// newWorld has so many users, with five cookies for each.
+// newWorld returns a world with this many users, and five cookies for each.
 func newWorld(t *testing.T, users, replicas int, ttl time.Duration) *world {
 	w := &world{fake: dsstest.NewServer(t), began: time.Now(), ttl: ttl}
-	// Now and then DSS is late, and now and then it fails.
+	// DSS is sometimes late, and sometimes fails.
 	w.fake.Intercept(lookups, -1, func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
 		switch rand.N(100) {
 		case 0:
@@ -102,7 +102,7 @@ const (
 
 func (w *world) now() int64 { return int64(time.Since(w.began)) }
 
-// change lets a thing be something else, which do makes true.
+// change changes a thing; do makes the change in DSS.
 func (w *world) change(c *thing, is func(before int) int, do func(is int)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -133,7 +133,7 @@ func (w *world) setGroups(u *thing) {
 
 func groupOf(login string, version int) string { return fmt.Sprintf("group-%d-of-%s", version, login) }
 
-// was returns the times between from and to at which c was something.
+// was returns the values of c between from and to, with their times.
 func (c *thing) was(is int, from, to int64) (spans []span) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -145,7 +145,8 @@ func (c *thing) was(is int, from, to int64) (spans []span) {
 	return spans
 }
 
-// check returns why an answer cannot have been true between from and to.
+// check returns the reason why an answer cannot have been true between from and
+// to.
 func (w *world) check(c *thing, replica, status int, s seen, from, to int64) error {
 	what := fmt.Sprintf("%s at replica %d", c.name, replica)
 	switch status {
@@ -179,7 +180,7 @@ func (w *world) check(c *thing, replica, status int, s seen, from, to int64) err
 	return fmt.Errorf("%s got %+v, which was not true in the last %v", what, s, time.Duration(to-from))
 }
 
-// visit asks a replica who c is.
+// visit asks a replica about c.
 func (w *world) visit(c *thing, replica int) error {
 	p := w.replicas[replica]
 	forgotten := c.forgotten[replica].Load()
@@ -215,7 +216,7 @@ func (w *world) visit(c *thing, replica int) error {
 	return w.check(c, replica, status, s, oldest, to)
 }
 
-// step does one random thing, and returns what is wrong about it.
+// step does one random action, and returns a wrong result's description.
 func (w *world) step() error {
 	c, u := w.cookies[rand.N(len(w.cookies))], rand.N(len(w.users))
 	replica := rand.N(len(w.replicas))
@@ -250,8 +251,8 @@ func (w *world) step() error {
 	return nil
 }
 
-// mayForget is true now and then: for two seconds after it, nothing about a visitor
-// is shared.
+// mayForget is rarely true: for two seconds after a Forget, replicas share
+// nothing about the visitor.
 func (w *world) mayForget() bool {
 	last := w.forgot.Load()
 	return w.now()-last > int64(max(300*time.Millisecond, w.ttl/2)) && w.forgot.CompareAndSwap(last, w.now())
@@ -267,7 +268,7 @@ func (w *world) forget(p *process, at *atomic.Int64, now int64, path, cookie str
 	return err
 }
 
-// run lets many visitors do steps at once while more says so.
+// run lets many visitors do steps at once while more returns true.
 func (w *world) run(visitors int, more func() bool) (wrong []error) {
 	var all sync.WaitGroup
 	for range visitors {
@@ -285,7 +286,8 @@ func (w *world) run(visitors int, more func() bool) (wrong []error) {
 	return w.wrong
 }
 
-// steps returns a function that is true so many times, and until something is wrong.
+// steps returns a function that is true this many times, and until a result is
+// wrong.
 func (w *world) steps(n int) func() bool {
 	var left atomic.Int64
 	left.Store(int64(n))
@@ -296,7 +298,7 @@ func (w *world) steps(n int) func() bool {
 	}
 }
 
-// mix lets DSS answer one in so many lookups with another cookie's identity.
+// mix makes DSS answer one in this many lookups with another cookie's identity.
 func (w *world) mix(one int) {
 	w.fake.Intercept(lookups, -1, nil)
 	w.fake.Intercept(lookups, -1, func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -316,8 +318,8 @@ func (w *world) mix(one int) {
 	})
 }
 
-// latencies returns the median, the 99th percentile and the maximum of how long
-// visits took since it was last called.
+// latencies returns the median, the 99th percentile and the maximum of the
+// times of visits since its last call.
 func (w *world) latencies() string {
 	w.mu.Lock()
 	took := w.took

@@ -20,7 +20,7 @@ func ExampleRun() {
 	}
 }
 
-// myStore is the one that is tested.
+// myStore is the store under test.
 type myStore struct{ server string }
 
 func openStore(server string) *myStore { return &myStore{server} }

@@ -27,27 +27,28 @@ import (
 )
 
 const (
-	// soon is when something that was asked for must have happened.
+	// soon is the time within which a requested effect must happen.
 	soon = 5 * time.Second
-	// quiet is how long is listened for something that must not happen.
+	// quiet is the time to wait for an event that must not happen.
 	quiet = 300 * time.Millisecond
 	// shortTTL is long enough for a slow machine, and short enough for a test.
 	shortTTL = time.Second
 	longTTL  = time.Minute
-	// maxValue is the size of the largest value that a store is given.
+	// maxValue is the size of the largest value for a store.
 	maxValue = 256 << 10
 )
 
-// Run checks what the documentation of [dssauth.Store] and [dssauth.StoreEntry]
-// says, and fails t for each sentence that does not hold. It takes about
-// three seconds. Run it with the race detector, too.
+// Run checks the documentation of [dssauth.Store] and [dssauth.StoreEntry], and
+// fails t for each sentence that is not true. It takes about three seconds. Run
+// it with the race detector, too.
 //
-// It calls open twice, as two replicas would: both stores must see the same data,
-// and can be the same store. Other entries, and other programs' notices, are left
-// alone and do not matter: all keys are random.
+// It calls open twice, as two replicas would: both stores must see the same
+// data, and can be the same store. Run does not touch other entries, and
+// ignores other programs' notices: all keys are random.
 //
-// Run waits for time to pass, real time or that of the bubble of testing/synctest
-// in which it is called. It starts no subtests, which cannot be in a bubble.
+// Run waits for time to pass: real time, or virtual time if it is called in a
+// bubble of testing/synctest. It starts no subtests, because a bubble cannot
+// have them.
 func Run(t *testing.T, open func(t *testing.T) dssauth.Store) {
 	t.Helper()
 	for _, err := range violations(open(t), open(t)) {
@@ -55,7 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) dssauth.Store) {
 	}
 }
 
-// violations runs all checks at once, most of which wait.
+// violations runs all checks at once, because most of them wait.
 func violations(a, b dssauth.Store) []error {
 	found := make([]error, len(checks))
 	var wg sync.WaitGroup
@@ -72,7 +73,7 @@ func violations(a, b dssauth.Store) []error {
 	return slices.DeleteFunc(found, func(err error) bool { return err == nil })
 }
 
-// checks return what they found wrong first. They are given two stores with the
+// checks return the first fault that they find. They get two stores with the
 // same data.
 var checks = []struct {
 	name  string
@@ -123,7 +124,7 @@ func values(ctx context.Context, a, b dssauth.Store) error {
 	return nil
 }
 
-// keys checks those that are easily taken for one another.
+// keys checks keys that a store may confuse.
 func keys(ctx context.Context, a, b dssauth.Store) error {
 	base := newKey()[:60]
 	all := []string{base, base + "-_-_", base + "a", base + "A", base + "aa", base + "-", base + "_"}
@@ -166,7 +167,7 @@ func expires(ctx context.Context, a, b dssauth.Store, key string) error {
 	gone := time.After(shortTTL + quiet)
 	<-time.After(shortTTL/2 - time.Since(start))
 	err := holds(ctx, b, key, []byte("v"))
-	// On a machine that stands still it may be gone rightly.
+	// On a machine that stopped for a while it may be correct that it is gone.
 	if err != nil && time.Since(start) < shortTTL {
 		return fmt.Errorf("%v before its TTL ends: %w", shortTTL-time.Since(start).Round(time.Millisecond), err)
 	}
@@ -210,24 +211,24 @@ func ifAbsent(ctx context.Context, a, b dssauth.Store) error {
 	if kept, err := b.Put(ctx, second); err != nil {
 		return fmt.Errorf("put: %w", err)
 	} else if kept && time.Since(start) < shortTTL {
-		return errors.New("an entry was kept beside one that is there")
+		return errors.New("an entry was kept beside an existing one")
 	} else if kept {
-		return nil // The machine stood still; there is nothing to be learned.
+		return nil // The machine stopped for a while, so the check cannot decide.
 	}
 	if err := holds(ctx, b, key, []byte("first")); err != nil && time.Since(start) < shortTTL {
-		return fmt.Errorf("an entry that was not kept changed the one that is there: %w", err)
+		return fmt.Errorf("an entry that was not kept changed the existing one: %w", err)
 	}
-	// What was not kept must not prolong what was.
+	// A refused entry must not prolong the kept one.
 	<-gone
 	if err := holds(ctx, a, key, nil); err != nil {
-		return fmt.Errorf("an entry that was not kept prolonged the one that was there: %w", err)
+		return fmt.Errorf("an entry that was not kept prolonged the existing one: %w", err)
 	}
 	return puts(ctx, b, second, true)
 }
 
 func ifAbsentAtOnce(ctx context.Context, a, b dssauth.Store) error {
 	key := newKey()
-	// There was none; the one that was is deleted; the one that was has ended.
+	// No entry before; a deleted entry; an expired entry.
 	for round := range 3 {
 		kept := make([]bool, 100)
 		errs := make([]error, len(kept))
@@ -245,7 +246,7 @@ func ifAbsentAtOnce(ctx context.Context, a, b dssauth.Store) error {
 		}
 		winner := slices.Index(kept, true)
 		if n := len(slices.DeleteFunc(kept, func(k bool) bool { return !k })); n != 1 && time.Since(start) < shortTTL {
-			return fmt.Errorf("%d of 100 entries were kept, in place of one", n)
+			return fmt.Errorf("%d of 100 entries were kept, and not one", n)
 		}
 		if err := holds(ctx, b, key, fmt.Append(nil, winner)); err != nil && time.Since(start) < shortTTL {
 			return fmt.Errorf("not the entry that was kept: %w", err)
@@ -386,7 +387,7 @@ type watcher struct {
 	mu       sync.Mutex
 	heard    []string
 	wrong    error
-	// changed tells that heard or wrong did.
+	// changed signals a change of heard or wrong.
 	changed chan struct{}
 }
 
@@ -415,7 +416,7 @@ func watch(ctx context.Context, name string, s dssauth.Store) *watcher {
 				wrong = errors.New("heard was called after Watch had returned")
 			}
 			w.note(string(value), wrong)
-			<-time.After(time.Millisecond) // So that another one would be at once.
+			<-time.After(time.Millisecond) // So that a second call at the same time is noticed.
 			hearing.Add(-1)
 		})
 		w.over.Store(true)
@@ -450,7 +451,7 @@ func (w *watcher) stop() bool {
 	}
 }
 
-// count returns how often a value was heard, and what was wrong.
+// count returns the number of times that a value was heard, and the fault.
 func (w *watcher) count(value string) (n int, wrong error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -468,7 +469,7 @@ func (w *watcher) await() error {
 	case <-w.ready:
 		return nil
 	case <-w.returned:
-		return fmt.Errorf("%s: Watch returned, without an end of its context: %v", w.name, w.err)
+		return fmt.Errorf("%s: Watch returned before its context ended: %v", w.name, w.err)
 	case <-time.After(soon):
 		return fmt.Errorf("%s: ready was not called within %v", w.name, soon)
 	}
@@ -483,7 +484,7 @@ func (w *watcher) hears(value string) error {
 		select {
 		case <-w.changed:
 		case <-w.returned:
-			return fmt.Errorf("%s: Watch returned, without an end of its context: %v", w.name, w.err)
+			return fmt.Errorf("%s: Watch returned before its context ended: %v", w.name, w.err)
 		case <-timeout:
 			return fmt.Errorf("%s: a notice was not heard within %v", w.name, soon)
 		}
@@ -506,7 +507,7 @@ func watched(ctx context.Context, a, b dssauth.Store) error {
 		return err
 	}
 
-	// Many at once, from both stores. One is new, so that IfAbsent lets it be kept.
+	// Many at once, from both stores. Each key is new, so that IfAbsent keeps it.
 	told := make([]string, 40)
 	errs := make([]error, len(told))
 	var wg sync.WaitGroup
@@ -519,12 +520,12 @@ func watched(ctx context.Context, a, b dssauth.Store) error {
 			errs[i] = puts(ctx, s, dssauth.StoreEntry{Key: key, Value: value, TTL: longTTL, IfAbsent: i%4 == 3, Notify: true}, true)
 			clear(value)
 		})
-		if i == 0 { // Once it is heard it is there.
+		if i == 0 { // A heard entry must already be stored.
 			if err := watchers[2].hears(told[i]); err != nil {
 				return err
 			}
 			if err := holds(ctx, b, key, []byte(told[i])); err != nil {
-				return fmt.Errorf("a notice was heard of what is not kept: %w", err)
+				return fmt.Errorf("a notice was heard before its entry was kept: %w", err)
 			}
 		}
 	}
@@ -598,18 +599,22 @@ func puts(ctx context.Context, s dssauth.Store, e dssauth.StoreEntry, want bool)
 	return nil
 }
 
-// holds checks what is under a key, nil for nothing.
+// holds checks the value of a key; nil means no entry.
 func holds(ctx context.Context, s dssauth.Store, key string, want []byte) error {
 	got, err := s.Get(ctx, key)
 	switch {
 	case err != nil:
 		return fmt.Errorf("get: %w", err)
 	case want == nil && got != nil:
-		return fmt.Errorf("get returned %d bytes, in place of nil", len(got))
+		return fmt.Errorf("get returned %d bytes, and not nil", len(got))
 	case want != nil && got == nil:
-		return errors.New("get returned nil, in place of a value")
+		return errors.New("get returned nil, and not a value")
 	case !bytes.Equal(got, want):
-		return fmt.Errorf("get returned another value: %d bytes, in place of %d", len(got), len(want))
+		first := 0
+		for first < min(len(got), len(want)) && got[first] == want[first] {
+			first++
+		}
+		return fmt.Errorf("get returned another value: byte %d is the first that differs, of %d (want %d)", first, len(got), len(want))
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 	}{
 		"an absent key has an empty value": {func(s *store) {
 			s.get = func(value []byte) ([]byte, error) { return append([]byte{}, value...), nil }
-		}, "an absent key: get returned 0 bytes, in place of nil"},
+		}, "an absent key: get returned 0 bytes, and not nil"},
 		"an absent key is an error": {func(s *store) {
 			s.get = func(value []byte) ([]byte, error) {
 				if value == nil {
@@ -61,7 +61,7 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 		}, "values: get returned another value"},
 		"large values are cut": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.Value = e.Value[:min(len(e.Value), maxValue-1)] }
-		}, "values: get returned another value: 262143 bytes"},
+		}, "values: get returned another value: byte 262143 is the first that differs, of 262143 (want 262144)"},
 		"keys have no case": {func(s *store) {
 			s.key = strings.ToLower
 		}, "keys: get returned another value"},
@@ -92,12 +92,12 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 		"IfAbsent is two steps": {func(s *store) {
 			s.twoSteps = true
 		}, "IfAbsent, at once: 100 of 100 entries were kept"},
-		"IfAbsent prolongs what is there": {func(s *store) {
+		"IfAbsent prolongs an existing entry": {func(s *store) {
 			s.prolongs = true
 		}, "IfAbsent: an entry that was not kept prolonged"},
 		"Delete has no effect": {func(s *store) {
 			s.delete = func(*data, string) error { return nil }
-		}, "Delete: get returned 1 bytes, in place of nil"},
+		}, "Delete: get returned 1 bytes, and not nil"},
 		"Delete of an absent key is an error": {func(s *store) {
 			s.delete = func(d *data, key string) error {
 				if _, ok := d.entries[key]; !ok {
@@ -119,7 +119,7 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 		"contexts have no effect": {func(s *store) {
 			s.ignoresContext = true
 		}, "ended contexts: Get returned no error"},
-		"Get takes its time": {func(s *store) {
+		"Get is slow": {func(s *store) {
 			s.get = func(value []byte) ([]byte, error) {
 				<-time.After(time.Hour)
 				return bytes.Clone(value), nil
@@ -137,7 +137,7 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 		}, "Watch"},
 		"Watch returns at once": {func(s *store) {
 			s.returnsEarly = true
-		}, "Watch returned, without an end of its context"},
+		}, "Watch returned before its context ended"},
 		"a notice is heard twice": {func(s *store) {
 			s.tell = func(w *subscriber, value []byte) { w.queue <- value; w.queue <- value }
 		}, "a notice was heard 2 times"},
@@ -164,12 +164,12 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 		"puts without Notify are heard": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.Notify = true }
 		}, "silent value was heard"},
-		"what was not kept is heard": {func(s *store) {
+		"a refused entry is heard": {func(s *store) {
 			s.tellsUnkept = true
 		}, "refused value was heard"},
 		"a notice is heard before its entry is kept": {func(s *store) {
 			s.tellsFirst = true
-		}, "a notice was heard of what is not kept"},
+		}, "a notice was heard before its entry was kept"},
 		"a notice is its putter's memory": {func(s *store) {
 			s.noticeShared = true
 		}, "a notice was not heard"},
@@ -195,13 +195,13 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 				row.spoil(a)
 				row.spoil(b)
 				assert.ErrorContains(t, errors.Join(violations(a, b)...), row.want)
-				<-time.After(2 * time.Hour) // What takes its time has ended.
+				<-time.After(2 * time.Hour) // Slow calls have ended.
 			})
 		})
 	}
 }
 
-// store is a correct one, in memory, that can be broken.
+// store is a correct store, in memory, that a test can break.
 type store struct {
 	data *data
 
@@ -220,7 +220,7 @@ type store struct {
 	oneWatcher, tellsUnkept, tellsFirst, noticeShared, endsLate, hearsOn  bool
 }
 
-// data is what all stores share.
+// data is shared by all stores.
 type data struct {
 	mu          sync.Mutex
 	entries     map[string]entry

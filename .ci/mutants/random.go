@@ -244,10 +244,10 @@ var randomPackages = map[string][]string{
 	"rediscache":        nil,
 	"dssprom":           nil,
 
-	"gateway/internal/assertion": {"./gateway/internal/server"},
-	"gateway/internal/config":    {"./gateway/internal/server"},
-	"gateway/internal/rules":     {"./gateway/internal/server"},
-	"gateway/internal/server":    nil,
+	"gateway/internal/assertion": {"./gateway/internal/server", "./gateway"},
+	"gateway/internal/config":    {"./gateway/internal/server", "./gateway"},
+	"gateway/internal/rules":     {"./gateway/internal/server", "./gateway"},
+	"gateway/internal/server":    {"./gateway"},
 }
 
 // chooseSites returns the sites of the packages, in the order of the seed's lots.

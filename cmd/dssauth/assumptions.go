@@ -19,25 +19,25 @@ import (
 	"github.com/dssauth/dssauth/internal/diagnose"
 )
 
-// assumption is something that this library takes for granted of DSS.
+// assumption is a fact about DSS on which this library relies.
 type assumption struct {
 	name    string
 	says    string // a sentence
-	source  string // where it is from
+	source  string // its source
 	takes   need
-	means   string // for this library, where it does not hold
-	setting string // that answers it
+	means   string // the consequence for this library if it does not hold
+	setting string // the setting that helps
 	try     func(*contract, context.Context) finding
 }
 
-// need is what it takes to try an assumption. Each takes those before it, too.
+// need is a condition for trying an assumption. Each includes those before it.
 type need int
 
 const (
 	anything   need = iota
 	acceptance      // DSS accepts our own credentials
-	lookups         // and lets us ask who a browser is
-	aVisitor        // the cookies of somebody who is signed in
+	lookups         // and lets us identify a browser
+	aVisitor        // the cookies of a signed-in user
 	acting          // and the right to act as that visitor
 )
 
@@ -53,10 +53,10 @@ const (
 
 const noSetting = "none: please send a report"
 
-// assumptions are tried in this order; each may use what those before it found.
+// assumptions are tried in this order; each may use the results of those before it.
 var assumptions = []assumption{{
 	name: "own-identity", takes: anything,
-	says:    "GET /auth/info names the caller, and tells an API key without a user from a user",
+	says:    "GET /auth/info names the caller, and its answer shows whether that is a user or an API key without a user",
 	source:  recordings + " (auth_info, auth_info_ticket)",
 	means:   "no visitor can be identified, and all of them get a 503",
 	setting: "dss.Config.APIKey, or DKU_API_KEY",
@@ -77,23 +77,23 @@ var assumptions = []assumption{{
 	try:     (*contract).ambiguousRefusal,
 }, {
 	name: "lookup-right", takes: acceptance,
-	says:    "our own credentials may ask who a browser is",
-	source:  webappsPage + "; which right it takes is not known",
+	says:    "our own credentials may be used to identify a browser",
+	source:  webappsPage + "; the required right is not known",
 	means:   "no visitor can be identified, and all of them get a 503",
-	setting: "dss.Config.APIKey, or the webapp's run-as user: one who has the right, as an administrator has",
+	setting: "dss.Config.APIKey, or the webapp's run-as user: one with the right, such as an administrator's",
 	try:     (*contract).lookupRight,
 }, {
 	name: "no-session", takes: lookups,
 	says:    "a lookup that finds nobody is a NotAuthenticatedException, or a 200 with an empty authIdentifier",
 	source:  publicCode + " (DSS's notebook server reads it so)",
 	means:   "visitors who are not signed in get a 503, and no redirect to LoginURL; nobody is admitted",
-	setting: "Config.Resolver, with one that knows this answer",
+	setting: "Config.Resolver, with a Resolver that knows this answer",
 	try:     (*contract).noSession,
 }, {
 	name: "api-key-forms", takes: lookups,
 	says:    "an API key in a browser's Authorization header is that key's owner: as Bearer, as the user name of Basic, as its password",
 	source:  restReference + " (Basic with a password since 13, Bearer since 13.1)",
-	means:   "programs that send their key in the form that differs get a 401",
+	means:   "programs that send their key in the differing form get a 401",
 	setting: "none: have them send one of the other forms",
 	try:     (*contract).apiKeyForms,
 }, {
@@ -107,12 +107,12 @@ var assumptions = []assumption{{
 	name: "unknown-project", takes: acceptance,
 	says:    "the question of a project gate about a project that is not there is an UnauthorizedException or a NotFoundException",
 	source:  publicCode + ", seen on DSS 14.6",
-	means:   "RequireProject answers 503, or has the visitor's ticket renewed, in place of 403; nobody is admitted",
+	means:   "RequireProject answers 503, or renews the visitor's ticket, in place of 403; nobody is admitted",
 	setting: noSetting,
 	try:     (*contract).unknownProject,
 }, {
 	name: "compression", takes: acceptance,
-	says:    "a reply is compressed only with gzip, and only where that is asked for",
+	says:    "a reply is compressed only with gzip, and only on request",
 	source:  ownChoice,
 	means:   "replies cannot be read, and all visitors get a 503",
 	setting: "dss.Config.HTTPClient, with a transport that undoes the compression",
@@ -121,7 +121,7 @@ var assumptions = []assumption{{
 	name: "proxy-user-bytes", takes: acceptance,
 	says:    "X-DKU-ProxyUser is read as UTF-8",
 	source:  ownChoice + " (the official client sends Latin-1)",
-	means:   "acting by proxy user as a login outside ASCII fails, as DSS names another user than the visitor",
+	means:   "calls by proxy user for a login outside ASCII fail, since DSS names another user than the visitor",
 	setting: "Config.Impersonation: dssauth.ByTicket",
 	try:     (*contract).proxyUserBytes,
 }, {
@@ -129,123 +129,123 @@ var assumptions = []assumption{{
 	says:    "a lookup for a live session names a user",
 	source:  recordings + " (browser_headers)",
 	means:   "the visitor is anonymous, though signed in: 401",
-	setting: "in DSS, “Hide access tokens” off, and where sessions are bound to an address, Config.Headers with the header that carries it; or these cookies are not those of a live session",
+	setting: "in DSS, “Hide access tokens” off; if sessions are bound to an address, Config.Headers with the header that carries it; or these cookies are not those of a live session",
 	try:     (*contract).liveSession,
 }, {
 	name: "cookie-alone", takes: aVisitor,
-	says:    "a lookup needs no header of the browser but Cookie",
+	says:    "a lookup needs only the header Cookie of the browser",
 	source:  publicCode + " (the Python runtime sends only Cookie)",
 	means:   "every visitor is anonymous: 401",
-	setting: "Config.Headers, with what was seen to be needed beside Cookie and Authorization",
+	setting: "Config.Headers, with the other headers that were needed, beside Cookie and Authorization",
 	try:     (*contract).cookieAlone,
 }, {
 	name: "login-member", takes: aVisitor,
-	says:    "associatedDSSUser, a string, is the visitor's login, and authIdentifier says the same",
+	says:    "associatedDSSUser, a string, is the visitor's login, and authIdentifier is the same",
 	source:  recordings + " (browser_headers)",
-	means:   "the login is taken from what is there; users without one are refused with 403",
+	means:   "the login is taken from the member that is there; users without one are refused with 403",
 	setting: noSetting,
 	try:     (*contract).loginMember,
 }, {
 	name: "unknown-session", takes: aVisitor,
-	says:    "the same cookies with other values are nobody's",
+	says:    "the same cookies with other values identify nobody",
 	source:  webappsPage,
-	means:   "DSS, or a proxy before it, identifies visitors by something else than their cookies: do not use this deployment",
+	means:   "DSS, or a proxy before it, does not identify visitors by their cookies: do not use this deployment",
 	setting: "none: find the proxy that adds credentials to our calls",
 	try:     (*contract).unknownSession,
 }, {
 	name: "client-address", takes: aVisitor,
 	says:    "a client's address among the headers does not change the answer",
 	source:  ownChoice + " (security.ipBoundSessions)",
-	means:   "sessions are bound to addresses, and visitors whose address changes on the way are anonymous: 401",
-	setting: "Config.Headers, with the header in which your proxy puts the address, and nothing that a browser can set",
+	means:   "sessions are bound to addresses, and visitors are anonymous if their address changes on the way: 401",
+	setting: "Config.Headers, with the header in which your proxy puts the address, and no header that a browser can set",
 	try:     (*contract).clientAddress,
 }, {
 	name: "x-dku-headers", takes: aVisitor,
-	says:    "X-DKU headers of a browser do not reach DSS through this library, whether DSS would believe them or not",
+	says:    "X-DKU headers of a browser do not reach DSS through this library, even if DSS would believe them",
 	source:  ownChoice,
-	means:   "a browser can say who it is: do not use this deployment",
+	means:   "a browser can choose its user: do not use this deployment",
 	setting: noSetting,
 	try:     (*contract).dkuHeaders,
 }, {
 	name: "ticket", takes: aVisitor,
 	says:    "a ticket for the visitor's browser acts as the visitor",
 	source:  recordings + " (ticket_from_browser_headers, auth_info_ticket); " + authInfoPage,
-	means:   "calls by ticket are not made, as DSS does not name the visitor for it",
+	means:   "calls by ticket are not made, since DSS does not name the visitor for it",
 	setting: "Config.Impersonation: dssauth.ByProxyUser, or none",
 	try:     (*contract).ticketActs,
 }, {
 	name: "proxy-user", takes: aVisitor,
 	says:    "X-DKU-ProxyUser acts as exactly that user, or is refused with an UnauthorizedException",
 	source:  recordings + " (client_as_key)",
-	means:   "calls by proxy user are not made, as DSS does not name the visitor for them",
+	means:   "calls by proxy user are not made, since DSS does not name the visitor for them",
 	setting: "Config.Impersonation: dssauth.ByTicket; or let X-DKU headers pass the proxy before DSS",
 	try:     (*contract).proxyUserActs,
 }, {
 	name: "user-details", takes: aVisitor,
-	says:    "GET /users/{login} tells any caller a user's login, name and e-mail",
+	says:    "GET /users/{login} gives any caller a user's login, name and e-mail",
 	source:  recordings + " (user_info); clients from 14.0",
-	means:   "Config.UserDetails finds no name and no e-mail that way; visitors are served without",
-	setting: "Config.Impersonation, with which they are asked for as the visitor; or leave Config.UserDetails off",
+	means:   "Config.UserDetails finds no name and no e-mail in this way; visitors are served without them",
+	setting: "Config.Impersonation, so that DSS is asked for them as the visitor; or leave Config.UserDetails off",
 	try:     (*contract).userDetails,
 }, {
 	name: "login-case", takes: aVisitor,
 	says:    "a login in another case is another user's, or nobody's",
 	source:  ownChoice,
-	means:   "DSS takes two spellings for one user, and this library compares exactly: lists of logins of your own, and ForgetUser, must have DSS's spelling",
-	setting: "none: use Identity.Login as it is, which is always DSS's spelling",
+	means:   "DSS accepts two spellings of one user's login, and this library compares exactly: your own lists of logins, and ForgetUser, must have DSS's spelling",
+	setting: "none: use Identity.Login unchanged, since it always has DSS's spelling",
 	try:     (*contract).loginCase,
 }, {
 	name: "own-settings", takes: acting,
-	says:    "GET /current-user, asked as the visitor, tells the visitor's login, name and e-mail",
+	says:    "GET /current-user, called as the visitor, gives the visitor's login, name and e-mail",
 	source:  recordings + " (own_settings_get)",
-	means:   "Config.UserDetails finds no name and no e-mail that way; visitors are served without",
+	means:   "Config.UserDetails finds no name and no e-mail in this way; visitors are served without them",
 	setting: "leave Config.UserDetails off",
 	try:     (*contract).ownSettings,
 }, {
 	name: "readable-project", takes: acting,
 	says:    "the question of a project gate about a project that the visitor may read is answered with 2xx and JSON",
 	source:  restReference + " (jobs of a project: READ_CONF); recording project_jobs_as_visitor_by_ticket",
-	means:   "RequireProject refuses those who may read the project",
+	means:   "RequireProject refuses visitors who may read the project",
 	setting: "a gate of your own with Require, until then",
 	try:     (*contract).readableProject,
 }, {
 	name: "findable-project", takes: acting,
 	says:    "the same question about a project that the visitor may find but not read is an UnauthorizedException or a NotFoundException",
 	source:  restReference + " (jobs of a project: READ_CONF); recording project_jobs_as_user_forbidden",
-	means:   "RequireProject admits those who may only find the project",
-	setting: "a gate of your own with Require, as RequireGroup, in place of RequireProject",
+	means:   "RequireProject admits visitors who may only find the project",
+	setting: "RequireGroup, or a gate of your own with Require, in place of RequireProject",
 	try:     (*contract).findableProject,
 }, {
 	name: "ended-session", takes: lookups,
 	says:    "a lookup for a session that has ended finds nobody",
 	source:  webappsPage,
 	means:   "a visitor who signed out of DSS stays signed in here",
-	setting: "none: end the session where DSS does, and call Forget in your sign-out handler",
+	setting: "none: end the session at the same time as DSS, and call Forget in your sign-out handler",
 	try:     (*contract).endedSession,
 }, {
 	name: "redirects", takes: anything,
 	says:    "no call is redirected",
 	source:  recordings,
-	means:   "none is followed, since it would take credentials elsewhere: the call failed",
-	setting: "dss.Config.URL, or DKU_DSS_URL: the address that DSS really has",
+	means:   "a redirect is not followed, since it would take credentials elsewhere: the call failed",
+	setting: "dss.Config.URL, or DKU_DSS_URL: the real address of DSS",
 	try:     (*contract).redirects,
 }, {
 	name: "protocol", takes: anything,
 	says:    "DSS speaks HTTP/1.1",
 	source:  recordings,
 	means:   "each call takes a new connection, or fails",
-	setting: "dss.Config.HTTPClient, with a transport for the protocol that was seen",
+	setting: "dss.Config.HTTPClient, with a transport for the seen protocol",
 	try:     (*contract).protocol,
 }, {
 	name: "dss-version", takes: anything,
 	says:    "every reply of DSS has the headers DSS-Version and DSS-API-Version, and DSS is 13.1 or later",
 	source:  restReference,
-	means:   "nothing depends on the headers, but this DSS may be older than those that this library is expected to work with",
+	means:   "nothing depends on the headers, but this DSS may be older than the versions that this library supports",
 	setting: "none: have the proxy before DSS let the headers pass, or upgrade DSS",
 	try:     (*contract).dssVersion,
 }}
 
-// typed returns the error that DSS itself, and no proxy, answered with.
+// typed returns the error that DSS itself, not a proxy, sent.
 func typed(err error) (*dss.Error, bool) {
 	var reply *dss.Error
 	return reply, errors.As(err, &reply) && reply.Type != ""
@@ -256,7 +256,7 @@ func isNotAuthenticated(err error) bool {
 	return ok && reply.NotAuthenticated()
 }
 
-// isNoProject reports whether DSS said that a project is hidden, or not there.
+// isNoProject reports whether DSS said that a project is hidden or missing.
 func isNoProject(err error) bool {
 	reply, ok := typed(err)
 	return ok && (strings.HasSuffix(reply.Type, ".UnauthorizedException") || strings.HasSuffix(reply.Type, ".NotFoundException"))
@@ -293,7 +293,7 @@ func (c *contract) lookupRight(ctx context.Context) finding {
 		return other("%s", l.said())
 	}
 	if diagnose.IsRefusal(l.err) {
-		l = c.visiting // refused for nobody only
+		l = c.visiting // refused only for cookies that nobody has
 	}
 	if l.err != nil && !l.isAnonymous() {
 		return untried("there was no answer: %s", l.said())
@@ -306,11 +306,11 @@ func (c *contract) noSession(ctx context.Context) finding {
 	return heldIf(l.isAnonymous(), l.said())
 }
 
-// apiKeyForms sends our own key, to DSS and to nobody else, as a browser's.
+// apiKeyForms sends our own key as a browser's, to DSS and to no other server.
 func (c *contract) apiKeyForms(ctx context.Context) finding {
 	key := c.env("DKU_API_KEY")
 	if key == "" || c.inside() || !strings.Contains(settingsOf(c.client), "from DKU_DSS_URL") {
-		return untried("it takes an API key in DKU_API_KEY, with DKU_DSS_URL")
+		return untried("this needs an API key in DKU_API_KEY, with DKU_DSS_URL")
 	}
 	basic := func(userAndPassword string) string {
 		return "Basic " + base64.StdEncoding.EncodeToString([]byte(userAndPassword))
@@ -334,7 +334,7 @@ func (c *contract) apiKeyForms(ctx context.Context) finding {
 
 func (c *contract) noTicket(ctx context.Context) finding {
 	if diagnose.IsRefusal(c.lookNobody(ctx).err) {
-		return untried("DSS refuses lookups of nobody in another way already: see no-session")
+		return untried("DSS already refuses lookups of unknown cookies in another way: see no-session")
 	}
 	asked, cancel := c.asking(ctx)
 	defer cancel()
@@ -343,12 +343,12 @@ func (c *contract) noTicket(ctx context.Context) finding {
 	case err == nil:
 		return other("a ticket")
 	case diagnose.IsRefusal(err) && !isNotAuthenticated(err):
-		return untried("DSS refuses us tickets, whoever they are for: %s", said(err))
+		return untried("DSS refuses us all tickets: %s", said(err))
 	}
 	return heldIf(isNotAuthenticated(err), said(err))
 }
 
-// projectQuestion is what a project gate asks DSS, as the visitor.
+// projectQuestion is the question of a project gate to DSS, as the visitor.
 func projectQuestion(key string) string { return "/projects/" + key + "/jobs/?limit=1" }
 
 func (c *contract) unknownProject(ctx context.Context) finding {
@@ -379,9 +379,9 @@ func (c *contract) compression(ctx context.Context) finding {
 	}
 	body, err := io.ReadAll(reply.Body)
 	if err != nil || !json.Valid(body) {
-		return other("what cannot be read as JSON")
+		return other("a reply that is not JSON")
 	}
-	return held("a reply that can be read")
+	return held("a readable reply")
 }
 
 func (c *contract) proxyUserBytes(ctx context.Context) finding {
@@ -400,15 +400,15 @@ func (c *contract) proxyUserBytes(ctx context.Context) finding {
 	reply, ok := typed(err)
 	switch {
 	case !ok:
-		return untried("DSS answered about a user who is not there: %s", look{true, dss.AuthInfo{}, err}.said())
+		return untried("DSS answered about a user that does not exist: %s", look{true, dss.AuthInfo{}, err}.said())
 	case diagnose.IsRefusal(err):
-		return untried("it takes an administrator's rights")
+		return untried("this needs an administrator's rights")
 	case strings.Contains(reply.Message(), login):
-		return held("the login as it was sent")
+		return held("the login unchanged")
 	case strings.Contains(reply.Message(), "dssauth-Ã©"):
 		return other("the login's UTF-8 read as Latin-1")
 	}
-	return untried("DSS does not say how it read the login: %s", said(err))
+	return untried("DSS does not show how it read the login: %s", said(err))
 }
 
 func (c *contract) liveSession(ctx context.Context) finding {
@@ -461,8 +461,8 @@ func (c *contract) clientAddress(ctx context.Context) finding {
 	return heldIf(l.isUser() && l.info.Login() == c.visiting.info.Login(), l.said())
 }
 
-// dkuHeaders looks whether DSS believes them, which may be, and whether this
-// library sends them, which may not.
+// dkuHeaders checks whether DSS believes them, which is allowed, and whether this
+// library sends them, which is not.
 func (c *contract) dkuHeaders(ctx context.Context) finding {
 	claims := map[string]string{"X-DKU-ProxyUser": c.visiting.info.Login()}
 	if c.getTicket(ctx); c.ticket != "" {
@@ -487,12 +487,12 @@ func (c *contract) dkuHeaders(ctx context.Context) finding {
 		seen = append(seen, verb+name)
 	}
 	if l := c.look(ctx, c.asOwn, through); l.isUser() {
-		return other("they reach DSS, which takes the browser for a user")
+		return other("they reach DSS, and DSS identifies the browser by them")
 	}
 	return held("DSS %s; none is sent", strings.Join(seen, " and "))
 }
 
-// getTicket asks for a ticket of the visitor's, which ends by itself.
+// getTicket asks for a ticket for the visitor. It ends by itself.
 func (c *contract) getTicket(ctx context.Context) {
 	ctx, cancel := c.asking(ctx)
 	defer cancel()
@@ -510,7 +510,7 @@ func (c *contract) ticketActs(ctx context.Context) finding {
 	}
 	visitor, err := c.client.WithTicket(c.ticket)
 	if err != nil {
-		return other("what cannot be sent as a ticket")
+		return other("a ticket that cannot be sent")
 	}
 	return c.actsAsVisitor(ctx, visitor, "a visitor's ticket")
 }
@@ -523,7 +523,7 @@ func (c *contract) proxyUserActs(ctx context.Context) finding {
 	return c.actsAsVisitor(ctx, visitor, "proxy user")
 }
 
-// actsAsVisitor finds out whom DSS takes a client for.
+// actsAsVisitor finds out as which user a client acts.
 func (c *contract) actsAsVisitor(ctx context.Context, client *dss.Client, as string) finding {
 	recording, err := c.journal.recording(client, as)
 	if err != nil {
@@ -582,7 +582,7 @@ func (c *contract) loginCase(ctx context.Context) finding {
 	case ok && reply.StatusCode == http.StatusNotFound:
 		return held("%s", said(err))
 	}
-	return untried("DSS does not say who that is: %s", said(err))
+	return untried("DSS does not name that user: %s", said(err))
 }
 
 func (c *contract) ownSettings(ctx context.Context) finding {
@@ -629,7 +629,7 @@ func (c *contract) readableProject(ctx context.Context) finding {
 	case err != nil:
 		return untried("DSS does not list the visitor's projects: %s", said(err))
 	case len(keys) == 0:
-		return untried("it takes a visitor who may read a project")
+		return untried("this needs a visitor who may read a project")
 	}
 	var reply json.RawMessage
 	if err = c.do(ctx, c.asVisitor, http.MethodGet, projectQuestion(keys[0]), nil, &reply); err != nil {
@@ -638,7 +638,7 @@ func (c *contract) readableProject(ctx context.Context) finding {
 	return held("2xx")
 }
 
-// maxCandidates bounds the projects that are asked about.
+// maxCandidates bounds the projects in questions.
 const maxCandidates = 3
 
 func (c *contract) findableProject(ctx context.Context) finding {
@@ -667,12 +667,12 @@ func (c *contract) findableProject(ctx context.Context) finding {
 			return held("%s", said(err))
 		}
 	}
-	return untried("it takes a project that the visitor may find but not read: name one with -project")
+	return untried("this needs a project that the visitor may find but not read: name one with -project")
 }
 
 func (c *contract) endedSession(ctx context.Context) finding {
 	if c.ended == nil {
-		return untried("it takes the cookies of a session that has ended: see -ended-cookie-file")
+		return untried("this needs the cookies of a session that has ended: see -ended-cookie-file")
 	}
 	pasted, why := c.paste(ctx, c.ended)
 	if why != "" {
@@ -731,8 +731,8 @@ func (c *contract) dssVersion(context.Context) finding {
 	return held("%s", strings.Join(versions, "; "))
 }
 
-// isOlder reports whether a DSS is older than 13.1, the first one that takes an
-// API key in each of its forms.
+// isOlder reports whether a DSS is older than 13.1, the first one that accepts an API
+// key in each of its forms.
 func isOlder(version string) bool {
 	parts := strings.FieldsFunc(version, func(r rune) bool { return r == '.' || r == '-' })
 	parts = append(parts, "0")

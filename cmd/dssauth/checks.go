@@ -11,7 +11,7 @@ import (
 	"github.com/dssauth/dssauth/internal/diagnose"
 )
 
-// settings finds out where DSS is.
+// settings finds the address of DSS.
 func (d *doctor) settings() bool {
 	d.report.Hide(d.env("DKU_API_TICKET"), d.env("DKU_API_KEY"))
 	client, err := d.connect()
@@ -30,7 +30,7 @@ func (d *doctor) settings() bool {
 	return true
 }
 
-// start finds out what needs no visitor.
+// start does the checks that need no visitor.
 func (d *doctor) start(ctx context.Context) bool {
 	d.examined = &diagnose.Application{Client: d.client, Inside: d.inside(), Flags: true, Timeout: d.timeout}
 	well := true
@@ -42,7 +42,7 @@ func (d *doctor) start(ctx context.Context) bool {
 	return well && ctx.Err() == nil
 }
 
-// browser asks DSS who sent some headers.
+// browser asks DSS for the sender of some headers.
 func (d *doctor) browser(ctx context.Context, h http.Header) (dss.AuthInfo, error) {
 	ctx, cancel := d.limited(ctx)
 	defer cancel()
@@ -52,10 +52,10 @@ func (d *doctor) browser(ctx context.Context, h http.Header) (dss.AuthInfo, erro
 // pasted gets a browser's request.
 func (d *doctor) pasted(ctx context.Context) bool {
 	const check = "cookies"
-	r, ok, err := d.pastes.next(ctx, "Paste what a signed-in browser sends to DSS: “Copy as cURL”, or its Cookie header (see -help).")
+	r, ok, err := d.pastes.next(ctx, "Paste a request of a signed-in browser to DSS: “Copy as cURL”, or its Cookie header (see -help).")
 	switch {
 	case err != nil:
-		d.report.problem(check, err.Error(), "It takes “Cookie: a=b; c=d”, the value alone, all headers of a request, or “Copy as cURL”.")
+		d.report.problem(check, err.Error(), "Paste “Cookie: a=b; c=d”, the value alone, all headers of a request, or “Copy as cURL”.")
 		return false
 	case !ok:
 		d.report.skipped(check, "none were given")
@@ -84,20 +84,20 @@ func (d *doctor) hide(r request) {
 	}
 }
 
-// selection finds out what the application sends to DSS.
+// selection finds the headers that the application sends to DSS.
 func (d *doctor) selection(ctx context.Context) bool {
 	const check = "cookies"
 	sent, err := selected(ctx, d.copied, picks{}, 0)
 	if err != nil {
 		d.report.problem(check, fmt.Sprintf("they have %d bytes, and a Middleware sends 16 KiB at most by default", len(d.copied.header())),
-			"Find out which other application on this host name sets cookies that large, or raise Config.MaxHeaderBytes.")
+			"Another application on this host name sets such large cookies: find it, or raise Config.MaxHeaderBytes.")
 		return false
 	}
 	d.sent = sent
 	dropped := without(d.copied.names(), sent.names())
 	var notes []string
 	if len(dropped) > 0 {
-		notes = append(notes, "Not sent, unless Config.Cookies names them, because they are known to change and to identify nobody: "+list(dropped)+".")
+		notes = append(notes, "Not sent unless Config.Cookies names them, because they are known to change and to identify nobody: "+list(dropped)+".")
 	}
 	if len(sent.others()) > 0 {
 		notes = append(notes, "The Authorization header is sent, too.")
@@ -106,7 +106,7 @@ func (d *doctor) selection(ctx context.Context) bool {
 	return true
 }
 
-// resolves finds out who sent the paste.
+// resolves finds the sender of the paste.
 func (d *doctor) resolves(ctx context.Context) bool {
 	const check = "visitor"
 	info, err := dss.AuthInfo{}, error(nil)
@@ -121,7 +121,7 @@ func (d *doctor) resolves(ctx context.Context) bool {
 		return false
 	case info.Login() == "":
 		d.report.problem(check, "the cookies are those of "+diagnose.Who(info),
-			"A browser should be a user's. Without Config.AllowAPIKeys, such callers are refused.")
+			"A browser should have the cookies of a user. Without Config.AllowAPIKeys, such callers are refused.")
 		return false
 	}
 	d.visitor = info
@@ -129,17 +129,17 @@ func (d *doctor) resolves(ctx context.Context) bool {
 	return true
 }
 
-// nobody says why DSS may not know a browser that is signed in.
+// nobody explains why DSS may not know a signed-in browser.
 func (d *doctor) nobody(tried int) {
-	bound := "Or the session is bound to something that the browser sends beside its cookies, such as its address: paste all headers of the request " +
-		"(“Copy as cURL”), and the doctor finds out which are needed. “dssauth contract” finds out what, for Config.Headers, from the cookies alone."
+	bound := "Or DSS also needs something beside the cookies, such as the browser's address: paste all headers of the request " +
+		"(“Copy as cURL”), and the doctor finds the needed ones. “dssauth contract” finds them from the cookies alone, for Config.Headers."
 	if tried > 0 {
-		bound = fmt.Sprintf("Or the session is bound to something that is not in the paste: with %d other headers of it, DSS knows nobody either. "+
-			"A header that a proxy adds on the way, such as the browser's address or that of a single sign-on, is in no browser's copy: "+
-			"add it to the paste, as -H 'Name: value'. “dssauth contract” finds out what, for Config.Headers, of the usual ones.", tried)
+		bound = fmt.Sprintf("Or DSS needs something that is not in the paste: with %d other headers of it, DSS knows nobody either. "+
+			"A browser's copy does not have headers that a proxy adds on the way, such as the browser's address or a single sign-on's header: "+
+			"add them to the paste, as -H 'Name: value'. “dssauth contract” tries the usual ones, for Config.Headers.", tried)
 	}
 	d.report.problem("visitor", "DSS says that nobody is signed in with these cookies",
-		"If the browser is signed in to this DSS, and the cookies are from a request to it made just now:",
+		"If the browser is signed in to this DSS, and the cookies are from a new request to it:",
 		"“Hide access tokens” keeps the session from webapps: in DSS, switch it off under Administration > Settings > Login & Security. "+
 			"With it, no visitor can be identified.",
 		"Or the cookies are from another host than DSS's, or another DSS on the same host. The application must be under the same host name as DSS, so that "+
@@ -148,8 +148,8 @@ func (d *doctor) nobody(tried int) {
 		"Otherwise the session has ended: sign in and copy again.")
 }
 
-// identifying names the cookies that are enough to be login, as found by asking
-// DSS with each of them alone.
+// identifying names the cookies that are enough to identify login. It asks DSS with
+// each of them alone.
 func (d *doctor) identifying(ctx context.Context, login string) string {
 	const most = 50 // calls
 	var names []string
@@ -165,25 +165,25 @@ func (d *doctor) identifying(ctx context.Context, login string) string {
 		}
 	}
 	if names == nil {
-		return "no single one is enough, so find out which ones of " + list(d.sent.names()) + " are"
+		return "no single one is enough, so find the needed ones among " + list(d.sent.names())
 	}
 	named := without(names, []string{nameless, unshown})
 	if len(named) == 0 {
-		return "it is one that has no name, or a name that may be a value, and is not shown"
+		return "it has no name, or a name that may be a value and is not shown"
 	}
 	return "[]string{" + list(named) + "}"
 }
 
-// changing finds out what is not the same in another request.
+// changing finds the cookies and headers that differ in another request.
 func (d *doctor) changing(ctx context.Context) {
 	const check = "changing cookies"
-	again, ok, err := d.pastes.next(ctx, "Load the page again, and paste the same of the new request.")
+	again, ok, err := d.pastes.next(ctx, "Load the page again, and paste the same part of the new request.")
 	switch {
 	case err != nil:
-		d.report.problem(check, "the second paste: "+err.Error(), "Paste the same thing as the first time.")
+		d.report.problem(check, "the second paste: "+err.Error(), "Paste the same part as the first time.")
 		return
 	case !ok:
-		d.report.skipped(check, "it takes the Cookie header of a second request")
+		d.report.skipped(check, "this needs the Cookie header of a second request")
 		return
 	}
 	d.hide(again)
@@ -195,15 +195,15 @@ func (d *doctor) changing(ctx context.Context) {
 	for name, values := range d.sent.others() {
 		if !slices.Equal(values, sent.others()[name]) {
 			d.report.problem("changing headers", list([]string{name}),
-				"Answers are remembered for the exact headers, so with this one DSS is asked at each request. Leave it out of Config.Headers where DSS allows that.")
+				"Answers are remembered for the exact headers, so with this one each request asks DSS. Leave it out of Config.Headers if DSS allows that.")
 		}
 	}
 	changed := differing(d.sent.cookies, sent.cookies)
 	if len(changed) == 0 {
-		d.report.ok(check, "none of those sent to DSS", "Answers of DSS are found again at the next request.")
+		d.report.ok(check, "none of the cookies sent to DSS", "The next request finds the remembered answer.")
 		return
 	}
 	d.report.problem(check, list(changed),
-		"Answers are remembered for the exact cookies, so with these DSS is asked at each request. Set Config.Cookies to the names of the cookies "+
+		"Answers are remembered for the exact cookies, so with these each request asks DSS. Set Config.Cookies to the names of the cookies "+
 			"that identify a visitor: "+d.identifying(ctx, d.visitor.Login())+".")
 }

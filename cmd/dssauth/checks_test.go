@@ -31,7 +31,7 @@ func TestRightToAsk(t *testing.T) {
 		"a key without the right": {func(s *scene) {
 			s.asRunner()
 			s.fake.Configure(dsstest.Options{AdminLookupsOnly: true})
-		}, `DSS refuses it to the user "runner"`, "Administration > Security > Groups"},
+		}, `DSS does not give it to the user "runner"`, "Administration > Security > Groups"},
 		"a DSS without the endpoint": {func(s *scene) {
 			s.fake.Intercept(browserInfo, -1, dsstest.Respond(404, `{"errorType": "com.dataiku.dip.server.controllers.NotFoundException", "message": ""}`))
 		}, "this DSS has no such endpoint", "upgrade it"},
@@ -65,7 +65,7 @@ func TestVisitor(t *testing.T) {
 			r := s.run(cookie)
 			s.shows(r, "problem visitor: DSS says that nobody is signed in with these cookies",
 				"“Hide access tokens”", "switch it off under Administration > Settings > Login & Security",
-				"under the same host name as DSS", "“dssauth contract” finds out what, for Config.Headers", "sign in and copy again", "skipped acting as the visitor")
+				"under the same host name as DSS", "“dssauth contract” finds them from the cookies alone", "sign in and copy again", "skipped acting as the visitor")
 			assert.Equal(t, exitProblem, r.code)
 		}
 	})
@@ -111,8 +111,8 @@ func TestEchoedCookies(t *testing.T) {
 		shows  string
 	}{
 		"in the message of an error": {500, `{"errorType": "a.b.CookieException", "message": "COOKIE"}`, "DSS failed: the answer is 500 Internal Server Error, CookieException"},
-		"in the type of an error":    {500, `{"errorType": "VALUE", "message": "COOKIE"}`, "DSS failed: the answer is 500 Internal Server Error The reason"},
-		"in a class of an error":     {500, `{"errorType": "a.VALUEException", "message": "COOKIE"}`, "DSS failed: the answer is 500 Internal Server Error, [hidden]Exception The reason"},
+		"in the type of an error":    {500, `{"errorType": "VALUE", "message": "COOKIE"}`, "DSS failed: the answer is 500 Internal Server Error DSS's log"},
+		"in a class of an error":     {500, `{"errorType": "a.VALUEException", "message": "COOKIE"}`, "DSS failed: the answer is 500 Internal Server Error, [hidden]Exception DSS's log"},
 		"in a page":                  {403, "<html>COOKIE</html>", "it is not from DSS"},
 		"as the login":               {200, `{"authIdentifier": "VALUE", "authSource": "USER_FROM_UI", "groups": []}`, `the user "[hidden]"`},
 		"within the login":           {200, `{"authIdentifier": "user VALUE", "authSource": "USER_FROM_UI", "groups": []}`, `the user "user [hidden]"`},
@@ -171,18 +171,18 @@ func TestImpersonation(t *testing.T) {
 	}{
 		"neither mode is allowed, and one may be needed": {runner, refusing, "either", exitProblem, []string{
 			"problem acting as the visitor by ticket: not allowed", right,
-			"problem acting as the visitor by proxy user: not allowed", "It takes an administrator's API key."}},
+			"problem acting as the visitor by proxy user: not allowed", "This mode needs an administrator's API key."}},
 		"a ticket is needed and refused": {admin, refusing, "ticket", exitProblem, []string{
 			"problem acting as the visitor by ticket", "ok acting as the visitor by proxy user: allowed"}},
 		"an administrator is needed, and we are none": {runner, dsstest.Options{}, "proxy-user", exitProblem, []string{
 			"ok acting as the visitor by ticket: allowed", "problem acting as the visitor by proxy user"}},
 		"neither mode is allowed, and none is needed": {runner, refusing, "none", exitWell, []string{
-			"ok acting as the visitor by ticket: not allowed, which matters only if", right}},
+			"ok acting as the visitor by ticket: not allowed: this matters only if", right}},
 		"a ticket is refused, but we are an administrator": {admin, refusing, "either", exitWell, []string{
 			"ok acting as the visitor by ticket: not allowed", "ok acting as the visitor by proxy user: allowed"}},
 		"a ticket is allowed, and we are no administrator": {runner, dsstest.Options{}, "either", exitWell, []string{
 			"ok acting as the visitor by ticket: allowed Config.Impersonation can be ByTicket",
-			"ok acting as the visitor by proxy user: not allowed, which matters only if"}},
+			"ok acting as the visitor by proxy user: not allowed: this matters only if"}},
 		"a very old DSS gives a bare ticket": {runner, dsstest.Options{BareTickets: true}, "ticket", exitWell, []string{
 			"ok acting as the visitor by ticket: allowed"}},
 	} {
@@ -207,7 +207,7 @@ func TestImpersonationOfSomebodyElse(t *testing.T) {
 		s.secret("canary-of-bob")
 		s.fake.Intercept("/auth/ticket-from-browser-headers", -1, dsstest.Respond(200, `{"msg": "canary-of-bob"}`))
 		r := s.run(s.cookie())
-		s.shows(r, "problem acting as the visitor by ticket: DSS acted as somebody else", "Do not use it")
+		s.shows(r, "problem acting as the visitor by ticket: DSS acted as another user", "Do not use it")
 		assert.Equal(t, exitProblem, r.code)
 	})
 	t.Run("by a ticket that is not accepted", func(t *testing.T) {
@@ -227,7 +227,7 @@ func TestImpersonationOfSomebodyElse(t *testing.T) {
 		t.Cleanup(between.Close)
 		s.at(between.URL, s.key)
 		r := s.run(s.cookie())
-		s.shows(r, "problem acting as the visitor by proxy user: DSS acted as somebody else", "may drop X-DKU headers")
+		s.shows(r, "problem acting as the visitor by proxy user: DSS acted as another user", "may drop X-DKU headers")
 		assert.Equal(t, exitProblem, r.code)
 	})
 }
@@ -240,11 +240,11 @@ func TestAdministrator(t *testing.T) {
 		shows  string
 	}{
 		"some user of DSS is found":              {false, nil, exitWell, `ok administrator's rights: we have them: DSS lets us act as "ann"`},
-		"we are none":                            {true, nil, exitWell, `ok administrator's rights: we do not have them, which matters only if Config.Impersonation asks for it DSS does not let us act as "ann"`},
+		"we are none":                            {true, nil, exitWell, `ok administrator's rights: we do not have them: this matters only if Config.Impersonation needs it DSS does not let us act as "ann"`},
 		"we are none, and should be":             {true, []string{"-impersonation", "proxy-user"}, exitProblem, "problem administrator's rights: we do not have them"},
 		"a user is named":                        {false, []string{"-user", "bob"}, exitWell, `DSS lets us act as "bob"`},
 		"a user is named who cannot be":          {false, []string{"-user", " "}, exitProblem, `problem administrator's rights: dss: As: the login is empty or blank Correct -user.`},
-		"a user is named whom DSS does not know": {false, []string{"-user", "zoe"}, exitProblem, `problem administrator's rights: DSS knows no user "zoe"`},
+		"a user is named whom DSS does not know": {false, []string{"-user", "zoe"}, exitProblem, `problem administrator's rights: DSS does not know the user "zoe"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
@@ -268,7 +268,7 @@ func TestAdministrator(t *testing.T) {
 		s := newScene(t)
 		s.fake.Intercept("/users", -1, dsstest.Respond(403, `{"errorType": "x.UnauthorizedException"}`))
 		r := s.run("")
-		s.shows(r, "skipped administrator's rights: we cannot find a user to try to act as: name one with -user")
+		s.shows(r, "skipped administrator's rights: we found no user to act as in a test: name one with -user")
 		assert.Equal(t, exitWell, r.code)
 	})
 }
@@ -306,12 +306,12 @@ func TestChangingCookies(t *testing.T) {
 			dsstest.Respond(200, `{"authIdentifier": "`+login+`", "authSource": "USER_FROM_UI", "groups": []}`)(w, r, next)
 		})
 		r := s.run("a=canary-one; b=2; c=1\n\na=canary-two; b=2; c=2\n", "-impersonation", "none")
-		s.shows(r, `problem changing cookies: "a", "c"`, `no single one is enough, so find out which ones of "a", "b", "c" are`)
+		s.shows(r, `problem changing cookies: "a", "c"`, `no single one is enough, so find the needed ones among "a", "b", "c"`)
 	})
 	t.Run("of a paste that is none", func(t *testing.T) {
 		s := newScene(t)
 		r := s.run(s.cookie() + "\n\nnonsense\n")
-		s.shows(r, "problem changing cookies: the second paste: there is no Cookie header in it")
+		s.shows(r, "problem changing cookies: the second paste: it has no Cookie header")
 		assert.Equal(t, exitProblem, r.code)
 	})
 	t.Run("of a second paste that is too large", func(t *testing.T) {
@@ -349,7 +349,7 @@ func TestValuesAreNotShownAsNames(t *testing.T) {
 		s.secret(secret)
 		s.fake.AddSession(secret, "=", "ann")
 		r := s.run(secret + "==; theme=1\n\n" + secret + "==; theme=2\n")
-		s.shows(r, `problem changing cookies: "theme"`, "that identify a visitor: it is one that has no name, or a name that may be a value, and is not shown.")
+		s.shows(r, `problem changing cookies: "theme"`, "that identify a visitor: it has no name, or a name that may be a value and is not shown.")
 	})
 	t.Run("where DSS repeats it", func(t *testing.T) {
 		s := newScene(t)

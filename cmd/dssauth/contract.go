@@ -18,8 +18,8 @@ import (
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
-// contract tries what this library assumes of DSS, one assumption after the
-// other, with the doctor's settings and cookies.
+// contract tries this library's assumptions about DSS one after the other, with the
+// doctor's settings and cookies.
 type contract struct {
 	*doctor
 	journal journal
@@ -32,12 +32,12 @@ type contract struct {
 	asOwn      *dss.Client
 	asStranger *dss.Client // with a ticket that nobody has
 	asVisitor  *dss.Client // nil: we may not act as the visitor
-	ticket     string      // the visitor's, or "" and why there is none
+	ticket     string      // the visitor's, or "" and the reason
 	ticketErr  error
 	nobody     look        // of cookies that nobody has
 	visiting   look        // of the visitor's cookies
 	extra      http.Header // what it takes beside them
-	noCookies  string      // why there are none
+	noCookies  string      // the reason if there are none
 }
 
 // look is one lookup of a browser's headers.
@@ -50,7 +50,7 @@ type look struct {
 func (l look) isAnonymous() bool { return diagnose.IsAnonymous(l.info, l.err) }
 func (l look) isUser() bool      { return l.err == nil && l.info.Login() != "" }
 
-// said is what DSS answered, without a name in it.
+// said describes DSS's answer without a name.
 func (l look) said() string {
 	switch {
 	case l.err != nil:
@@ -70,7 +70,7 @@ func said(err error) string {
 	return explain(err).what
 }
 
-// finding is what trying an assumption brought.
+// finding is the result of trying an assumption.
 type finding struct{ status, seen string }
 
 const (
@@ -89,13 +89,13 @@ func heldIf(holds bool, seen string) finding {
 	return other("%s", seen)
 }
 
-// outcome is what the report says of an assumption.
+// outcome is the report's word about an assumption.
 type outcome struct {
 	Assumption string `json:"assumption"`
 	Status     string `json:"status"`
 }
 
-// examine is the doctor's job when it tries the contract.
+// examine is the job of the doctor for the contract.
 func (c *contract) examine(ctx context.Context) {
 	if c.file != nil {
 		defer c.file.Close()
@@ -126,7 +126,7 @@ func (c *contract) examine(ctx context.Context) {
 		return
 	}
 	if err := c.writeReport(); err != nil {
-		c.report.problem("report", "it cannot be written", "Look at the space on its disk, and at its folder's rights.")
+		c.report.problem("report", "it cannot be written", "Check the space on its disk, and the rights of its folder.")
 		return
 	}
 	fmt.Fprintln(c.report.out, "The report holds no value of a cookie, key, login, group or secret: read it before you send it.")
@@ -158,44 +158,44 @@ func (c *contract) prepare(ctx context.Context) (err error) {
 	return nil
 }
 
-// paste gets a Cookie header, or says why there is none.
+// paste gets a Cookie header, or gives the reason why there is none.
 func (c *contract) paste(ctx context.Context, from source) (cookies, string) {
 	pasted, ok, err := from.next(ctx, "Paste the Cookie header that a signed-in browser sends to DSS (see -help).")
 	switch {
 	case err != nil:
 		return cookies{}, err.Error()
 	case !ok:
-		return cookies{}, "it takes the cookies of somebody who is signed in: see -cookie-file"
+		return cookies{}, "this needs the cookies of a signed-in user: see -cookie-file"
 	}
 	c.hide(pasted)
 	return pasted.cookies, ""
 }
 
-// try tries an assumption, if what it takes is there.
+// try tries an assumption if its needs are met.
 func (c *contract) try(ctx context.Context, a assumption) finding {
 	if why := c.lacks(ctx, a.takes); why != "" {
 		return untried("%s", why)
 	}
 	f := a.try(c, ctx)
 	if calls := c.journal.calls; f.status == differs && a.takes > anything && calls[len(calls)-1].lost {
-		return untried("%s", f.seen) // which says nothing of what DSS answers
+		return untried("%s", f.seen) // this proves nothing about DSS's answers
 	}
 	return f
 }
 
-// lacks says what of an assumption's needs is not there.
+// lacks names the missing need of an assumption.
 func (c *contract) lacks(ctx context.Context, takes need) string {
 	switch {
 	case takes >= acceptance && !c.accepted:
-		return "it takes credentials that DSS accepts"
+		return "this needs credentials that DSS accepts"
 	case takes >= lookups && diagnose.IsRefusal(c.lookNobody(ctx).err) && !c.lookVisitor(ctx).isUser():
-		return "it takes the right to ask who a browser is"
+		return "this needs the right to identify a browser"
 	case takes >= aVisitor && c.noCookies != "":
 		return c.noCookies
 	case takes >= aVisitor && !c.lookVisitor(ctx).isUser():
-		return "it takes the cookies of a user whom DSS identifies"
+		return "this needs the cookies of a user whom DSS identifies"
 	case takes >= acting && c.asVisitor == nil:
-		return "it takes the right to act as the visitor: see the doctor"
+		return "this needs the right to act as the visitor: see the doctor"
 	}
 	return ""
 }
@@ -215,11 +215,11 @@ func (c *contract) tell(a assumption, f finding) {
 
 // asking paces and bounds one call.
 func (c *contract) asking(ctx context.Context) (context.Context, context.CancelFunc) {
-	_ = c.journal.ready(ctx) // the call itself fails where ctx has ended
+	_ = c.journal.ready(ctx) // the call itself fails if ctx has ended
 	return c.limited(ctx)
 }
 
-// look asks DSS who sent some headers.
+// look asks DSS for the sender of some headers.
 func (c *contract) look(ctx context.Context, as *dss.Client, h http.Header) look {
 	ctx, cancel := c.asking(ctx)
 	defer cancel()
@@ -246,8 +246,8 @@ func nobodysCookies() http.Header {
 	return http.Header{"Cookie": {"dssauth_contract=" + rand.Text()}}
 }
 
-// lookVisitor asks, once, about the visitor's cookies, and where they are not
-// enough, with other headers of a browser beside them.
+// lookVisitor asks, once, about the visitor's cookies. If they are not enough, it asks
+// with other headers of a browser beside them.
 func (c *contract) lookVisitor(ctx context.Context) look {
 	if c.visiting.asked || c.noCookies != "" {
 		return c.visiting
@@ -274,7 +274,7 @@ func (c *contract) lookVisitor(ctx context.Context) look {
 	return c.visiting
 }
 
-// browserHeaders are the visitor's, and what it takes beside them.
+// browserHeaders are the visitor's, and the other needed header.
 func (c *contract) browserHeaders() http.Header {
 	h := c.extra.Clone()
 	if h == nil {
@@ -284,8 +284,8 @@ func (c *contract) browserHeaders() http.Header {
 	return h
 }
 
-// browsers are headers that a browser may send beside its cookies, and that a
-// session may be bound to.
+// browsers are headers that a browser may send beside its cookies. A session may be
+// bound to them.
 func (c *contract) browsers() http.Header {
 	return http.Header{
 		"User-Agent":       {"Mozilla/5.0"},
@@ -298,7 +298,7 @@ func (c *contract) browsers() http.Header {
 	}
 }
 
-// writeReport writes what can be sent to others.
+// writeReport writes a report that you can send to others.
 func (c *contract) writeReport() error {
 	for i, call := range c.journal.calls {
 		for j, name := range call.Headers {
@@ -322,7 +322,7 @@ func (c *contract) writeReport() error {
 }
 
 // holdsValue reports whether text may hold a value of ours, the visitor's or a
-// cookie's, in any case: names of headers change theirs on the way.
+// cookie's. It ignores case, since the case of headers' names changes on the way.
 func (c *contract) holdsValue(text string) bool {
 	values := []string{c.env("DKU_API_KEY"), c.env("DKU_API_TICKET"), c.ticket, c.project}
 	for _, info := range []dss.AuthInfo{c.own, c.visiting.info} {
@@ -339,11 +339,11 @@ func (c *contract) holdsValue(text string) bool {
 	})
 }
 
-// minShown is the length from which a value counts as one where it is part of a
-// name: a cookie "1" says nothing.
+// minShown is the least length of a value that is found within a name: a cookie "1"
+// proves nothing.
 const minShown = 3
 
-// ownVersion is the version of this library, where it is known.
+// ownVersion is the version of this library, if it is known.
 func ownVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		return info.Main.Version

@@ -108,7 +108,7 @@ func TestContractHolds(t *testing.T) {
 		r := s.contract("")
 		assert.Empty(t, r.named(differs))
 		assert.GreaterOrEqual(t, len(r.named(holds)), 12)
-		s.shows(r, "not tried live-session: it takes the cookies of somebody who is signed in: see -cookie-file")
+		s.shows(r, "not tried live-session: this needs the cookies of a signed-in user: see -cookie-file")
 		assert.Equal(t, exitWell, r.code)
 	})
 }
@@ -161,7 +161,7 @@ func TestContractNamesWhatDiffers(t *testing.T) {
 		{"findable-project", "2xx", false, dsstest.Options{DiscoverableJobs: true}, nil},
 		{"dss-version", "DSS 12.6", false, dsstest.Options{Version: "12.6"}, nil},
 
-		{"own-identity", "success is not DSS", false, dsstest.Options{}, func(s *scene) {
+		{"own-identity", "another program than DSS answered with success", false, dsstest.Options{}, func(s *scene) {
 			s.fake.Intercept("/auth/info", 1, reply(200, "<html>canary-token</html>"))
 		}},
 		{"rejected-credentials", "403, UnauthorizedException", false, dsstest.Options{}, func(s *scene) {
@@ -198,7 +198,7 @@ func TestContractNamesWhatDiffers(t *testing.T) {
 				next.ServeHTTP(w, r)
 			})
 		}},
-		{"compression", "what cannot be read as JSON", false, dsstest.Options{}, func(s *scene) {
+		{"compression", "a reply that is not JSON", false, dsstest.Options{}, func(s *scene) {
 			s.fake.Intercept("/auth/info", 2, func(w http.ResponseWriter, r *http.Request, next http.Handler) { next.ServeHTTP(w, r) })
 			s.fake.Intercept("/auth/info", 1, reply(200, "no gzip", "Content-Encoding", "gzip"))
 		}},
@@ -229,7 +229,7 @@ func TestContractNamesWhatDiffers(t *testing.T) {
 		{"own-settings", "no displayName", false, dsstest.Options{}, func(s *scene) {
 			s.fake.Intercept("/current-user", -1, reply(200, `{"login": "ann"}`))
 		}},
-		{"readable-project", "success is not DSS", false, dsstest.Options{}, func(s *scene) {
+		{"readable-project", "another program than DSS answered with success", false, dsstest.Options{}, func(s *scene) {
 			s.fake.Intercept("/projects/CHURN/jobs/", -1, reply(204, ""))
 		}},
 		{"ended-session", "a user", false, dsstest.Options{}, func(s *scene) {
@@ -476,9 +476,9 @@ func TestContractUsage(t *testing.T) {
 func TestKindsOfValues(t *testing.T) {
 	for body, want := range map[string]string{
 		``:                                     `null`,
-		`<html>secret</html>`:                  `"no JSON, but a page of 19 bytes"`,
-		`secret`:                               `"no JSON, but a text of 6 bytes"`,
-		`{"a": 1} secret`:                      `"no JSON, but a text of 15 bytes"`,
+		`<html>secret</html>`:                  `"not JSON, but a page of 19 bytes"`,
+		`secret`:                               `"not JSON, but a text of 6 bytes"`,
+		`{"a": 1} secret`:                      `"not JSON, but a text of 15 bytes"`,
 		`"secret"`:                             `"word, 6 characters"`,
 		`""`:                                   `"empty string"`,
 		`12.5e300`:                             `"number"`,

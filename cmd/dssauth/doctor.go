@@ -11,8 +11,8 @@ import (
 	"github.com/dssauth/dssauth/internal/diagnose"
 )
 
-// doctor examines one deployment, from the settings to what a visitor's cookies
-// are good for. Each check needs what the ones before it found.
+// doctor examines one deployment, from the settings to the use of a visitor's cookies.
+// Each check needs the results of those before it.
 type doctor struct {
 	connect func() (*dss.Client, error)
 	env     func(string) string
@@ -23,15 +23,15 @@ type doctor struct {
 	contract *contract // nil: the job is the doctor's own
 
 	client   *dss.Client
-	examined *diagnose.Application // what the client is to DSS, by the first checks
+	examined *diagnose.Application // the client's user in DSS, from the first checks
 	own      dss.AuthInfo          // who we are to DSS
 	copied   request               // as the browser sent it
-	picks    picks                 // with which DSS knows the visitor
-	sent     request               // what the application sends of it to DSS, with these
-	visitor  dss.AuthInfo          // who DSS says that is
+	picks    picks                 // the settings with which DSS knows the visitor
+	sent     request               // its headers that the application sends to DSS with these settings
+	visitor  dss.AuthInfo          // DSS's answer about them
 }
 
-// options are what the flags say.
+// options are the values of the flags.
 type options struct {
 	mode    string // of impersonation, see -help
 	user    string // of -user, or ""
@@ -40,9 +40,9 @@ type options struct {
 	pause   time.Duration // between the questions of a search
 }
 
-// run prints what it finds, and returns the exit code.
+// run prints its findings, and returns the exit code.
 func (d *doctor) run(ctx context.Context, out io.Writer) int {
-	// Once it is interrupted, each call that is left fails, which tells nothing.
+	// After an interrupt all further calls fail: that proves nothing.
 	d.report = &report{out: out, muted: func() bool { return ctx.Err() != nil }}
 	if d.contract != nil {
 		d.contract.examine(ctx)
@@ -60,13 +60,13 @@ func (d *doctor) run(ctx context.Context, out io.Writer) int {
 
 func (d *doctor) examine(ctx context.Context) {
 	if !d.settings() || !d.start(ctx) {
-		d.report.skipped("everything else", "it depends on what is a problem above")
+		d.report.skipped("everything else", "it depends on the problem above")
 		return
 	}
 	known := d.pasted(ctx) && d.selection(ctx) && d.resolves(ctx)
 	d.hostNames(known)
 	if !known {
-		d.report.skipped("acting as the visitor", "it takes the cookies of somebody who is signed in")
+		d.report.skipped("acting as the visitor", "this needs the cookies of a signed-in user")
 		d.administrator(ctx)
 		return
 	}
@@ -79,7 +79,7 @@ func (d *doctor) limited(ctx context.Context) (context.Context, context.CancelFu
 	return context.WithTimeout(ctx, d.timeout)
 }
 
-// fails reports a call that brought no answer to what was asked.
+// fails reports a call without an answer to its question.
 func (d *doctor) fails(check string, err error) {
 	f := explain(err)
 	d.report.problem(check, f.what, f.fix)
@@ -88,7 +88,7 @@ func (d *doctor) fails(check string, err error) {
 // fault is a [diagnose.Fault].
 type fault struct{ what, fix string }
 
-// explain says what an error of a call means, whatever was asked.
+// explain explains an error of any call.
 func explain(err error) fault {
 	f := diagnose.Explain(err)
 	return fault{f.What, f.Fix}
@@ -97,7 +97,7 @@ func explain(err error) fault {
 // inside reports whether DSS started us and gave us a ticket.
 func (d *doctor) inside() bool { return d.env("DKU_API_TICKET") != "" }
 
-// settingsOf is a client's own description, without the name of its type.
+// settingsOf returns a client's own description, without the name of its type.
 func settingsOf(c *dss.Client) string {
 	return strings.TrimSuffix(strings.TrimPrefix(c.String(), "dss.Client("), ")")
 }

@@ -97,20 +97,20 @@ func TestNoAnswer(t *testing.T) {
 		"a redirect":               {dsstest.Respond(302, "", "Location", "https://canary-token.example/login?token=canary-token"), "302 Found: redirects are not followed, and this one leads to another host", "curl -sI"},
 		"a redirect to https":      {dsstest.Respond(302, "", "Location", "https://127.0.0.1/canary-token"), "302 Found: redirects are not followed, and this one leads to https on the same host", "https in place of http"},
 		"a redirect to elsewhere":  {dsstest.Respond(307, "", "Location", "/canary-token"), "307 Temporary Redirect: redirects are not followed, and this one leads elsewhere on the same host", "let /dip/publicapi pass"},
-		"a sign-in page":           {dsstest.Respond(200, "<html>canary-token</html>"), "what answered with success is not DSS", "a proxy's sign-in page"},
-		"JSON of something else":   {dsstest.Respond(200, `{"status": "canary-token"}`), "what answered with success is not DSS", "another server"},
+		"a sign-in page":           {dsstest.Respond(200, "<html>canary-token</html>"), "another program than DSS answered with success", "a proxy's sign-in page"},
+		"JSON of something else":   {dsstest.Respond(200, `{"status": "canary-token"}`), "another program than DSS answered with success", "another server"},
 		"a proxy's 401":            {dsstest.Respond(401, "<html>canary-token</html>"), "401 Unauthorized, and it is not from DSS", "let its calls to /dip/publicapi pass"},
 		"a proxy's 403":            {dsstest.Respond(403, "<html>canary-token</html>"), "403 Forbidden, and it is not from DSS", "let its calls to /dip/publicapi pass"},
 		"a wrong path":             {dsstest.Respond(404, "<html>canary-token</html>"), "404 Not Found, and it is not from DSS", "Leave /dip/publicapi out of the URL"},
 		"a teapot":                 {dsstest.Respond(418, "<html>canary-token</html>"), "418 I'm a teapot, and it is not from DSS", "Correct the URL of DSS"},
-		"too many calls":           {dsstest.Respond(429, ""), "429 Too Many Requests", "limits how often it is asked"},
+		"too many calls":           {dsstest.Respond(429, ""), "429 Too Many Requests", "limits the number of calls"},
 		"DSS that is starting":     {dsstest.Respond(502, "<html>canary-token</html>"), "502 Bad Gateway, and it is from a proxy", "starting, stopped or overloaded"},
 		"an error inside of DSS":   {dsstest.Respond(500, `{"errorType": "java.lang.NullPointerException", "message": "canary-token"}`), "DSS failed: the answer is 500 Internal Server Error, NullPointerException", "backend.log"},
 		"an error of a false type": {dsstest.Respond(500, `{"errorType": "canary-token", "message": "canary-token"}`), "500 Internal Server Error, and it is not from DSS", "another server"},
-		"no answer":                {dsstest.Hang, "there was no answer in time", "a longer -timeout tells which"},
+		"no answer":                {dsstest.Hang, "there was no answer in time", "a longer -timeout shows the cause"},
 		"a cut connection":         {dsstest.Reset, "the connection was cut", "another service is at this address"},
 		"half an answer":           {dsstest.CutShort, "the connection was cut", "another service is at this address"},
-		"an endless answer":        {dsstest.Endless, "what answered with success is not DSS", "another server"},
+		"an endless answer":        {dsstest.Endless, "another program than DSS answered with success", "another server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
@@ -144,9 +144,9 @@ func TestNoConnection(t *testing.T) {
 		fix   string
 	}{
 		"a name that is not known": {unknownName, `DNS: the name "dss.invalid" is not known here`, "Look for a misspelling"},
-		"nothing":                  {refused, "the connection is refused: nothing listens at 127.0.0.1:", "localhost is the container itself"},
-		"another path":             {func(s *scene) dss.Config { return dss.Config{URL: s.fake.URL() + "/dss"} }, "404 Not Found", "a path in where DSS is not at the root"},
-		"an unknown authority":     {unknownAuthority, "signed by an authority that this machine does not know", "SSL_CERT_FILE"},
+		"nothing":                  {refused, "the connection is refused: no program listens at 127.0.0.1:", "localhost is the container itself"},
+		"another path":             {func(s *scene) dss.Config { return dss.Config{URL: s.fake.URL() + "/dss"} }, "404 Not Found", "a path in it if DSS is not at the root"},
+		"an unknown authority":     {unknownAuthority, "this machine does not know the authority", "SSL_CERT_FILE"},
 		"a certificate of another name": {wrongName, `the certificate of DSS is for another name than "localhost"`,
 			"Use a name that the certificate has"},
 		"an expired certificate":     {expired, "has expired", "Renew the certificate"},
@@ -292,7 +292,7 @@ func TestExplain(t *testing.T) {
 		"no authorities":       {x509.SystemRootsError{}, "no list of authorities to trust"},
 		"another flaw":         {&tls.CertificateVerificationError{Err: errors.New("canary")}, "the certificate of DSS is not valid"},
 		"an error of no kind":  {errors.New("canary"), "no answer could be read"},
-		"a refusal of nowhere": {syscall.ECONNREFUSED, "nothing listens at this address"},
+		"a refusal of nowhere": {syscall.ECONNREFUSED, "no program listens at this address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := explain(row.err)

@@ -4,6 +4,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"github.com/dssauth/dssauth/internal/loopback"
 )
 
 // setApp reports whether a URL is the address of an application.
@@ -28,7 +30,8 @@ func (d *doctor) hostNames(known bool) {
 		d.report.skipped(check, "to check whether browsers send DSS's session cookie to the application, add -app-url with the application's address")
 		return
 	}
-	// The paste tells where browsers find DSS. We may know DSS by another name.
+	// The paste has the address at which browsers find DSS. We may know DSS by another
+	// name.
 	inBrowser, pasted := asSite(d.client.URL()), d.copied.to
 	toApp := pasted.name() == d.app.name() && (pasted.scheme == "" || pasted.scheme == d.app.scheme)
 	if pasted.host != "" && !toApp {
@@ -37,30 +40,30 @@ func (d *doctor) hostNames(known bool) {
 	app, browser := list([]string{d.app.name()}), list([]string{inBrowser.name()})
 	arrived := known && toApp
 	parent := sharedDomain(d.app.name(), inBrowser.name())
-	const move = "Serve both under one host name, as behind one reverse proxy; their ports may differ."
+	const move = "Serve both under one host name, for example behind one reverse proxy; their ports may differ."
 	switch {
-	case d.app.scheme == "http" && inBrowser.scheme == "https" && !arrived && inBrowser.name() == d.app.name() && !isLoopback(d.app.name()):
+	case d.app.scheme == "http" && inBrowser.scheme == "https" && !arrived && inBrowser.name() == d.app.name() && !loopback.Is(d.app.name()):
 		d.report.problem(check, "the application and DSS share "+app+", but DSS is at https and the application is not",
 			"DSS under https marks its session cookie as Secure, and browsers then do not send it over http. Serve the application over https, too.")
 	case inBrowser.name() == d.app.name():
 		d.report.ok(check, "the application and DSS share "+app, "Browsers send DSS's session cookie to both; cookies do not know ports.")
 	case arrived:
-		d.report.ok(check, "the application is at "+app+", and DSS at "+browser+", yet the paste is from a request to the application, and its cookies are a user's",
+		d.report.ok(check, "the application is at "+app+", and DSS at "+browser+", but the paste is from a request to the application, and its cookies are a user's",
 			"Either browsers reach DSS by the application's host name, or the session cookie has a Domain that covers both.")
 	case d.inside() && pasted.host == "":
-		d.report.skipped(check, "the application is at "+app+", and inside DSS we do not see at which address browsers find DSS: paste a request to DSS with “Copy as cURL”")
+		d.report.skipped(check, "the application is at "+app+", and inside DSS we do not know the address at which browsers find DSS: paste a request to DSS with “Copy as cURL”")
 	case parent != "":
 		d.report.skipped(check, "the application is at "+app+", and DSS at "+browser+": browsers send DSS's session cookie to the application only if it has a Domain "+
-			"that covers both, such as "+list([]string{parent})+", which is not the default and cannot be seen in a request to DSS. Paste one that the browser "+
+			"that covers both, such as "+list([]string{parent})+". That is not the default, and a request to DSS does not show it. Paste one that the browser "+
 			"sends to the application, with “Copy as cURL”, to find out. "+move)
 	default:
 		d.report.problem(check, "the application is at "+app+", and DSS at "+browser,
-			"Where browsers find DSS under that name, they do not send its session cookie to the application, since the names have no domain in common. "+move)
+			"If browsers find DSS under that name, they do not send its session cookie to the application, since the names have no common domain. "+move)
 	}
 }
 
-// sharedDomain is the longest domain that two names are in, "" for none. Browsers
-// take no Domain that is a public suffix: one label never counts.
+// sharedDomain returns the longest common domain of two names, or "". Browsers refuse a
+// Domain that is a public suffix: one label never counts.
 func sharedDomain(a, b string) string {
 	if isAddress(a) || isAddress(b) {
 		return ""
@@ -79,9 +82,4 @@ func sharedDomain(a, b string) string {
 func isAddress(name string) bool {
 	_, err := netip.ParseAddr(name)
 	return err == nil
-}
-
-func isLoopback(name string) bool {
-	addr, err := netip.ParseAddr(name)
-	return name == "localhost" || strings.HasSuffix(name, ".localhost") || err == nil && addr.IsLoopback()
 }

@@ -12,8 +12,8 @@ const (
 	byProxyUser = "acting as the visitor by proxy user"
 )
 
-// impersonation finds out in which of its two modes the application may act as
-// the visitor. What DSS refuses is a problem only where it is needed.
+// impersonation finds out in which of its two modes the application may act as the
+// visitor. A refusal is a problem only if the application needs that mode.
 func (d *doctor) impersonation(ctx context.Context) {
 	ticket := d.tryTicket(ctx)
 	proxy := d.examined.ActAs(ctx, d.visitor.Login())
@@ -33,21 +33,21 @@ func (d *doctor) impersonation(ctx context.Context) {
 	switch {
 	case proxy == nil:
 		d.report.ok(byProxyUser, "allowed: we have an administrator's rights", "Config.Impersonation can be ByProxyUser.",
-			"Where nothing else takes these rights, a key or run-as user without them is safer.")
+			"If nothing else needs these rights, a key or run-as user without them is safer.")
 	case diagnose.IsRefusal(proxy):
 		d.lacks(byProxyUser, d.mode == "proxy-user" || either,
-			"It takes an administrator's API key. ByTicket works without one, and is the way that DSS documents for webapps.")
+			"This mode needs an administrator's API key. ByTicket works without one, and DSS documents it for webapps.")
 	default:
 		d.fails(byProxyUser, proxy)
 	}
 }
 
-// lacks reports what DSS does not allow.
+// lacks reports that DSS does not allow something.
 func (d *doctor) lacks(check string, needed bool, fix string) {
 	d.report.finding(diagnose.Lacks(diagnose.Finding{Check: check, Status: diagnose.Problem, Found: "not allowed", Advice: []string{fix}}, needed))
 }
 
-// tryTicket gets a ticket for the visitor's browser and looks whose it is.
+// tryTicket gets a ticket for the visitor's browser and checks its user.
 func (d *doctor) tryTicket(ctx context.Context) error {
 	ctx, cancel := d.limited(ctx)
 	defer cancel()
@@ -63,8 +63,7 @@ func (d *doctor) tryTicket(ctx context.Context) error {
 	return diagnose.Is(ctx, visitor, d.visitor.Login())
 }
 
-// administrator finds out whether we are one where there is no visitor to try
-// it with.
+// administrator finds out, without a visitor, whether we are one.
 func (d *doctor) administrator(ctx context.Context) {
 	if _, err := d.client.As(d.user); d.user != "" && err != nil {
 		d.report.problem("administrator's rights", err.Error(), "Correct -user.")

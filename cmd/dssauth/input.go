@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// maxPaste bounds what is read of a browser's request.
+// maxPaste bounds the part of a browser's request that is read.
 const maxPaste = 1 << 20
 
 var (
@@ -19,19 +19,19 @@ var (
 	errTerminal  = errors.New("this is a terminal: leave it out, or use -")
 )
 
-// source is where Cookie headers come from.
+// source gives Cookie headers.
 type source interface {
-	// next returns the next paste, false where there is none.
+	// next returns the next paste, or false if there is none.
 	next(ctx context.Context, prompt string) (r request, ok bool, err error)
 }
 
-// input is a file, or whatever else is no terminal.
+// input is a file, or anything else that is not a terminal.
 type input struct {
 	lines   *bufio.Reader
 	prompts io.Writer
 }
 
-// asked returns an input of pastes that end with an empty line each.
+// asked returns an input of pastes. Each of them ends with an empty line.
 func asked(from io.Reader, prompts io.Writer) *input {
 	return &input{lines: bufio.NewReader(io.LimitReader(from, 4*maxPaste)), prompts: prompts}
 }
@@ -66,8 +66,8 @@ func (in *input) readPaste() (string, error) {
 	}
 }
 
-// readCookieFile returns the text of a file, - being standard input, without
-// empty lines at its edges.
+// readCookieFile returns the text of a file without empty lines at its edges. The name
+// - is standard input.
 func readCookieFile(name string, stdin io.Reader) (string, error) {
 	from := stdin
 	if name != "-" {
@@ -82,7 +82,7 @@ func readCookieFile(name string, stdin io.Reader) (string, error) {
 		}
 		defer file.Close()
 		if isTerminal(file) {
-			return "", errTerminal // it would show what is pasted
+			return "", errTerminal // it would show the paste
 		}
 		from = file
 	}

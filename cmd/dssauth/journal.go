@@ -19,21 +19,22 @@ import (
 const (
 	// callPause is the least time from the start of one call to the next.
 	callPause = 500 * time.Millisecond
-	// maxRecorded bounds what is read of a reply: a long list of projects fits.
+	// maxRecorded bounds the part of a reply that is read: a long list of projects
+	// fits.
 	maxRecorded = 16 << 20
 )
 
-// journal takes down the calls of the contract, without any value in them, and
-// keeps their pace.
+// journal records the calls of the contract, without their values, and keeps their
+// pace.
 type journal struct {
 	pause      time.Duration
 	last       time.Time // when the last call started
-	assumption string    // the one that is tried
+	assumption string    // the assumption under test
 	calls      []recorded
 }
 
-// recorded is one call as it may be shown to others: its names are known ones,
-// and of its values only the kind and the length are there.
+// recorded is one call in a form that others may see: it has only known names, and only
+// the kind and the length of its values.
 type recorded struct {
 	Assumption string   `json:"assumption"`
 	As         string   `json:"as"`
@@ -66,8 +67,8 @@ func (j *journal) ready(ctx context.Context) error {
 	}
 }
 
-// recording returns a client that calls as client does, and takes its calls down.
-// The credentials that it has of its own are replaced by client's on the way.
+// recording returns a client that makes the same calls as client, and records them. On
+// the way, client's credentials replace its own.
 func (j *journal) recording(client *dss.Client, as string) (*dss.Client, error) {
 	return dss.New(dss.Config{
 		URL: client.URL(), APIKey: "replaced-on-the-way", Logger: slog.New(slog.DiscardHandler),
@@ -129,19 +130,19 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// withoutValues is a context of a call without what the recording client put into
-// it: each of the two clients has a trace, of its own connections.
+// withoutValues is a context of a call without the values of the recording client: each
+// of the two clients has a trace of its own connections.
 type withoutValues struct{ context.Context }
 
 func (withoutValues) Value(any) any { return nil }
 
-// failure is what an error of the wire may be called in a report: explain names
+// failure returns a name for an error of the wire that a report may show: explain names
 // hosts.
 func failure(err error) string {
 	if wire := (*dss.WireError)(nil); errors.As(err, &wire) {
 		return wire.Kind
 	}
-	return "no reply that can be read"
+	return "no readable reply"
 }
 
 // plain is the body of a reply, without its compression.
@@ -158,10 +159,10 @@ func plain(reply *http.Response) io.Reader {
 	return body
 }
 
-// apiPath is where DSS's API is below the URL of DSS.
+// apiPath is the path of DSS's API below the URL of DSS.
 const apiPath = "/dip/publicapi"
 
-// redactedPath is a path of the API without whom or what it names.
+// redactedPath is a path of the API without the names in it.
 func redactedPath(path string) string {
 	segments := strings.Split(path, "/")
 	for i := 1; i < len(segments); i++ {
@@ -177,8 +178,8 @@ func redactedPath(path string) string {
 	return strings.Join(segments, "/")
 }
 
-// version returns what is a version, and else what it is in place of one: a
-// proxy may put anything there.
+// version returns s if it is a version, and otherwise only its kind: a proxy may put
+// anything there.
 func version(value string) string {
 	if value == "" || diagnose.IsVersion(value) {
 		return value

@@ -1,35 +1,37 @@
-// Dssauth finds out why a web application that asks Dataiku DSS who its
-// visitors are does not work. Run it where the application runs, as the same
-// user and with the same environment:
+// Dssauth finds out why a web application cannot identify its visitors by Dataiku
+// DSS. Run it where the application runs, as the same user and with the same
+// environment:
 //
 //	go run github.com/dssauth/dssauth/cmd/dssauth@latest doctor
 //
-// It finds DSS as [dss.FromEnv] does, and says, with what to do about it:
+// It finds DSS as [dss.FromEnv] does. It checks the following, and prints a remedy for
+// each problem:
 //
-//   - where the settings came from
+//   - the source of the settings
 //   - whether DSS answers, and if not, what is in between
-//   - who we are to it, and whether we may ask who a browser is
-//   - which user a browser's cookies belong to, and which of them the
-//     application sends to DSS
-//   - whether the application may act as that user, with a ticket of the
-//     browser's or as an administrator
-//   - where DSS knows the browser only by more than an application sends to it:
-//     the least that it takes, as lines for dssauth.Config
+//   - our own user in DSS, and our right to identify a browser
+//   - the user of a browser's cookies, and the cookies that the application sends to
+//     DSS
+//   - whether the application may act as that user, with a ticket of the browser's or
+//     as an administrator
+//   - if DSS needs more than an application sends by default: the least that is
+//     enough, as lines for dssauth.Config
 //   - whether browsers send DSS's session cookie to the application
-//   - which cookies change from request to request, so that answers are not
+//   - which cookies change from request to request, so that remembered answers are not
 //     found again
 //
-// The last five take a request of a signed-in browser, best as “Copy as cURL”: it
-// is asked for, or read from a file. No credential is ever printed, and of cookies no
-// more than their names. At a terminal a paste is not shown, and nothing of
-// it is left for the shell, however the command ends.
+// The last five checks need a request of a signed-in browser, best as “Copy as cURL”.
+// The doctor asks for it, or reads it from a file. It never prints a credential, and
+// prints only the names of cookies. At a terminal it does not show a paste, and leaves
+// no part of it for the shell, even if the command is interrupted.
 //
-// Nothing is changed in DSS. Its audit log shows the calls, which read only.
+// It changes nothing in DSS. DSS's audit log shows the calls, and these only read.
 //
 //	go run github.com/dssauth/dssauth/cmd/dssauth@latest contract
 //
-// tries what this library assumes of DSS, at most two calls a second, and says of
-// each assumption whether it holds. -report writes what can be sent to others.
+// tries this library's assumptions about DSS, at most two calls a second, and reports
+// for each assumption whether it holds. -report writes a report that you can send to
+// others.
 package main
 
 import (
@@ -50,79 +52,79 @@ import (
 const help = `Usage: dssauth doctor [flags]
        dssauth contract [flags]
 
-Says why a deployment does not work, and what to change. Run it where the
-application runs, with the same environment: DSS is found as dss.FromEnv finds
-it. Each line of the result is one check: ok, problem or skipped.
+Finds out why a deployment does not work, and how to correct it. Run it where the
+application runs, with the same environment: it finds DSS as dss.FromEnv does.
+Each line of the result is one check: ok, problem or skipped.
 
-For checks of a visitor it asks for a request that a signed-in browser sends to
-DSS: in the browser's developer tools, under Network, use "Copy as cURL" on one,
-or copy its Cookie header. Where DSS knows the visitor only with more than an
-application sends by default, it finds the least that is enough, by at most 120
-questions, ten a second, and prints it for dssauth.Config; this takes all
-headers. A second one, of the same page loaded again, shows which cookies change. Paste, then press Enter. What you
-paste is not shown, no credential is printed, and nothing of a paste is left for
-your shell. It can come from a file or another command as well:
+For checks of a visitor it asks for a request of a signed-in browser to DSS: in
+the browser's developer tools, under Network, use "Copy as cURL" on one, or copy
+its Cookie header. If DSS needs more than an application sends by default, the
+doctor finds the least that is enough, by at most 120 questions, ten a second,
+and prints it for dssauth.Config; this needs all headers. A second request, of
+the same page loaded again, shows which cookies change. Paste, then press Enter.
+The paste is not shown, no credential is printed, and no part of a paste is left
+for your shell. The request can come from a file or another command as well:
 
   pbpaste | dssauth doctor -cookie-file -
 
-contract tries, with the same settings and cookies, what this library assumes of
-DSS. Each line of its result is one assumption: holds, differs or not tried. Its
-calls only read, at most two start in a second, and the audit log of DSS shows
-them. One asks for a ticket of the visitor's, one with a ticket that nobody has;
-an API key in DKU_API_KEY is sent to DSS as a browser's as well.
+contract tries this library's assumptions about DSS with the same settings and
+cookies. Each line of its result is one assumption: holds, differs or not tried.
+Its calls only read, at most two start in a second, and the audit log of DSS
+shows them. One asks for a ticket for the visitor, one uses a ticket that nobody
+has. An API key in DKU_API_KEY is also sent to DSS as a browser's.
 
 Flags:
 
   -cookie-file file
-        read the Cookie header from a file, - being standard input. A terminal
-        is asked as without this flag. A file may hold
-        a second one, of another request of the same browser, after an empty
-        line. An empty file skips these checks
+        read the Cookie header from a file; - is standard input, and a terminal
+        there is asked as without this flag. A file may hold a second header, of
+        another request of the same browser, after an empty line. An empty file
+        skips these checks
   -app-url URL
         the address of the application in the browser, to find out whether it
         gets the session cookie of DSS
   -impersonation mode
-        what the application's Config.Impersonation is: none, ticket or
-        proxy-user; the other modes are then no problem when DSS refuses them
-        (default either: a problem where DSS allows neither)
+        the application's Config.Impersonation: none, ticket or proxy-user; if
+        DSS refuses another mode, that is not a problem then (default either: it
+        is a problem if DSS allows neither)
   -user login
-        whom to try to act as where there is no cookie, to find out whether we
-        are an administrator (default: some user of DSS)
+        the user to act as if there is no cookie, to find out whether we are an
+        administrator (default: some user of DSS)
   -timeout duration
         how long to wait for each answer of DSS (default 10s)
 
 Flags of contract, beside -cookie-file and -timeout:
 
   -report file
-        write what can be sent to others: methods, paths, statuses, names of
-        headers, versions, and JSON in which each value is replaced by its kind
-        and length. An existing file is overwritten
+        write a report that you can send to others: methods, paths, statuses,
+        names of headers, versions, and JSON with the kind and length of each
+        value in place of the value. An existing file is overwritten
   -project key
         a project that the visitor may find but not read (default: one that we
         see and the visitor does not, if the visitor may find it)
   -ended-cookie-file file
         the Cookie header of a session that has ended
 
-Exits with 0 when all is well, 1 on a problem or where an assumption differs, 2
-when called wrongly, 130 when interrupted.
+The exit code is 0 if all is well, 1 on a problem or if an assumption differs,
+2 after a wrong call, and 130 after an interrupt.
 `
 
 const (
 	exitWell        = 0
 	exitProblem     = 1
 	exitUsage       = 2
-	exitInterrupted = 130 // as shells have it
+	exitInterrupted = 130 // as in shells
 )
 
 func main() {
-	// The warnings of package dss, and not what net/http logs of odd replies:
-	// those may repeat what was sent.
+	// The warnings of package dss, and not net/http's log lines about odd replies:
+	// those may repeat credentials.
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is main with everything it uses but the environment, and returns the
-// exit code.
+// run is main with everything that it uses except the environment. It returns the exit
+// code.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	d, err := parseArgs(args, stdin, stderr)
 	switch {
@@ -150,7 +152,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return code
 }
 
-// parseArgs returns a doctor that knows what to do, but has not begun.
+// parseArgs returns a doctor with its job, which has not begun.
 func parseArgs(args []string, stdin io.Reader, prompts io.Writer) (*doctor, error) {
 	const commands = "doctor or contract"
 	switch {
@@ -188,7 +190,7 @@ func parseArgs(args []string, stdin io.Reader, prompts io.Writer) (*doctor, erro
 	case app != "" && !d.setApp(app):
 		return nil, errors.New("-app-url: it is a whole address, as https://apps.example.com/report") // not quoted, as above
 	case d.timeout <= 0:
-		return nil, fmt.Errorf("-timeout %s: it must be positive, as 10s is", d.timeout)
+		return nil, fmt.Errorf("-timeout %s: it must be positive, such as 10s", d.timeout)
 	}
 	if (*file == "" || *file == "-") && isTerminal(stdin) {
 		d.person, _ = stdin.(*os.File)
@@ -202,8 +204,8 @@ func parseArgs(args []string, stdin io.Reader, prompts io.Writer) (*doctor, erro
 	return d, finish()
 }
 
-// contractFlags gives d the contract for a job, and its flags. The function that it
-// returns does what they ask for.
+// contractFlags gives d the contract for a job, and its flags. The returned function
+// applies them.
 func contractFlags(flags *flag.FlagSet, d *doctor, stdin io.Reader) func() error {
 	c := &contract{doctor: d, journal: journal{pause: callPause}}
 	d.contract = c
@@ -225,7 +227,7 @@ func contractFlags(flags *flag.FlagSet, d *doctor, stdin io.Reader) func() error
 			return nil
 		}
 		var err error
-		// Before any call, so that none is made in vain.
+		// Before the first call: a bad file must not waste calls.
 		if c.file, err = os.OpenFile(*report, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
 			var path *fs.PathError
 			if errors.As(err, &path) {

@@ -127,7 +127,7 @@ func TestAllIsWell(t *testing.T) {
 	s.shows(r, `ok visitor: the cookies are those of the user "ann", profile "DESIGNER"`, `Groups: "analysts", "readers".`)
 	s.shows(r, "ok acting as the visitor by ticket: allowed")
 	s.shows(r, "ok acting as the visitor by proxy user: allowed: we have an administrator's rights")
-	s.shows(r, "ok changing cookies: none of those sent to DSS")
+	s.shows(r, "ok changing cookies: none of the cookies sent to DSS")
 	assert.Contains(t, r.stderr, "or its Cookie header")
 }
 
@@ -138,7 +138,7 @@ func TestCookiesComeFrom(t *testing.T) {
 		require.NoError(t, os.WriteFile(file, []byte("\n"+s.cookie()+"\n"), 0o600))
 		r := s.run("", "-cookie-file", file)
 		s.shows(r, `those of the user "ann"`)
-		s.shows(r, "skipped changing cookies: it takes the Cookie header of a second request")
+		s.shows(r, "skipped changing cookies: this needs the Cookie header of a second request")
 		assert.Equal(t, exitWell, r.code)
 		assert.Empty(t, r.stderr, "there is nobody to ask")
 	})
@@ -154,7 +154,7 @@ func TestCookiesComeFrom(t *testing.T) {
 		s := newScene(t)
 		for _, stdin := range []string{"", "\n", " \n\n"} {
 			r := s.run(stdin)
-			s.shows(r, "skipped cookies: none were given skipped host names: to check", "skipped acting as the visitor: it takes the cookies")
+			s.shows(r, "skipped cookies: none were given skipped host names: to check", "skipped acting as the visitor: this needs the cookies")
 			assert.Equal(t, exitWell, r.code)
 		}
 	})
@@ -172,8 +172,8 @@ func TestCookiesComeFrom(t *testing.T) {
 	})
 	for name, paste := range map[string]struct{ text, says string }{
 		"a reply's cookie":             {"Set-Cookie: a=canary-value; Path=/", "Set-Cookie is from the reply"},
-		"another header":               {"Authorization: Bearer canary-value=", "no Cookie header in it"},
-		"prose":                        {"canary-value", "no Cookie header in it"},
+		"another header":               {"Authorization: Bearer canary-value=", "it has no Cookie header"},
+		"prose":                        {"canary-value", "it has no Cookie header"},
 		"a command cut short":          {"curl 'https://x' -b 'a=canary-value", "the paste is cut off"},
 		"a command with a cookie file": {"curl https://x -b canary-value", "names a file of cookies"},
 	} {

@@ -11,12 +11,12 @@ import (
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
-// Errors about a paste say what is wrong with it without a word of it.
+// Errors about a paste name the mistake, and quote no word of the paste.
 var (
 	errPasteCut      = errors.New("the paste is cut off: one of its quotes does not end")
 	errPasteFile     = errors.New("its -b names a file of cookies: paste the cookies themselves")
 	errPasteReply    = errors.New("Set-Cookie is from the reply: copy the Cookie header of the request")
-	errPasteNoCookie = errors.New("there is no Cookie header in it: copy a request that the browser sends to DSS while signed in")
+	errPasteNoCookie = errors.New("it has no Cookie header: copy a request that the signed-in browser sends to DSS")
 )
 
 // cookies is one Cookie header's value. It is kept behind a function, so that
@@ -25,7 +25,7 @@ type cookies struct{ header func() string }
 
 func (c cookies) String() string { return "(cookies: " + strings.Join(c.names(), " ") + ")" }
 
-// pairs are the cookies as they were sent, in their order.
+// pairs are the cookies unchanged, in their order.
 func (c cookies) pairs() []string {
 	var pairs []string
 	for pair := range strings.SplitSeq(c.header(), ";") {
@@ -47,19 +47,19 @@ func (c cookies) names() []string {
 	return names
 }
 
-// named returns the cookies of one name, of which a browser may send several.
+// named returns the cookies of one name: a browser may send several.
 func (c cookies) named(name string) []string {
 	return slices.DeleteFunc(c.pairs(), func(pair string) bool { return nameOf(pair) != name })
 }
 
-// What stands for the names of cookies that have none, or none that is shown.
+// Placeholders for missing names of cookies, and for names that are not shown.
 const (
 	nameless = "(without a name)"
 	unshown  = "(name not shown)"
 )
 
-// nameOf is what a cookie is called in the report, and never a value. Cookies
-// whose names are not shown are one to the doctor.
+// nameOf returns the name of a cookie in the report, and never a value. To the doctor,
+// all cookies whose names are not shown count as one.
 func nameOf(pair string) string {
 	if name, ok := shown.CookieName(pair); ok {
 		return name
@@ -78,18 +78,18 @@ func valueOf(pair string) string {
 	return value
 }
 
-// trim leaves alone what is white space to others, but part of a cookie in HTTP.
+// trim keeps characters that are white space elsewhere, but part of a cookie in HTTP.
 func trim(s string) string { return strings.Trim(s, " \t\r\n") }
 
-// request is what a paste holds of a browser's request. Its headers are kept
-// behind a function as well.
+// request is the part of a browser's request in a paste. A function hides its headers,
+// too.
 type request struct {
 	cookies
 	others func() http.Header // all but Cookie
 	to     site
 }
 
-// site is where a request went to; its host is "" where a paste does not say.
+// site is the target of a request; its host is "" if a paste does not have it.
 type site struct{ scheme, host string }
 
 // headers are those to send to DSS.
@@ -111,7 +111,7 @@ func newRequest(others http.Header, cookie string) request {
 // field is one header as it was pasted.
 type field struct{ name, value string }
 
-// parsePaste finds the headers in what a person copied from a browser: a cURL
+// parsePaste finds the headers in a text that a person copied from a browser: a cURL
 // command, some or all headers of a request, or the bare value of Cookie.
 func parsePaste(text string) (request, error) {
 	text = trim(strings.TrimPrefix(strings.ReplaceAll(text, "\r\n", "\n"), "\ufeff"))
@@ -210,7 +210,7 @@ func cutHeader(line string) (name, value string, ok bool) {
 	return name, trim(value), true
 }
 
-// asSite returns of a URL what may be shown.
+// asSite returns the part of a URL that may be shown.
 func asSite(s string) site {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || strings.ContainsAny(u.Host, "@%") {
@@ -219,14 +219,15 @@ func asSite(s string) site {
 	return site{strings.ToLower(u.Scheme), strings.ToLower(u.Host)}
 }
 
-// looksLikeCookies tells a bare value from another header or other text: it
-// begins with a name, which has neither colon nor space, and an equals sign.
+// looksLikeCookies reports whether a text is a bare value, and not another header or
+// other text: it begins with a name and an equals sign. The name has neither colon nor
+// space.
 func looksLikeCookies(text string) bool {
 	name, _, found := strings.Cut(text, "=")
 	return found && name != "" && !strings.ContainsAny(name, ": \t\"'(){}<>?/")
 }
 
-// curlCommand returns the arguments of a cURL command, as a shell reads them.
+// curlCommand returns the arguments of a cURL command as a shell reads them.
 func curlCommand(text string) (arguments string, ok bool) {
 	text = strings.TrimPrefix(text, "$ ")
 	program, arguments, _ := strings.Cut(text, " ")
@@ -296,7 +297,7 @@ func fieldsOfCurl(arguments string) (fields []field, to site, err error) {
 	return fields, to, nil
 }
 
-// ofCurl reads a URL as cURL does, for which http is the default.
+// ofCurl reads a URL as cURL does: http is the default.
 func ofCurl(word string) site {
 	if !strings.Contains(word, "://") {
 		word = "http://" + word
@@ -304,7 +305,7 @@ func ofCurl(word string) site {
 	return asSite(word)
 }
 
-// curlOptions are those of cURL that a browser copies, and that have a value.
+// curlOptions are the options of cURL with a value that a browser copies.
 var curlOptions = []struct{ short, long, name string }{
 	{"-H", "--header", "header"},
 	{"-b", "--cookie", "cookie"},
@@ -322,8 +323,8 @@ var curlOptions = []struct{ short, long, name string }{
 	{"-o", "--output", "file"},
 }
 
-// cutOption returns which of cURL's options with a value a word is, and the
-// value where it is part of the same word.
+// cutOption returns the option of cURL in a word, if it has a value, and the value if
+// it is part of the same word.
 func cutOption(word string) (option, value string, attached bool) {
 	for _, o := range curlOptions {
 		if word != "" && (word == o.short || word == o.long) {

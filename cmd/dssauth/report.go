@@ -9,7 +9,7 @@ import (
 	"github.com/dssauth/dssauth/internal/diagnose"
 )
 
-// report is what the doctor prints. Nothing else prints what DSS said.
+// report prints the doctor's results. No other code prints DSS's answers.
 type report struct {
 	diagnose.Secrets
 	out      io.Writer
@@ -21,7 +21,7 @@ func (r *report) ok(check, text string, notes ...string) {
 	r.finding(diagnose.Finding{Check: check, Status: diagnose.OK, Found: text, Advice: notes})
 }
 
-// problem prints what is wrong and, in its paragraphs, why and what to do.
+// problem prints a mistake and, in paragraphs, its cause and remedy.
 func (r *report) problem(check, text string, fix ...string) {
 	r.finding(diagnose.Finding{Check: check, Status: diagnose.Problem, Found: text, Advice: fix})
 }
@@ -43,7 +43,7 @@ func (r *report) finding(f diagnose.Finding) {
 	}
 }
 
-// code prints lines as they stand, to be copied.
+// code prints lines unchanged, for copying.
 func (r *report) code(lines []string) {
 	if r.muted() {
 		return
@@ -69,7 +69,7 @@ func wrap(out io.Writer, paragraph string) {
 	}
 }
 
-// list quotes names, for people and as Go code has them.
+// list quotes names, for people and as in Go code.
 func list(names []string) string {
 	if len(names) == 0 {
 		return "none"

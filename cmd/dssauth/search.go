@@ -16,37 +16,37 @@ import (
 )
 
 const (
-	// maxQuestions bounds what DSS is asked to find the least that it needs.
+	// maxQuestions bounds the questions to DSS of one search.
 	maxQuestions = 120
 	// searchPause is the least time between two of these questions.
 	searchPause = 100 * time.Millisecond
-	// maxTries is how often a question is asked that gets no answer.
+	// maxTries is how often a question without an answer is asked.
 	maxTries = 3
-	// maxSearched is how many names are searched for the least of all sets.
-	// More are first thinned out.
+	// maxSearched is the most names in the search for the smallest set. A longer list
+	// is first thinned out.
 	maxSearched = 24
-	// maxCombinations is how many sets of one size are tried.
+	// maxCombinations is the most sets of one size that are tried.
 	maxCombinations = 40
 )
 
-// Headers that say nothing about a visitor, and that Config.Headers often refuses.
+// Headers that do not identify a visitor. Config.Headers often refuses them.
 var neverAsked = []string{
 	"Connection", "Content-*", "Expect", "Host", "If-*", "Keep-Alive", "Proxy-*", "Range", "Set-Cookie*",
 	"Te", "Trailer", "Transfer-Encoding", "Upgrade", "Sec-Websocket-*",
 }
 
-// Headers that all browsers send, or that change from page to page: DSS is asked
-// with them only where it knows nobody without them.
+// Headers that all browsers send, or that change from page to page: DSS is asked with
+// them only if it knows nobody without them.
 var askedLast = []string{
 	"Accept", "Accept-*", "Cache-Control", "Dnt", "Origin", "Pragma", "Priority", "Referer", "Save-Data", "Sec-Ch-*",
 	"Sec-Fetch-*", "Sec-Gpc", "Upgrade-Insecure-Requests", "X-Requested-With",
 }
 
-// Headers in which proxies say where a request comes from.
+// Headers in which proxies name the origin of a request.
 var ofAddress = []string{"X-Forwarded-For", "Forwarded", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Envoy-External-Address"}
 
-// isOne reports whether a canonical name is in a list, in which an asterisk at the
-// end stands for anything.
+// isOne reports whether a canonical name is in a list. An asterisk at the end of an
+// element matches anything.
 func isOne(name string, of []string) bool {
 	return slices.ContainsFunc(of, func(pattern string) bool {
 		prefix, many := strings.CutSuffix(pattern, "*")
@@ -54,8 +54,9 @@ func isOne(name string, of []string) bool {
 	})
 }
 
-// isPublic reports whether a header's value is no secret: it would hide words of
-// the report. A web socket's protocol can hold a token, and so can Referer.
+// isPublic reports whether a header's value is not a secret: a hidden value of this
+// kind would remove words of the report. A web socket's protocol and Referer can hold a
+// token.
 func isPublic(name string) bool {
 	switch name {
 	case "User-Agent", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "Connection", "Host", "Te", "Upgrade", "Content-Type":
@@ -68,8 +69,8 @@ func isDKU(name string) bool {
 	return strings.HasPrefix(strings.ReplaceAll(strings.ToUpper(name), "_", "-"), "X-DKU-")
 }
 
-// candidates are the names of headers to ask with: those worth it first, and those
-// to ask with last. The likeliest is first.
+// candidates are the names of headers for questions: first the promising ones, and then
+// those to ask with last. The most likely one comes first.
 func (r request) candidates() (first, last []string) {
 	for _, name := range slices.Sorted(maps.Keys(r.others())) {
 		switch {
@@ -96,20 +97,20 @@ func rank(name string) int {
 	return 1
 }
 
-// search looks for the least of a paste with which DSS knows the visitor.
+// search looks for the smallest part of a paste with which DSS knows the visitor.
 type search struct {
 	*doctor
 	ctx   context.Context
 	asked int
-	info  dss.AuthInfo    // of whom everything in the paste is
-	known map[string]bool // what was asked, and whether it was enough
-	err   error           // that ended the search
+	info  dss.AuthInfo    // the owner of everything in the paste
+	known map[string]bool // the sets in questions, and whether they were enough
+	err   error           // the error that ended the search
 }
 
 var errQuestions = errors.New("too many questions")
 
-// search looks for what DSS needs beside what is sent to it by default, and
-// reports whether DSS knows the visitor with it.
+// search looks for headers and cookies that DSS needs beside the default ones, and
+// reports whether DSS knows the visitor with them.
 func (d *doctor) search(ctx context.Context) bool {
 	s := &search{doctor: d, ctx: ctx, known: map[string]bool{asText(d.sent): false}}
 	first, last := d.copied.candidates()
@@ -129,7 +130,7 @@ func (d *doctor) search(ctx context.Context) bool {
 	return s.found(s.least(all))
 }
 
-// least is what a search brings.
+// least is the result of a search.
 type least struct {
 	picks
 	others    [][]string // other sets of headers that are as small
@@ -139,7 +140,7 @@ type least struct {
 	questions int
 }
 
-// least finds the smallest set that is enough, of one that is.
+// least finds the smallest sufficient part of a sufficient set.
 func (s *search) least(all picks) least {
 	l := least{picks: all}
 	if s.enough(picks{nil, all.cookies}) {
@@ -172,8 +173,8 @@ func (s *search) leastCookies(l *least) {
 	l.cookies, l.inDoubt = cookies, l.inDoubt || !exact
 }
 
-// minimal returns the smallest part of names that is enough, and others of that
-// size; exact is false where there may be a smaller one. All names are enough.
+// minimal returns the smallest sufficient part of names, and others of that size; exact
+// is false if there may be a smaller one. All names together are enough.
 func (s *search) minimal(names []string, enough func([]string) bool) (least []string, others [][]string, exact bool) {
 	exact = len(names) <= maxSearched
 	least = names
@@ -187,7 +188,7 @@ func (s *search) minimal(names []string, enough func([]string) bool) (least []st
 		}
 	}
 	all := least
-	var needed, rest []string // each set that is enough has all of those needed
+	var needed, rest []string // each sufficient set has all needed names
 	for i := len(all) - 1; i >= 0; i-- {
 		if len(all) == 1 || !enough(without(all, all[i:i+1])) {
 			needed = append(needed, all[i])
@@ -203,7 +204,7 @@ func (s *search) minimal(names []string, enough func([]string) bool) (least []st
 	if len(needed) > 0 && enough(needed) {
 		return needed, nil, exact
 	}
-	for i := len(all) - 1; i >= 0; i-- { // one set in which each is needed
+	for i := len(all) - 1; i >= 0; i-- { // a set in which each name is needed
 		if fewer := without(least, all[i:i+1]); slices.Contains(rest, all[i]) && enough(fewer) {
 			least = fewer
 		}
@@ -229,7 +230,7 @@ func (s *search) minimal(names []string, enough func([]string) bool) (least []st
 	return least, nil, false
 }
 
-// binomial is how many choices of k there are among n.
+// binomial returns the number of choices of k among n.
 func binomial(n, k int) int {
 	choices := 1
 	for i := range k {
@@ -257,15 +258,15 @@ func combinations(names []string, size int) func(func([]string) bool) {
 	}
 }
 
-// bytes is a Config.MaxHeaderBytes with which a Middleware takes all of a request:
-// its size matters only for what is found.
+// bytes is a Config.MaxHeaderBytes with which a Middleware accepts the whole request:
+// its size matters only for the result.
 func (r request) bytes() int { return min(max(1<<10, len(asText(r))), 1<<20) }
 
-// asText is what of a request is sent, as one text.
+// asText returns the sent part of a request as one text.
 func asText(r request) string { return fmt.Sprintf("%q", r.headers()) }
 
-// enough reports whether DSS knows the visitor by what an application with these
-// settings sends. It is false once the search has ended.
+// enough reports whether DSS knows the visitor by the headers that an application with
+// these settings sends. It is false after the end of the search.
 func (s *search) enough(with picks) bool {
 	if s.err != nil {
 		return false
@@ -298,8 +299,8 @@ func (s *search) enough(with picks) bool {
 	return s.known[q]
 }
 
-// ask puts one question, and once more if no answer comes. For an anonymous
-// visitor, the answer has no login.
+// ask asks one question, and repeats it if no answer comes. For an anonymous visitor,
+// the answer has no login.
 func (s *search) ask(h http.Header) (dss.AuthInfo, error) {
 	var info dss.AuthInfo
 	var err error
@@ -322,23 +323,23 @@ func (s *search) ask(h http.Header) (dss.AuthInfo, error) {
 	return info, err
 }
 
-// found reports what a search brought, after asking once more: a session that
-// ended meanwhile makes everything look needed.
+// found reports the result of a search after one more question: if the session has
+// ended meanwhile, every name looks needed.
 func (s *search) found(l least) bool {
 	const check = "visitor"
 	sent, err := selected(s.ctx, s.copied, l.picks, s.copied.bytes())
 	if err != nil {
-		s.report.problem(check, "what DSS needs could not be found out", "Copy a new request, and run this again.")
+		s.report.problem(check, "the search found no set that DSS accepts", "Copy a new request, and run this again.")
 		return false
 	}
 	info, err := s.ask(sent.headers())
 	switch {
 	case err == nil && info.Login() != s.info.Login():
-		s.report.problem(check, "the session ended during the search for what DSS needs, or DSS does not answer the same each time",
+		s.report.problem(check, "the session ended during the search, or DSS answers differently each time",
 			"Sign in again, copy a new request, and run this again.")
 		return false
 	case err != nil:
-		s.report.problem(check, "the search for what DSS needs was cut short: "+explain(err).what, explain(err).fix, "Then run this again.")
+		s.report.problem(check, "the search was interrupted: "+explain(err).what, explain(err).fix, "Then run this again.")
 		return false
 	}
 	s.picks, s.sent, s.visitor = l.picks, sent, info
@@ -347,7 +348,7 @@ func (s *search) found(l least) bool {
 	return true
 }
 
-// beyond says by what DSS knows the visitor.
+// beyond names the headers and cookies by which DSS knows the visitor.
 func (s *search) beyond(l least) string {
 	if l.headers == nil {
 		return "the session is in a cookie that the application does not send by default: with it, DSS knows " + diagnose.Who(s.visitor)
@@ -359,15 +360,15 @@ func (s *search) advice(l least) []string {
 	what := fmt.Sprintf("This is the smallest set that is enough (questions asked: %d).", l.questions)
 	switch {
 	case errors.Is(s.err, errQuestions):
-		what = fmt.Sprintf("This is enough, and perhaps not the smallest set: the search stopped after %d questions.", l.questions)
+		what = fmt.Sprintf("This is enough, but perhaps not the smallest set: the search stopped after %d questions.", l.questions)
 	case s.err != nil:
-		what = "This is enough, and perhaps not the smallest set, since the search was cut short: " + explain(s.err).what + "."
+		what = "This is enough, but perhaps not the smallest set, since the search was interrupted: " + explain(s.err).what + "."
 	case l.inDoubt:
-		what = fmt.Sprintf("This is enough, and none of it can be left out (questions asked: %d).", l.questions)
+		what = fmt.Sprintf("This is enough, and no part of it can be left out (questions asked: %d).", l.questions)
 	}
 	paragraphs := []string{"Groups: " + list(s.visitor.Groups) + "."}
 	if l.unnamed {
-		paragraphs = append(paragraphs, "One of the cookies that it takes has a name that may be a value, and is not shown: find it in the browser, and name it in place of the asterisk.")
+		paragraphs = append(paragraphs, "The name of one needed cookie may be a value, and is not shown: find it in the browser, and put it in place of the asterisk.")
 	}
 	for _, set := range l.others {
 		paragraphs = append(paragraphs, "As small, and enough as well: Headers of "+list(set)+".")
@@ -384,10 +385,10 @@ func (s *search) advice(l least) []string {
 		paragraphs = append(paragraphs, `Add "Authorization" to Headers where programs send API keys.`)
 	}
 	if l.headers != nil && !slices.Contains(l.headers, "Cookie") && !slices.Contains(l.headers, "Authorization") {
-		paragraphs = append(paragraphs, "DSS asks for no cookie: whoever can send these headers is the visitor. Have the proxy in front of the application remove them from what browsers send.")
+		paragraphs = append(paragraphs, "DSS needs no cookie: anybody who can send these headers is the visitor. Make the proxy in front of the application remove them from browsers' requests.")
 	}
 	if l.unneeded && l.cookies != nil {
-		paragraphs = append(paragraphs, "Cookies may be left out: the default sends more of them, and is enough as well.")
+		paragraphs = append(paragraphs, "Config.Cookies may be left out: the default sends more of them, and is enough as well.")
 	}
 	if _, err := selected(s.ctx, s.copied, l.picks, 0); err != nil {
 		paragraphs = append(paragraphs, "It is larger than a Middleware sends by default: raise Config.MaxHeaderBytes.")
@@ -395,7 +396,7 @@ func (s *search) advice(l least) []string {
 	return append(paragraphs, what+" In dssauth.Config, write:")
 }
 
-// code is what to write into dssauth.Config.
+// code returns the lines for dssauth.Config.
 func (l least) code() []string {
 	var lines []string
 	if l.headers != nil {

@@ -178,7 +178,7 @@ func TestSearchWithoutCookies(t *testing.T) {
 		dsstest.Respond(200, answer)(w, r, next)
 	})
 	r := s.run(s.copied("lang=canary-lang"))
-	s.shows(r, "problem visitor: ", "DSS asks for no cookie: whoever can send these headers is the visitor.")
+	s.shows(r, "problem visitor: ", "DSS needs no cookie: anybody who can send these headers is the visitor.")
 	cfg := settings(t, r)
 	assert.Equal(t, []string{"X-Sso-Token"}, cfg.Headers)
 	assert.Nil(t, cfg.Cookies)
@@ -234,19 +234,19 @@ func TestSearchIsDisturbed(t *testing.T) {
 				return dsstest.Respond(429, "")
 			}
 			return nil
-		}, []string{"the search for what DSS needs was cut short: the answer is 429"}, nil},
+		}, []string{"the search was interrupted: the answer is 429"}, nil},
 		"DSS limits questions for a while": {func(_ *scene, n int32) dsstest.Interceptor {
 			if n > 6 && n < 10 {
 				return dsstest.Respond(429, "")
 			}
 			return nil
-		}, []string{"This is enough, and perhaps not the smallest set, since the search was cut short: the answer is 429"}, nil},
+		}, []string{"This is enough, but perhaps not the smallest set, since the search was interrupted: the answer is 429"}, nil},
 		"DSS goes down": {func(_ *scene, n int32) dsstest.Interceptor {
 			if n > 6 {
 				return dsstest.Respond(503, "<html>canary-page")
 			}
 			return nil
-		}, []string{"the search for what DSS needs was cut short: the answer is 503 Service Unavailable", "Then run this again"}, nil},
+		}, []string{"the search was interrupted: the answer is 503 Service Unavailable", "Then run this again"}, nil},
 		"DSS goes down at once": {func(_ *scene, n int32) dsstest.Interceptor {
 			if n > 2 {
 				return dsstest.Respond(503, "<html>canary-page")
@@ -417,7 +417,7 @@ func TestHostNames(t *testing.T) {
 		"one name, and the paste is of DSS's":    {"https://dss.example", "http://dss.example:8080", "https://dss.example/", true, "marks its session cookie as Secure"},
 		"the same, by a name of our own":         {"http://10.0.0.7:11200", "http://dss.example:8080", "https://dss.example/", true, "marks its session cookie as Secure"},
 		"one name, and only DSS without TLS":     {"http://10.0.0.7:11200", "https://dss.example", "http://dss.example/", true, `the application and DSS share "dss.example"`},
-		"we know DSS by another name":            {"http://10.0.0.7:11200", "https://dss.example/app", "https://dss.example/", true, `yet the paste is from a request to the application`},
+		"we know DSS by another name":            {"http://10.0.0.7:11200", "https://dss.example/app", "https://dss.example/", true, `but the paste is from a request to the application`},
 		"two names of a loopback":                {"http://127.0.0.1:11200", "http://localhost:8080", "", true, `problem host names: the application is at "localhost", and DSS at "127.0.0.1"`},
 		"two names":                              {"https://dss.example", "https://apps.test", "", true, "they do not send its session cookie to the application"},
 		"two names, as the paste has it":         {"https://10.0.0.7", "https://apps.test", "https://dss.example", true, `DSS at "dss.example"`},
@@ -448,7 +448,7 @@ func TestHostNames(t *testing.T) {
 		s.insideDSS("canary-ticket")
 		s.fake.AddTicket("canary-ticket", "")
 		r := s.run(s.cookie(), "-app-url", "https://apps.example.com")
-		s.shows(r, "skipped host names: ", "inside DSS we do not see at which address browsers find DSS")
+		s.shows(r, "skipped host names: ", "inside DSS we do not know the address at which browsers find DSS")
 	})
 }
 
@@ -458,7 +458,7 @@ func TestVersionIsNotSaid(t *testing.T) {
 		w.Header().Del("DSS-Version")
 		dsstest.Respond(200, `{"authIdentifier": "runner", "authSource": "USER_FROM_UI", "groups": []}`)(w, r, next)
 	})
-	s.shows(s.run(""), "ok connection: DSS answers, and does not say its version ok own credentials")
+	s.shows(s.run(""), "ok connection: DSS answers, without its version ok own credentials")
 }
 
 func TestHeadersThatChange(t *testing.T) {

@@ -8,11 +8,11 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// picks is what Config.Headers and Config.Cookies are set to. Nil is a default.
+// picks are values of Config.Headers and Config.Cookies. Nil is a default.
 type picks struct{ headers, cookies []string }
 
-// selected returns what an application with these settings sends to DSS about a
-// request. It has a Middleware identify the request, and looks at what it asks.
+// selected returns the headers that an application with these settings sends to DSS
+// about a request. It lets a Middleware identify the request, and reads its question.
 func selected(ctx context.Context, of request, with picks, maxBytes int) (request, error) {
 	asked := make(chan http.Header, 1)
 	auth, err := dssauth.New(dssauth.Config{

@@ -10,8 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// The names that DSS's replies and our questions are known to have. Others can
-// be values themselves, as those of connections are.
+// The known names in DSS's replies and our questions. Other names can be values
+// themselves, such as those of connections.
 var knownMembers = strings.Fields(`
 	associatedDSSUser associatedDSSUSer authIdentifier authSource groups secrets userForImpersonation userProfile via
 	key name secret value errorType message detailedMessage stackTrace msg
@@ -21,7 +21,7 @@ var knownMembers = strings.Fields(`
 	Cookie Authorization User-Agent Accept Accept-Language Referer Origin Host X-Requested-With X-Forwarded-For
 	X-DKU-ProxyUser X-DKU-APITicket`)
 
-// Values that are DSS's own words wherever they stand in their member.
+// Values that are DSS's own words anywhere in their member.
 var knownValues = map[string][]string{
 	"authSource": {"USER_FROM_UI", "PERSONAL_API_KEY", "GLOBAL_API_KEY", "PROJECT_API_KEY"},
 	"errorType": {
@@ -35,7 +35,7 @@ const (
 	maxDepth  = 8
 )
 
-// shapeOf returns a body without its values, nil where there is none.
+// shapeOf returns a body without its values, or nil if there is none.
 func shapeOf(body []byte) any {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
@@ -49,7 +49,7 @@ func shapeOf(body []byte) any {
 		if body[0] == '<' {
 			kind = "page"
 		}
-		return fmt.Sprintf("no JSON, but a %s of %d bytes", kind, len(body))
+		return fmt.Sprintf("not JSON, but a %s of %d bytes", kind, len(body))
 	}
 	return shape("", value, 0)
 }
@@ -101,7 +101,7 @@ func shape(member string, value any, depth int) any {
 
 var classPattern = regexp.MustCompile(`^([a-z0-9_]+\.)+[A-Za-z0-9_$]+$`)
 
-// kindOf says what a string is, and how long, and nothing else of it.
+// kindOf describes only the kind and the length of a string.
 func kindOf(s string) string {
 	kind := "text"
 	switch {

@@ -6,9 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// shellWords splits a command line as a shell does: backslashes, 'as it is',
-// "with escapes" and $'with C escapes'. It expands nothing. mvdan.cc/sh, which does,
-// would be in the module graph of everybody who uses the library.
+// shellWords splits a command line as a shell does: backslashes, 'as it is', "with
+// escapes" and $'with C escapes'. It expands nothing. mvdan.cc/sh does, but it would be
+// in the module graph of every user of the library.
 func shellWords(s string) ([]string, error) {
 	var words []string
 	var word strings.Builder
@@ -47,8 +47,8 @@ func shellWords(s string) ([]string, error) {
 	return words, nil
 }
 
-// quoted returns the text of the quotation that s begins with, and what is
-// behind it; false where it does not end.
+// quoted returns the text of the quotation at the start of s, and the text after it;
+// false if the quotation does not end.
 func quoted(s string) (text, rest string, ok bool) {
 	if s[0] == '\'' {
 		return strings.Cut(s[1:], "'")
@@ -76,7 +76,7 @@ func quoted(s string) (text, rest string, ok bool) {
 	return "", "", false
 }
 
-// inDoubleQuotes reads what follows a backslash in "text", and how long it is.
+// inDoubleQuotes reads the escape after a backslash in "text", and returns its length.
 func inDoubleQuotes(s string) (text string, length int) {
 	switch s[0] {
 	case '"', '\\', '$', '`', '!':
@@ -87,7 +87,7 @@ func inDoubleQuotes(s string) (text string, length int) {
 	return `\`, 0
 }
 
-// ansiC reads what follows a backslash in $'text', and how long it is.
+// ansiC reads the escape after a backslash in $'text', and returns its length.
 func ansiC(s string) (text string, length int) {
 	number := func(skip, most, base int) (uint64, int) {
 		end := skip

@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// pause is how long nothing arrives between the end of a paste and what a
-	// person does next. A terminal sends a paste without a break.
+	// pause is the silence between the end of a paste and a person's next key. A
+	// terminal sends a paste without a break.
 	pause = 250 * time.Millisecond
-	// markPause is the same within a paste whose end will be marked.
+	// markPause is the same within a paste with a marked end.
 	markPause = 2 * time.Second
 	// maxSettle bounds the wait for a pause.
 	maxSettle = 10 * time.Second
@@ -26,21 +26,21 @@ const (
 
 var errInterrupted = errors.New("interrupted")
 
-// endings are the signals that would end the process at once, and leave the
-// terminal without echo and the rest of a paste to the shell. SIGPIPE comes
-// when the report goes to a pager that was left.
+// endings are the signals that would end the process at once. Then the terminal would
+// have no echo, and the shell would get the rest of a paste. SIGPIPE comes when the
+// report goes to a pager that has ended.
 var endings = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE}
 
-// terminal is a person who is asked for Cookie headers.
+// terminal asks a person for Cookie headers.
 //
-// A pasted credential must not be seen, and no part of a paste may reach the
-// shell, which would execute it and keep it in its history. So from beginning
-// to end the terminal shows nothing of what is typed, and all of it is read,
-// whether it was asked for or not. Before the end comes a pause, so that
-// nothing is left of a paste that is still arriving.
+// A pasted credential must not be visible, and no part of a paste may reach the shell:
+// it would execute the text and keep it in its history. So from beginning to end the
+// terminal does not show typed text, and reads all of it, even without a question. It
+// waits for a pause before the end, so that no part remains of a paste that is still
+// arriving.
 type terminal struct {
 	screen  io.Writer
-	marks   bool // the terminal is told to mark pastes
+	marks   bool // the terminal marks pastes
 	restore func()
 	stop    context.CancelFunc // of the signals
 
@@ -50,8 +50,8 @@ type terminal struct {
 	over    chan struct{} // nothing will
 }
 
-// openTerminal takes over the terminal that file is, until close. It returns a
-// context that ends with Ctrl-C or a signal, and false where file is none.
+// openTerminal takes over the terminal of file, until close. It returns a context that
+// ends with Ctrl-C or a signal. It returns false if file is not a terminal.
 func openTerminal(ctx context.Context, file *os.File, screen io.Writer) (*terminal, context.Context, bool) {
 	ctx, stop := signal.NotifyContext(ctx, endings...)
 	restore, ok := hush(file)
@@ -69,7 +69,7 @@ func openTerminal(ctx context.Context, file *os.File, screen io.Writer) (*termin
 	return t, ctx, true
 }
 
-// close returns the terminal as it was, with nothing left to read.
+// close restores the terminal, with nothing left to read.
 func (t *terminal) close() {
 	t.settle()
 	t.show(pastesUnmarked)
@@ -77,7 +77,7 @@ func (t *terminal) close() {
 	t.stop()
 }
 
-// show writes what is not for people.
+// show writes control sequences, which are not for people.
 func (t *terminal) show(sequence string) {
 	if t.marks {
 		_, _ = io.WriteString(t.screen, sequence)
@@ -108,7 +108,7 @@ func (t *terminal) read(file *os.File, interrupt func()) {
 	}
 }
 
-// settle waits until nothing arrives any more.
+// settle waits until no more input arrives.
 func (t *terminal) settle() {
 	enough := time.After(maxSettle)
 	for {
@@ -130,7 +130,7 @@ func (t *terminal) settle() {
 	}
 }
 
-// next asks for a paste. What was typed before the question is no answer.
+// next asks for a paste. Input from before the question is not an answer.
 func (t *terminal) next(ctx context.Context, prompt string) (r request, ok bool, err error) {
 	t.settle()
 	t.mu.Lock()
@@ -146,8 +146,8 @@ func (t *terminal) next(ctx context.Context, prompt string) (r request, ok bool,
 	return r, err == nil, err
 }
 
-// answer returns what is typed and pasted up to an Enter. Where pastes are not
-// marked, each line of one ends like that: only a pause tells the last.
+// answer returns the typed and pasted text up to an Enter. In an unmarked paste each
+// line ends with an Enter: only a pause shows the last one.
 func (t *terminal) answer(ctx context.Context) (string, error) {
 	quiet := time.NewTimer(0)
 	quiet.Stop()
@@ -172,7 +172,7 @@ func (t *terminal) answer(ctx context.Context) (string, error) {
 	}
 }
 
-// What a terminal is told, and what it sends around a paste once it was told.
+// The sequences to a terminal, and those that it then sends around a paste.
 const (
 	pastesMarked   = "\x1b[?2004h"
 	pastesUnmarked = "\x1b[?2004l"
@@ -184,7 +184,7 @@ const (
 	ctrlBackslash = "\x1c"
 )
 
-// typing makes text of what a terminal sends.
+// typing turns a terminal's input into text.
 type typing struct {
 	bytes    []byte
 	sequence []byte // perhaps the beginning of a mark
@@ -248,7 +248,7 @@ func (t *typing) put(b byte) {
 	t.bytes = append(t.bytes, b)
 }
 
-// text is what has been typed, with lines that end as in files.
+// text returns the typed text, with line ends as in files.
 func (t *typing) text() (string, error) {
 	if t.tooLong {
 		return "", errPasteLong

@@ -214,7 +214,7 @@ func TestPasteLeavesNothingForTheShell(t *testing.T) {
 		"a paste that is too long, not marked": {
 			term: "dumb", text: strings.Repeat(canary+"\r", maxPaste/len(canary)+10), code: exitProblem, shows: "the paste is too long"},
 		"a paste without cookies": {
-			term: "dumb", text: canary + "\r\r" + canary + "\r", code: exitProblem, shows: "there is no Cookie header in it"},
+			term: "dumb", text: canary + "\r\r" + canary + "\r", code: exitProblem, shows: "it has no Cookie header"},
 		"nothing": {
 			text: "\r", code: exitWell, shows: "skipped  cookies: none were given"},
 		"nothing, by the end of input": {
@@ -230,7 +230,7 @@ func TestPasteLeavesNothingForTheShell(t *testing.T) {
 		"Ctrl-backslash": {
 			text: canary + "\r\x1c" + canary + "\r", code: exitInterrupted, shows: "interrupted"},
 		"Ctrl-Z, which is no way out": {
-			text: canary + "\x1a\r", code: exitProblem, shows: "there is no Cookie header in it"},
+			text: canary + "\x1a\r", code: exitProblem, shows: "it has no Cookie header"},
 		"SIGINT":  {text: marked(canary + "\r" + canary), then: signal(syscall.SIGINT), code: exitInterrupted, shows: "interrupted"},
 		"SIGTERM": {text: marked(canary + "\r" + canary), then: signal(syscall.SIGTERM), code: exitInterrupted, shows: "interrupted"},
 		"SIGHUP":  {text: marked(canary + "\r" + canary), then: signal(syscall.SIGHUP), code: exitInterrupted, shows: "interrupted"},

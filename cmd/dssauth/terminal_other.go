@@ -7,7 +7,7 @@ import (
 	"os"
 )
 
-// Where we do not know how to keep a terminal quiet, lines are read from it as
+// We do not know how to switch off the echo of this terminal: its lines are read as
 // from a pipe.
 
 func isTerminal(any) bool { return false }

@@ -19,16 +19,15 @@ func isTerminal(stream any) bool {
 	return err == nil
 }
 
-// marksPastes reports whether the terminal of a screen may be told to mark the
-// beginning and end of a paste. Those that cannot ignore it.
+// marksPastes reports whether we may tell the terminal of a screen to mark the
+// beginning and end of a paste. Terminals that cannot do that ignore it.
 func marksPastes(screen io.Writer) bool {
 	name := os.Getenv("TERM")
 	return name != "" && name != "dumb" && isTerminal(screen)
 }
 
-// hush has a terminal show nothing of what is typed, and pass all of it on as
-// it is: lines of any length, and Ctrl-C. What is unread is discarded, at the
-// beginning and by restore.
+// hush makes a terminal show no typed text, and pass on all of it unchanged: lines of
+// any length, and Ctrl-C. Unread input is discarded, at the beginning and by restore.
 func hush(file *os.File) (restore func(), ok bool) {
 	fd := int(file.Fd())
 	before, err := unix.IoctlGetTermios(fd, getModes)

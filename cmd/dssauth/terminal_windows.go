@@ -14,11 +14,11 @@ func isTerminal(stream any) bool {
 	return ok && windows.GetConsoleMode(windows.Handle(file.Fd()), &modes) == nil
 }
 
-// marksPastes is false: a console shows what it does not understand.
+// marksPastes is false: a console shows sequences that it does not understand.
 func marksPastes(io.Writer) bool { return false }
 
-// hush has a console show nothing of what is typed, and pass all of it on as it
-// is. What is unread is discarded, at the beginning and by restore.
+// hush makes a console show no typed text, and pass on all of it unchanged. Unread
+// input is discarded, at the beginning and by restore.
 func hush(file *os.File) (restore func(), ok bool) {
 	console := windows.Handle(file.Fd())
 	var before uint32

@@ -1,10 +1,10 @@
 // Accesslog writes a line for each request, with the login of its visitor, and
 // one for each call of DSS that is made as that visitor.
 //
-// The access log stands in front of everything, so that it has refusals, 404s and
-// what a router answers by itself. It learns from the Middleware inside who the
-// visitor is: DSS is not asked again, and no header is set. With chi, gorilla/mux,
-// echo or gin in place of net/http it is the same line in main.
+// The access log is in front of everything, so that it has refusals, 404s and a
+// router's own answers. The Middleware inside tells it the visitor: DSS is not
+// asked again, and no header is set. With chi, gorilla/mux, echo or gin in
+// place of net/http the line in main is the same.
 //
 // Without a DSS, start both of these, and sign in at
 // http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/report:
@@ -65,7 +65,7 @@ func visitorOf(ctx context.Context, logger *slog.Logger) (*dss.Client, error) {
 		return nil, err
 	}
 	id, ok := dssauth.FromContext(ctx)
-	if !ok { // never: it has found the visitor's client
+	if !ok { // never: the client comes from the Middleware
 		return nil, dssauth.ErrUnauthenticated
 	}
 	return visitor.WrapTransport(func(next http.RoundTripper) http.RoundTripper {
@@ -73,9 +73,9 @@ func visitorOf(ctx context.Context, logger *slog.Logger) (*dss.Client, error) {
 	}), nil
 }
 
-// callLog is a transport that writes a line for each request to DSS. It writes
-// nothing of headers, which hold credentials, of the query, and of errors of
-// the network, which can quote both.
+// callLog is a transport that writes a line for each request to DSS. It leaves
+// out headers, which hold credentials, the query, and the text of network
+// errors, which can quote both.
 type callLog struct {
 	next   http.RoundTripper
 	logger *slog.Logger

@@ -28,7 +28,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// routers have the same routes, each with its own means.
+// routers have the same routes, each in its own way.
 var routers = map[string]func(*dssauth.Middleware, *slog.Logger) http.Handler{
 	"net/http": newRouter,
 	"chi": func(auth *dssauth.Middleware, logger *slog.Logger) http.Handler {
@@ -86,7 +86,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// all returns the lines, but for their times.
+// all returns the lines without their times.
 func (l *lines) all(t *testing.T) (all []map[string]any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,7 +105,7 @@ func (l *lines) all(t *testing.T) (all []map[string]any) {
 	return all
 }
 
-// app serves what wrap returns, with its DSS behind it.
+// app serves the handler that wrap returns, with a DSS behind it.
 type app struct {
 	t    *testing.T
 	fake *dsstest.Server
@@ -132,7 +132,7 @@ func newApp(t *testing.T, c dssauth.Config, newHandler func(*dssauth.Middleware,
 	return a
 }
 
-// get is what login's browser gets, "" for somebody who is not signed in.
+// get returns the answer for login's browser; "" is an anonymous visitor.
 func (a *app) get(path, login string, headers ...string) (status int) {
 	r, err := http.NewRequestWithContext(a.t.Context(), "GET", a.url+path, nil)
 	require.NoError(a.t, err)
@@ -212,7 +212,7 @@ func TestLinesOfCallsThatFail(t *testing.T) {
 	assert.Contains(t, a.log.all(t), line("call of DSS", "path", "/dip/publicapi/projects/", "error", "no reply", "login", "ann"))
 }
 
-// The log tells logins, and nothing else of who a visitor is.
+// The log has logins, and no other facts about a visitor.
 func TestLinesHoldNoCredential(t *testing.T) {
 	a := newApp(t, dssauth.Config{Impersonation: dssauth.ByTicket, TTL: -1, RefusalTTL: -1}, newRouter)
 	everywhere := func() {
@@ -256,7 +256,7 @@ func TestLineOfARequestThatTookTooLong(t *testing.T) {
 	close(answers)
 	got := a.log.all(t)
 	require.Len(t, got, 1)
-	delete(got[0], "reason") // that the request ended, if the handler noticed by then
+	delete(got[0], "reason") // the request's end, if the handler noticed it
 	assert.Equal(t, request("/report", 503), got[0])
 }
 
@@ -268,7 +268,8 @@ func TestLineOfAHandlerThatPanics(t *testing.T) {
 	assert.Equal(t, []map[string]any{request("/report", 200, "login", "ann", "panicked", true)}, a.log.all(t))
 }
 
-// The files of an upload are removed, though the log hands on a copy of the request.
+// The files of an upload are removed, even though the log passes a copy of the
+// request on.
 func TestUploadsLeaveNoFiles(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	a := newApp(t, dssauth.Config{}, func(auth *dssauth.Middleware, _ *slog.Logger) http.Handler {

@@ -59,8 +59,8 @@ func (i interceptor) identify(ctx context.Context, procedure string, header http
 	return call, nil
 }
 
-// refusal tells hooks, and returns the code for the status that Refuse decides
-// on, without the text of err.
+// refusal calls the hooks, and returns the code for Refuse's status, without
+// the text of err.
 func (i interceptor) refusal(call *http.Request, err error) error {
 	decided := answer{header: http.Header{}}
 	i.auth.Refuse(&decided, call, err)
@@ -71,7 +71,7 @@ func (i interceptor) refusal(call *http.Request, err error) error {
 	return connect.NewError(code, errors.New(http.StatusText(decided.status)))
 }
 
-// coded is for what a handler ended with. An error that has a code stays as it is.
+// coded gives a handler's error a code. An error with a code stays unchanged.
 func (i interceptor) coded(call *http.Request, err error) error {
 	if own := new(connect.Error); err == nil || errors.As(err, &own) {
 		return err
@@ -88,7 +88,7 @@ var codes = map[int]connect.Code{
 	http.StatusRequestHeaderFieldsTooLarge: connect.CodeInvalidArgument,
 }
 
-// answer is a response of which only the status counts.
+// answer is a response. Only its status counts.
 type answer struct {
 	header http.Header
 	status int
@@ -98,7 +98,7 @@ func (a *answer) Header() http.Header         { return a.header }
 func (a *answer) WriteHeader(status int)      { a.status = status }
 func (a *answer) Write(b []byte) (int, error) { return len(b), nil }
 
-// stream carries nothing for a visitor who is not signed in any more.
+// stream carries nothing after the visitor's session has ended.
 type stream struct {
 	connect.StreamingHandlerConn
 	signedIn context.Context

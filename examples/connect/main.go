@@ -1,4 +1,5 @@
-// Connect tells the handlers of connect-go, which also speak gRPC, who calls.
+// Connect gives the handlers of connect-go, which also speak gRPC, the caller's
+// identity.
 //
 // Without a DSS, start both of these, sign in at http://127.0.0.1:11200, and
 // with its cookie call http://127.0.0.1:8080:
@@ -23,7 +24,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// The procedures. Code that is generated from a .proto file takes the same options.
+// The procedures. Code generated from a .proto file takes the same options.
 const (
 	me     = "/visitors.v1.Visitors/Me"
 	report = "/visitors.v1.Visitors/Report"
@@ -36,7 +37,7 @@ func newMux(auth *dssauth.Middleware) http.Handler {
 	mux.Handle(me, connect.NewUnaryHandlerSimple(me, whoAmI, signedIn))
 	mux.Handle(report, connect.NewUnaryHandlerSimple(report, readReport, signedIn))
 	mux.Handle(ticks, connect.NewServerStreamHandler(ticks, tick, signedIn))
-	// Browsers send cookies with other sites' requests too.
+	// Browsers also send cookies with requests of other sites.
 	return http.NewCrossOriginProtection().Handler(mux)
 }
 

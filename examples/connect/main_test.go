@@ -25,7 +25,7 @@ type fixture struct {
 	app     *httptest.Server
 }
 
-// newFixture serves handlers, made for a Middleware, over TLS and HTTP/2.
+// newFixture serves a Middleware's handlers over TLS and HTTP/2.
 func newFixture(t *testing.T, handlers func(*dssauth.Middleware) http.Handler) *fixture {
 	f := &fixture{fake: dsstest.NewServer(t)}
 	for _, u := range dsstest.DemoUsers() {
@@ -93,12 +93,12 @@ func TestRefusalsHaveTheirOwnCodes(t *testing.T) {
 				{"a browser on a page of another kind", me, []string{"Accept", "text/html", "Sec-Fetch-Mode", "navigate"}, false, connect.CodeUnauthenticated, "", 1},
 				{"a wrong key", me, []string{"Authorization", "Bearer wrong"}, false, connect.CodeUnauthenticated, "", 1},
 				{"two kinds of credentials", me, []string{"Authorization", "Bearer a", "Authorization", "Bearer b"}, false, connect.CodeInvalidArgument, "", 1},
-				{"a member of no required group", report, []string{"Cookie", bob}, false, connect.CodePermissionDenied, "", 1},
+				{"a caller outside the required groups", report, []string{"Cookie", bob}, false, connect.CodePermissionDenied, "", 1},
 				{"a mistake of the application", "/broken", []string{"Cookie", ann}, false, connect.CodeInternal, "", 1},
 				{"a code of the handler's own", "/own", []string{"Cookie", ann}, false, connect.CodeAborted, "", 0},
 				{"a known caller", me, []string{"Cookie", ann}, false, ok, "ann", 0},
 				{"a member", report, []string{"Cookie", ann}, false, ok, "the report", 0},
-				// Last, since DSS is left alone for a while after an outage.
+				// Last, since the Middleware asks DSS only seldom after an outage.
 				{"a caller while DSS is down", me, []string{"Cookie", f.fake.SignIn("eve").String()}, true, connect.CodeUnavailable, "", 1},
 			} {
 				t.Run(tt.name, func(t *testing.T) {
@@ -122,8 +122,8 @@ func TestRefusalsHaveTheirOwnCodes(t *testing.T) {
 	}
 }
 
-// Handlers of connect-go are handlers of net/http: its clients understand what
-// Handler and gates answer.
+// Handlers of connect-go are handlers of net/http: its clients understand the
+// answers of Handler and gates.
 func TestHandlerInFrontOfConnect(t *testing.T) {
 	for protocol, option := range protocols {
 		t.Run(protocol, func(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// app is what this application does for its visitors.
+// app holds the handlers for visitors.
 type app struct {
 	auth     *dssauth.Middleware
 	stopping chan struct{} // closed when streams are to end
@@ -27,15 +27,15 @@ func (a *app) newRouter() http.Handler {
 	visitors.HandleFunc("POST /upload", upload)
 
 	mux := http.NewServeMux()
-	// A probe has no session. It does not ask DSS either: while DSS is down, a
-	// process that says so is of more use than none.
+	// A probe has no session, and does not ask DSS: while DSS is down, a process
+	// that reports it is better than none.
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.Handle("/", http.NewCrossOriginProtection().Handler(a.auth.Handler(visitors)))
 	return mux
 }
 
-// under serves app at prefix as well as at the root: some proxies take the prefix
-// off the path, and others leave it on.
+// under serves app at prefix as well as at the root: some proxies remove the
+// prefix from the path, and others keep it.
 func under(prefix string, app http.Handler) http.Handler {
 	if prefix == "" {
 		return app
@@ -66,7 +66,7 @@ func me(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// maxUpload is above what proxies let through unless they are told otherwise.
+// maxUpload is above the default limit of proxies.
 const maxUpload = 1 << 30
 
 func upload(w http.ResponseWriter, r *http.Request) {
@@ -86,8 +86,9 @@ func upload(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// events tells the visitor why it ends: the session did, or this process does. In
-// the latter case the browser connects again, to another process.
+// events tells the visitor the reason of its end: the session ended, or this
+// process ends. If the process ends, the browser connects again, to another
+// process.
 func (a *app) events(w http.ResponseWriter, r *http.Request) {
 	id, ok := visitor(w, r)
 	if !ok {
@@ -98,7 +99,7 @@ func (a *app) events(w http.ResponseWriter, r *http.Request) {
 
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
+	w.Header().Set("X-Accel-Buffering", "no") // otherwise nginx would hold events back
 	stream := http.NewResponseController(w)
 	send := func(text string) error {
 		_ = stream.SetWriteDeadline(time.Now().Add(10 * time.Second))
@@ -123,8 +124,8 @@ func (a *app) events(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// visitor returns who sent r. The middleware has attached that, or this program
-// has a mistake.
+// visitor returns the user that sent r. The middleware has attached it, or this
+// program has a mistake.
 func visitor(w http.ResponseWriter, r *http.Request) (dssauth.Identity, bool) {
 	id, ok := dssauth.FromContext(r.Context())
 	if !ok {

@@ -46,18 +46,18 @@ func TestApp(t *testing.T) {
 		status       int
 		want         string
 	}{
-		"a probe":                      {"GET", "/healthz", nil, 200, "ok\n"},
-		"a probe under the prefix":     {"GET", "/app/healthz", nil, 200, "ok\n"},
-		"nobody":                       {"GET", "/me", nil, 401, ""},
-		"nobody, under the prefix":     {"GET", "/app/me", nil, 401, ""},
-		"nobody opens a page":          {"GET", "/app/", []string{"Accept", "text/html"}, 302, ""},
-		"a neighbour of the prefix":    {"GET", "/apple", []string{"Cookie", ann}, 404, ""},
-		"ann":                          {"GET", "/me", []string{"Cookie", ann}, 200, `"login":"ann"`},
-		"ann, under the prefix":        {"GET", "/app/me", []string{"Cookie", ann}, 200, `"login":"ann"`},
-		"ann's page":                   {"GET", "/app/", []string{"Cookie", ann}, 200, `Hello ann. <a href="me">`},
-		"ann sends something":          {"POST", "/app/upload", []string{"Cookie", ann, "Origin", "http://example.com"}, 200, "ann sent 4 bytes\n"},
-		"another site sends something": {"POST", "/app/upload", []string{"Cookie", ann, "Origin", "http://evil.example"}, 403, ""},
-		"nobody may send":              {"POST", "/upload", nil, 401, ""},
+		"a probe":                                {"GET", "/healthz", nil, 200, "ok\n"},
+		"a probe under the prefix":               {"GET", "/app/healthz", nil, 200, "ok\n"},
+		"nobody":                                 {"GET", "/me", nil, 401, ""},
+		"an anonymous visitor, under the prefix": {"GET", "/app/me", nil, 401, ""},
+		"an anonymous visitor opens a page":      {"GET", "/app/", []string{"Accept", "text/html"}, 302, ""},
+		"a neighbour of the prefix":              {"GET", "/apple", []string{"Cookie", ann}, 404, ""},
+		"ann":                                    {"GET", "/me", []string{"Cookie", ann}, 200, `"login":"ann"`},
+		"ann, under the prefix":                  {"GET", "/app/me", []string{"Cookie", ann}, 200, `"login":"ann"`},
+		"ann's page":                             {"GET", "/app/", []string{"Cookie", ann}, 200, `Hello ann. <a href="me">`},
+		"ann sends something":                    {"POST", "/app/upload", []string{"Cookie", ann, "Origin", "http://example.com"}, 200, "ann sent 4 bytes\n"},
+		"another site sends something":           {"POST", "/app/upload", []string{"Cookie", ann, "Origin", "http://evil.example"}, 403, ""},
+		"nobody may send":                        {"POST", "/upload", nil, 401, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest(row.method, row.path, strings.NewReader("data"))
@@ -92,12 +92,12 @@ func TestSettings(t *testing.T) {
 		path string // DKU_CODE_STUDIO_BROWSER_PATH_8080
 		want settings
 	}{
-		"a laptop":               {nil, "", settings{addr: "127.0.0.1:8080"}},
-		"another port":           {[]string{"-port", "9000"}, "", settings{addr: "127.0.0.1:9000"}},
-		"beside DSS":             {[]string{"-prefix", "/app", "-login", "/login/"}, "", settings{"127.0.0.1:8080", "/app", "/login/"}},
-		"a container":            {[]string{"-addr", ":8080", "-prefix", "/app"}, "", settings{addr: ":8080", prefix: "/app"}},
-		"a Code Studio":          {nil, "/code-studios/CHURN/a1/8080", settings{addr: "127.0.0.1:8080", prefix: "/code-studios/CHURN/a1/8080"}},
-		"a Code Studio's counts": {[]string{"-prefix", "/app"}, "/code-studios/CHURN/a1/8080", settings{addr: "127.0.0.1:8080", prefix: "/code-studios/CHURN/a1/8080"}},
+		"a laptop":                    {nil, "", settings{addr: "127.0.0.1:8080"}},
+		"another port":                {[]string{"-port", "9000"}, "", settings{addr: "127.0.0.1:9000"}},
+		"beside DSS":                  {[]string{"-prefix", "/app", "-login", "/login/"}, "", settings{"127.0.0.1:8080", "/app", "/login/"}},
+		"a container":                 {[]string{"-addr", ":8080", "-prefix", "/app"}, "", settings{addr: ":8080", prefix: "/app"}},
+		"a Code Studio":               {nil, "/code-studios/CHURN/a1/8080", settings{addr: "127.0.0.1:8080", prefix: "/code-studios/CHURN/a1/8080"}},
+		"a Code Studio's prefix wins": {[]string{"-prefix", "/app"}, "/code-studios/CHURN/a1/8080", settings{addr: "127.0.0.1:8080", prefix: "/code-studios/CHURN/a1/8080"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv("DKU_CODE_STUDIO_BROWSER_PATH_8080", row.path)

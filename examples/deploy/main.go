@@ -1,8 +1,8 @@
-// Deploy is a small application as it goes to production. It finds its DSS, its
-// address and its path prefix by itself, answers health probes without a session,
-// and ends without cutting requests short. The files beside it deploy it: behind
-// nginx or Caddy beside DSS, as an image, and in Kubernetes. docs/deploy.md has
-// the steps.
+// Deploy is a small application that is ready for production. It finds its DSS,
+// its address and its path prefix by itself, answers health probes without a
+// session, and lets requests finish before it ends. The files beside it deploy
+// it: behind nginx or Caddy beside DSS, as an image, and in Kubernetes.
+// docs/deploy.md has the steps.
 //
 // Without a DSS, start both of these, and sign in at
 // http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/:
@@ -31,8 +31,8 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// shutdownTimeout is how long requests under way may take after the signal to
-// stop. In Kubernetes, terminationGracePeriodSeconds must be longer.
+// shutdownTimeout is the time for requests under way after the signal to stop.
+// In Kubernetes, terminationGracePeriodSeconds must be longer.
 const shutdownTimeout = 20 * time.Second
 
 func main() {
@@ -46,25 +46,25 @@ func main() {
 	}
 }
 
-// settings are what the command line says, and in a Code Studio DSS.
+// settings come from the command line, and in a Code Studio from DSS.
 type settings struct {
 	addr   string
 	prefix string // the path under which browsers see the application
-	login  string // where people sign in to DSS; empty: nobody is sent there
+	login  string // the page to sign in to DSS; empty: no redirect to it
 }
 
 func readSettings(args []string) (settings, error) {
 	flags := flag.NewFlagSet("deploy", flag.ContinueOnError)
-	port := flags.Int("port", 8080, "where to listen: the port that a Code Studio exposes, or one of this machine for itself")
-	addr := flags.String("addr", "", "where to listen in place of -port, as in :8080 for other machines, too")
+	port := flags.Int("port", 8080, "the port to listen on: the one that a Code Studio exposes, or a port for this machine only")
+	addr := flags.String("addr", "", "the address to listen on in place of -port, as in :8080 for other machines, too")
 	prefix := flags.String("prefix", "", "the path under which a proxy serves the application, as in /app")
-	login := flags.String("login", "", "where people sign in to DSS, as in /login/ on the same host")
+	login := flags.String("login", "", "the page to sign in to DSS, as in /login/ on the same host")
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
 	}
-	escaped := (&url.URL{Path: *prefix}).EscapedPath() // which a router would not find
+	escaped := (&url.URL{Path: *prefix}).EscapedPath() // a router would not find it
 	if *prefix != "" && ((*prefix)[0] != '/' || *prefix == "/" || path.Clean(*prefix) != *prefix || escaped != *prefix) {
-		return settings{}, fmt.Errorf("-prefix %q: it must begin with a slash, not end with one, and have nothing that a URL escapes, as in /app", *prefix)
+		return settings{}, fmt.Errorf("-prefix %q: it must begin with a slash, not end with one, and have no character that a URL escapes, as in /app", *prefix)
 	}
 	place, given, err := dss.CodeStudio(*port)
 	if err != nil {
@@ -95,9 +95,9 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	server := &http.Server{
 		Handler: under(set.prefix, app.newRouter()),
 		// There is no ReadTimeout and no WriteTimeout: they would cut long uploads
-		// and event streams. The proxy in front cuts senders that fall silent.
+		// and event streams. The proxy in front cuts silent senders.
 		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       3 * time.Minute, // longer than the proxy's: it must not meet a connection that just closed
+		IdleTimeout:       3 * time.Minute, // longer than the proxy's, so that the proxy never uses a connection that just closed
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	server.RegisterOnShutdown(func() { close(app.stopping) })
@@ -110,7 +110,7 @@ func run(ctx context.Context, args []string, log *slog.Logger) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	select {
-	case err = <-served: // it never began, or its listener broke
+	case err = <-served: // it did not start, or its listener broke
 	case <-ctx.Done():
 		log.Info("stopping")
 		err = shutDown(server)

@@ -13,10 +13,10 @@ import (
 	"github.com/dssauth/dssauth/examples/internal/chromium"
 )
 
-// check is a command of docs/deploy.md, and what it prints.
+// check is a command of docs/deploy.md, and its output.
 type check struct{ command, prints string }
 
-// checks returns those of one section of the page.
+// checks returns the checks of one section of the page.
 func checks(t *testing.T, section string) (found []check) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "deploy.md"))
 	require.NoError(t, err)
@@ -36,8 +36,8 @@ func checks(t *testing.T, section string) (found []check) {
 	return found
 }
 
-// runChecks runs the checks of a section as they stand on the page, in dir. Pairs
-// of replacements say what this machine has in place of something on the page.
+// runChecks runs the checks of a section of the page unchanged, in dir.
+// Replacements are pairs: a text of the page, and this machine's text for it.
 func runChecks(t *testing.T, section, dir string, env []string, replacements ...string) {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
@@ -50,7 +50,7 @@ func runChecks(t *testing.T, section, dir string, env []string, replacements ...
 		cmd := exec.Command("sh", "-c", strings.NewReplacer(replacements...).Replace(c.command))
 		cmd.Dir = dir
 		cmd.Env = append(append(os.Environ(), "CURL_HOME="+dir), env...)
-		out, _ := cmd.Output() // curl ends the stream by an error, as it was told to
+		out, _ := cmd.Output() // curl ends the stream with an error, as its -m says
 		assert.Equal(t, c.prints, string(out), c.command)
 	}
 }

@@ -53,19 +53,19 @@ func TestDockerfile(t *testing.T) {
 	}, steps[4:])
 }
 
-// The program, built as the Dockerfile says.
+// The program, built by the Dockerfile's command.
 func TestProgram(t *testing.T) {
 	program := build(t)
 	t.Run("is static", func(t *testing.T) { isStatic(t, program) })
 	t.Run("ends after its requests", func(t *testing.T) { endsAfterItsRequests(t, program) })
-	t.Run("says what is missing", func(t *testing.T) { saysWhatIsMissing(t, program) })
+	t.Run("names the missing setting", func(t *testing.T) { saysWhatIsMissing(t, program) })
 	t.Run("in a Code Studio", func(t *testing.T) { inACodeStudio(t, program) })
 	t.Run("on a laptop", func(t *testing.T) { onALaptop(t, program) })
 }
 
 func isStatic(t *testing.T, program string) {
 	if runtime.GOOS != "linux" {
-		return // other systems' programs are never static
+		return // on other systems, programs are never static
 	}
 	f, err := elf.Open(program)
 	require.NoError(t, err)
@@ -74,7 +74,7 @@ func isStatic(t *testing.T, program string) {
 	require.NoError(t, err)
 	assert.Empty(t, libraries)
 	for _, p := range f.Progs {
-		assert.NotEqual(t, elf.PT_INTERP, p.Type, "it needs a loader, which the image does not have")
+		assert.NotEqual(t, elf.PT_INTERP, p.Type, "it needs a loader, and the image has none")
 	}
 }
 
@@ -89,13 +89,13 @@ func build(t *testing.T) (program string) {
 	program = filepath.Join(dir, "app")
 	cmd := exec.Command("sh", "-c", step[1]+` -o "$1" `+step[2], "sh", program)
 	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "GOWORK=") // as in the image, whatever this test runs with
+	cmd.Env = append(os.Environ(), "GOWORK=") // as in the image, in any environment of this test
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return program
 }
 
-// deployment is what is read of the manifest's Deployment.
+// deployment holds the fields of the manifest's Deployment that the tests read.
 type deployment struct {
 	Kind string
 	Spec struct {
@@ -168,7 +168,7 @@ func TestManifestFitsTheProgram(t *testing.T) {
 	assert.True(t, spec.SecurityContext.RunAsNonRoot)
 	assert.Equal(t, imageUser, spec.SecurityContext.RunAsUser)
 
-	// The key is in a file, where the program looks for it.
+	// The key is in the file that the program reads.
 	assert.Equal(t, "DKU_API_KEY_FILE", c.Env[1].Name)
 	assert.Equal(t, c.VolumeMounts[0].MountPath+"/api-key", c.Env[1].Value)
 	assert.Equal(t, c.VolumeMounts[0].Name, spec.Volumes[0].Name)
@@ -179,7 +179,7 @@ func TestManifestFitsTheProgram(t *testing.T) {
 	assert.Greater(t, time.Duration(spec.TerminationGracePeriodSeconds)*time.Second, least)
 }
 
-// process is the program, running.
+// process is the running program.
 type process struct {
 	*testing.T
 	ctx context.Context
@@ -188,8 +188,8 @@ type process struct {
 	url string
 }
 
-// start runs the program, as the image's user where that is possible, with
-// nothing else in its environment: an image has no HOME either.
+// start runs the program, as the image's user if possible, with this
+// environment only: an image has no HOME either.
 func start(t *testing.T, program string, env []string, args ...string) *process {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
@@ -227,7 +227,7 @@ func startPod(t *testing.T, program string, fake *dsstest.Server) *process {
 	return start(t, program, env, append(c.Args, "-addr", "127.0.0.1:0")...) // the last one counts
 }
 
-// next returns the next line of the log, which must say msg.
+// next returns the next line of the log. Its message must be msg.
 func (p *process) next(msg string) map[string]string {
 	p.Helper()
 	require.True(p, p.log.Scan(), "the process ended before it said %q", msg)
@@ -237,7 +237,7 @@ func (p *process) next(msg string) map[string]string {
 	return line
 }
 
-// do sends a request, and returns its answer, whose body is not read yet.
+// do sends a request, and returns its answer with an unread body.
 func (p *process) do(ctx context.Context, method, path string, session *http.Cookie, body io.Reader) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, p.url+path, body)
 	if err != nil {
@@ -253,7 +253,7 @@ func (p *process) do(ctx context.Context, method, path string, session *http.Coo
 	return client.Do(r)
 }
 
-// answer is what became of a request.
+// answer is the result of a request.
 type answer struct {
 	status int
 	text   string
@@ -270,8 +270,8 @@ func (p *process) ask(ctx context.Context, method, path string, session *http.Co
 	return answer{resp.StatusCode, string(text), err}
 }
 
-// The process is told to end while an upload is under way, while DSS is asked who
-// somebody is, and while an event stream is open.
+// The process gets the signal to end during an upload, during a lookup, and
+// during an event stream.
 func endsAfterItsRequests(t *testing.T, program string) {
 	fake := newFake(t)
 	p := startPod(t, program, fake)

@@ -37,7 +37,7 @@ import (
 
 const host = "dss.example"
 
-// beside is the application beside a fake DSS, both behind one proxy.
+// beside is the application and a fake DSS, both behind one proxy.
 type beside struct {
 	*testing.T
 	fixture
@@ -47,14 +47,14 @@ type beside struct {
 	roots     *x509.CertPool
 	client    *http.Client // a browser: it has a cookie jar, and does not follow redirects
 
-	arrived, read chan struct{} // closed when the first byte of an upload, or of an answer, is there
+	arrived, read chan struct{} // closed when the first byte of an upload, or of an answer, has arrived
 }
 
-// url is a path's, as a browser sees it.
+// url returns the URL of a path, as a browser sees it.
 func (b *beside) url(path string) string { return "https://" + net.JoinHostPort(host, b.tls) + path }
 
-// upstreams starts DSS and the application, each with a few routes more, and
-// returns where they listen.
+// upstreams starts DSS and the application, each with a few more routes, and
+// returns their addresses.
 func (b *beside) upstreams() (dss, application string) {
 	front := http.NewServeMux()
 	front.Handle("/", b.dss.DSS)
@@ -99,8 +99,8 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// proxies start with the very files that users copy. What a machine decides is
-// put in: ports, and where certificates are.
+// proxies start with the very files that users copy. Only this machine's ports
+// and certificates are put in.
 var proxies = map[string]func(b *beside, dss, application string) *exec.Cmd{
 	"nginx": func(b *beside, dss, application string) *exec.Cmd {
 		b.write("dss.conf", b.changed("nginx.conf",
@@ -131,8 +131,8 @@ func (b *beside) write(name, text string) {
 	require.NoError(b, os.WriteFile(b.file(name), []byte(text), 0o600))
 }
 
-// changed returns a file of this directory with replacements, each of text that
-// stands in it once.
+// changed returns a file of this directory with replacements. Each replaced
+// text occurs once.
 func (b *beside) changed(name string, replacements ...string) string {
 	data, err := os.ReadFile(name)
 	require.NoError(b, err)
@@ -144,10 +144,10 @@ func (b *beside) changed(name string, replacements ...string) string {
 	return text
 }
 
-// nginx is to run in dir with these servers.
+// nginx returns the command that runs nginx in dir with these servers.
 func nginx(t *testing.T, dir, servers string) *exec.Cmd {
 	conf := "daemon off; worker_processes 1; error_log stderr; pid nginx.pid; events {}\n"
-	if os.Getuid() == 0 { // its workers would be nobody's, for whom this directory is closed
+	if os.Getuid() == 0 { // its workers would run as the user nobody, who cannot read this directory
 		conf += "user root;\n"
 	}
 	conf += "http { access_log off;\n"
@@ -170,7 +170,7 @@ func command(t *testing.T, name string, args ...string) *exec.Cmd {
 	return exec.Command(path, args...)
 }
 
-// runProxy runs it until t ends, and then shows what it said if t failed.
+// runProxy runs a proxy until t ends. If t failed, it logs the proxy's output.
 func runProxy(t *testing.T, cmd *exec.Cmd) {
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -258,7 +258,7 @@ func newBeside(t *testing.T, proxy string) *beside {
 	return b
 }
 
-// ask sends a request. Its body is read, unless it is an event stream's.
+// ask sends a request. It reads the body, unless it is an event stream.
 func (b *beside) ask(method, path string, body io.Reader, headers ...string) (*http.Response, string) {
 	b.Helper()
 	r, err := http.NewRequestWithContext(b.ctx, method, b.url(path), body)
@@ -304,8 +304,8 @@ func (b *beside) refusesNobody() {
 	assert.Equal(b, "/app/", resp.Header.Get("Location"))
 }
 
-// The cookie that DSS sets is sent to the application, since both have one host
-// name. Over HTTP/2 browsers send each cookie in a header of its own.
+// The browser sends DSS's cookie to the application, since both have the same
+// host name. Over HTTP/2 browsers send each cookie in a header of its own.
 func (b *beside) cookieOfDSSArrives() {
 	resp, _ := b.ask("POST", "/login/", nil)
 	require.Len(b, resp.Cookies(), 1)
@@ -332,7 +332,7 @@ func (b *beside) servesDSS() {
 	assert.Contains(b, string(text), `"authIdentifier":"bob"`, "clients of DSS's API may act as others")
 }
 
-// A browser's own words about that are not believed.
+// A browser's own headers about that are not believed.
 func (b *beside) knowsThatBrowsersUseTLS() {
 	_, text := b.ask("GET", "/app/test/request", nil, "X-Forwarded-Proto", "http", "X-Forwarded-For", "192.0.2.1")
 	var got http.Header
@@ -412,7 +412,8 @@ func (b *beside) passesWebsockets() {
 	}
 }
 
-// passesChecksOfThePage makes curl find the host here, and trust its certificate.
+// passesChecksOfThePage runs the page's checks. curl finds the host on this
+// machine, and trusts its certificate.
 func (b *beside) passesChecksOfThePage() {
 	b.write(".curlrc", fmt.Sprintf("cacert = %q\nconnect-to = %q\nconnect-to = %q\n", b.file("ca.pem"),
 		host+":443:127.0.0.1:"+b.tls, host+":80:127.0.0.1:"+b.http))
@@ -422,8 +423,8 @@ func (b *beside) passesChecksOfThePage() {
 	}
 }
 
-// passesUploads sends more than nginx takes by default, and a body whose end comes
-// only after its beginning has reached the application.
+// passesUploads sends more than nginx's default limit, and a body whose end is
+// sent only after the application has read its beginning.
 func (b *beside) passesUploads() {
 	_, text := b.ask("POST", "/app/upload", bytes.NewReader(make([]byte, 20<<20)))
 	assert.Equal(b, "ann sent 20971520 bytes\n", text)
@@ -444,8 +445,9 @@ func (b *beside) passesUploads() {
 	assert.Equal(b, "yz", text)
 }
 
-// passesEventStreams reads an event while its stream stays open, and the beginning
-// of another answer that does not ask the proxy for that.
+// passesEventStreams reads an event while its stream stays open. It also reads
+// the beginning of another answer, without the header that asks the proxy not
+// to wait.
 func (b *beside) passesEventStreams() {
 	r, err := http.NewRequestWithContext(b.ctx, http.MethodGet, b.url("/app/test/first-byte"), nil)
 	require.NoError(b, err)

@@ -13,7 +13,7 @@ import (
 	"github.com/dssauth/dssauth/examples/internal/routertest"
 )
 
-// Each route but those named after routes refuses anonymous visitors.
+// Each route refuses anonymous visitors, except those named after routes.
 func TestNoRouteForgotten(t *testing.T) {
 	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
 	require.NoError(t, err)
@@ -24,7 +24,7 @@ func TestNoRouteForgotten(t *testing.T) {
 
 func routesOf(router *echo.Echo) (routes []string) {
 	for _, route := range router.Routes() {
-		if route.Method != echo.RouteNotFound { // what a group answers where it has no route
+		if route.Method != echo.RouteNotFound { // a group's answer for a path without a route
 			routes = append(routes, route.Method+" "+route.Path)
 		}
 	}

@@ -34,9 +34,10 @@ func requestCount() int {
 }
 
 // Fasthttp reads the next request of a connection into the memory of the last
-// one, to which the strings of a converted request's headers point. A lookup
-// that outlives its request, as a refresh ahead does, must have its own: else
-// it asks DSS about the next visitor, and the answer is stored for the last.
+// one. The strings of a converted request's headers point to that memory. A
+// lookup that outlives its request, such as a refresh ahead, must copy them.
+// Otherwise it would ask DSS about the next visitor, and store the answer for
+// the last one.
 func TestKeptConnectionsMixNoVisitors(t *testing.T) {
 	requests, mixed := 0, int64(0)
 	for name, newApp := range map[string]func(*dssauth.Middleware) *fiber.App{
@@ -68,7 +69,7 @@ func mixVisitors(t *testing.T, newServer routertest.Server, requests int) (mixed
 		fake.AddUser(dsstest.User{Login: login})
 		fake.AddAPIKey("key-of-"+login, login)
 	}
-	// A slow DSS and a short TTL, so that lookups are under way all the time.
+	// A slow DSS and a short TTL, so that lookups run all the time.
 	fake.SetLatency(5 * time.Millisecond)
 	auth, err := dssauth.New(dssauth.Config{Client: fake.Client(), TTL: 40 * time.Millisecond})
 	require.NoError(t, err)

@@ -21,7 +21,7 @@ import (
 )
 
 // fasthttp reads the next request into the memory of the last one, while gates
-// are asked again about connections that began long ago.
+// check connections again that began long ago.
 func TestGateReadsItsOwnPathLater(t *testing.T) {
 	const connections = 50
 	fake := dsstest.NewServer(t)
@@ -31,7 +31,7 @@ func TestGateReadsItsOwnPathLater(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
 
 	var mu sync.Mutex
-	began, all := map[string]bool{}, false // the paths of connections; whether all began
+	began, all := map[string]bool{}, false // the paths of connections; true when all began
 	var asked, wrong atomic.Int64
 	gate := auth.Require(func(r *http.Request, _ dssauth.Identity) error {
 		mu.Lock()
@@ -83,5 +83,5 @@ func TestGateReadsItsOwnPathLater(t *testing.T) {
 		key := fmt.Sprintf("ANOTHER%02d", i%100)
 		send("/elsewhere/"+key, key)
 	}
-	assert.Zero(t, wrong.Load(), "of %d times that gates were asked", asked.Load())
+	assert.Zero(t, wrong.Load(), "of %d checks by gates", asked.Load())
 }

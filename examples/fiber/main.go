@@ -1,14 +1,14 @@
 // Fiber gates routes by DSS group with Fiber.
 //
-// Fiber is built on fasthttp, and not on net/http: its requests are converted.
-// There are two ways, and both are shown:
+// Fiber is built on fasthttp, and not on net/http, so its requests are
+// converted. This program shows both ways:
 //
 //   - Fiber's own routes and handlers (newApp), with middleware made of
 //     [dssauth.Middleware.Authenticate] and of gates
 //   - a whole net/http handler with its gates (newWholeApp), in one line
 //
-// Do not use adaptor.HTTPMiddleware: what a middleware puts into a request's
-// context does not get to Fiber's handlers, nor to the next gate.
+// Do not use adaptor.HTTPMiddleware: a value that a middleware puts into a
+// request's context reaches neither Fiber's handlers nor the next gate.
 //
 // Without a DSS, start both of these, and sign in at
 // http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/me:
@@ -44,8 +44,8 @@ func newApp(auth *dssauth.Middleware) *fiber.App {
 }
 
 var config = fiber.Config{
-	// Also the bound of a request's headers, where 4 KiB are the default: the
-	// cookies of one host name can be larger.
+	// Also the limit of a request's headers. The default is 4 KiB, and the cookies
+	// of one host name can be larger.
 	ReadBufferSize: 64 << 10,
 	ReadTimeout:    10 * time.Second,
 	IdleTimeout:    time.Minute,
@@ -58,7 +58,7 @@ func signedIn(auth *dssauth.Middleware) fiber.Handler {
 		if err != nil {
 			return fiber.ErrBadRequest
 		}
-		// Not the context of fasthttp, which is recycled for another request.
+		// Not fasthttp's context, which is used again for another request.
 		if r, err = auth.Authenticate(r.WithContext(c.Context())); err != nil {
 			return refuse(c, auth, err)
 		}
@@ -70,8 +70,8 @@ func signedIn(auth *dssauth.Middleware) fiber.Handler {
 	}
 }
 
-// refuse answers as the Middleware's Handler does: also what ClientFromContext,
-// or a call of DSS as the visitor, ends with in a handler.
+// refuse answers as the Middleware's Handler does. It is also for the errors of
+// ClientFromContext, and of calls of DSS as the visitor.
 func refuse(c fiber.Ctx, auth *dssauth.Middleware, err error) error {
 	return adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		auth.Refuse(w, r.WithContext(c.Context()), err)
@@ -81,8 +81,8 @@ func refuse(c fiber.Ctx, auth *dssauth.Middleware, err error) error {
 // identifying are the headers that identify a visitor, see Config.Headers.
 var identifying = []string{fiber.HeaderCookie, fiber.HeaderAuthorization}
 
-// private keeps what is for one visitor out of caches that others share, unless
-// the handler says otherwise. A refusal says "no-store".
+// private keeps one visitor's answer out of shared caches, unless the handler
+// sets Cache-Control itself. A refusal has "no-store".
 func private(c fiber.Ctx) {
 	switch said := c.GetRespHeader(fiber.HeaderCacheControl); {
 	case strings.Contains(said, "no-store"):
@@ -93,13 +93,13 @@ func private(c fiber.Ctx) {
 	c.Vary(identifying...)
 }
 
-// gate makes a Fiber middleware of one for net/http.
+// gate makes a Fiber middleware from one for net/http.
 func gate(middleware func(http.Handler) http.Handler) fiber.Handler {
 	return func(c fiber.Ctx) error {
 		var admitted context.Context
 		gated := middleware(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			admitted = r.Context()
-			clear(w.Header()) // Fiber's handler answers what is admitted
+			clear(w.Header()) // Fiber's handler answers admitted requests
 		}))
 		err := adaptor.HTTPHandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			gated.ServeHTTP(w, r.WithContext(c.Context())) // the identity is in Fiber's

@@ -19,7 +19,7 @@ import (
 )
 
 func TestRouter(t *testing.T) {
-	// Authenticate has no response, and so does not clear the marks.
+	// Authenticate has no response, so it does not clear the marks.
 	routertest.RunServer(t, routertest.KeepsMarks, server(newApp))
 }
 
@@ -31,7 +31,7 @@ func TestWholeHandler(t *testing.T) {
 	routertest.RunServer(t, routertest.ClearsMarks, server(newWholeApp))
 }
 
-// server has an app listen, on fasthttp, and returns its URL.
+// server serves an app on fasthttp, and returns its URL.
 func server(newApp func(*dssauth.Middleware) *fiber.App) routertest.Server {
 	return func(t *testing.T, auth *dssauth.Middleware, secure *tls.Config) string {
 		app := newApp(auth)
@@ -106,7 +106,8 @@ func TestContextIsHandedOn(t *testing.T) {
 	}
 }
 
-// What the package comment warns of. Where this fails, the warning can go.
+// The package comment warns of this. If this test fails, the warning can be
+// removed.
 func TestHTTPMiddlewareLosesTheContext(t *testing.T) {
 	found := true
 	resp := visit(t, "", func(app *fiber.App, auth *dssauth.Middleware) {
@@ -122,9 +123,9 @@ func TestHTTPMiddlewareLosesTheContext(t *testing.T) {
 
 func TestAnswersAreForOneVisitor(t *testing.T) {
 	for name, row := range map[string]struct{ said, want string }{
-		"a handler that says nothing":      {"", "private"},
-		"a handler that says it is public": {"public, max-age=60", "public, max-age=60"},
-		"a handler that says no-store":     {"no-store", "no-store"},
+		"a handler without Cache-Control": {"", "private"},
+		"a handler with public":           {"public, max-age=60", "public, max-age=60"},
+		"a handler with no-store":         {"no-store", "no-store"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			resp := visit(t, "", func(app *fiber.App, auth *dssauth.Middleware) {
@@ -154,8 +155,8 @@ func TestLargeCookiesAreTaken(t *testing.T) {
 	assert.Equal(t, http.StatusOK, resp.StatusCode)
 }
 
-// What docs/frameworks.md says of equal header lines. Where this fails, Fiber
-// hands all of them on, and two different ones are a 400 as elsewhere.
+// docs/frameworks.md describes this for equal header lines. If this test fails,
+// Fiber passes all of them on, and two different ones are a 400 as elsewhere.
 func TestLastOfEqualHeaderLinesCounts(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	fake.AddUser(dsstest.User{Login: "ann"})

@@ -13,7 +13,7 @@ import (
 	"github.com/dssauth/dssauth/examples/internal/routertest"
 )
 
-// Each route but those named after routes refuses anonymous visitors.
+// Each route refuses anonymous visitors, except those named after routes.
 func TestNoRouteForgotten(t *testing.T) {
 	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
 	require.NoError(t, err)
@@ -23,7 +23,7 @@ func TestNoRouteForgotten(t *testing.T) {
 }
 
 func routesOf(app *fiber.App) (routes []string) {
-	for _, route := range app.GetRoutes(true) { // without those of Use
+	for _, route := range app.GetRoutes(true) { // without the routes of Use
 		routes = append(routes, route.Method+" "+route.Path)
 	}
 	return routes

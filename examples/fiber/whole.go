@@ -11,8 +11,8 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// newWholeApp serves a net/http handler with its gates. All of it stays below
-// the adaptor, so that nothing gets lost.
+// newWholeApp serves a net/http handler with its gates. All of it is below the
+// adaptor, so that no context is lost.
 func newWholeApp(auth *dssauth.Middleware) *fiber.App {
 	app := fiber.New(config)
 	app.Use(adaptor.HTTPHandler(auth.Handler(newMux(auth))))

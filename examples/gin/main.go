@@ -29,7 +29,7 @@ func newRouter(auth *dssauth.Middleware) http.Handler {
 	return r
 }
 
-// wrap makes a gin middleware of one for net/http.
+// wrap makes a gin middleware from one for net/http.
 func wrap(middleware func(http.Handler) http.Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		admitted := false
@@ -39,7 +39,7 @@ func wrap(middleware func(http.Handler) http.Handler) gin.HandlerFunc {
 			c.Next()
 		})).ServeHTTP(c.Writer, c.Request)
 		if !admitted {
-			c.Abort() // gin goes on to the handler otherwise
+			c.Abort() // otherwise gin calls the handler, too
 		}
 	}
 }

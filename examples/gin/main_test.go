@@ -17,8 +17,9 @@ import (
 
 func TestRouter(t *testing.T) { routertest.Run(t, newRouter) }
 
-// What wrap's Abort is for: gin goes on to the handler behind a middleware that
-// has answered. Where this fails, wrap is too long.
+// This is the reason for wrap's Abort: gin calls the handler even if a
+// middleware before it has answered. If this test fails, wrap does not need
+// Abort.
 func TestWithoutAbortTheHandlerAnswersToo(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	auth, err := dssauth.New(dssauth.Config{Client: fake.Client()})

@@ -15,7 +15,7 @@ import (
 
 func TestRouter(t *testing.T) { routertest.Run(t, newRouter) }
 
-// What docs/frameworks.md says of routes that do not exist.
+// docs/frameworks.md describes this for routes that do not exist.
 func TestUseIsForRoutesOnly(t *testing.T) {
 	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
 	require.NoError(t, err)

@@ -13,7 +13,7 @@ import (
 	"github.com/dssauth/dssauth/examples/internal/routertest"
 )
 
-// Each route but those named after routes refuses anonymous visitors.
+// Each route refuses anonymous visitors, except those named after routes.
 func TestNoRouteForgotten(t *testing.T) {
 	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
 	require.NoError(t, err)
@@ -25,7 +25,7 @@ func TestNoRouteForgotten(t *testing.T) {
 func routesOf(t *testing.T, router *mux.Router) (routes []string) {
 	require.NoError(t, router.Walk(func(route *mux.Route, _ *mux.Router, _ []*mux.Route) error {
 		if route.GetHandler() == nil {
-			return nil // a subrouter, whose routes follow
+			return nil // a subrouter; its routes follow
 		}
 		pattern, err := route.GetPathTemplate()
 		if err != nil {

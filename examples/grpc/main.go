@@ -1,4 +1,4 @@
-// Grpc tells the handlers of grpc-go who calls.
+// Grpc gives the handlers of grpc-go the caller's identity.
 //
 // Without a DSS, start both of these, sign in at http://127.0.0.1:11200, and
 // with its cookie as metadata call 127.0.0.1:8080:
@@ -31,7 +31,7 @@ func newServer(auth *dssauth.Middleware) *grpc.Server {
 	return server
 }
 
-// visitors stands for what protoc generates from a .proto file.
+// visitors is in place of the code that protoc generates from a .proto file.
 var visitors = grpc.ServiceDesc{
 	ServiceName: "visitors.v1.Visitors",
 	Methods:     []grpc.MethodDesc{method("Me", whoAmI), method("Report", readReport)},

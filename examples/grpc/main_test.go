@@ -79,13 +79,13 @@ func TestRefusalsHaveTheirOwnCodes(t *testing.T) {
 		{"an anonymous caller", me, nil, false, codes.Unauthenticated, "", 1},
 		{"a wrong key", me, []string{"authorization", "Bearer wrong"}, false, codes.Unauthenticated, "", 1},
 		{"two kinds of credentials", me, []string{"authorization", "Bearer a", "authorization", "Bearer b"}, false, codes.InvalidArgument, "", 1},
-		{"a member of no required group", report, []string{"cookie", bob}, false, codes.PermissionDenied, "", 1},
+		{"a caller outside the required groups", report, []string{"cookie", bob}, false, codes.PermissionDenied, "", 1},
 		{"a mistake of the application", "/test/Broken", []string{"cookie", ann}, false, codes.Internal, "", 1},
 		{"a code of the handler's own", "/test/Own", []string{"cookie", ann}, false, codes.Aborted, "", 0},
 		{"a known caller", me, []string{"cookie", ann}, false, codes.OK, "ann", 0},
-		{"a known caller whose cookies come apart", me, []string{"cookie", "other=1", "cookie", ann}, false, codes.OK, "ann", 0},
+		{"a known caller with cookies in several lines", me, []string{"cookie", "other=1", "cookie", ann}, false, codes.OK, "ann", 0},
 		{"a member", report, []string{"cookie", ann}, false, codes.OK, "the report", 0},
-		// Last, since DSS is left alone for a while after an outage.
+		// Last, since the Middleware asks DSS only seldom after an outage.
 		{"a caller while DSS is down", me, []string{"cookie", f.fake.SignIn("eve").String()}, true, codes.Unavailable, "", 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,5 +1,5 @@
-// Impersonation calls DSS with the rights of whoever is browsing, in three
-// ways: a method of the client, any endpoint by Do, and a reverse proxy.
+// Impersonation calls DSS with the visitor's rights, in three ways: a method of
+// the client, any endpoint by Do, and a reverse proxy.
 //
 // Without a DSS, start both of these, and sign in at
 // http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/me:
@@ -21,20 +21,21 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// newRouter needs auth to have an impersonation. dssURL is where DSS is.
+// newRouter needs an auth with Config.Impersonation. dssURL is the URL of DSS.
 func newRouter(auth *dssauth.Middleware, dssURL *url.URL) http.Handler {
 	a := &app{auth}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /me", a.me)
 	mux.HandleFunc("GET /projects", a.projects)
 	mux.Handle("/dip/publicapi/", a.newProxy(dssURL))
-	// The cookie says who is browsing, not that the visitor meant to write.
+	// The cookie identifies the visitor. It does not show that the visitor wanted
+	// to write.
 	return http.NewCrossOriginProtection().Handler(auth.Handler(mux))
 }
 
 type app struct{ auth *dssauth.Middleware }
 
-// me answers whom DSS acts as in our calls.
+// me answers with the user that DSS acts as in our calls.
 func (a *app) me(w http.ResponseWriter, r *http.Request) {
 	client, err := dssauth.ClientFromContext(r.Context())
 	if err != nil {
@@ -66,24 +67,24 @@ func (a *app) projects(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, projects)
 }
 
-// newProxy gives front ends the whole API of DSS, with their visitor's rights.
+// newProxy gives front ends the whole API of DSS, with their visitors' rights.
 func (a *app) newProxy(dssURL *url.URL) http.Handler {
 	return &httputil.ReverseProxy{
 		Transport: asVisitor{},
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(dssURL) },
 		ModifyResponse: func(reply *http.Response) error {
-			// What DSS says to a browser it would say about itself, not about us.
+			// DSS's headers for browsers are about DSS's own pages, not about ours.
 			reply.Header.Del("Set-Cookie")
 			reply.Header.Del("WWW-Authenticate")
 			reply.Header.Set("Content-Security-Policy", "sandbox")
-			reply.Header.Del("Cache-Control") // the Middleware has said private
+			reply.Header.Del("Cache-Control") // the Middleware has set private
 			return nil
 		},
 		ErrorHandler: a.fail,
 	}
 }
 
-// asVisitor sends a request to DSS as the visitor it is made for.
+// asVisitor sends a request to DSS as the visitor in its context.
 type asVisitor struct{}
 
 func (asVisitor) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -94,8 +95,8 @@ func (asVisitor) RoundTrip(r *http.Request) (*http.Response, error) {
 	return client.Transport().RoundTrip(r)
 }
 
-// fail answers a request whose call to DSS went wrong: Refuse knows whether the
-// session has ended, DSS forbids the call, or does not answer.
+// fail answers a request whose call to DSS failed. Refuse tells the reasons
+// apart: the session has ended, DSS forbids the call, or DSS does not answer.
 func (a *app) fail(w http.ResponseWriter, r *http.Request, err error) {
 	log.Print(err)
 	a.auth.Refuse(w, r, err)

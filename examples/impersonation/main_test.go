@@ -35,7 +35,7 @@ func TestDSSActsAsTheVisitor(t *testing.T) {
 					endpoint: "/auth/info", answer: `"authIdentifier":"ann"`},
 				"a proxy told so with an underscore": {path: "/dip/publicapi/auth/info", headers: map[string]string{"X_DKU_ProxyUser": "admin"},
 					endpoint: "/auth/info", answer: `"authIdentifier":"ann"`},
-				"a proxy told to drop who it acts as": {path: "/dip/publicapi/auth/info", headers: map[string]string{"Connection": "X-DKU-ProxyUser, X-DKU-APITicket, Authorization, Cookie"},
+				"a proxy told to drop the credentials": {path: "/dip/publicapi/auth/info", headers: map[string]string{"Connection": "X-DKU-ProxyUser, X-DKU-APITicket, Authorization, Cookie"},
 					endpoint: "/auth/info", answer: `"authIdentifier":"ann"`},
 			} {
 				t.Run(name, func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestDSSActsAsTheVisitor(t *testing.T) {
 					last := calls[len(calls)-1]
 					assert.Equal(t, "ann", last.Caller)
 					assert.False(t, last.Admin, "it had an administrator's rights")
-					assert.Equal(t, "ann", dss.LastCaller(), "something else was called after it")
+					assert.Equal(t, "ann", dss.LastCaller(), "there was another call after it")
 				})
 			}
 		})
@@ -75,10 +75,10 @@ func TestDSSIsNotCalled(t *testing.T) {
 			r.AddCookie(dss.SignIn("ann"))
 			r.Header.Set("Sec-Fetch-Site", "cross-site")
 		}, 403},
-		"for a visitor who may not be impersonated": {func(dss *dsstest.Server, r *http.Request) {
+		"for a visitor that may not be impersonated": {func(dss *dsstest.Server, r *http.Request) {
 			r.AddCookie(dss.SignIn("ann"))
 			dss.Configure(dsstest.Options{NoImpersonation: []string{"*"}})
-		}, 503}, // the application lacks a right, and not the visitor
+		}, 503}, // the application lacks a right, the visitor does not
 	} {
 		t.Run(name, func(t *testing.T) {
 			app, dss := newApp(t, dssauth.ByTicket)
@@ -92,7 +92,7 @@ func TestDSSIsNotCalled(t *testing.T) {
 	}
 }
 
-func TestProxyKeepsWhatDSSSaysToBrowsers(t *testing.T) {
+func TestProxyDropsHeadersForBrowsers(t *testing.T) {
 	app, dss := newApp(t, dssauth.ByTicket)
 	dss.Intercept("/projects/", 1, dsstest.Respond(http.StatusOK, "<script>", "Set-Cookie", "a=b", "WWW-Authenticate", "Basic", "Cache-Control", "public"))
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, app+"/dip/publicapi/projects/", nil)

@@ -1,5 +1,5 @@
-// Metrics serves what a Middleware counts and measures to Prometheus, at an
-// address of its own: visitors do not reach /metrics.
+// Metrics serves a Middleware's metrics to Prometheus, at an address of its
+// own: visitors do not reach /metrics.
 //
 // Without a DSS, start both of these, and sign in at
 // http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/:
@@ -23,7 +23,7 @@ import (
 	"github.com/dssauth/dssauth/dssprom"
 )
 
-// newServers returns what visitors reach, and what Prometheus scrapes.
+// newServers returns the server for visitors, and the server for Prometheus.
 func newServers(client *dss.Client) (app, metrics http.Handler, err error) {
 	registry := prometheus.NewRegistry()
 	auth, err := dssauth.New(dssauth.Config{Client: client, Hooks: dssprom.Hooks(registry)})

@@ -47,7 +47,7 @@ func TestWrappedRouter(t *testing.T) {
 	})
 }
 
-// serve serves what newHandler returns to ann, whose session it returns.
+// serve serves newHandler's handler, and returns ann's session.
 func serve(t *testing.T, http2 bool, newHandler func(*dssauth.Middleware) http.Handler) (*httptest.Server, *dsstest.Server, *http.Cookie) {
 	fake := dsstest.NewServer(t)
 	fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"analysts"}})
@@ -81,8 +81,8 @@ func overBoth(t *testing.T, f func(t *testing.T, http2 bool)) {
 	}
 }
 
-// A lookup outlives the request for which it began. Its answer is there for the
-// next one.
+// A lookup outlives the request that started it. Its answer serves the next
+// request.
 func TestTimeoutHandlerAroundASlowDSS(t *testing.T) {
 	overBoth(t, func(t *testing.T, http2 bool) {
 		app, fake, session := serve(t, http2, func(auth *dssauth.Middleware) http.Handler {
@@ -108,7 +108,8 @@ func TestTimeoutHandlerAroundASlowDSS(t *testing.T) {
 	})
 }
 
-// A handler that a TimeoutHandler gave up still has its visitor, and its request.
+// If a TimeoutHandler gives a handler up, the handler still has its visitor and
+// its request.
 func TestTimeoutHandlerInside(t *testing.T) {
 	overBoth(t, func(t *testing.T, http2 bool) {
 		found, goOn := make(chan string, 1), make(chan struct{})
@@ -164,8 +165,8 @@ func TestMaxBytesHandler(t *testing.T) {
 	}
 }
 
-// Outside, otelhttp sees the status of a refusal, and the route that the router
-// found within the Middleware, and nothing that identifies the visitor.
+// Outside, otelhttp sees the status of a refusal and the route that the router
+// found within the Middleware. It sees nothing that identifies the visitor.
 func TestOtelOutside(t *testing.T) {
 	overBoth(t, func(t *testing.T, http2 bool) {
 		spans := tracetest.NewSpanRecorder()

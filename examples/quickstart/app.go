@@ -9,7 +9,7 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// app is the application: four routes, each for other visitors.
+// app is the application. It has four routes for different visitors.
 type app struct {
 	handler http.Handler
 	auth    *dssauth.Middleware
@@ -39,7 +39,7 @@ func newApp(config dssauth.Config, demo *demo) (*app, error) {
 		demo.addRoutes(mux, auth)
 	}
 	a.page.routes = mux
-	// Cookies say who is browsing, not that the visitor meant to.
+	// Cookies identify the visitor. They do not show that the visitor wanted this.
 	a.handler = http.NewCrossOriginProtection().Handler(mux)
 	return a, nil
 }
@@ -51,8 +51,8 @@ func (a *app) home(w http.ResponseWriter, r *http.Request) {
 	a.page.show(w, r, http.StatusOK)
 }
 
-// refuse shows the page in an outage of the fake DSS too, since that has the
-// switch to end it.
+// refuse shows the page in an outage of the fake DSS too, since the page has
+// the switch to end it.
 func (a *app) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status := dssauth.StatusCode(err)
 	if r.Pattern == homePattern && a.page.demo != nil && status == http.StatusServiceUnavailable {
@@ -103,6 +103,6 @@ func (a *app) refuseCall(w http.ResponseWriter, r *http.Request, err error) {
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store") // it is for this visitor only
+	w.Header().Set("Cache-Control", "no-store") // the answer is for this visitor only
 	_ = json.NewEncoder(w).Encode(v)
 }

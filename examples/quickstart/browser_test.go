@@ -26,7 +26,7 @@ func TestPersonClicksThroughThePage(t *testing.T) {
 	url, _ := start(server, t)
 
 	b.Do(chromedp.Navigate(url))
-	b.Sees("#you", "Nobody, so far")
+	b.Sees("#you", "You are not signed in")
 	b.Sees("#routes", "401 Signed out", "for signed-in users")
 	b.Above("#sign-in", "#routes")
 	b.WithinReach("#sign-in-ann")
@@ -41,7 +41,7 @@ func TestPersonClicksThroughThePage(t *testing.T) {
 	}
 	var open int
 	b.Evaluates(`[...document.querySelectorAll("pre")].filter(e => e.checkVisibility()).length`, &open)
-	assert.Zero(b, open, "answers before anybody asked for them")
+	assert.Zero(b, open, "answers are open before a click")
 	b.Do(chromedp.Click(chromedp.CSS("#answers > summary"))) // the only one there is
 	b.Sees("#answers", "\n{\n  \"login\": \"ann\",\n  \"groups\": [\n    \"analysts\",", "  \"calledDSSAs\": \"ann\"", "The analysts' report, for ann.")
 	b.LooksRight()
@@ -51,7 +51,7 @@ func TestPersonClicksThroughThePage(t *testing.T) {
 
 	b.Clicks("#sign-in-bob")
 	b.Sees("#you", "Bob Reader")
-	b.Sees("#routes", "403 No access", "for the group analysts, which you are not in")
+	b.Sees("#routes", "403 No access", "for the group analysts; you are not in it")
 	b.LooksRight()
 
 	b.Clicks("#outage")
@@ -71,10 +71,10 @@ func TestPersonClicksThroughThePage(t *testing.T) {
 	b.Sees("#routes", "200 Open")
 
 	b.Clicks("#sign-out")
-	b.Sees("#you", "Nobody, so far")
+	b.Sees("#you", "You are not signed in")
 	b.Do(chromedp.Navigate(url + "report"))
 	b.Sees("h1", "Sign in")
-	b.Sees("footer", "Signing in leads to /report")
+	b.Sees("footer", "After signing in you go to /report")
 	b.LooksRight()
 	b.Clicks("#sign-in-bob")
 	b.Sees("h1", "You may not open this") // back at the report

@@ -19,26 +19,27 @@ import (
 )
 
 const (
-	// storyTTL is short, since the story waits for an answer to end, and long
-	// enough for what must be answered from memory to be so.
+	// storyTTL is short, since the story waits for an answer to expire. It is long
+	// enough for the requests that must be answered from memory.
 	storyTTL = 2 * time.Second
 	// storyTime bounds the story as a whole.
 	storyTime = time.Minute
-	// ownKeyTrust is how long DSS's last word for our own API key holds.
+	// ownKeyTrust is the time for which DSS's last acceptance of our own API key
+	// counts.
 	ownKeyTrust = time.Second
 )
 
-// wholeStory is what -check plays.
+// wholeStory is the story of -check.
 var wholeStory = []func(*story){
 	anonymous, someone, wrongGroup, twoOfASort, apiKeys, forgery, asVisitor, otherSites, signOut, lostGroup, outage,
-	ownKeyRevoked, // last, since it is for good
+	ownKeyRevoked, // last, since it cannot be undone
 }
 
-// appMaker is newApp, or what a test has in its place.
+// appMaker is newApp, or a test's replacement.
 type appMaker func(dssauth.Config, *demo) (*app, error)
 
-// tell plays chapters of the story on a fake DSS, over sockets, and fails where
-// anything is not as it should be.
+// tell plays chapters of the story on a fake DSS, over sockets. It fails if any
+// result is wrong.
 func tell(ctx context.Context, out io.Writer, newApp appMaker, chapters []func(*story)) error {
 	ctx, cancel := context.WithTimeout(ctx, storyTime)
 	defer cancel()
@@ -77,9 +78,9 @@ func tell(ctx context.Context, out io.Writer, newApp appMaker, chapters []func(*
 	case ctx.Err() != nil:
 		return fmt.Errorf("the story did not end: %w", context.Cause(ctx))
 	case s.wrong > 0:
-		return fmt.Errorf("%d of %d are not as they should be", s.wrong, s.told)
+		return fmt.Errorf("%d of %d are wrong", s.wrong, s.told)
 	}
-	fmt.Fprintf(out, "All %d are as they should be.\n", s.told)
+	fmt.Fprintf(out, "All %d are right.\n", s.told)
 	return nil
 }
 
@@ -87,8 +88,8 @@ func anonymous(s *story) {
 	s.expect("an anonymous visitor opens /me", s.get("/me"), 401, "Www-Authenticate: Bearer", "Cache-Control: no-store")
 	s.expect("an anonymous visitor opens /report", s.get("/report"), 401)
 	s.expect("an anonymous visitor opens /as-me", s.get("/as-me"), 401)
-	s.expect("somebody with a made-up session opens /me", s.get("/me", "Cookie", s.demo.cookie+"="+rand.Text()), 401)
-	s.expect("an anonymous visitor opens the page, which is for all", s.get("/"), 200, "Nobody, so far")
+	s.expect("a visitor with a made-up session opens /me", s.get("/me", "Cookie", s.demo.cookie+"="+rand.Text()), 401)
+	s.expect("an anonymous visitor opens the page, open to everybody", s.get("/"), 200, "You are not signed in")
 	s.expect("an anonymous visitor's browser opens /report", s.get("/report", "Accept", "text/html"), 302, "Location: /sign-in?redirect=%2Freport")
 }
 
@@ -101,9 +102,9 @@ func someone(s *story) {
 
 func wrongGroup(s *story) {
 	bob := s.signIn("bob")
-	s.expect("bob, who is signed in, opens /me", s.get("/me", "Cookie", bob), 200, `"login":"bob"`)
-	s.expect("bob, who is no analyst, opens /report", s.get("/report", "Cookie", bob), 403)
-	s.expect("eve, who has no group, opens /report", s.get("/report", "Cookie", s.signIn("eve")), 403)
+	s.expect("bob, signed in, opens /me", s.get("/me", "Cookie", bob), 200, `"login":"bob"`)
+	s.expect("bob, not an analyst, opens /report", s.get("/report", "Cookie", bob), 403)
+	s.expect("eve, without a group, opens /report", s.get("/report", "Cookie", s.signIn("eve")), 403)
 }
 
 func twoOfASort(s *story) {
@@ -117,9 +118,9 @@ func apiKeys(s *story) {
 	s.expect("a program with ann's own API key opens /report", s.get("/report", "Authorization", "Bearer ann-key"), 200, "for ann")
 	key := rand.Text()
 	s.demo.fake.AddAPIKey(key, "")
-	s.expect("a program with an API key of no user opens /me", s.get("/me", "Authorization", "Bearer "+key), 403)
+	s.expect("a program with an API key without a user opens /me", s.get("/me", "Authorization", "Bearer "+key), 403)
 	s.demo.fake.SetAPIKeyID(key, "ann")
-	s.expect("the same, its key being called ann, opens /me", s.get("/me", "Authorization", "Bearer "+key), 403)
+	s.expect("the same, with a key id ann, opens /me", s.get("/me", "Authorization", "Bearer "+key), 403)
 	s.expect("a program with a made-up API key opens /me", s.get("/me", "Authorization", "Bearer "+rand.Text()), 401)
 }
 
@@ -127,11 +128,11 @@ func forgery(s *story) {
 	ticket := rand.Text()
 	s.demo.fake.AddTicket(ticket, "ann")
 	forged := []string{"X-DKU-ProxyUser", "ann", "X_DKU_ProxyUser", "ann", "x-dku-apiticket", ticket}
-	s.expect("an anonymous visitor, who claims to be ann in headers, opens /me", s.get("/me", forged...), 401)
+	s.expect("an anonymous visitor, with headers that claim to be ann, opens /me", s.get("/me", forged...), 401)
 	bobs := append([]string{"Cookie", s.signIn("bob")}, forged...)
-	s.expect("bob, who claims to be ann in headers, opens /me", s.get("/me", bobs...), 200, `"login":"bob"`)
-	s.same("DSS was shown of bob's headers", strings.Join(slices.Sorted(maps.Keys(s.demo.fake.LastBrowserHeaders())), " "), "Cookie")
-	s.expect("bob, who claims to be ann in headers, opens /as-me", s.get("/as-me", bobs...), 200, `"calledDSSAs":"bob"`)
+	s.expect("bob, with headers that claim to be ann, opens /me", s.get("/me", bobs...), 200, `"login":"bob"`)
+	s.same("DSS received of bob's headers", strings.Join(slices.Sorted(maps.Keys(s.demo.fake.LastBrowserHeaders())), " "), "Cookie")
+	s.expect("bob, with headers that claim to be ann, opens /as-me", s.get("/as-me", bobs...), 200, `"calledDSSAs":"bob"`)
 	s.same("DSS acted as", s.demo.fake.LastCaller(), "bob")
 }
 
@@ -153,7 +154,7 @@ func signOut(s *story) {
 	ann := s.signIn("ann")
 	s.expect("ann opens /me", s.get("/me", "Cookie", ann), 200, `"login":"ann"`)
 	s.expect("ann signs out", s.post("/sign-out", nil, "Cookie", ann), 303, s.demo.cookie+"=;")
-	s.expect("somebody kept ann's cookie and opens /me", s.get("/me", "Cookie", ann), 401)
+	s.expect("a visitor with ann's old cookie opens /me", s.get("/me", "Cookie", ann), 401)
 }
 
 func lostGroup(s *story) {
@@ -181,11 +182,11 @@ func ownKeyRevoked(s *story) {
 	s.demo.fake.RemoveAPIKey(s.demo.key)
 	s.wait(ownKeyTrust + ownKeyTrust/10)
 	s.expect("our own API key is revoked, and ann opens /me", s.get("/me", "Cookie", ann), 503)
-	s.expect("bob opens the page, and is not called anonymous", s.get("/", "Cookie", bob), 503)
+	s.expect("bob opens the page, and does not count as anonymous", s.get("/", "Cookie", bob), 503)
 	s.expect("bob opens /report", s.get("/report", "Cookie", bob), 503)
 }
 
-// story is what one run of -check knows.
+// story is the state of one run of -check.
 type story struct {
 	ctx         context.Context
 	out         io.Writer
@@ -219,7 +220,7 @@ func (s *story) end() {
 	}
 }
 
-// answer is what a request got.
+// answer is the answer to a request.
 type answer struct {
 	status int
 	text   string // head and body
@@ -237,7 +238,7 @@ func (s *story) post(path string, form url.Values, headers ...string) answer {
 	return s.visit(s.app, http.MethodPost, path, form, headers...)
 }
 
-// until is get, again and again until the status comes or a while has passed.
+// until repeats get until the status comes or some time has passed.
 func (s *story) until(status int, path string, headers ...string) answer {
 	for end := time.Now().Add(5 * time.Second); ; s.wait(50 * time.Millisecond) {
 		if got := s.get(path, headers...); got.status == status || time.Now().After(end) || s.ctx.Err() != nil {
@@ -254,7 +255,7 @@ func (s *story) visit(app, method, path string, form url.Values, headers ...stri
 	for pair := range slices.Chunk(headers, 2) {
 		r.Header[pair[0]] = []string{pair[1]} // as spelled
 	}
-	resp, err := http.DefaultTransport.RoundTrip(r) // which follows no redirect
+	resp, err := http.DefaultTransport.RoundTrip(r) // follows no redirect
 	if err != nil {
 		return answer{err: err}
 	}
@@ -280,7 +281,7 @@ func (s *story) wait(d time.Duration) {
 	}
 }
 
-// expect tells what came of a request, which should have this status and
+// expect reports the result of a request. It should have this status and
 // contain these texts.
 func (s *story) expect(what string, got answer, status int, texts ...string) {
 	came := fmt.Sprint(got.status, " ", http.StatusText(got.status))
@@ -297,7 +298,7 @@ func (s *story) expect(what string, got answer, status int, texts ...string) {
 	}
 }
 
-// same tells a fact.
+// same reports a comparison.
 func (s *story) same(what, got, want string) {
 	if got != want {
 		s.line(false, what, fmt.Sprintf("%q, not %q", got, want))

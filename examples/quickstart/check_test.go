@@ -19,7 +19,7 @@ func TestCheckTellsTheStoryAndSucceeds(t *testing.T) {
 	err := run(t.Context(), []string{"-check"}, &out)
 	assert.NoError(t, err)
 	assert.NotContains(t, out.String(), "WRONG")
-	assert.Contains(t, out.String(), "as they should be")
+	assert.Contains(t, out.String(), "are right")
 }
 
 func TestCheckFailsWhereAnApplication(t *testing.T) {
@@ -29,18 +29,18 @@ func TestCheckFailsWhereAnApplication(t *testing.T) {
 		chapter func(*story)
 		line    string // that must be WRONG
 	}{
-		"admits nobody as somebody": {wrap: addMissing("Authorization", "Bearer ann-key"),
+		"admits anonymous visitors": {wrap: addMissing("Authorization", "Bearer ann-key"),
 			chapter: anonymous, line: "an anonymous visitor opens /me"},
 		"takes a reader for an analyst": {wrap: instead("/report", http.StatusOK),
-			chapter: wrongGroup, line: "bob, who is no analyst, opens /report"},
+			chapter: wrongGroup, line: "bob, not an analyst, opens /report"},
 		"does nothing at a sign-out": {wrap: instead("/sign-out", http.StatusSeeOther),
-			chapter: signOut, line: "somebody kept ann's cookie and opens /me"},
+			chapter: signOut, line: "a visitor with ann's old cookie opens /me"},
 		"lets other sites sign visitors out": {wrap: trustOtherSites,
 			chapter: otherSites, line: "another site signs ann out"},
 		"never asks again": {config: func(c *dssauth.Config) { c.TTL = time.Hour },
 			chapter: lostGroup, line: "2s after leaving analysts ann opens /report"},
 		"admits API keys": {config: func(c *dssauth.Config) { c.AllowAPIKeys = true },
-			chapter: apiKeys, line: "a program with an API key of no user opens /me"},
+			chapter: apiKeys, line: "a program with an API key without a user opens /me"},
 		"cannot call DSS as the visitor": {config: func(c *dssauth.Config) { c.Impersonation = dssauth.NoImpersonation },
 			chapter: asVisitor, line: "ann opens /as-me"},
 		"only claims to call DSS": {wrap: claim(`{"calledDSSAs":"ann"}`),
@@ -54,7 +54,7 @@ func TestCheckFailsWhereAnApplication(t *testing.T) {
 		"calls a lost key anonymous": {wrap: answerAs(503, 401),
 			chapter: ownKeyRevoked, line: "our own API key is revoked, and ann opens /me"},
 		"believes a header": {wrap: believeProxyUser,
-			chapter: forgery, line: "an anonymous visitor, who claims to be ann in headers, opens /me"},
+			chapter: forgery, line: "an anonymous visitor, with headers that claim to be ann, opens /me"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -69,7 +69,7 @@ func TestCheckFailsWhereAnApplication(t *testing.T) {
 				}
 				return a, err
 			}, []func(*story){broken.chapter})
-			assert.ErrorContains(t, err, "not as they should be")
+			assert.ErrorContains(t, err, "are wrong")
 			assert.Contains(t, out.String(), "WRONG  "+broken.line+" ")
 		})
 	}

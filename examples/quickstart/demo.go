@@ -12,8 +12,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// demo is a fake DSS, with what a real one has pages of its own for: signing
-// in and out, and groups. Anybody may do anything here.
+// demo is a fake DSS, with forms for actions that a real DSS has pages for:
+// signing in and out, and groups. Any visitor may do anything here.
 type demo struct {
 	fake   *dsstest.DSS
 	url    string
@@ -50,7 +50,7 @@ func (d *demo) client() (*dss.Client, error) {
 
 func (d *demo) addRoutes(mux *http.ServeMux, auth *dssauth.Middleware) {
 	page := d.fake.SignInPage()
-	// The Middleware notices at once, and not within the TTL.
+	// The Middleware forgets the visitor at once, and not within the TTL.
 	noticed := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		page.ServeHTTP(w, r)
 		auth.Forget(r) // before the answer leaves: it is short

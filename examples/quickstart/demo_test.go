@@ -13,7 +13,7 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-func TestSigningInLeadsNowhereElse(t *testing.T) {
+func TestSignInRedirectsNowhereElse(t *testing.T) {
 	demo, err := startDemo()
 	require.NoError(t, err)
 	defer demo.close()

@@ -1,6 +1,6 @@
-// Quickstart is a small web application that knows who is browsing. It starts a
-// fake DSS and signs users in on a page of its own, so that there is nothing to
-// install. With -real it asks the DSS that is configured:
+// Quickstart is a small web application that knows its visitors. It starts a
+// fake DSS and signs users in on a page of its own, so that nothing has to be
+// installed. With -real it asks the configured DSS:
 //
 //	go run ./examples/quickstart
 //	go run ./examples/quickstart -check
@@ -97,7 +97,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	return serve(ctx, listener, app.handler)
 }
 
-// connect returns a client of a fake DSS, or of the one that is configured.
+// connect returns a client of a fake DSS, or of the configured one.
 func connect(realDSS bool) (*dss.Client, *demo, error) {
 	if realDSS {
 		client, err := dss.FromEnv()
@@ -120,7 +120,7 @@ func listen(addr string, demo bool) (net.Listener, error) {
 		return nil, fmt.Errorf("-addr %q: %w", addr, err)
 	}
 	if demo && !tcp.IP.IsLoopback() {
-		return nil, fmt.Errorf("-addr %q: others can reach this address, and sign in to the fake DSS as anybody: use 127.0.0.1, or -real", addr)
+		return nil, fmt.Errorf("-addr %q: others can reach this address, and sign in to the fake DSS as any user: use 127.0.0.1, or -real", addr)
 	}
 	listener, err := net.ListenTCP("tcp", tcp)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -132,7 +132,7 @@ func listen(addr string, demo bool) (net.Listener, error) {
 	return listener, nil
 }
 
-// reachable is addr as a browser connects to it: nobody connects to 0.0.0.0.
+// reachable returns an address to connect to: 0.0.0.0 is only for listening.
 func reachable(addr net.Addr) string {
 	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
@@ -147,10 +147,10 @@ func greet(out io.Writer, url string, client *dss.Client, demo *demo) {
 		return
 	}
 	fmt.Fprintf(out, "  curl -i %s/me -H 'Authorization: Bearer ann-key'\n\n", url)
-	fmt.Fprint(out, "This is a fake DSS, in which you sign in as anybody. -real asks the one that is configured.\n")
+	fmt.Fprint(out, "This is a fake DSS: sign in as any user. -real asks the configured one.\n")
 }
 
-// serve answers until ctx ends, and lets what is running end.
+// serve answers until ctx ends, and lets running requests end.
 func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 	server := &http.Server{
 		Handler:           http.MaxBytesHandler(h, 64<<10),

@@ -20,7 +20,7 @@ func TestServesUntilItIsInterrupted(t *testing.T) {
 	clearDSS(t)
 	ctx, interrupt := context.WithCancel(t.Context())
 	url, ended := start(ctx, t)
-	// As in what it prints for curl.
+	// As in its printed line for curl.
 	status, body := get(t, url+"me", "Authorization", "Bearer ann-key")
 	assert.Equal(t, http.StatusOK, status)
 	assert.Contains(t, body, `"login":"ann"`)
@@ -31,7 +31,7 @@ func TestServesUntilItIsInterrupted(t *testing.T) {
 	assert.Error(t, err, "it is still there")
 }
 
-func TestUsesTheFakeWhateverIsConfigured(t *testing.T) {
+func TestUsesTheFakeWithoutReal(t *testing.T) {
 	for name, configure := range map[string]func(*testing.T){
 		"by variables": func(t *testing.T) {
 			t.Setenv("DKU_DSS_URL", "https://dss.example")
@@ -61,7 +61,7 @@ func TestUsesTheFakeWhateverIsConfigured(t *testing.T) {
 	}
 }
 
-func TestUsesTheDSSThatIsConfigured(t *testing.T) {
+func TestRealUsesTheConfiguredDSS(t *testing.T) {
 	clearDSS(t)
 	dss := dsstest.NewServer(t)
 	dss.AddUser(dsstest.User{Login: "zoe", Groups: []string{"analysts"}})
@@ -151,7 +151,7 @@ func TestWrongFlagsAreExplained(t *testing.T) {
 	}
 }
 
-// clearDSS makes sure that no DSS is configured.
+// clearDSS removes any configuration of a DSS.
 func clearDSS(t *testing.T) {
 	for _, name := range []string{"DKU_API_TICKET", "DKU_DSS_URL", "DKU_API_KEY", "DKU_DEFAULT_INSTANCE"} {
 		t.Setenv(name, "")

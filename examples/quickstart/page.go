@@ -18,29 +18,29 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// page shows a visitor who they are and what they may open.
+// page shows visitors their identity and the routes that they may open.
 type page struct {
 	ttl    time.Duration
 	client *dss.Client
 	demo   *demo        // nil with a real DSS
-	routes http.Handler // what the page reports on
+	routes http.Handler // the routes that the page reports on
 }
 
-// view is what the template of the page gets.
+// view is the data of the page's template.
 type view struct {
 	Head     template.HTML
 	SignIn   template.HTML // empty with a real DSS
 	Visitor  *visitor      // nil: anonymous, or DSS could not say
 	Outage   bool
 	Recovers bool // DSS is back, and not yet asked again
-	Changed  bool // DSS has other groups now than when it was asked
+	Changed  bool // the groups in DSS have changed since the question
 	Routes   []route
 	TTL      time.Duration
 }
 
 type visitor struct{ dssauth.Identity }
 
-// Asked says when DSS was asked.
+// Asked returns the time of the question to DSS.
 func (v visitor) Asked() string {
 	if age := time.Since(v.AsOf).Truncate(time.Second); age > 0 {
 		return age.String() + " ago"
@@ -48,16 +48,16 @@ func (v visitor) Asked() string {
 	return "just now"
 }
 
-// Name is how to greet the visitor.
+// Name is the visitor's name for a greeting.
 func (v visitor) Name() string { return cmp.Or(v.DisplayName, v.Login) }
 
-// route is one of the application's routes, and what became of a visit to it.
+// route is one of the application's routes, and the result of a visit to it.
 type route struct {
 	Path, What, Answer string
 	Status             int
 }
 
-// Word says it at a glance, and Why to a person.
+// Word is the result in one word, and Why in a sentence.
 func (r route) Word() string {
 	switch r.Status {
 	case http.StatusOK:
@@ -79,7 +79,7 @@ func (r route) Why() string {
 	case http.StatusUnauthorized:
 		return "for signed-in users"
 	case http.StatusForbidden:
-		return "for the group analysts, which you are not in"
+		return "for the group analysts; you are not in it"
 	case http.StatusServiceUnavailable:
 		return "DSS gives no answer, so nobody gets in"
 	}
@@ -111,7 +111,7 @@ func (p *page) show(w http.ResponseWriter, r *http.Request, status int) {
 	writePage(w, status, v)
 }
 
-// changed reports whether DSS has other groups for the visitor now.
+// changed reports whether the visitor's groups in DSS have changed.
 func (p *page) changed(r *http.Request, id dssauth.Identity) bool {
 	if p.demo == nil {
 		return false
@@ -120,8 +120,8 @@ func (p *page) changed(r *http.Request, id dssauth.Identity) bool {
 	return err == nil && now.Login() == id.Login && !slices.Equal(now.Groups, id.Groups())
 }
 
-// visit opens another route as r's visitor, so that the page tells what really
-// comes of it.
+// visit opens another route as r's visitor, so that the page shows the real
+// result.
 func (p *page) visit(r *http.Request, path, what string) route {
 	visit := httptest.NewRequestWithContext(r.Context(), http.MethodGet, path, nil)
 	for _, name := range []string{"Cookie", "Authorization"} {

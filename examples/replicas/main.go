@@ -1,15 +1,15 @@
-// Replicas is an application that runs twice, and shares answers about its visitors
-// through Redis: DSS is asked about a visitor by one of the two. It starts
-// redis-server from PATH, a fake DSS in which anybody signs in as anybody, and both
-// replicas. Each page looks again every second: sign out on one, and watch it end on
-// the other.
+// Replicas is an application that runs twice. The two replicas share answers
+// about visitors through Redis, so only one of them asks DSS about a visitor.
+// The program starts redis-server from PATH, a fake DSS that signs in any user
+// without a password, and both replicas. Each page is renewed every second:
+// sign out on one, and watch the session end on the other.
 //
 //	go run ./examples/replicas
 //	go run ./examples/replicas -redis 127.0.0.1:6379
 //	go run ./examples/replicas -addr 127.0.0.1:9001 -addr2 127.0.0.1:9002
 //
-// DSSAUTH_STORE_SECRETS has the secrets in base64, with commas between them; without
-// it a random one is made.
+// DSSAUTH_STORE_SECRETS has the secrets in base64, with commas between them.
+// Without it the program makes a random secret.
 package main
 
 import (
@@ -38,8 +38,8 @@ import (
 
 func main() {
 	redis := flag.String("redis", "", "address of a running Redis or Valkey; without it redis-server is started")
-	first := flag.String("addr", "127.0.0.1:8081", "where the first replica listens")
-	second := flag.String("addr2", "127.0.0.1:8082", "where the second one does, on the same host name")
+	first := flag.String("addr", "127.0.0.1:8081", "the address of the first replica")
+	second := flag.String("addr2", "127.0.0.1:8082", "the address of the second replica, on the same host name")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -49,7 +49,7 @@ func main() {
 	}
 }
 
-// ttl is long, so that it is the notice that ends a session on the other replica.
+// ttl is long, so that only the notice can end a session on the other replica.
 const ttl = time.Minute
 
 // run serves until ctx ends.
@@ -101,11 +101,12 @@ func run(ctx context.Context, stdout io.Writer, redis string, addresses ...strin
 		servers = append(servers, server{at, newRouter(r, fake, fmt.Sprintf("Replica %d", i+1))})
 		fmt.Fprintf(stdout, "replica %d: http://%s/\n", i+1, at.Addr())
 	}
-	fmt.Fprintf(stdout, "redis: %s\nThe DSS is a fake one. Sign in on one page, and open the other.\n", redis)
+	fmt.Fprintf(stdout, "redis: %s\nThis DSS is a fake. Sign in on one page, and open the other.\n", redis)
 	return serve(ctx, servers)
 }
 
-// startRedis starts a server that ends with ctx, and returns what waits for that.
+// startRedis starts a server that ends with ctx. The function ended waits for
+// that.
 func startRedis(ctx context.Context) (address string, ended func(), err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -116,9 +117,9 @@ func startRedis(ctx context.Context) (address string, ended func(), err error) {
 	_, port, _ := net.SplitHostPort(address)
 	server := exec.CommandContext(ctx, "redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", os.TempDir())
 	if err := server.Start(); err != nil {
-		return "", nil, fmt.Errorf("%w: install Redis, or name one that runs, as in -redis 127.0.0.1:6379", err)
+		return "", nil, fmt.Errorf("%w: install Redis, or name a running one, as in -redis 127.0.0.1:6379", err)
 	}
-	// The replicas would connect later too, and warn before.
+	// Without this wait the replicas would log warnings, and connect later.
 	for range 500 {
 		if c, err := net.Dial("tcp", address); err == nil {
 			_ = c.Close()
@@ -129,14 +130,15 @@ func startRedis(ctx context.Context) (address string, ended func(), err error) {
 	return address, func() { _ = server.Wait() }, nil
 }
 
-// listen refuses addresses that others reach: everybody signs in as anybody.
+// listen refuses addresses that others can reach: the fake DSS asks for no
+// password.
 func listen(address string) (net.Listener, error) {
 	tcp, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("address %q: %w", address, err)
 	}
 	if !tcp.IP.IsLoopback() {
-		return nil, fmt.Errorf("address %q: others can reach it, and sign in to the fake DSS as anybody: use 127.0.0.1", address)
+		return nil, fmt.Errorf("address %q: others can reach it, and sign in to the fake DSS as any user: use 127.0.0.1", address)
 	}
 	return net.ListenTCP("tcp", tcp)
 }
@@ -161,13 +163,13 @@ func serve(ctx context.Context, servers []server) error {
 	}
 }
 
-// newRouter is the application: a page that tells who is browsing, and how that was
-// found out, beside the fake DSS's forms.
+// newRouter is the application: a page with the visitor's identity and its
+// source, beside the fake DSS's forms.
 func newRouter(r *replica, fake *dsstest.DSS, name string) http.Handler {
 	page := fake.SignInPage()
 	show := func(w http.ResponseWriter, request *http.Request) { showPage(w, request, r, fake, name) }
 	mux := http.NewServeMux()
-	// In an outage as well: the page has the switch to end it.
+	// Also in an outage: the page has the switch to end it.
 	mux.HandleFunc("GET /{$}", show)
 	mux.HandleFunc("GET /status", show)
 	mux.Handle("GET /me", r.auth.Handler(http.HandlerFunc(me)))
@@ -178,8 +180,8 @@ func newRouter(r *replica, fake *dsstest.DSS, name string) http.Handler {
 	return http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(mux, 64<<10))
 }
 
-// endSession leaves the browser its cookie, so that the page on the other replica
-// shows whether that one was told.
+// endSession leaves the browser its cookie, so that the page on the other
+// replica shows whether that replica got the notice.
 func endSession(fake *dsstest.DSS) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for _, c := range r.Cookies() {
@@ -199,15 +201,15 @@ func me(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, id.Login, id.Groups())
 }
 
-// pageTemplate is a page with the fake DSS's forms, and in a frame of it, which
-// looks again every second, what the replica knows.
+// pageTemplate is a page with the fake DSS's forms. A frame in it shows the
+// replica's knowledge, and is renewed every second.
 var pageTemplate = template.Must(template.New("").Parse(`{{.Head}}{{if .Status}}<meta http-equiv="refresh" content="1">{{end}}
 </head>
 <body>
 {{if .Status}}<section aria-label="You">
 <div class="row wrap"><div class="grow">
 <div class="who">{{if .Known}}You are {{.Identity.Login}}{{else if .Down}}DSS does not answer{{else}}You are not signed in{{end}}</div>
-<div class="quiet small">{{if .Known}}In {{.Identity.Groups}}; DSS was asked at {{.Identity.AsOf.Format "15:04:05"}}. {{end}}This replica asked DSS {{.Stats.Lookups}} times, and had {{.Stats.Store.Hits}} answers from the store{{if .Stats.Store.Out}}, which is out{{end}}.</div>
+<div class="quiet small">{{if .Known}}In {{.Identity.Groups}}; DSS was asked at {{.Identity.AsOf.Format "15:04:05"}}. {{end}}Lookups of this replica in DSS: {{.Stats.Lookups}}. Answers from the store: {{.Stats.Store.Hits}}.{{if .Stats.Store.Out}} The store is out.{{end}}</div>
 </div>
 {{if .Known}}<form method="post" action="sign-out" target="_top"><button>Sign out</button></form>{{end}}
 </div>

@@ -31,7 +31,7 @@ func TestSignOutOnOneEndsOnTheOther(t *testing.T) {
 	assert.Contains(t, browser.get(replicas[0]+"/"), "Ann Analyst")
 	assert.Contains(t, redis("KEYS", "*"), "dssauth:")
 
-	fromStore := regexp.MustCompile(`You are bob(?s:.*) had [1-9]\d* answers from the store`)
+	fromStore := regexp.MustCompile(`You are bob(?s:.*)Answers from the store: [1-9]`)
 	require.Eventually(t, func() bool {
 		browser.post(replicas[0]+"/sign-in", "login", "bob")
 		browser.get(replicas[0] + "/me")
@@ -59,7 +59,7 @@ func TestSignOutOnOneEndsOnTheOther(t *testing.T) {
 	assert.Error(t, err, "it is still there")
 }
 
-func TestRunsOnARedisThatIsThere(t *testing.T) {
+func TestRunsOnARunningRedis(t *testing.T) {
 	needsRedis(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	address, redisEnded, err := startRedis(ctx)
@@ -86,7 +86,7 @@ func TestWrongSettings(t *testing.T) {
 	assert.NotContains(t, err.Error(), "hunter2")
 	t.Setenv("DSSAUTH_STORE_SECRETS", "")
 	t.Setenv("PATH", t.TempDir())
-	assert.ErrorContains(t, run(t.Context(), io.Discard, "", "127.0.0.1:0"), "install Redis, or name one that runs")
+	assert.ErrorContains(t, run(t.Context(), io.Discard, "", "127.0.0.1:0"), "install Redis, or name a running one")
 }
 
 func TestSecretsOf(t *testing.T) {
@@ -95,7 +95,7 @@ func TestSecretsOf(t *testing.T) {
 	assert.Equal(t, [][]byte{[]byte("one"), []byte("two")}, secrets)
 }
 
-// needsRedis skips a test on a laptop without a server. CI has one.
+// needsRedis skips a test on a laptop without redis-server. CI has it.
 func needsRedis(t *testing.T) {
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		if os.Getenv("CI") == "true" {
@@ -143,7 +143,7 @@ func start(t *testing.T, redis string) (replicas []string, command func(args ...
 	return said[:2], command, interrupt, failed
 }
 
-// browser has one session on all ports of a host, as browsers do.
+// browser shares its session on all ports of a host, as browsers do.
 type browser struct {
 	t *testing.T
 	http.Client

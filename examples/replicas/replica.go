@@ -15,8 +15,8 @@ import (
 	"github.com/dssauth/dssauth/rediscache"
 )
 
-// replica is one process' part of the application. Two share nothing but Redis and
-// DSS.
+// replica is the part of the application in one process. Two replicas share
+// only Redis and DSS.
 type replica struct {
 	store *rediscache.Store
 	auth  *dssauth.Middleware
@@ -43,8 +43,8 @@ func (r *replica) close() {
 	r.store.Close()
 }
 
-// secretsOf reads secrets as a deployment gives them: in base64, with commas
-// between them, the one that seals first.
+// secretsOf reads the secrets of a deployment: in base64, with commas between
+// them. The first one seals.
 func secretsOf(list string) ([][]byte, error) {
 	var secrets [][]byte
 	for i, text := range strings.Split(list, ",") {
@@ -57,8 +57,8 @@ func secretsOf(list string) ([][]byte, error) {
 	return secrets, nil
 }
 
-// toldAll has change end or replace the visitor's session at DSS, and then all
-// replicas forget the one before.
+// toldAll lets change end or replace the visitor's session at DSS. Then all
+// replicas forget the old session.
 func (r *replica) toldAll(change http.Handler) http.Handler {
 	return r.auth.Optional(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		change.ServeHTTP(w, request)
@@ -66,7 +66,8 @@ func (r *replica) toldAll(change http.Handler) http.Handler {
 	}))
 }
 
-// regroup changes the groups of a user at DSS, by change, and then in all replicas.
+// regroup changes the groups of a user at DSS, by change. Then all replicas
+// forget the user.
 func (r *replica) regroup(change http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 		login := request.FormValue("login")

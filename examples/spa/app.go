@@ -16,17 +16,17 @@ import (
 //go:embed web
 var web embed.FS
 
-// app serves the page to everybody, and what it shows to a group of DSS.
+// app serves the page to everybody, and its data to a group of DSS.
 type app struct {
 	auth   *dssauth.Middleware
 	board  *board
-	signIn string        // where a browser finds DSS
-	every  time.Duration // how often DSS is asked whether an open page may stay
+	signIn string        // the URL of DSS for browsers
+	every  time.Duration // the time between checks of an open page
 }
 
 func (a *app) newRouter() http.Handler {
-	// One gate for all of it, so that the page can ask for /api/me to learn why
-	// anything else was refused.
+	// One gate for all of it, so that the page can ask for /api/me to learn the
+	// reason of another refusal.
 	api := http.NewServeMux()
 	api.HandleFunc("GET /api/me", a.me)
 	api.HandleFunc("GET /api/events", a.events)
@@ -42,18 +42,18 @@ func (a *app) newRouter() http.Handler {
 // page serves the embedded files.
 func page() http.Handler {
 	files, err := fs.Sub(web, "web")
-	if err != nil { // only for a path that is none
+	if err != nil { // only for a path that is not valid
 		panic(err)
 	}
 	server := http.FileServerFS(files)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-cache") // a new version of one file needs that of the others
+		w.Header().Set("Cache-Control", "no-cache") // the files must have the same version
 		server.ServeHTTP(w, r)
 	})
 }
 
 // strict lets the page load its own script and style, and nothing else. A Code
-// Studio shows it in a frame of DSS, on the same host.
+// Studio shows the page in a frame of DSS, on the same host.
 func strict(next http.Handler) http.Handler {
 	const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
 		"base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
@@ -64,8 +64,8 @@ func strict(next http.Handler) http.Handler {
 	})
 }
 
-// sameOrigin refuses what a page of another site asks for. Reads are held to the
-// rules for writes: else that page could keep streams open with its visitors'
+// sameOrigin refuses requests of other sites' pages. Reads follow the rules for
+// writes, too: otherwise such a page could keep streams open with its visitors'
 // cookies.
 func sameOrigin(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
@@ -92,15 +92,16 @@ func (a *app) me(w http.ResponseWriter, r *http.Request) {
 }
 
 // events sends the board, and sends it again after each change. The stream ends
-// when the visitor would not be let in any more. Over HTTP/1 a browser opens six
-// connections to a host and no more: for many tabs, the proxy in front speaks HTTP/2.
+// when a new request of the visitor would be refused. Over HTTP/1 a browser
+// opens at most six connections to a host: for many tabs, use HTTP/2 in the
+// proxy in front.
 func (a *app) events(w http.ResponseWriter, r *http.Request) {
 	allowed, stop := a.auth.WhileSignedIn(r, a.every)
 	defer stop()
 
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
+	w.Header().Set("X-Accel-Buffering", "no") // otherwise nginx would hold events back
 	stream := http.NewResponseController(w)
 	send := func(event string) error {
 		_ = stream.SetWriteDeadline(time.Now().Add(10 * time.Second))
@@ -112,7 +113,7 @@ func (a *app) events(w http.ResponseWriter, r *http.Request) {
 	defer quiet.Stop()
 	for {
 		notes, changed := a.board.read()
-		list, err := json.Marshal(notes) // which has no line break
+		list, err := json.Marshal(notes) // it has no line break
 		if err == nil {
 			err = send("event: notes\ndata: " + string(list))
 		}
@@ -121,9 +122,9 @@ func (a *app) events(w http.ResponseWriter, r *http.Request) {
 			case <-changed:
 				unchanged = false
 			case <-quiet.C:
-				err = send(": proxies end a stream on which nothing happens")
+				err = send(": proxies end a silent stream")
 			case <-allowed.Done():
-				return // the page asks for /api/me to learn why
+				return // the page asks /api/me for the reason
 			}
 		}
 		if err != nil {
@@ -141,7 +142,7 @@ func (a *app) write(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var sent struct {
-		Login string // of the visitor to whom the page belongs
+		Login string // of the page's visitor
 		Text  string
 	}
 	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 16<<10)).Decode(&sent)
@@ -150,9 +151,9 @@ func (a *app) write(w http.ResponseWriter, r *http.Request) {
 	case err != nil || text == "" || utf8.RuneCountInString(text) > longestNote:
 		http.Error(w, fmt.Sprintf("a note has 1 to %d characters", longestNote), http.StatusBadRequest)
 	case sent.Login != id.Login:
-		// Somebody else has signed in since, in another tab: what one person
-		// wrote is not published under another's name.
-		http.Error(w, "the page belongs to somebody else", http.StatusConflict)
+		// Another user has signed in since, in another tab. A note must not be
+		// published under another person's name.
+		http.Error(w, "the page belongs to another user", http.StatusConflict)
 	default:
 		a.board.add(id.Login, text)
 		w.WriteHeader(http.StatusNoContent)

@@ -25,7 +25,8 @@ const mostNotes = 20
 
 func newBoard() *board { return &board{notes: []note{}, changed: make(chan struct{})} }
 
-// read returns the notes, oldest first, and what is closed once they are others.
+// read returns the notes, oldest first, and a channel that is closed when they
+// change.
 func (b *board) read() ([]note, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -27,9 +27,9 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	dss.Clicks("#sign-in-ann")
 	comesBack(tab)
 	tab.Awaits("#me", "ann")
-	tab.Awaits("#notes", "None so far")
+	tab.Awaits("#notes", "No notes yet")
 
-	// A note reaches all who look.
+	// A note reaches all open pages.
 	other := tab.NewTab(t)
 	other.Do(chromedp.Navigate(f.url + "/"))
 	other.Awaits("#me", "ann")
@@ -41,12 +41,12 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab.AwaitsThat(textIs(""))
 	tab.LooksRight()
 
-	// DSS is down: the text stays, and is sent once DSS is back.
+	// DSS is down: the text stays, and is sent when DSS is back.
 	dss.Clicks("#outage")
 	other.Awaits("#countdown", "Trying again in")
 	tab.Do(chromedp.SendKeys(text, "written in an outage"), chromedp.Click(send))
 	tab.Awaits("#sent", "Not sent yet")
-	tab.Awaits("#waiting", "Dataiku DSS cannot say who you are")
+	tab.Awaits("#waiting", "Dataiku DSS cannot confirm your sign-in")
 	tab.Awaits("#countdown", "Trying again in")
 	tab.AwaitsThat(textIs("written in an outage"))
 	tab.LooksRight()
@@ -89,7 +89,7 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab.Awaits("ol", "the first note")
 	tab.AwaitsThat(textIs("not finished"))
 
-	// Bob signs in instead: he neither sees nor sends what Ann wrote.
+	// Bob signs in instead: he can neither see nor send Ann's text.
 	dss.Clicks("#sign-in-bob")
 	tab.Awaits("#alert", "No access")
 	dss.Clicks(".current button[value=analysts].join")
@@ -98,7 +98,7 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab.Awaits("#me", "bob")
 	tab.AwaitsThat(textIs(""))
 
-	// The page waits for as long as it is told, or until Bob is out of patience.
+	// The page waits for the given time, or until Bob clicks.
 	f.busy.Store(true)
 	tab.Do(chromedp.SendKeys(text, "by Bob"), chromedp.Click(send))
 	tab.AwaitsThat(`/Trying again in (30|2.) s/.test(document.querySelector("#countdown").innerText)`)
@@ -107,12 +107,12 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab.Awaits("ol", "by Bob")
 }
 
-// nothingIsShown of the notes, and the text that was not sent is out of sight.
+// nothingIsShown checks that the notes and the unsent text are hidden.
 const nothingIsShown = `document.querySelector("ol").children.length === 0 && document.querySelector("#text").offsetParent === null && document.querySelector("#me").innerText === ""`
 
 func textIs(what string) string { return `document.querySelector("#text").value === "` + what + `"` }
 
-// comesBack is a person who has done something in another tab.
+// comesBack is a person that returns from another tab.
 func comesBack(tab *chromium.Tab) {
 	tab.Do(chromedp.Click(chromedp.CSS("#alert .look")))
 }

@@ -1,18 +1,18 @@
 // Spa serves a single-page application under any path prefix, as in a Code
-// Studio: a board of notes for one group of DSS. Its page learns of new notes by
-// server-sent events. It says so when the visitor is signed out, loses the group
-// or DSS is down, within about 20 seconds, and keeps the text that was not sent.
+// Studio: a board of notes for one group of DSS. Its page gets new notes by
+// server-sent events. It shows within about 20 seconds that the visitor is
+// signed out, has lost the group, or that DSS is down, and keeps the unsent
+// text.
 //
 // To try it without a DSS, in two terminals:
 //
 //	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev
 //	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/spa
 //
-// Open http://127.0.0.1:8080, whose "Sign in" leads to the fake in another
-// tab. Choose Ann there, and come back. The fake's page also changes groups, and
-// takes the fake down. With
-// DKU_CODE_STUDIO_BROWSER_PATH_8080=/any/prefix the application is at
-// http://127.0.0.1:8080/any/prefix/ too.
+// Open http://127.0.0.1:8080. Its "Sign in" leads to the fake in another tab.
+// Choose Ann there, and come back. The fake's page also changes groups, and
+// takes the fake down. With DKU_CODE_STUDIO_BROWSER_PATH_8080=/any/prefix the
+// application is at http://127.0.0.1:8080/any/prefix/ too.
 package main
 
 import (
@@ -28,8 +28,8 @@ import (
 )
 
 func main() {
-	port := flag.Int("port", 8080, "where to listen: the port that a Code Studio exposes")
-	addr := flag.String("addr", "", "where to listen in place of -port, as in 127.0.0.1:8081")
+	port := flag.Int("port", 8080, "the port to listen on: the one that a Code Studio exposes")
+	addr := flag.String("addr", "", "the address to listen on in place of -port, as in 127.0.0.1:8081")
 	flag.Parse()
 	server, err := newServer(*port)
 	if err != nil {
@@ -56,7 +56,7 @@ func newServer(port int) (*http.Server, error) {
 	}
 	signIn := client.URL()
 	if os.Getenv("DKU_API_TICKET") != "" {
-		signIn = "/" // inside DSS, which browsers find on our own host
+		signIn = "/" // inside DSS; browsers find it on our own host
 	}
 	a := &app{
 		auth:   auth,
@@ -67,8 +67,8 @@ func newServer(port int) (*http.Server, error) {
 	return &http.Server{Addr: addr, Handler: under(prefix, a.newRouter()), ReadHeaderTimeout: 10 * time.Second}, nil
 }
 
-// under serves h below prefix too: the proxy of DSS takes the prefix off or
-// leaves it on, as the Code Studio's template says.
+// under serves h below prefix too: the Code Studio's template decides whether
+// the proxy of DSS removes the prefix.
 func under(prefix string, h http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", h)

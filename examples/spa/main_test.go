@@ -25,7 +25,7 @@ import (
 // prefix is that of a webapp with several pods.
 const prefix = "/web-apps-backends/CHURN/Xy_app-7d4b/8080"
 
-// fixture is a host as DSS and its proxy make it: the application under the
+// fixture is a host like DSS behind its proxy: the application under the
 // prefix, and DSS's own pages above.
 type fixture struct {
 	*testing.T
@@ -33,10 +33,10 @@ type fixture struct {
 	auth  *dssauth.Middleware
 	board *board
 	url   string      // of the application, without a slash at its end
-	busy  atomic.Bool // the proxy has no time for the application
+	busy  atomic.Bool // the proxy does not answer for the application
 }
 
-// newFixture starts a host whose proxy leaves the prefix on, or takes it off.
+// newFixture starts a host whose proxy keeps the prefix, or removes it.
 func newFixture(t *testing.T, strips bool) *fixture {
 	f := &fixture{T: t, fake: dsstest.NewServer(t), board: newBoard()}
 	for _, u := range dsstest.DemoUsers() {
@@ -81,7 +81,7 @@ func (f *fixture) as(login string) []string {
 	return []string{"Cookie", c.Name + "=" + c.Value}
 }
 
-// ask sends a request as the page does, but for the headers given.
+// ask sends a request of the page, with these headers changed.
 func (f *fixture) ask(method, path, body string, headers ...string) *http.Response {
 	f.Helper()
 	ctx, cancel := context.WithTimeout(f.Context(), 20*time.Second)
@@ -149,7 +149,8 @@ func TestFindsItsPlaceInACodeStudio(t *testing.T) {
 	}
 }
 
-// Wherever the settings come from: a page that leads to itself leads nowhere.
+// A sign-in page must not lead to the application itself, for any source of the
+// settings.
 func TestSignInLeadsToDSS(t *testing.T) {
 	home := t.TempDir()
 	require.NoError(t, os.Mkdir(home+"/.dataiku", 0o700))
@@ -178,7 +179,7 @@ func TestSignInLeadsToDSS(t *testing.T) {
 	}
 }
 
-// The policy is worth what the page keeps to.
+// The page must keep to the policy.
 func TestPageKeepsToItsPolicy(t *testing.T) {
 	f := newFixture(t, false)
 	for _, path := range []string{"/", "/app.js", "/nothing", "/api/me"} {
@@ -209,23 +210,23 @@ func TestIsRefused(t *testing.T) {
 		headers                   []string
 		status                    int
 	}{
-		"an anonymous visitor who asks who it is":         {"GET", "/api/me", "", "", nil, 401},
-		"an anonymous visitor who listens":                {"GET", "/api/events", "", "", nil, 401},
-		"an anonymous visitor who writes":                 {"POST", "/api/notes", note, "", nil, 401},
-		"an anonymous visitor who asks for nothing":       {"GET", "/api/nothing", "", "", nil, 401},
-		"a reader who asks who it is":                     {"GET", "/api/me", "", "bob", nil, 403},
-		"a reader who listens":                            {"GET", "/api/events", "", "bob", nil, 403},
-		"a reader who writes":                             {"POST", "/api/notes", `{"login":"bob","text":"hello"}`, "bob", nil, 403},
+		"an anonymous visitor asks for /api/me":           {"GET", "/api/me", "", "", nil, 401},
+		"an anonymous visitor listens":                    {"GET", "/api/events", "", "", nil, 401},
+		"an anonymous visitor writes":                     {"POST", "/api/notes", note, "", nil, 401},
+		"an anonymous visitor asks for an unknown path":   {"GET", "/api/nothing", "", "", nil, 401},
+		"a reader asks for /api/me":                       {"GET", "/api/me", "", "bob", nil, 403},
+		"a reader listens":                                {"GET", "/api/events", "", "bob", nil, 403},
+		"a reader writes":                                 {"POST", "/api/notes", `{"login":"bob","text":"hello"}`, "bob", nil, 403},
 		"an analyst lured by another site into a note":    {"POST", "/api/notes", note, "ann", crossSite, 403},
 		"an analyst lured by a neighbour into a note":     {"POST", "/api/notes", note, "ann", sameSite, 403},
 		"an analyst lured in an old browser":              {"POST", "/api/notes", note, "ann", oldBrowser, 403},
 		"an analyst lured by another site into listening": {"GET", "/api/events", "", "ann", crossSite, 403},
-		"a note that somebody else wrote":                 {"POST", "/api/notes", `{"login":"bob","text":"hello"}`, "ann", nil, 409},
-		"a note of nobody":                                {"POST", "/api/notes", `{"text":"hello"}`, "ann", nil, 409},
+		"a note of another user's page":                   {"POST", "/api/notes", `{"login":"bob","text":"hello"}`, "ann", nil, 409},
+		"a note without a user":                           {"POST", "/api/notes", `{"text":"hello"}`, "ann", nil, 409},
 		"a note without text":                             {"POST", "/api/notes", `{"login":"ann","text":" \n"}`, "ann", nil, 400},
 		"a note that is too long":                         {"POST", "/api/notes", `{"login":"ann","text":"` + strings.Repeat("ä", longestNote+1) + `"}`, "ann", nil, 400},
 		"a note that is very much too long":               {"POST", "/api/notes", `{"login":"ann","text":"` + strings.Repeat(" ", 1<<20) + `"}`, "ann", nil, 400},
-		"a note that is no JSON":                          {"POST", "/api/notes", `hello`, "ann", nil, 400},
+		"a note that is not JSON":                         {"POST", "/api/notes", `hello`, "ann", nil, 400},
 		"a note by GET":                                   {"GET", "/api/notes", note, "ann", nil, 405},
 	} {
 		headers := row.headers
@@ -241,10 +242,10 @@ func TestIsRefused(t *testing.T) {
 	got := f.ask("GET", "/api/me", "", f.as("ann")...)
 	assert.Equal(t, http.StatusServiceUnavailable, got.StatusCode)
 	assert.NotEmpty(t, got.Header.Get("Retry-After"))
-	assert.Equal(t, http.StatusOK, f.ask("GET", "/", "").StatusCode, "the page that says so")
+	assert.Equal(t, http.StatusOK, f.ask("GET", "/", "").StatusCode, "the page for that")
 }
 
-func TestStreamTellsNotesAndEndsSoonAfter(t *testing.T) {
+func TestStreamSendsNotesAndEndsSoonAfter(t *testing.T) {
 	for name, happens := range map[string]func(*fixture){
 		"a sign-out":        func(f *fixture) { f.fake.EndSessions() },
 		"the group is lost": func(f *fixture) { f.fake.AddUser(dsstest.User{Login: "ann"}) },
@@ -282,7 +283,7 @@ func TestBoardKeepsTheLastNotes(t *testing.T) {
 	}
 	b.add("bob", "the last one")
 	<-changed
-	assert.Empty(t, before, "what was read has changed")
+	assert.Empty(t, before, "the notes that were read have changed")
 	notes, _ := b.read()
 	require.Len(t, notes, mostNotes)
 	assert.Equal(t, "an old one", notes[0].Text)

@@ -27,7 +27,7 @@ var page string
 // feed tells visitors the time.
 type feed struct {
 	auth  *dssauth.Middleware
-	every time.Duration // how often DSS is asked whether the visitor may stay
+	every time.Duration // the time between checks of the visitor
 }
 
 func (f *feed) newRouter() http.Handler {
@@ -38,8 +38,8 @@ func (f *feed) newRouter() http.Handler {
 	return mux
 }
 
-// sameOrigin holds a stream to the rules for writes: no other site may keep
-// connections open with its visitors' cookies.
+// sameOrigin applies the rules for writes to a stream: otherwise another site
+// could keep connections open with its visitors' cookies.
 func sameOrigin(next http.Handler) http.Handler {
 	protection := http.NewCrossOriginProtection()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -64,7 +64,7 @@ func (f *feed) stream(w http.ResponseWriter, r *http.Request) {
 
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
+	w.Header().Set("X-Accel-Buffering", "no") // otherwise nginx would hold events back
 	stream := http.NewResponseController(w)
 	send := func(event, data string) error {
 		_ = stream.SetWriteDeadline(time.Now().Add(10 * time.Second))
@@ -86,7 +86,7 @@ func (f *feed) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// why says it to the browser.
+// why returns the reason for the browser.
 func why(cause error) string {
 	switch dssauth.StatusCode(cause) {
 	case http.StatusUnauthorized:
@@ -94,7 +94,7 @@ func why(cause error) string {
 	case http.StatusForbidden:
 		return "you are no longer in the group analysts"
 	}
-	return "DSS cannot say whether you may stay"
+	return "DSS cannot confirm your session"
 }
 
 func showPage(w http.ResponseWriter, r *http.Request) {

@@ -62,7 +62,7 @@ func (f *fixture) open(session *http.Cookie, headers map[string]string) *http.Re
 	return resp
 }
 
-// stream is what a browser reads events from.
+// stream is an event stream, as a browser reads it.
 type stream struct {
 	*fixture
 	lines *bufio.Scanner
@@ -119,14 +119,14 @@ func TestEndsSoonAfter(t *testing.T) {
 	}{
 		"a sign-out": {
 			func(f *fixture, session *http.Cookie) { f.dss.SignOut(session) }, "you are signed out of DSS"},
-		"a sign-in as somebody else": {
+		"a sign-in as another user": {
 			func(f *fixture, session *http.Cookie) { f.dss.AddSession(session.Name, session.Value, "admin") }, "you are signed out of DSS"},
 		"the group is lost": {
 			func(f *fixture, _ *http.Cookie) { f.dss.AddUser(dsstest.User{Login: "ann"}) }, "you are no longer in the group analysts"},
 		"an outage": {
-			func(f *fixture, _ *http.Cookie) { f.dss.SetDown(true) }, "DSS cannot say whether you may stay"},
+			func(f *fixture, _ *http.Cookie) { f.dss.SetDown(true) }, "DSS cannot confirm your session"},
 		"the application ends": {
-			func(f *fixture, _ *http.Cookie) { f.auth.Close() }, "DSS cannot say whether you may stay"},
+			func(f *fixture, _ *http.Cookie) { f.auth.Close() }, "DSS cannot confirm your session"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, 0)
@@ -135,9 +135,9 @@ func TestEndsSoonAfter(t *testing.T) {
 			row.happens(f, session)
 			asked := f.dss.Calls(lookups)
 			assert.Equal(t, row.want, s.next("end"))
-			assert.LessOrEqual(t, f.dss.Calls(lookups), asked+2, "it did not end after one interval: DSS was asked again and again")
+			assert.LessOrEqual(t, f.dss.Calls(lookups), asked+2, "it lasted longer than one interval: DSS was asked several times")
 			for s.lines.Scan() {
-				assert.Empty(t, s.lines.Text(), "something follows the end")
+				assert.Empty(t, s.lines.Text(), "more data follows the end")
 			}
 		})
 	}

@@ -1,10 +1,9 @@
 // Traces makes OpenTelemetry spans: one for each request, one for each lookup,
-// and in these one for each call of DSS, named by the semantic conventions. A
-// request that is answered from memory makes none but its own.
+// and inside these one for each call of DSS, named by the semantic conventions.
+// A request that is answered from memory has only its own span.
 //
-// No span holds a credential, a login or anything of a query. This program
-// prints its spans: put an exporter such as otlptracehttp in the place of
-// stdouttrace.
+// No span holds a credential, a login or a part of a query. This program prints
+// its spans. Replace stdouttrace by an exporter such as otlptracehttp.
 //
 // Without a DSS, start both of these, and sign in at
 // http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/projects:
@@ -36,8 +35,8 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// lookupSpans returns hooks that make a span of each lookup. A lookup serves all
-// requests that wait for its answer, so its span is in no request's trace.
+// lookupSpans returns hooks that make a span for each lookup. A lookup serves
+// all requests that wait for its answer, so its span is in no request's trace.
 func lookupSpans(provider trace.TracerProvider) dssauth.Hooks {
 	tracer := provider.Tracer("github.com/dssauth/dssauth/examples/traces")
 	return dssauth.Hooks{
@@ -50,15 +49,15 @@ func lookupSpans(provider trace.TracerProvider) dssauth.Hooks {
 			span.SetAttributes(attribute.String("dssauth.lookup.outcome", string(l.Outcome)))
 			if l.Outcome == dssauth.OutcomeUnavailable || l.Outcome == dssauth.OutcomeStale {
 				span.SetAttributes(semconv.ErrorTypeKey.String(string(l.Outcome)))
-				span.SetStatus(codes.Error, l.Err.Error()) // which holds no credential and no login
+				span.SetStatus(codes.Error, l.Err.Error()) // it holds no credential and no login
 			}
 			span.End()
 		},
 	}
 }
 
-// traced returns a client whose calls are spans: within that of the lookup, or of
-// the request whose context the call is given.
+// traced returns a client that makes a span for each call. The span is within
+// the span of the lookup, or of the request, whose context the call gets.
 func traced(client *dss.Client, provider trace.TracerProvider) *dss.Client {
 	return client.WrapTransport(func(next http.RoundTripper) http.RoundTripper {
 		return otelhttp.NewTransport(discreet{next},
@@ -71,7 +70,7 @@ func traced(client *dss.Client, provider trace.TracerProvider) *dss.Client {
 
 const api = "/dip/publicapi"
 
-// templates are the paths below that of the API that spans name. Add those that your
+// templates are the paths of the API that spans name. Add the paths that your
 // application calls.
 var templates = func() *http.ServeMux {
 	m := http.NewServeMux()
@@ -94,9 +93,9 @@ func template(r *http.Request) string {
 	return before + api + strings.TrimSuffix(pattern, "{$}")
 }
 
-// discreet takes out of the span in a request's context what otelhttp has put
-// there: the path, which can hold a login, and the query. Errors say what kind they
-// are, and not what they quote.
+// discreet removes some of otelhttp's values from the span in a request's
+// context: the path, which can hold a login, and the query. Errors show their
+// kind, and no quoted text.
 type discreet struct{ next http.RoundTripper }
 
 func (d discreet) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -127,8 +126,8 @@ func (b discreetBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// unquoted is an error of the network without its text, which can quote what was
-// sent and received. package dss finds its kind all the same.
+// unquoted is an error of the network without its text, which can quote the
+// request and the reply. Package dss still finds its kind.
 type unquoted struct{ cause error }
 
 func (u unquoted) Error() string     { return "no reply" }

@@ -21,7 +21,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// Credentials, logins and secrets that no span may hold have this in common.
+// This text is part of all credentials, logins and secrets that no span may
+// hold.
 const canary = "c4n4ry"
 
 // app is the example with its DSS behind it, and its spans.
@@ -70,7 +71,8 @@ func (a *app) ends() tracetest.SpanStubs {
 	return a.spans.GetSpans()
 }
 
-// tree is the spans as "name, kind: outcome or status", each within its parents.
+// tree lists the spans as "name, kind: outcome or status", each within its
+// parents.
 func tree(spans tracetest.SpanStubs) (tree []string) {
 	var path func(s tracetest.SpanStub) string
 	path = func(s tracetest.SpanStub) string {
@@ -103,7 +105,7 @@ func TestCallsOfDSSAreWithinTheSpanOfTheLookup(t *testing.T) {
 	require.Equal(t, 200, a.get("/projects", "Cookie", session))
 	spans := a.ends()
 	assert.Equal(t, []string{
-		"GET /dip/publicapi/auth/info client 200", // whose the ticket is: it serves several calls
+		"GET /dip/publicapi/auth/info client 200", // not in the request's trace: the ticket serves several calls
 		"GET /hello server 200",
 		"GET /hello server 200", // a hit
 		"GET /projects server 200",
@@ -143,7 +145,7 @@ func TestSpanOfALookupThatFails(t *testing.T) {
 	assert.Equal(t, []string{"Error dssauth: visitor cannot be identified now: the lookup failed: dss: 502 Bad Gateway"}, found)
 }
 
-// Whatever is sent and answered, no span shows it.
+// No span shows a part of a request or an answer.
 func TestNoSpanHoldsACredentialOrALogin(t *testing.T) {
 	for name, c := range map[string]dssauth.Config{
 		"by ticket":     {Impersonation: dssauth.ByTicket, UserDetails: true},
@@ -164,7 +166,7 @@ func TestNoSpanHoldsACredentialOrALogin(t *testing.T) {
 			}
 			times := 0
 			everywhere := func() {
-				times++ // since DSS is not asked at once again about bytes that failed
+				times++ // since DSS is not asked again at once about bytes that failed
 				other := fmt.Sprint("; n=", times)
 				for _, path := range []string{"/hello", "/projects"} {
 					a.get(path, "Cookie", "session="+canary+other, "X-DKU-APITicket", canary)
@@ -175,7 +177,8 @@ func TestNoSpanHoldsACredentialOrALogin(t *testing.T) {
 			for _, where := range []string{
 				"/auth/info-from-browser-headers", "/projects/", "/users/ann-" + canary, "/current-user", "/auth/ticket-from-browser-headers",
 			} {
-				// Between the application and DSS, something answers with what it was sent.
+				// A proxy between the application and DSS answers with the bytes of the
+				// request.
 				for _, f := range []dsstest.Interceptor{
 					raw("HTTP/1.1 " + canary + "\r\n\r\n"),
 					raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n" + canary + "\r\n\r\n"),
@@ -200,7 +203,7 @@ func TestNoSpanHoldsACredentialOrALogin(t *testing.T) {
 	}
 }
 
-func TestPathsThatAreNotListedAreNotNamed(t *testing.T) {
+func TestUnlistedPathsAreNotNamed(t *testing.T) {
 	a := newApp(t, dssauth.Config{Impersonation: dssauth.ByTicket})
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(a.spans))
 	client := traced(a.fake.Client(), provider)

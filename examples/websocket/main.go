@@ -25,10 +25,10 @@ import (
 //go:embed page.html
 var page string
 
-// chat answers what a visitor says.
+// chat answers a visitor's messages.
 type chat struct {
 	auth  *dssauth.Middleware
-	every time.Duration // how often DSS is asked whether the visitor may stay
+	every time.Duration // the time between checks of the visitor
 }
 
 func (c *chat) newRouter() http.Handler {
@@ -48,9 +48,9 @@ func (c *chat) talk(w http.ResponseWriter, r *http.Request) {
 	allowed, stop := c.auth.WhileSignedIn(r, c.every)
 	defer stop()
 
-	// Accept refuses other origins: the cookies of a visitor come along
-	// whatever page opens the connection. Behind a proxy that changes Host,
-	// name yours in AcceptOptions.OriginPatterns.
+	// Accept refuses other origins: a visitor's cookies come with the connection
+	// of any page. Behind a proxy that changes Host, name yours in
+	// AcceptOptions.OriginPatterns.
 	conn, err := websocket.Accept(w, r, nil)
 	if err != nil {
 		return // Accept has answered
@@ -63,12 +63,12 @@ func (c *chat) talk(w http.ResponseWriter, r *http.Request) {
 	})
 	defer func() {
 		if !ended() {
-			<-closed // the browser is being told why
+			<-closed // the browser is getting the reason
 		}
 	}()
 
 	for {
-		// Not allowed: its end would cut the connection without a word.
+		// Not allowed: its end would cut the connection without a reason.
 		kind, said, err := conn.Read(r.Context())
 		if err != nil {
 			return
@@ -79,11 +79,11 @@ func (c *chat) talk(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// closeCode tells the browser why: 4401, 4403 or 4503, of the codes that are
-// free for applications.
+// closeCode gives the browser the reason: 4401, 4403 or 4503, from the codes
+// for applications.
 func closeCode(cause error) (websocket.StatusCode, string) {
 	status := dssauth.StatusCode(cause)
-	reason := "DSS cannot say whether you may stay"
+	reason := "DSS cannot confirm your session"
 	switch status {
 	case http.StatusUnauthorized:
 		reason = "you are signed out of DSS"

@@ -53,7 +53,7 @@ func (f *fixture) dial(session *http.Cookie, origin string) (*websocket.Conn, *h
 	return websocket.Dial(f.ctx, f.url, &websocket.DialOptions{HTTPHeader: header})
 }
 
-// connect opens a connection and says something over it.
+// connect opens a connection and sends a message over it.
 func (f *fixture) connect(session *http.Cookie) *websocket.Conn {
 	f.Helper()
 	conn, _, err := f.dial(session, f.url)
@@ -71,7 +71,7 @@ func (f *fixture) talks(conn *websocket.Conn) {
 	assert.Equal(f, "ann said: hello", string(answer))
 }
 
-// ends waits for the end of a connection and returns why it ended.
+// ends waits for the end of a connection and returns the reason.
 func (f *fixture) ends(conn *websocket.Conn) websocket.CloseError {
 	f.Helper()
 	var closed websocket.CloseError
@@ -107,7 +107,7 @@ func TestEndsSoonAfter(t *testing.T) {
 		"a sign-out": {
 			func(f *fixture, session *http.Cookie) { f.dss.SignOut(session) },
 			websocket.CloseError{Code: 4401, Reason: "you are signed out of DSS"}},
-		"a sign-in as somebody else": {
+		"a sign-in as another user": {
 			func(f *fixture, session *http.Cookie) { f.dss.AddSession(session.Name, session.Value, "admin") },
 			websocket.CloseError{Code: 4401, Reason: "you are signed out of DSS"}},
 		"the group is lost": {
@@ -115,10 +115,10 @@ func TestEndsSoonAfter(t *testing.T) {
 			websocket.CloseError{Code: 4403, Reason: "you are no longer in the group analysts"}},
 		"an outage": {
 			func(f *fixture, _ *http.Cookie) { f.dss.SetDown(true) },
-			websocket.CloseError{Code: 4503, Reason: "DSS cannot say whether you may stay"}},
+			websocket.CloseError{Code: 4503, Reason: "DSS cannot confirm your session"}},
 		"the application ends": {
 			func(f *fixture, _ *http.Cookie) { f.auth.Close() },
-			websocket.CloseError{Code: 4503, Reason: "DSS cannot say whether you may stay"}},
+			websocket.CloseError{Code: 4503, Reason: "DSS cannot confirm your session"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, 0)
@@ -127,7 +127,7 @@ func TestEndsSoonAfter(t *testing.T) {
 			row.happens(f, session)
 			asked := f.dss.Calls(lookups)
 			assert.Equal(t, row.want, f.ends(conn))
-			assert.LessOrEqual(t, f.dss.Calls(lookups), asked+2, "it did not end after one interval: DSS was asked again and again")
+			assert.LessOrEqual(t, f.dss.Calls(lookups), asked+2, "it lasted longer than one interval: DSS was asked several times")
 		})
 	}
 }

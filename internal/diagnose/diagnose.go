@@ -1,6 +1,6 @@
-// Package diagnose finds out, without a browser's request, whether an application
-// can ask DSS who its visitors are. It prints nothing: dssauth doctor shows what it
-// finds, and programs log it when they start.
+// Package diagnose finds out whether an application can ask DSS about its visitors. It
+// needs no browser's request, and prints nothing: dssauth doctor shows its findings,
+// and programs log them at their start.
 package diagnose
 
 import (
@@ -17,20 +17,20 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// Application is what asks DSS who its visitors are.
+// Application is a program that asks DSS about its visitors.
 type Application struct {
 	Client      *dss.Client
 	Inside      bool          // DSS started it, and gave it a ticket
-	ByProxyUser bool          // it acts as its visitors so: Start asks for the rights
-	Flags       bool          // it has the doctor's flags, which advice may name
+	ByProxyUser bool          // how it acts as its visitors: Start checks the rights
+	Flags       bool          // it has the doctor's flags: advice may name them
 	Timeout     time.Duration // of each call
-	Own         dss.AuthInfo  // who it is to DSS, once Start has found out
+	Own         dss.AuthInfo  // its user in DSS, after Start
 
 	version string // of the last reply, in words
 	secrets Secrets
 }
 
-// Finding is what one check found out. It holds no credential of the application's.
+// Finding is the result of one check. It holds no credential of the application.
 type Finding struct {
 	Check  string
 	Status string
@@ -38,7 +38,7 @@ type Finding struct {
 	Advice []string // why, and what to do; in paragraphs
 }
 
-// What a check comes to.
+// The results of a check.
 const (
 	OK      = "ok"
 	Problem = "problem"
@@ -53,7 +53,7 @@ func (a *Application) finding(check, status, found string, advice ...string) Fin
 	return f
 }
 
-// fails is what is found where a call brings no answer to what was asked.
+// fails returns the finding for a call without an answer to its question.
 func (a *Application) fails(check string, err error) Finding {
 	f := Explain(err)
 	if !a.Flags {
@@ -62,11 +62,10 @@ func (a *Application) fails(check string, err error) Finding {
 	return a.finding(check, Problem, f.What, f.Fix)
 }
 
-// Start finds out whether DSS answers and accepts the application's credentials,
-// whether the application has the right to ask who a browser is and, where that is
-// needed, an administrator's rights. Each check needs the one before it: a problem
-// is the last finding. Once ctx has ended, there are no more, since a call that was
-// cut short says nothing.
+// Start checks whether DSS answers and accepts the application's credentials. It checks
+// the right to identify a browser, and an administrator's rights if the application
+// needs them. Each check needs the one before it: a problem is the last finding. After
+// the end of ctx there are no more findings, since an interrupted call proves nothing.
 func (a *Application) Start(ctx context.Context) iter.Seq[Finding] {
 	return func(yield func(Finding) bool) {
 		for _, check := range []func(context.Context) []Finding{a.connection, a.mayAsk, a.asNeeded} {
@@ -106,8 +105,8 @@ func (a *Application) newCredentials() string {
 		"Until then, no visitor can be identified."
 }
 
-// mayAsk finds out whether we have the right to ask who a browser is, by asking
-// for one that nobody has.
+// mayAsk finds out whether we have the right to identify a browser. It asks about
+// cookies that nobody has.
 func (a *Application) mayAsk(ctx context.Context) []Finding {
 	ctx, cancel := context.WithTimeout(ctx, a.Timeout)
 	defer cancel()
@@ -122,15 +121,15 @@ func (a *Application) rightToAsk(info dss.AuthInfo, err error) Finding {
 		return a.finding(check, OK, "we have it")
 	case err == nil:
 		return a.finding(check, Problem, "DSS took cookies that nobody has for "+Who(info),
-			"It answers with somebody else than the browser's user, so every visitor would be that one: do not use this deployment. "+
+			"It answers with another user than the browser's, so every visitor would be that user: do not use this deployment. "+
 				"Look for a proxy between this application and DSS that adds cookies or an Authorization header.")
 	case IsRefusal(err):
-		return a.finding(check, Problem, "DSS refuses it to "+Who(a.Own),
-			"Use the API key, or the run-as user, of somebody who has it: an administrator's has. With a key, give it the right in DSS "+
+		return a.finding(check, Problem, "DSS does not give it to "+Who(a.Own),
+			"Use the API key, or the run-as user, of a person who has it, such as an administrator. With a key, give it the right in DSS "+
 				"(a user's key has the rights of the user's groups, under Administration > Security > Groups), or use another one; "+
 				"inside DSS, change the webapp's run-as user.")
 	case isUnknown(err):
-		return a.finding(check, Problem, "this DSS has no such endpoint", "It is too old to tell who a browser is: upgrade it.")
+		return a.finding(check, Problem, "this DSS has no such endpoint", "It is too old to identify a browser: upgrade it.")
 	}
 	return a.fails(check, err)
 }
@@ -142,10 +141,10 @@ func (a *Application) asNeeded(ctx context.Context) []Finding {
 	return []Finding{a.Administrator(ctx, "", true)}
 }
 
-// Administrator finds out whether the application has an administrator's rights,
-// as it needs to act as its visitors by proxy user, where there is no visitor to
-// try it with: it tries to act as login or, without one, as some user of DSS. What
-// DSS refuses is a problem only where it is needed.
+// Administrator finds out whether the application has an administrator's rights. It
+// needs them to act as its visitors by proxy user. Without a visitor, the check tries
+// to act as login or, without one, as some user of DSS. A refusal is a problem only if
+// the application needs these rights.
 func (a *Application) Administrator(ctx context.Context, login string, needed bool) Finding {
 	const check = "administrator's rights"
 	if login == "" {
@@ -156,7 +155,7 @@ func (a *Application) Administrator(ctx context.Context, login string, needed bo
 		if a.Flags {
 			hint = ": name one with -user"
 		}
-		return a.finding(check, Skipped, "we cannot find a user to try to act as"+hint)
+		return a.finding(check, Skipped, "we found no user to act as in a test"+hint)
 	}
 	err := a.ActAs(ctx, login)
 	switch {
@@ -167,21 +166,21 @@ func (a *Application) Administrator(ctx context.Context, login string, needed bo
 			"DSS does not let us act as "+strconv.Quote(login)+". ByProxyUser takes an administrator's API key; "+
 				"ByTicket and identifying visitors work without one."), needed)
 	case isUnknown(err):
-		return a.finding(check, Problem, "DSS knows no user "+strconv.Quote(login), "Correct -user.")
+		return a.finding(check, Problem, "DSS does not know the user "+strconv.Quote(login), "Correct -user.")
 	}
 	return a.fails(check, err)
 }
 
-// Lacks is a finding about what DSS does not allow.
+// Lacks returns a finding about something that DSS does not allow.
 func Lacks(f Finding, needed bool) Finding {
 	if !needed {
 		f.Status = OK
-		f.Found += ", which matters only if Config.Impersonation asks for it"
+		f.Found += ": this matters only if Config.Impersonation needs it"
 	}
 	return f
 }
 
-// ActAs asks DSS who the application is when it acts as login.
+// ActAs asks DSS for the user of the application's calls when it acts as login.
 func (a *Application) ActAs(ctx context.Context, login string) error {
 	ctx, cancel := context.WithTimeout(ctx, a.Timeout)
 	defer cancel()
@@ -192,10 +191,10 @@ func (a *Application) ActAs(ctx context.Context, login string) error {
 	return Is(ctx, user, login)
 }
 
-// ErrOther means that DSS acted as somebody else than it was told to.
+// ErrOther means that DSS acted as another user than it was told to.
 var ErrOther = errors.New("another user")
 
-// Is fails with ErrOther where DSS does not take a client for login.
+// Is fails with ErrOther if DSS does not treat the client's calls as login's.
 func Is(ctx context.Context, client *dss.Client, login string) error {
 	info, err := client.AuthInfo(ctx)
 	if err == nil && info.Login() != login {
@@ -223,8 +222,8 @@ func (a *Application) someUser(ctx context.Context) string {
 	return ""
 }
 
-// client returns a client that takes down which DSS answers it, and what it must
-// not find in an answer.
+// client returns a client that records the DSS that answers, and keeps the credentials
+// out of all texts.
 func (a *Application) client() *dss.Client {
 	return a.Client.WrapTransport(func(next http.RoundTripper) http.RoundTripper { return watched{a, next} })
 }
@@ -250,20 +249,20 @@ var versionPattern = regexp.MustCompile(`^[0-9]{1,3}(\.[0-9]{1,3}){0,3}(-(alpha|
 // anything there.
 func IsVersion(s string) bool { return versionPattern.MatchString(s) }
 
-// version tells which DSS a reply is from.
+// version describes the DSS that sent a reply.
 func version(h http.Header) string {
 	dss, api := h.Get("DSS-Version"), h.Get("DSS-API-Version")
 	switch {
 	case !IsVersion(dss):
-		return "and does not say its version"
+		return "without its version"
 	case !IsVersion(api):
 		return "version " + dss
 	}
 	return "version " + dss + ", API version " + api
 }
 
-// Who names whom an answer of DSS is about. An API key is not told by its id,
-// which may be the key itself.
+// Who names the user of an answer of DSS. It does not show an API key's id: that may be
+// the key itself.
 func Who(info dss.AuthInfo) string {
 	if info.Login() == "" {
 		return "an API key without a user"
@@ -275,21 +274,21 @@ func Who(info dss.AuthInfo) string {
 	return text
 }
 
-// IsAnonymous reports whether DSS said that nobody is signed in. Where it accepted
-// our own credentials before, a 401 is about the browser.
+// IsAnonymous reports whether DSS said that nobody is signed in. If it accepted our own
+// credentials before, a 401 is about the browser.
 func IsAnonymous(info dss.AuthInfo, err error) bool {
 	var reply *dss.Error
 	return errors.As(err, &reply) && reply.NotAuthenticated() || err == nil && info.IsAnonymous()
 }
 
-// IsRefusal reports whether DSS, and no proxy, said that we may not do this.
+// IsRefusal reports whether DSS itself, not a proxy, said that we may not do this.
 func IsRefusal(err error) bool {
 	var reply *dss.Error
 	return errors.As(err, &reply) &&
 		(reply.StatusCode == http.StatusForbidden && reply.Type != "" || strings.HasSuffix(reply.Type, ".UnauthorizedException"))
 }
 
-// isUnknown reports whether DSS, and no proxy, said that there is no such thing.
+// isUnknown reports whether DSS itself, not a proxy, said that this does not exist.
 func isUnknown(err error) bool {
 	var reply *dss.Error
 	return errors.As(err, &reply) && reply.StatusCode == http.StatusNotFound && reply.Type != ""

@@ -55,7 +55,7 @@ func found(t *testing.T, a *diagnose.Application) (lines []string, advice string
 func TestStart(t *testing.T) {
 	const (
 		answers = "ok connection: DSS answers, version 14.3.3, API version 1"
-		silent  = "ok connection: DSS answers, and does not say its version"
+		silent  = "ok connection: DSS answers, without its version"
 		runner  = `ok own credentials: to DSS, we are the user "runner", profile "DESIGNER"`
 		mayAsk  = "ok right to ask who a browser is: we have it"
 	)
@@ -76,28 +76,28 @@ func TestStart(t *testing.T) {
 			[]string{answers, "problem own credentials: DSS rejects them"}, "The ticket in DKU_API_TICKET has expired"},
 		"the right to ask is missing": {func(fake *dsstest.Server, _ *diagnose.Application) {
 			fake.Configure(dsstest.Options{AdminLookupsOnly: true})
-		}, []string{answers, runner, `problem right to ask who a browser is: DSS refuses it to the user "runner", profile "DESIGNER"`}, "give it the right in DSS"},
+		}, []string{answers, runner, `problem right to ask who a browser is: DSS does not give it to the user "runner", profile "DESIGNER"`}, "give it the right in DSS"},
 		"a proxy adds a cookie to what is asked": {answer("/auth/info-from-browser-headers", 200,
 			`{"authIdentifier": "ann", "authSource": "USER_FROM_UI", "groups": []}`),
 			[]string{answers, runner, `problem right to ask who a browser is: DSS took cookies that nobody has for the user "ann"`}, "a proxy between this application and DSS that adds cookies"},
 		"DSS is down behind a proxy": {answer("/auth/info", 502, "<html>canary</html>"),
 			[]string{"problem connection: the answer is 502 Bad Gateway, and it is from a proxy"}, "starting, stopped or overloaded"},
 		"a web server is at the address": {answer("/auth/info", 404, "<html>canary</html>"),
-			[]string{"problem connection: the answer is 404 Not Found, and it is not from DSS"}, "the path, port or host is another one"},
+			[]string{"problem connection: the answer is 404 Not Found, and it is not from DSS"}, "the path, port or host is wrong"},
 		"a sign-in page is at the address": {answer("/auth/info", 200, "<html>canary</html>"),
-			[]string{"problem connection: what answered with success is not DSS"}, "Most likely a proxy's sign-in page"},
+			[]string{"problem connection: another program than DSS answered with success"}, "Most likely a proxy's sign-in page"},
 		"a proxy puts words for a version": {func(fake *dsstest.Server, _ *diagnose.Application) {
 			fake.Intercept("/auth/info", -1, dsstest.Respond(200, `{"authIdentifier": "runner", "authSource": "USER_FROM_UI"}`, "DSS-Version", "canary"))
 		}, []string{silent, `ok own credentials: to DSS, we are the user "runner"`, mayAsk}, ""},
 		"DSS does not answer": {func(fake *dsstest.Server, a *diagnose.Application) {
 			a.Timeout = time.Nanosecond
-		}, []string{"problem connection: there was no answer in time"}, "Where DSS takes so long, it is overloaded."},
+		}, []string{"problem connection: there was no answer in time"}, "If DSS takes so long, it is overloaded."},
 		"an administrator is needed, and we are none": {func(_ *dsstest.Server, a *diagnose.Application) { a.ByProxyUser = true },
 			[]string{answers, runner, mayAsk, "problem administrator's rights: we do not have them"}, "ByTicket and identifying visitors work without one"},
 		"an administrator is needed, and there is no user to try": {func(fake *dsstest.Server, a *diagnose.Application) {
 			a.ByProxyUser = true
 			fake.Intercept("/users", -1, dsstest.Respond(200, `[]`))
-		}, []string{answers, runner, mayAsk, "skipped administrator's rights: we cannot find a user to try to act as"}, ""},
+		}, []string{answers, runner, mayAsk, "skipped administrator's rights: we found no user to act as in a test"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := newDSS(t)
@@ -134,7 +134,7 @@ func TestStartWithoutDSS(t *testing.T) {
 	gone.Close()
 	lines, advice := found(t, application(t, dss.Config{URL: gone.URL, APIKey: runnersKey}))
 	require.Len(t, lines, 1)
-	assert.Contains(t, lines[0], "problem connection: the connection is refused: nothing listens at 127.0.0.1:")
+	assert.Contains(t, lines[0], "problem connection: the connection is refused: no program listens at 127.0.0.1:")
 	assert.Contains(t, advice, "DSS is not running, or is at another port")
 }
 

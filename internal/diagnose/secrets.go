@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Secrets keeps credentials out of texts. DSS, or what answers in its place, may
-// repeat what it was sent where a name is expected.
+// Secrets keeps credentials out of texts. DSS, or a program in its place, may repeat a
+// credential instead of a name.
 type Secrets struct{ replaced []string }
 
-// minSecret is the length from which a value is taken for a credential. Shorter
-// ones, as of a cookie "lang", would hide the words of the report.
+// minSecret is the least length of a credential. Shorter values, as of a cookie "lang",
+// would hide the words of the report.
 const minSecret = 8
 
 // Hide keeps values out of all texts from now on.
@@ -35,7 +35,7 @@ func (s *Secrets) HideHeader(value string) {
 	}
 }
 
-// Without returns a text without what is hidden.
+// Without returns a text without the hidden values.
 func (s *Secrets) Without(text string) string {
 	return strings.NewReplacer(s.replaced...).Replace(text)
 }

@@ -1,45 +1,40 @@
-// Package keyhash hashes a message onto 128 bits under random secrets, so that
-// nobody who does not know the secrets can choose two messages with the same
-// key.
+// Package keyhash hashes a message onto 128 bits under random secrets. Without the
+// secrets, nobody can choose two messages with the same key.
 //
-// A message is a sequence of pairs of numbers, and of texts behind a number and
-// their length, which are fed into a [Sum]. It is hashed as its words of 64 bits. So
-// whoever encodes something as a message must take care that two different things
-// are different words.
+// A message is a sequence of pairs of numbers, and of texts after a number and their
+// length. A [Sum] takes them one by one. The hash is that of its words of 64 bits. So
+// the caller must encode two different things as different words.
 //
 // # Why it holds
 //
-// No assumption about a cipher is behind it: both its steps are universal hashes
-// with a proof.
+// It assumes nothing about a cipher: both its steps are universal hashes with a proof.
 //
-// The first is NH of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway, 1999)
-// over 64-bit words, two lanes wide: lane 0 adds up (m[2i]+k[2i]) *
-// (m[2i+1]+k[2i+1]) modulo 2^128, lane 1 the same with the secret two words
-// further on. Two different messages of the same number of words agree in one
-// lane with probability at most 2^-64, in both with at most 2^-128. The second
-// is multiply-shift (Dietzfelbinger, 1996) of each lane and the number of
-// words onto 64 bits, which is strongly universal: what differed agrees with
-// probability 2^-64 a lane. So two messages that are chosen without knowledge
-// of the secrets have the same key with probability at most 2^-126, however
-// long they are, and q tries against n entries succeed with at most
-// q * n * 2^-126.
+// The first is NH of UMAC (Black, Halevi, Krawczyk, Krovetz, Rogaway, 1999) over 64-bit
+// words, two lanes wide: lane 0 adds up (m[2i]+k[2i]) * (m[2i+1]+k[2i+1]) modulo 2^128,
+// lane 1 the same with the secret two words further on. Two different messages of the
+// same number of words agree in one lane with probability at most 2^-64, in both with
+// at most 2^-128. The second is multiply-shift (Dietzfelbinger, 1996) of each lane and
+// the number of words onto 64 bits. It is strongly universal: different inputs agree
+// with probability 2^-64 a lane. So two messages of any length, chosen without the
+// secrets, have the same key with probability at most 2^-126. Q tries against n entries
+// succeed with at most q * n * 2^-126.
 //
 // # What its user must keep to
 //
-// Like every universal hash this is no authenticator: whoever sees keys can
-// solve for the secrets. So no key is ever shown: not stored, sent, logged or
-// printed. What can be observed, such as a place in a table, is not chosen by the
-// bits of a key but by a [MultiplyShift] of it, whose secret is independent. All an
-// adversary may learn of a try is whether it collided. Keys that leave the process
-// need another function (HMAC-SHA-256).
+// Like every universal hash this is not an authenticator: an attacker who sees keys can
+// compute the secrets. So no key is ever stored, sent, logged or printed. An adversary
+// may be able to observe a place in a table: a [MultiplyShift] of the key with an
+// independent secret chooses it, and not the bits of the key. From a try, an adversary
+// may learn only whether it collided. Keys that leave the process need another function
+// (HMAC-SHA-256).
 //
 // # Why by hand, and not a library
 //
 // HighwayHash takes three quarters of the time at 350 bytes (149 against 208 ns), but
 // nothing is proved about it: its strength is a claim of its authors. The standard
-// library's GMAC and SHA-256 are slower, and its maphash promises nothing to an
-// adversary and has 64 bits. Here is a theorem, in code of one page; a test works
-// the same numbers out by math/big.
+// library's GMAC and SHA-256 are slower, and its maphash has 64 bits and gives no
+// guarantee against an adversary. This hash has a theorem, and its code fits on one
+// page; a test computes the same numbers with math/big.
 package keyhash
 
 import (
@@ -55,13 +50,13 @@ type Key [2]uint64
 
 // Hash holds the secrets. It is safe for concurrent use. Make it with [New].
 type Hash struct {
-	secret []uint64 // for the longest message, and two words more
+	secret []uint64 // for the longest message, and two more words
 	lanes  [2]MultiplyShift
 	rare   []byte // see Rare
 }
 
 // New makes secrets for messages with so many bytes of text, and so many pairs and
-// texts. [Sum.Fits] finds out about longer ones.
+// texts. [Sum.Fits] finds longer ones.
 func New(bytes, parts int) Hash {
 	return Hash{
 		secret: randomWords(2*(bytes/16+parts) + 2),
@@ -84,8 +79,8 @@ func randomWords(n int) []uint64 {
 	return words
 }
 
-// Sum is the key of a message in the making: two lanes of 128 bits, and the
-// secret for the rest of the message.
+// Sum is the unfinished key of a message: two lanes of 128 bits, and the secret for the
+// rest of the message.
 type Sum struct {
 	hi0, lo0, hi1, lo1 uint64
 	secret             []uint64
@@ -94,11 +89,12 @@ type Sum struct {
 // Start returns the sum of the empty message.
 func (h *Hash) Start() Sum { return Sum{secret: h.secret} }
 
-// Fits reports whether the secret suffices for texts of so many bytes, and so many
-// pairs and texts, more. Pair and Text panic where it does not: such a message, which
-// is rare, goes to [Hash.Rare].
+// Fits reports whether the secret is long enough to add texts of so many bytes, and so
+// many pairs and texts. Pair and Text panic if it is not: use [Hash.Rare] for such a
+// rare message.
 //
-// A text is filled up to 16 bytes, and the second lane reads 16 bytes further on.
+// A text is filled up to a multiple of 16 bytes, and the second lane reads the secret
+// 16 bytes further on.
 func (s *Sum) Fits(bytes, parts int) bool { return bytes+16*parts+32 <= 8*len(s.secret) }
 
 // Pair adds two numbers to the message.
@@ -109,10 +105,10 @@ func (s *Sum) Pair(a, b uint64) {
 	s.secret = k[2:]
 }
 
-// Text adds a number and a text to the message: the pair of the number and the
-// text's length, and the text, filled up with zeros to whole pairs. It works on two
-// pairs a turn, and on copies: both twice as fast. It only reads t, so that
-// converting a string for it copies nothing.
+// Text adds a number and a text to the message: the pair of the number and the text's
+// length, and the text, filled up with zeros to whole pairs. Two pairs per turn, and
+// local copies, each make it twice as fast. It only reads t, so that the conversion of
+// a string copies nothing.
 func (s *Sum) Text(n uint64, t []byte) {
 	s.Pair(n, uint64(len(t)))
 	k, hi0, lo0, hi1, lo1 := s.secret, s.hi0, s.lo0, s.hi1, s.lo1
@@ -143,14 +139,14 @@ func plus(hi, lo, a, b uint64) (uint64, uint64) {
 	return hi, lo
 }
 
-// Key returns the key of the message. What is left of the secret tells how many
+// Key returns the key of the message. The length of the remaining secret tells how many
 // words it had.
 func (h *Hash) Key(s *Sum) Key {
 	left := uint64(len(s.secret))
 	return Key{h.lanes[0].Of(s.hi0, s.lo0, left), h.lanes[1].Of(s.hi1, s.lo1, left)}
 }
 
-// Rare returns a key for a message that the secret is too short for: half of its
+// Rare returns a key for a message for which the secret is too short: half of its
 // HMAC-SHA-256.
 func (h *Hash) Rare(message []byte) Key {
 	mac := hmac.New(sha256.New, h.rare)

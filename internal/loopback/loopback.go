@@ -1,4 +1,4 @@
-// Package loopback knows the names of the machine that one is on.
+// Package loopback knows the names of the local machine.
 package loopback
 
 import (

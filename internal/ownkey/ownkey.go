@@ -1,6 +1,6 @@
-// Package ownkey tells with which of an application's own API keys a call was
-// made. Keys can be replaced while an application runs, and what DSS answers to
-// one of them says nothing about another.
+// Package ownkey records the API key of the application with which a call was made.
+// Keys can be replaced while an application runs, and DSS's answer to one key proves
+// nothing about another.
 package ownkey
 
 import (
@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 )
 
-// Used is the number of the key that a call was made with; of a call that was
-// made twice, the last one. Zero is no key that can be replaced.
+// Used is the number of a call's key; if a call was made twice, of the last key. Zero
+// means that the key cannot be replaced.
 type Used struct{ number atomic.Int64 }
 
 type usedKey struct{}
@@ -19,10 +19,10 @@ func (u *Used) Context(ctx context.Context) context.Context {
 	return context.WithValue(ctx, usedKey{}, u)
 }
 
-// Number returns what was noted last.
+// Number returns the last noted number.
 func (u *Used) Number() int64 { return u.number.Load() }
 
-// Note takes down the number of the key that a call with ctx is made with.
+// Note records the number of the key of a call with ctx.
 func Note(ctx context.Context, number int64) {
 	if u, ok := ctx.Value(usedKey{}).(*Used); ok {
 		u.number.Store(number)

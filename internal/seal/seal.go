@@ -1,15 +1,14 @@
-// Package seal makes what leaves the process unreadable: keys that say nothing,
-// and values that open only where they were put.
+// Package seal makes data unreadable before it leaves the process. Its keys reveal
+// nothing, and its values open only under their own key.
 //
-// Everything is made from secrets that the replicas of an application share. The
-// first one seals, and each of them opens, so that they can be replaced one
-// by one.
+// All keys and values are made from secrets that the replicas of an application share.
+// The first one seals, and each of them opens, so that they can be replaced one by one.
 //
-// A key is HMAC-SHA-256 of a purpose and some parts, each behind its length. A
-// value is AES-256-GCM under a key that HKDF makes of the secret and the value's
-// own key, with that key and the version as additional data. So a value that was
-// moved to another key does not open, and no cipher key serves for many values:
-// random nonces do not run out.
+// A key is HMAC-SHA-256 of a purpose and some parts, each after its length. A value is
+// AES-256-GCM under a cipher key that HKDF makes of the secret and the value's own key,
+// with that key and the version as additional data. So a value that was moved to
+// another key does not open. Each cipher key seals few values: random nonces do not run
+// out.
 package seal
 
 import (
@@ -24,14 +23,13 @@ import (
 )
 
 const (
-	// Version is that of keys and values. Others are not read.
+	// Version is the version of keys and values. Other versions are not read.
 	Version = "dssauth 1"
 
-	// KeyLength is how many bytes a key has.
+	// KeyLength is the number of bytes of a key.
 	KeyLength = 43
 
-	// room is what the length of a value says no less than: a value is filled up to
-	// a multiple of it.
+	// room hides the length of a value: a value is filled up to a multiple of it.
 	room = 256
 )
 
@@ -42,7 +40,7 @@ type Sealer struct {
 
 type secret struct{ keys, values []byte }
 
-// New returns the Sealer of some secrets, of which it keeps no memory.
+// New returns a Sealer with these secrets. It does not keep their memory.
 func New(secrets [][]byte) *Sealer {
 	all := make([]secret, len(secrets))
 	for i, s := range secrets {
@@ -53,17 +51,17 @@ func New(secrets [][]byte) *Sealer {
 
 func derive(secret []byte, purpose string) []byte {
 	key, err := hkdf.Key(sha256.New, secret, nil, Version+" "+purpose, sha256.Size)
-	if err != nil { // a secret that FIPS 140 finds too short; the caller has checked that
+	if err != nil { // FIPS 140 finds the secret too short; the caller has checked that
 		panic(err)
 	}
 	return key
 }
 
-// Secrets returns how many there are.
+// Secrets returns the number of secrets.
 func (s *Sealer) Secrets() int { return len(s.secrets()) }
 
-// Keys returns the keys of something, one for each secret, of [KeyLength]
-// letters, digits, "-" and "_".
+// Keys returns the keys for a purpose and its parts, one for each secret. Each has
+// [KeyLength] letters, digits, "-" and "_".
 func (s *Sealer) Keys(purpose string, parts ...string) []string {
 	message := appendText(nil, purpose)
 	for _, p := range parts {

@@ -1,4 +1,4 @@
-// Package shown tells the names of cookies and headers from what may be their
+// Package shown separates the names of cookies and headers from texts that may be their
 // values, so that logs, errors and reports show only the names.
 package shown
 
@@ -8,24 +8,23 @@ import (
 )
 
 const (
-	// maxBytes is enough for every name that we know of.
+	// maxBytes is enough for every name that we know.
 	maxBytes = 48
-	// maxRun is how many letters and digits may stand together. Identifiers in
-	// hexadecimal have 32, 20 bytes in base64 have 27.
+	// maxRun is the most letters and digits in a row. Identifiers in hexadecimal have
+	// 32, 20 bytes in base64 have 27.
 	maxRun = 24
-	// maxNumber is how many digits may stand together: a time in seconds.
+	// maxNumber is the most digits in a row: a time in seconds.
 	maxNumber = 10
-	// minSecret is the length from which a text is taken for a credential.
+	// minSecret is the least length of a text that counts as a credential.
 	minSecret = 8
 )
 
-// CookieName returns the name in a cookie as it is sent, "name=value". It
-// reports false where there is no name, or none to show.
+// CookieName returns the name in a cookie of the form "name=value". It reports false if
+// there is no name, or if the name must not be shown.
 //
-// A browser sends a cookie without a name as its bare value. In base64 that
-// ends with up to two equals signs, and so looks like a long name without a
-// value. Real cookies like that are rare, and their names are not worth a
-// credential.
+// A browser sends a cookie without a name as its bare value. In base64 that ends with
+// up to two equals signs, and so looks like a long name without a value. Real cookies
+// like that are rare: it is safer not to show their names.
 func CookieName(cookie string) (name string, ok bool) {
 	name, value, found := strings.Cut(cookie, "=")
 	name = strings.Trim(name, " \t")
@@ -40,12 +39,12 @@ func CookieName(cookie string) (name string, ok bool) {
 // not like a credential: a short token of letters, digits, "_", "-" and ".",
 // with little entropy.
 //
-// Names are made of words, in whatever case: JSESSIONID, rememberMe,
-// oauth2_proxy. So of the neighbours in s at least two in five must be letters
-// that stand together in words. Of random texts in base64 or hexadecimal that
-// holds for 2 in 100 of 12 bytes, and for 1 in 1,000 of 24; of small letters
-// alone for 6 and 1 in 100. Some names fail too, such as those that end with a
-// random part. Fewer than 8 bytes are never taken for a value.
+// Names are made of words, in any case: JSESSIONID, rememberMe, oauth2_proxy. So at
+// least two in five pairs of neighbours in s must be letters that are neighbours in
+// words. Random texts in base64 or hexadecimal pass: 2 in 100 of those with 12 bytes,
+// and 1 in 1,000 of those with 24. Of texts of small letters only, 6 and 1 in 100 pass.
+// Some names fail too, such as those with a random end. Fewer than 8 bytes never count
+// as a value.
 func IsName(s string) bool {
 	if s == "" || len(s) > maxBytes {
 		return false
@@ -66,7 +65,7 @@ func IsName(s string) bool {
 		if run > maxRun || number > maxNumber {
 			return false
 		}
-		if run > 1 && number < 2 { // a number within a name says nothing
+		if run > 1 && number < 2 { // a number within a name proves nothing
 			neighbours++
 			if standInWords(s[i-1], c) {
 				inWords++
@@ -76,9 +75,8 @@ func IsName(s string) bool {
 	return letters > 0 && (len(s) < minSecret || 5*inWords >= 2*neighbours)
 }
 
-// Quote quotes what should be a name, or a pattern or list of names, without
-// what may be a value: a person who copies a cookie or a header from a browser
-// copies a credential.
+// Quote quotes a name, a pattern or a list of names, and leaves out texts that may be
+// values: a person who copies a cookie or a header from a browser copies a credential.
 func Quote(s string) string {
 	i := strings.IndexAny(s, "=:")
 	name, rest := s, ""
@@ -99,8 +97,8 @@ func Quote(s string) string {
 	return strconv.Quote(name + rest)
 }
 
-// inWords are letters that often stand together in English words, and in the
-// names of sessions.
+// inWords are pairs of letters that are common in English words, and in the names of
+// sessions.
 const inWords = " th he in er an re nd at on nt es st en ed to it ou ea is or ti as te et ng al de le se sa si ar ve ra io ri ro ic ne co me ma li ce ch" +
 	" ll us ec om ta el tr ee ss ac la ot os no na em il id ke ok oo ki ie sc ct ca pt po ap pp ad da do am ag ge ai im pe pr ps su un" +
 	" ur ut ue ui ul up rt ry rs um vi iv ev wa wi fi fo fr if ab ba bl bo ck cr cs di sh ho lo ex oc uc of be ir"

@@ -1,6 +1,6 @@
-// Package simulated is the many visitors of an application, and the DSS that
-// is asked who they are. It is for tests and measurements in virtual time
-// ([testing/synctest]), in which a minute of thousands of visitors takes seconds.
+// Package simulated simulates the many visitors of an application, and its DSS. It is
+// for tests and measurements in virtual time ([testing/synctest]): a minute of
+// thousands of visitors takes seconds.
 package simulated
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// DSS works on so many questions at once, each for the same time, whether its
-// caller waits for it or not. Others wait. It is a [dssauth.Resolver].
+// DSS works on so many questions at once, each for the same time, even if its caller
+// has gone. Others wait. It is a [dssauth.Resolver].
 type DSS struct {
 	workers chan struct{}
 	latency time.Duration
@@ -26,16 +26,15 @@ type DSS struct {
 	seen Load
 }
 
-// Load is what a DSS was asked.
+// Load counts the questions to a DSS.
 type Load struct {
 	Calls     int
 	InFlight  int // now
 	Most      int // in flight
-	Abandoned int // their callers went away before the answer
+	Abandoned int // their callers left before the answer
 }
 
-// NewDSS returns a DSS without visitors. It needs none: it knows everybody who
-// comes by [Visitors], and nobody else.
+// NewDSS returns a DSS. It knows every visitor of [Visitors], and nobody else.
 func NewDSS(workers int, latency time.Duration) *DSS {
 	return &DSS{workers: make(chan struct{}, workers), latency: latency}
 }
@@ -72,29 +71,29 @@ func (d *DSS) note(what func(*Load)) {
 	what(&d.seen)
 }
 
-// Load returns what d was asked until now.
+// Load returns the count of questions so far.
 func (d *DSS) Load() (l Load) {
 	d.note(func(seen *Load) { l = *seen })
 	return l
 }
 
-// Visitors come one after the other, each with a session of its own, and stay.
-// Each sends a request every now and then, and comes back after a second, as
-// Retry-After says, where it was refused.
+// Visitors come one after the other, each with a session of its own, and stay. Each
+// sends requests from time to time. A refused visitor comes back after a second, as
+// Retry-After says.
 type Visitors struct {
 	Count    int
 	Arriving time.Duration // within which they come
 	Every    time.Duration // is the mean time between two requests of one
 	Staying  time.Duration // from the start to the end
-	Settling time.Duration // from the start to when all should be known
+	Settling time.Duration // from the start to the time when all should be known
 }
 
-// Seen is how [Visitors] were served.
+// Seen counts the results of [Visitors].
 type Seen struct {
 	All     Share // of requests that were refused
-	Known   Share // the same, of visitors who had been let in before
-	Settled Share // the same, of all when all should be known
-	In      int   // visitors let in
+	Known   Share // the same, of visitors who were admitted before
+	Settled Share // the same, of all visitors, after all should be known
+	In      int   // admitted visitors
 	Quickly int   // of these, within 0.3 s of their arrival
 	Longest time.Duration
 	Waited  time.Duration // for answers, in sum
@@ -115,7 +114,7 @@ func (s Share) Percent() float64 { return 100 * float64(s.Part) / float64(max(1,
 
 func (s Share) String() string { return fmt.Sprintf("%d of %d (%.2f %%)", s.Part, s.Of, s.Percent()) }
 
-// Visit lets them come, and returns when they have gone.
+// Visit makes them come, and returns when they have gone.
 func (v Visitors) Visit(auth *dssauth.Middleware) Seen {
 	handler := auth.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	start := time.Now()
@@ -164,7 +163,7 @@ func between(random *rand.Rand, least, most time.Duration) time.Duration {
 	return least + time.Duration(random.Int64N(max(1, int64(most-least))))
 }
 
-// Status is what a request with such a session is answered with.
+// Status returns the status of the answer to a request with such a session.
 func Status(handler http.Handler, session string) int {
 	w := response{header: http.Header{}, status: http.StatusOK}
 	handler.ServeHTTP(&w, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/"}, Header: http.Header{"Cookie": {"session=" + session}}})

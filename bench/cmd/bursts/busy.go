@@ -12,12 +12,12 @@ import (
 	"github.com/dssauth/dssauth/bench"
 )
 
-// earliestRefresh is how old an answer is when the first hit may start its
+// earliestRefresh is the age of an answer at which a hit may first start its
 // refresh: 70% of a life that is up to 10% shorter than Config.TTL.
 const earliestRefresh = time.Duration(0.9 * 0.7 * float64(10*time.Second))
 
-// busyVisitor lets one visitor send a request every millisecond, and counts
-// how many of them wait for DSS, which takes long enough to tell.
+// busyVisitor lets one visitor send a request every millisecond, and counts the
+// requests that wait for DSS. DSS is slow enough for that to show.
 func busyVisitor(watched time.Duration) ([]bench.Target, error) {
 	const latency = 250 * time.Millisecond
 	d, err := bench.StartDSS(1)
@@ -54,8 +54,8 @@ func busyVisitor(watched time.Duration) ([]bench.Target, error) {
 	}, nil
 }
 
-// expiry lets a thousand answers end within a tenth of Config.TTL of each
-// other, and all their visitors come back at once, three requests each.
+// expiry lets a thousand answers expire within a tenth of Config.TTL. Then all
+// their visitors come back at once, with three requests each.
 func expiry() ([]bench.Target, error) {
 	const visitors, each = 1000, 3
 	d, err := startSlowDSS(visitors)

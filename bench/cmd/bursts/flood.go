@@ -17,11 +17,11 @@ const (
 	warmUsers  = 100
 	warmTTL    = 3 * time.Second
 	watchUntil = 2500 * time.Millisecond // answers are refreshed before, and end after
-	strangers  = 256                     // who send junk at once
+	strangers  = 256                     // strangers that send junk at once
 	junkRatio  = 100                     // junk requests to one of a warm user
 )
 
-// weather is what goes on while the hits of warm users are timed.
+// weather is the load on DSS while the hits of warm users are timed.
 type weather string
 
 const (
@@ -62,11 +62,11 @@ func quietHangFlood(rounds int) ([]bench.Target, error) {
 	}, nil
 }
 
-// floodCount sums up what floods did.
+// floodCount sums up the effects of floods.
 type floodCount struct{ junk, calls, warm, lost, evictions int }
 
-// hits times requests of warm users, one after the other, from when their
-// answers are fresh to beyond when they are refreshed, and not to their end.
+// hits times requests of warm users, one after the other. It begins with fresh
+// answers, goes on after their refresh, and stops before their end.
 func hits(w weather, count *floodCount) (*bench.Histogram, error) {
 	d, err := startSlowDSS(warmUsers)
 	if err != nil {
@@ -135,8 +135,8 @@ func timeHits(ctx context.Context, auth *dssauth.Middleware) (h *bench.Histogram
 	return h, served
 }
 
-// flood is strangers who send a new junk cookie with each request, and warm
-// users' requests among them.
+// flood sends strangers' requests, each with a new junk cookie, and warm users'
+// requests among them.
 type flood struct {
 	running                          sync.WaitGroup
 	junk, admitted, warm, warmServed atomic.Int64

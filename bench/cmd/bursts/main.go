@@ -1,6 +1,6 @@
-// Command bursts shows how often DSS is asked, and what visitors wait for, when
-// much happens at once: newcomers, expiry, floods of junk cookies, a DSS that
-// hangs.
+// Command bursts shows the number of questions to DSS, and the waits of
+// visitors, when much happens at once: newcomers, expiry, floods of junk
+// cookies, a DSS that hangs.
 package main
 
 import (
@@ -20,7 +20,7 @@ func main() {
 	enforce := flag.Bool("enforce", false, "exit with status 1 where a target is missed")
 	flag.Parse()
 	log.SetFlags(0)
-	// That DSS hangs is meant here.
+	// The hanging DSS is intended here.
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 
 	started := time.Now()
@@ -45,8 +45,8 @@ func main() {
 	}
 }
 
-// dssLatency is how long DSS takes for an answer, and dssThreads how many it
-// works on at once.
+// dssLatency is DSS's time for an answer, and dssThreads the number of
+// questions that it works on at once.
 const (
 	dssLatency = 20 * time.Millisecond
 	dssThreads = 32

@@ -53,7 +53,7 @@ func newcomer(rounds int) ([]bench.Target, error) {
 	}, nil
 }
 
-// burst returns how long all requests take together.
+// burst returns the time of all requests together.
 func burst(wrap func(http.Handler) http.Handler, user int) (time.Duration, error) {
 	var served atomic.Int64
 	h := wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { served.Add(1) }))
@@ -81,7 +81,7 @@ func burst(wrap func(http.Handler) http.Handler, user int) (time.Duration, error
 
 type loginKey struct{}
 
-// askEachTime is the middleware that one writes first.
+// askEachTime is the simplest middleware: it asks DSS for each request.
 func askEachTime(d *bench.DSS) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -30,8 +30,8 @@ func main() {
 	flag.Parse()
 	log.SetFlags(0)
 
-	// What collecting garbage costs depends on everything else in a process,
-	// and hides where the cost of a hit bends: it is left out.
+	// The cost of garbage collection depends on everything else in a process, and
+	// hides the bends in the cost of a hit. So it is left out.
 	debug.SetGCPercent(-1)
 	started := time.Now()
 	users, err := measureUsers(*most, *rounds, *each)
@@ -52,7 +52,7 @@ func main() {
 	fmt.Println("drawn:", filepath.Join(*out, "growth.svg"), filepath.Join(*out, "growth.png"))
 }
 
-// point is what one request costs at one place of an axis, in nanoseconds.
+// point is the cost of one request at one place of an axis, in nanoseconds.
 type point struct {
 	at    int
 	ours  bench.Sample
@@ -112,13 +112,14 @@ func measureSizes(rounds int, each time.Duration) ([]point, error) {
 	return points, nil
 }
 
-// repeated sends traffic often enough for its time to be measured.
+// repeated sends traffic often enough to measure its time.
 func repeated(t *bench.Traffic) *bench.Traffic {
 	return &bench.Traffic{Requests: t.Requests, Order: slices.Repeat(t.Order, sampleSize/len(t.Order))}
 }
 
-// filled returns a Middleware that remembers count users. A Resolver stands in
-// for DSS, since a million calls would take minutes: hits know no difference.
+// filled returns a Middleware that remembers count users. A Resolver replaces
+// DSS, since a million calls would take minutes. For hits this makes no
+// difference.
 func filled(count, size int) (*dssauth.Middleware, error) {
 	m, err := dssauth.New(dssauth.Config{Resolver: everybody{}, TTL: time.Hour, MaxEntries: count})
 	if err != nil {
@@ -136,7 +137,8 @@ func filled(count, size int) (*dssauth.Middleware, error) {
 	return m, nil
 }
 
-// everybody knows each visitor by the session cookie's value.
+// everybody is a Resolver that knows each visitor by the session cookie's
+// value.
 type everybody struct{}
 
 func (everybody) Resolve(_ context.Context, h http.Header) (dssauth.Identity, error) {
@@ -149,13 +151,13 @@ func (everybody) Resolve(_ context.Context, h http.Header) (dssauth.Identity, er
 	return dssauth.Identity{}, dssauth.ErrUnauthenticated
 }
 
-// sampleSize is how many requests are made before they are measured. They are
-// few enough to lie in the processor's cache, so that what grows is the cost
-// of finding their users.
+// sampleSize is the number of requests that are made before they are measured.
+// They fit into the processor's cache, so that only the cost of finding their
+// users grows.
 const sampleSize = 2048
 
 // sampler returns a function that makes requests of users drawn at random, in
-// place of those that it made before.
+// place of its last ones.
 func sampler(count, size int) func() *bench.Traffic {
 	t := &bench.Traffic{}
 	for i := range sampleSize {
@@ -172,7 +174,7 @@ func sampler(count, size int) func() *bench.Traffic {
 
 // measure adds a round: the same requests to ours and to FLOOR, in turn.
 func (p *point) measure(m *dssauth.Middleware, traffic func() *bench.Traffic, each time.Duration) error {
-	// The garbage of the rounds before; during one, none is collected.
+	// Collects the garbage of earlier rounds: during a round the collector is off.
 	runtime.GC()
 	reached, requests := 0, 0
 	next := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ })

@@ -95,7 +95,7 @@ func newPlot(axis string, points []point) (*plot.Plot, error) {
 	return p, nil
 }
 
-// ticks marks the measured places, as far as their labels do not overlap.
+// ticks marks the measured places whose labels do not overlap.
 func ticks(points []point) plot.ConstantTicks {
 	var marks plot.ConstantTicks
 	for _, p := range points {

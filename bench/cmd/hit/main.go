@@ -1,5 +1,5 @@
-// Command hit compares what a request of a known user costs in dssauth and in
-// its peers, in interleaved rounds.
+// Command hit compares the cost of a known user's request in dssauth and in its
+// peers, in interleaved rounds.
 package main
 
 import (
@@ -43,9 +43,9 @@ func main() {
 	}
 }
 
-// liveHeap is what an application holds in memory. How often the collector runs,
-// and so what each allocation costs, depends on it: without it, FLOOR and all
-// else would be measured with a heap of some megabytes.
+// liveHeap is an application's data in memory. The collector's frequency, and
+// so the cost of each allocation, depends on it: without it, all would be
+// measured with a heap of some megabytes.
 const liveHeap = 64 << 20
 
 // scene is one kind of traffic.
@@ -75,11 +75,11 @@ func measure(rounds int, each time.Duration) (*table, error) {
 	return t, nil
 }
 
-// judged is how many contenders, the first ones, the targets speak of.
+// judged is the number of contenders, the first ones, that have targets.
 const judged = 6
 
-// measure lets every contender run on one core and on two, each round in
-// another order, and all of them new, since those that remember do so for
+// measure runs every contender on one core and on two, in another order each
+// round. All contenders are new in each round, since their answers live for
 // seconds only.
 func (s scene) measure(d *bench.DSS, t *table, round int, each time.Duration) error {
 	contenders, err := bench.NewContenders(d, s.users.Count)
@@ -96,7 +96,7 @@ func (s scene) measure(d *bench.DSS, t *table, round int, each time.Duration) er
 			return err
 		}
 	}
-	// Those whose ratios are judged come first, before answers grow old.
+	// Contenders with judged ratios come first, before answers grow old.
 	for _, group := range [][]*bench.Contender{contenders[:judged], contenders[judged:]} {
 		for i := range group {
 			c := group[(i+round)%len(group)]
@@ -117,8 +117,8 @@ func (s scene) measure(d *bench.DSS, t *table, round int, each time.Duration) er
 	return nil
 }
 
-// leavesOut reports whether a contender is not measured: where there is one
-// request of each user, it comes again and again, and no cookie changes.
+// leavesOut reports whether a contender is not measured: with one request for
+// each user, the same request comes again and again, and no cookie changes.
 func (s scene) leavesOut(c *bench.Contender) bool {
 	return c.Name == bench.OursChanging && s.users.Count > 1
 }

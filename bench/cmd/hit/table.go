@@ -25,7 +25,7 @@ func (c cell) String() string {
 	return fmt.Sprintf("%d B %s, %s", c.size, c.users, cores)
 }
 
-// table holds what all rounds measured.
+// table holds the results of all rounds.
 type table struct {
 	names   []string
 	cells   []cell
@@ -76,17 +76,17 @@ func (t *table) memory(name string) (allocs, bytes float64) {
 	return math.Round(a.Median()), math.Round(b.Median())
 }
 
-// above is what a contender takes above FLOOR.
+// above is a contender's time above FLOOR.
 func (t *table) above(name string, c cell) bench.Sample {
 	return t.ns(name, c).Minus(t.ns(bench.Floor, c))
 }
 
-// bare is what a hit takes above FLOOR without the two response headers.
+// bare is a hit's time above FLOOR without the two response headers.
 func (t *table) bare(c cell) bench.Sample {
 	return t.ns(bench.Ours, c).Minus(t.ns(bench.FloorHeaders, c))
 }
 
-// gain is how many times as much as ours a contender adds to FLOOR.
+// gain is a contender's addition to FLOOR, divided by ours.
 func (t *table) gain(name string, c cell) bench.Sample {
 	return t.above(name, c).Ratio(t.above(bench.Ours, c))
 }
@@ -143,8 +143,8 @@ func (t *table) printRows(extra string, extraValue func(name string) string, val
 	}
 }
 
-// targets of a hit's time are judged with one user on one core, those against
-// Kubernetes in every cell.
+// targets of a hit's time are judged with one user on one core, and targets
+// against Kubernetes in every cell.
 func (t *table) targets() []bench.Target {
 	allocs, bytes := t.memory(bench.Ours)
 	changing, _ := t.memory(bench.OursChanging)

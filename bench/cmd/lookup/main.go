@@ -71,7 +71,7 @@ func main() {
 	}
 }
 
-// contender asks who the user is.
+// contender asks DSS for the user.
 type contender struct {
 	name string
 	ask  func() error
@@ -87,9 +87,9 @@ const (
 	count
 )
 
-// newContenders returns the same POST three times: one whose body is encoded
-// already and whose reply is not looked at; one that reads and writes JSON by
-// encoding/json, as anybody would without this library; and ours.
+// newContenders returns the same POST three times. The first has an encoded
+// body and ignores the reply. The second reads and writes JSON by
+// encoding/json, as is usual without this library. The third is ours.
 func newContenders(url string) (c [count]contender, err error) {
 	headers := http.Header{"Cookie": {bench.CookieHeader(bench.Session, 0, 350)}}
 	body, err := json.Marshal(map[string]string{"Cookie": headers.Get("Cookie")})
@@ -163,7 +163,7 @@ func newContenders(url string) (c [count]contender, err error) {
 	return c, nil
 }
 
-// result is what a turn took.
+// result is the cost of a turn.
 type result struct {
 	cpu    time.Duration
 	allocs uint64
@@ -187,7 +187,7 @@ func compare(c [count]contender, turns, lookups int) (results [count][]result, e
 }
 
 func measure(c contender, lookups int) (r result, err error) {
-	runtime.GC() // so that none is in a turn
+	runtime.GC() // so that no collection is in a turn
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	cpu := bench.CPUTime()

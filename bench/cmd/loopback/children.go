@@ -44,8 +44,8 @@ func startLibrary(connections int) (*library, error) {
 	return l, nil
 }
 
-// start runs this program in another role, and reads what it says first. It
-// ends when its standard input does.
+// start runs this program in another role, and reads its first line. It ends
+// when its standard input ends.
 func (c *children) start(says any, args ...string) error {
 	cmd, err := self(args...)
 	if err != nil {
@@ -88,7 +88,7 @@ func (c *children) stop() {
 	}
 }
 
-// announce tells the parent something, and returns when the parent is done.
+// announce sends the parent a value, and returns when the parent is done.
 func announce(v any) error {
 	if err := json.NewEncoder(os.Stdout).Encode(v); err != nil {
 		return err

@@ -29,14 +29,15 @@ type gateway struct {
 }
 
 // servers are what is loaded, each with the processes between the visitors and the
-// upstream.
+// upstream. One visitor has all connections: between its turns a gateway would forget
+// many, and its figures be those of lookups.
 func (g *gateway) servers() []server {
-	alone := server{proxyAlone, g.alone, []*exec.Cmd{g.children.processes[1]}}
-	door := server{proxyGateway, g.door, []*exec.Cmd{g.programs[0].cmd}}
+	alone := server{proxyAlone, g.alone, []*exec.Cmd{g.children.processes[1]}, true}
+	door := server{proxyGateway, g.door, []*exec.Cmd{g.programs[0].cmd}, true}
 	if g.caddy == "" {
 		return []server{alone, door}
 	}
-	return []server{alone, door, {proxyCaddy, g.caddy, []*exec.Cmd{g.programs[0].cmd, g.programs[1].cmd}}}
+	return []server{alone, door, {proxyCaddy, g.caddy, []*exec.Cmd{g.programs[0].cmd, g.programs[1].cmd}, true}}
 }
 
 // gatewayConf has a rule of each kind, an assertion, and cookies that pass.

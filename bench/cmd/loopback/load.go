@@ -17,7 +17,7 @@ import (
 	"github.com/dssauth/dssauth/bench"
 )
 
-// loadResult is what one process that loads a server saw.
+// loadResult is the result of one process that loads a server.
 type loadResult struct {
 	Requests  int // with those that warm up
 	PerSecond float64
@@ -25,8 +25,8 @@ type loadResult struct {
 }
 
 // runLoad loads a server from a process of its own.
-func runLoad(address string, connections int, each time.Duration) (l loadResult, err error) {
-	cmd, err := self("-role", "load", "-address", address, "-connections", strconv.Itoa(connections), "-time", each.String())
+func runLoad(s server, connections int, each time.Duration) (l loadResult, err error) {
+	cmd, err := self("-role", "load", "-address", s.address, "-connections", strconv.Itoa(connections), fmt.Sprint("-hot=", s.hot), "-time", each.String())
 	if err != nil {
 		return l, err
 	}
@@ -39,10 +39,14 @@ func runLoad(address string, connections int, each time.Duration) (l loadResult,
 
 // load sends requests over as many connections at once, each again as soon as
 // it is answered, and prints a loadResult.
-func load(address string, connections int, each time.Duration) error {
+func load(address string, connections int, hot bool, each time.Duration) error {
 	visitors := make([]*visitor, connections)
 	for i := range visitors {
-		v, err := newVisitor(address, i)
+		user := i
+		if hot {
+			user = 0
+		}
+		v, err := newVisitor(address, user)
 		if err != nil {
 			return err
 		}
@@ -77,11 +81,12 @@ func load(address string, connections int, each time.Duration) error {
 	})
 }
 
-// warmUp is how many requests each visitor sends before it is measured.
+// warmUp is the number of requests that each visitor sends before it is
+// measured.
 const warmUp = 3
 
-// visitor is one connection. It does as little as it can: it sends the same
-// bytes each time, and takes each answer to be as long as the first.
+// visitor is one connection. It does little work: it sends the same bytes each
+// time, and expects each answer to be as long as the first.
 type visitor struct {
 	conn    net.Conn
 	request []byte
@@ -89,8 +94,8 @@ type visitor struct {
 	took    bench.Histogram
 }
 
-// newVisitor connects, and warms up the server: the second request is the one
-// after which a cache has nothing left to do.
+// newVisitor connects, and warms up the server: after the second request a
+// cache is complete.
 func newVisitor(address string, user int) (*visitor, error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {

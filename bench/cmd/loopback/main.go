@@ -20,10 +20,11 @@ import (
 func main() {
 	rounds := flag.Int("rounds", 12, "rounds; each loads every server")
 	each := flag.Duration("time", time.Second, "time of one measurement")
-	connections := flag.Int("connections", 64, "connections at once, each of another visitor")
+	connections := flag.Int("connections", 64, "connections at once: of a visitor each for the library, of one for the gateway")
 	enforce := flag.Bool("enforce", false, "exit with status 1 where a target is missed")
 	part := flag.String("part", "all", "what to compare: library, gateway or all")
 	role := flag.String("role", "", "for the command's own child processes")
+	hot := flag.Bool("hot", false, "likewise")
 	address := flag.String("address", "", "likewise")
 	flag.Parse()
 	log.SetFlags(0)
@@ -39,7 +40,7 @@ func main() {
 	case "reverseproxy":
 		err = serveReverseProxy(*address)
 	case "load":
-		err = load(*address, *connections, *each)
+		err = load(*address, *connections, *hot, *each)
 	default:
 		var met bool
 		started := time.Now()
@@ -57,10 +58,11 @@ func main() {
 	}
 }
 
-// server is one that is loaded.
+// server is a server under load.
 type server struct {
 	name, address string
-	processes     []*exec.Cmd // whose CPU time counts
+	processes     []*exec.Cmd // their CPU time counts
+	hot           bool        // one visitor has all connections
 }
 
 const (
@@ -86,7 +88,7 @@ func compare(part string, rounds int, each time.Duration, connections int) (met 
 	var servers []server
 	switch part {
 	case "all", "library":
-		servers = []server{{empty, l.app.Empty, nil}, {ours, l.app.Ours, nil}, {uncached, l.app.Uncached, nil}}
+		servers = []server{{empty, l.app.Empty, nil, false}, {ours, l.app.Ours, nil, false}, {uncached, l.app.Uncached, nil, false}}
 		n, err := startNginx(l.app.Uncached, l.app.Empty)
 		switch {
 		case errors.Is(err, errNoNginx):
@@ -95,7 +97,7 @@ func compare(part string, rounds int, each time.Duration, connections int) (met 
 			return false, err
 		default:
 			defer n.stop()
-			servers = append(servers, server{nginxApp, n.app, nil}, server{nginxAlone, n.alone, nil})
+			servers = append(servers, server{nginxApp, n.app, nil, false}, server{nginxAlone, n.alone, nil, false})
 		}
 	case "gateway":
 	default:
@@ -119,7 +121,7 @@ func compare(part string, rounds int, each time.Duration, connections int) (met 
 		for i := range servers {
 			s := servers[(i+round)%len(servers)]
 			before, _ := cpuTime(s.processes)
-			l, err := runLoad(s.address, connections, each)
+			l, err := runLoad(s, connections, each)
 			if err != nil {
 				return false, fmt.Errorf("%s: %w", s.name, err)
 			}

@@ -13,17 +13,17 @@ import (
 
 var errNoNginx = errors.New("nginx is not installed")
 
-// nginx is one that runs in the foreground, on files of its own.
+// nginx runs in the foreground, on files of its own.
 type nginx struct {
 	app, alone string // addresses
 	process    *program
 	dir        string
 }
 
-// nginxConf is a usual auth_request with a cache. The authorizer is asked with
-// the visitor's cookies; keys are whole Cookie headers. It is given what
-// helps: connections kept alive, no logs, as many workers as cores, answers
-// kept for as long as ours.
+// nginxConf is a usual auth_request with a cache. The authorizer gets the
+// visitor's cookies; keys are whole Cookie headers. The settings favour nginx:
+// connections kept alive, no logs, as many workers as cores, answers kept for
+// as long as ours.
 const nginxConf = `
 daemon off;
 %[6]s

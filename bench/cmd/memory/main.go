@@ -1,4 +1,4 @@
-// Command memory tells what a remembered visitor costs in bytes, beyond the
+// Command memory shows the cost of a remembered visitor in bytes, beyond the
 // identity itself, and that no cookie is kept.
 package main
 
@@ -61,11 +61,11 @@ func main() {
 
 const size = 350
 
-// session is a cookie that states whose it is.
+// session is a cookie that contains its user.
 func session(user int) string { return fmt.Sprintf("session=%026d", user) }
 
-// stated is a Resolver that believes it. The words are made anew each time, as
-// those of DSS's replies are.
+// stated is a Resolver that believes it. It makes its strings anew each time,
+// as DSS's replies do.
 type stated struct{}
 
 func (stated) Resolve(_ context.Context, h http.Header) (dssauth.Identity, error) {
@@ -91,8 +91,8 @@ type memory struct {
 
 func (m memory) share() float64 { return m.full - m.identities }
 
-// measureOurs measures the heap with a full cache, and then with nothing left
-// of it but the identities.
+// measureOurs measures the heap with a full cache, and then with the identities
+// only.
 func measureOurs(entries int) (memory, error) {
 	m := memory{name: bench.Ours}
 	empty := heap()
@@ -114,7 +114,7 @@ func measureOurs(entries int) (memory, error) {
 	}
 	full := heap() - len(identities)*int(unsafe.Sizeof(identities[0]))
 
-	// One more visitor must cost another one the place.
+	// One more visitor must take another one's place.
 	if err := bench.VisitAll(auth.Handler, session, 1, size+1, func(int, *http.Request) {}); err != nil {
 		return m, err
 	}
@@ -165,9 +165,9 @@ func measureK8s(entries int) (memory, error) {
 
 type responseKey struct{}
 
-// heap returns the bytes that are in use after a thorough collection.
+// heap returns the bytes in use after a thorough collection.
 func heap() int {
-	for range 3 { // pools let go at the second
+	for range 3 { // pools are emptied at the second
 		runtime.GC()
 	}
 	var stats runtime.MemStats

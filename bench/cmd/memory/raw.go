@@ -18,11 +18,11 @@ import (
 	"github.com/dssauth/dssauth/bench"
 )
 
-// rawKept remembers a thousand visitors whose cookies hold a mark, and returns
-// how often that mark is still in memory after their requests have ended. It
-// fails if it would not have found one.
+// rawKept remembers a thousand visitors whose cookies hold a mark. It returns
+// the number of marks in memory after their requests have ended. It fails if it
+// could not find a mark that is there.
 func rawKept() (int, error) {
-	// In memory, the mark itself is only there with each byte changed.
+	// This program holds the mark only with each byte changed.
 	hidden := []byte(rand.Text())
 	for i := range hidden {
 		hidden[i]++
@@ -64,7 +64,7 @@ func unhide(hidden []byte) []byte {
 	return mark
 }
 
-// markedResolver knows everybody who shows the mark.
+// markedResolver knows each visitor with the mark.
 type markedResolver struct{ hidden []byte }
 
 func (m markedResolver) Resolve(_ context.Context, h http.Header) (dssauth.Identity, error) {
@@ -77,7 +77,7 @@ func (m markedResolver) Resolve(_ context.Context, h http.Header) (dssauth.Ident
 	return dssauth.NewIdentity("user"+string([]byte(cookies[at:at+8])), "readers"), nil
 }
 
-// countInHeap dumps what is in use of the heap, and counts the mark in it.
+// countInHeap dumps the used heap, and counts the mark in it.
 func countInHeap(hidden []byte) (int, error) {
 	for range 3 {
 		runtime.GC()
@@ -95,8 +95,8 @@ func countInHeap(hidden []byte) (int, error) {
 	return count(bufio.NewReaderSize(f, 1<<20), hidden)
 }
 
-// count counts the mark in r without ever holding it in one piece elsewhere
-// than in r's buffer.
+// count counts the mark in r. The whole mark is never in memory outside r's
+// buffer.
 func count(r *bufio.Reader, hidden []byte) (int, error) {
 	n, matched := 0, 0
 	for {

@@ -10,9 +10,9 @@ import (
 	"strings"
 )
 
-// serveDSS serves a DSS that identifies every session cookie, and takes each for
-// another user. It is no dsstest, whose state differs between commits, and runs
-// in this process, so that its work is not in the CPU time of the program.
+// serveDSS serves a DSS that identifies every session cookie, each as another
+// user. It is not dsstest, whose state differs between commits. It runs in this
+// process, so that its work is not in the CPU time of the program.
 func serveDSS() (url string, end func(), err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -36,7 +36,7 @@ func answer(w http.ResponseWriter, r *http.Request) {
 		session, _, _ = strings.Cut(session, ";")
 		fmt.Fprintf(w, `{"authSource":"USER_FROM_UI","via":[],"authIdentifier":"user%s","groups":["readers","analysts","team001"],`+
 			`"userProfile":"DESIGNER","associatedDSSUser":"user%s","userForImpersonation":"user%s"}`, session, session, session)
-	case strings.HasSuffix(r.URL.Path, "/auth/info"): // who the application is
+	case strings.HasSuffix(r.URL.Path, "/auth/info"): // the application's own auth info
 		io.WriteString(w, `{"authSource":"PERSONAL_API_KEY","via":[],"authIdentifier":"pair","groups":["administrators"],"associatedDSSUser":"pair"}`)
 	default:
 		w.WriteHeader(http.StatusNotFound)

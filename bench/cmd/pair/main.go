@@ -45,7 +45,7 @@ func main() {
 	}
 }
 
-// compare returns what the two versions are called, and what each round saw.
+// compare returns the names of the two versions, and the result of each round.
 func compare(older, newer string, rounds int, args []string, progress io.Writer) (names [2]string, all []round, err error) {
 	top, err := git(".", "rev-parse", "--show-toplevel")
 	if err != nil {

@@ -48,7 +48,7 @@ func TestModuleLeavesOutTestsAndOtherModules(t *testing.T) {
 	assert.ElementsMatch(t, []string{"go.mod", "a.go", "dss/b.go", "dss/page.html"}, names)
 }
 
-func TestTableSaysWhatIsCertain(t *testing.T) {
+func TestTableShowsCertainty(t *testing.T) {
 	rounds := func(ratio float64, allocs uint64) (all []round) {
 		older := cost{Requests: 1000, CPU: 100 * time.Microsecond, Allocs: 1000}
 		for i := range 40 {
@@ -76,7 +76,7 @@ func TestTableSaysWhatIsCertain(t *testing.T) {
 	}
 }
 
-// Whatever the commits are: both are linked, and every request is admitted.
+// For any commits: both are linked, and every request is admitted.
 func TestLastCommitAgainstWorkingTree(t *testing.T) {
 	if _, err := git(".", "rev-parse", "HEAD"); err != nil {
 		t.Skip("not a clone: ", err)
@@ -99,7 +99,7 @@ func TestLastCommitAgainstWorkingTree(t *testing.T) {
 	assert.Empty(t, left, "what the command leaves behind")
 }
 
-func TestWhatIsNeitherCommitNorFolder(t *testing.T) {
+func TestNeitherCommitNorFolder(t *testing.T) {
 	for _, of := range []string{"no-such-commit", "--all"} {
 		_, err := readTree(".", of)
 		assert.ErrorContains(t, err, "neither a commit nor a folder")

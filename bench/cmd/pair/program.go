@@ -14,15 +14,15 @@ import (
 //go:embed program
 var programFiles embed.FS
 
-// The modules that are linked into one program. The names of the two that are
-// compared are of one length, as all that grows with them.
+// The modules that are linked into one program. The two names have the same
+// length, so that everything that grows with a name is equal.
 const (
 	oldModule = "old.pair.test"
 	newModule = "new.pair.test"
 	program   = "program.pair.test"
 )
 
-// cost is what some requests took together.
+// cost is the total cost of some requests.
 type cost struct {
 	Requests int
 	CPU      time.Duration
@@ -30,7 +30,7 @@ type cost struct {
 	Bytes    uint64
 }
 
-// round is what the program prints: the older side first.
+// round is the program's output: the older side first.
 type round struct{ Hit, Changing, Lookup [2]cost }
 
 // pair is a folder with both versions, and the program that imports them.
@@ -83,8 +83,8 @@ func newPair(folder string, older, newer tree) (pair, error) {
 }
 
 // build links the program with its functions in another order for each seed.
-// Where functions lie moves a hit by some percent, and would be taken for a
-// difference between two equal commits if all rounds had the same order.
+// The place of functions changes a hit by some percent. With the same order in
+// all rounds, two equal commits would seem to differ.
 func (p pair) build(seed int) (binary string, err error) {
 	binary = filepath.Join(p.folder, "program", "pair"+strconv.Itoa(seed))
 	_, err = run(filepath.Join(p.folder, "program"), "go", "build", "-ldflags=-randlayout="+strconv.Itoa(seed), "-o", binary, ".")

@@ -8,7 +8,7 @@ import (
 	"github.com/dssauth/dssauth/bench"
 )
 
-// table is what all rounds saw, and what is allowed.
+// table is the results of all rounds, and the limits.
 type table struct {
 	cookies int
 	limit   float64
@@ -47,7 +47,7 @@ func (t table) row(w io.Writer, what string, of func(round) [2]cost) bool {
 	case low > t.limit:
 		verdict = "no"
 	}
-	// The mean of many requests: what happens once in a while is no allocation of each.
+	// The mean of many requests: a rare allocation is not one of each request.
 	if math.Round(allocs[1].Median()) > math.Round(allocs[0].Median()) {
 		verdict, within = verdict+"; more allocations", false
 	}

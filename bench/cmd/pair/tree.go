@@ -19,7 +19,7 @@ import (
 
 const modulePath = "github.com/dssauth/dssauth"
 
-// tree is the module's files at a commit, or as they lie in a folder.
+// tree is the module's files at a commit, or in a folder.
 type tree struct {
 	name  string
 	files map[string][]byte // by path, with slashes
@@ -89,7 +89,8 @@ func readFolder(folder string) (tree, error) {
 	return t.module()
 }
 
-// module leaves out what no importer compiles: tests, and other modules.
+// module leaves out files that importers do not compile: tests, and other
+// modules.
 func (t tree) module() (tree, error) {
 	if t.files["go.mod"] == nil {
 		return tree{}, fmt.Errorf("%s has no go.mod", t.name)

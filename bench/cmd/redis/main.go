@@ -186,7 +186,7 @@ func stopped(server *bench.Redis, c contender) (longest time.Duration, err error
 
 func openGoRedis(connections int) func(string) (get, func(), error) {
 	return func(address string) (get, func(), error) {
-		// Without ContextTimeoutEnabled it does not look at deadlines.
+		// Without ContextTimeoutEnabled it ignores deadlines.
 		client := goredis.NewClient(&goredis.Options{Addr: address, PoolSize: connections, ContextTimeoutEnabled: true, MaxRetries: -1, PoolTimeout: 10 * time.Second})
 		return func(ctx context.Context) (int, error) {
 			value, err := client.Get(ctx, key).Bytes()

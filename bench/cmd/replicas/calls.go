@@ -24,7 +24,7 @@ type fleet struct {
 	dss      *bench.DSS
 	replicas []*replica
 	calls    bench.Sample // in each window
-	failed   []uint64     // calls of the store, likewise
+	failed   []uint64     // calls of the store, in the same way
 }
 
 func newFleet(size int, server *bench.Redis) (*fleet, error) {
@@ -44,9 +44,9 @@ func newFleet(size int, server *bench.Redis) (*fleet, error) {
 	return f, nil
 }
 
-// compareCalls counts at the same time what fleets of all sizes ask of their DSS,
-// whose visitors reach any replica with each request. It returns what eight with a
-// store ask, times what one process asks.
+// compareCalls counts the calls of DSS by fleets of all sizes at the same time.
+// Each request of a visitor reaches any replica. It returns the calls of eight
+// replicas with a store, divided by those of one process.
 func compareCalls(server *bench.Redis) (float64, error) {
 	var fleets []*fleet
 	for _, s := range []*bench.Redis{nil, server} {

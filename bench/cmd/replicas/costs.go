@@ -38,15 +38,15 @@ type work struct {
 // each of the measured visitors comes once to each replica.
 const newcomers = 2000
 
-// long is a TTL in which nothing is asked again.
+// long is a TTL that does not end during a measurement.
 const long = 10 * time.Minute
 
 func newClient(url string) (*dss.Client, error) {
 	return dss.New(dss.Config{URL: url, APIKey: bench.APIKey})
 }
 
-// measureCosts has newcomers ask DSS through one replica, be known to another one
-// from the store, and to that from memory.
+// measureCosts measures newcomers: one replica asks DSS about them, another one
+// gets them from the store, and then from memory.
 func measureCosts(server *bench.Redis, url string) (c costs, err error) {
 	client, err := newClient(url)
 	if err != nil {
@@ -63,7 +63,7 @@ func measureCosts(server *bench.Redis, url string) (c costs, err error) {
 	first, second, alone := replicas[0], replicas[1], replicas[2]
 	var fromMemory work
 	redisBefore, callsBefore := redisTime(server), first.store.calls.Load()+second.store.calls.Load()
-	// In turns, so that what slows down one slows down all.
+	// In turns, so that a slow moment affects all of them.
 	const turn = 50
 	for start := 0; start < newcomers; start += turn {
 		for _, step := range []struct {
@@ -141,7 +141,7 @@ func redisTime(server *bench.Redis) time.Duration {
 	return time.Duration(seconds * float64(time.Second))
 }
 
-// info is a number that a redis-server tells, or NaN.
+// info is a number from a redis-server's INFO, or NaN.
 func info(server *bench.Redis, section, name string) float64 {
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{server.Address}, ForceSingleClient: true, DisableCache: true})
 	if err != nil {
@@ -173,7 +173,7 @@ func measureMemory(server *bench.Redis, url string) error {
 	heap := func() uint64 {
 		var m runtime.MemStats
 		runtime.GC()
-		runtime.GC() // what the first one's finalizers let go
+		runtime.GC() // memory that the first one's finalizers released
 		runtime.ReadMemStats(&m)
 		return m.HeapAlloc
 	}
@@ -185,7 +185,8 @@ func measureMemory(server *bench.Redis, url string) error {
 		}
 		return nil
 	}
-	// Names of groups are in memory once: the first replica would pay for all.
+	// Names of groups are in memory only once: otherwise the first replica would
+	// pay for all.
 	warm, err := newReplica(server, client, long)
 	if err != nil {
 		return err
@@ -219,14 +220,14 @@ type hits struct {
 	ratio float64
 }
 
-// compareHits measures in turns, with replicas that are made anew for each round.
+// compareHits measures in turns, with new replicas for each round.
 func compareHits(server *bench.Redis, url string) (h hits, err error) {
 	client, err := newClient(url)
 	if err != nil {
 		return h, err
 	}
 	defer client.CloseIdleConnections()
-	heap := make([]byte, 64<<20) // as much as an application may have
+	heap := make([]byte, 64<<20) // the size of an application's heap
 	traffic := bench.NewTraffic(bench.Session, bench.Hot, 350)
 	var times [2]bench.Sample // without, with
 	for round := range *rounds {
@@ -259,8 +260,8 @@ func compareHits(server *bench.Redis, url string) (h hits, err error) {
 	return h, nil
 }
 
-// measureNotices returns after how many milliseconds eight replicas have dropped
-// an answer, p99.
+// measureNotices returns the milliseconds until all of eight replicas have
+// dropped an answer, p99.
 func measureNotices(server *bench.Redis, url string) (float64, error) {
 	client, err := newClient(url)
 	if err != nil {

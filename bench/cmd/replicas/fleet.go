@@ -16,21 +16,21 @@ const (
 	ttl         = 10 * time.Second
 	life        = 0.95 // of an answer, on the mean: it ends up to a tenth early
 	renewed     = 0.7  // of its life, after which a hit asks DSS again
-	believed    = 0.9  // of the TTL, for which the store's answer is
+	believed    = 0.9  // of the TTL: the time for which a store's answer is used
 	probesOfPod = 1.0  // a second, of a store that is out
 )
 
-// printFleet computes what a fleet costs from what one request costs.
+// printFleet computes the cost of a fleet from the cost of one request.
 func printFleet(c costs) {
 	rate := ofFleet / between.Seconds() // requests a second
-	// A renewal process: an answer's time, and then that until the next request,
-	// which is as long as any time between two.
+	// A renewal process: an answer's life, and then the time until the next
+	// request, which is distributed like any time between two requests.
 	every := func(lived float64, gap time.Duration) float64 {
 		return ofFleet / (lived*ttl.Seconds() + gap.Seconds())
 	}
 	one := every(life*renewed, between)
 	apart := pods * every(life, pods*between)
-	// An answer from the store has half its time before it on the mean.
+	// An answer from the store has, on the mean, half its time left.
 	found := pods * every(believed/2, pods*between)
 	shared := every(believed, between)
 	found -= shared

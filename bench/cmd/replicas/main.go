@@ -1,10 +1,10 @@
 //go:build unix
 
-// Command replicas measures what a shared store saves and costs, with a real
-// redis-server on loopback: calls of DSS by several replicas, the latency and the
-// work of an answer from the store, an outage of the store, a hit with and without
-// a store, and how fast all replicas forget. From these costs it computes those of
-// a fleet.
+// Command replicas measures the savings and costs of a shared store, with a
+// real redis-server on loopback. It measures the calls of DSS by several
+// replicas, the latency and the work of an answer from the store, an outage of
+// the store, a hit with and without a store, and the time until all replicas
+// have forgotten an answer. From these costs it computes the costs of a fleet.
 //
 //	go run ./cmd/replicas
 package main
@@ -106,7 +106,8 @@ func run() (met bool, err error) {
 	}), nil
 }
 
-// replica is one process' part: a Middleware, and its store, if it has one.
+// replica is the part of one process: a Middleware, and its store, if it has
+// one.
 type replica struct {
 	auth  *dssauth.Middleware
 	store *counting
@@ -134,13 +135,13 @@ func (s *counting) Delete(ctx context.Context, key string) error {
 	return s.Store.Delete(ctx, key)
 }
 
-// secret is that of all replicas.
+// secret is the same for all replicas.
 var secret = []byte("a secret of thirty-two bytes, or more")
 
-// newReplica makes one, with a store if it is given a server.
+// newReplica makes a replica, with a store if there is a server.
 func newReplica(server *bench.Redis, client *dss.Client, ttl time.Duration) (*replica, error) {
 	r := &replica{}
-	// Log lines of an outage would stand among its figures.
+	// Log lines of an outage would be mixed with its figures.
 	config := dssauth.Config{Client: client, TTL: ttl, Logger: slog.New(slog.DiscardHandler)}
 	if server != nil {
 		store, err := rediscache.New(rueidis.ClientOption{InitAddress: []string{server.Address}})
@@ -161,7 +162,7 @@ func newReplica(server *bench.Redis, client *dss.Client, ttl time.Duration) (*re
 	return r, nil
 }
 
-// until waits for something that the replica's numbers say.
+// until waits for a condition on the replica's numbers.
 func (r *replica) until(what string, is func(dssauth.Stats) bool) error {
 	for began := time.Now(); !is(r.auth.Stats()); time.Sleep(100 * time.Microsecond) {
 		if time.Since(began) > 20*time.Second {
@@ -178,7 +179,7 @@ func (r *replica) close() {
 	}
 }
 
-// status is what a response that goes nowhere remembers.
+// status is a response that keeps only its status.
 type status struct {
 	http.ResponseWriter
 	code int
@@ -191,7 +192,7 @@ func (r *replica) visit(user int) (took time.Duration, err error) {
 	return r.serve(bench.Request(bench.Session, user, 350))
 }
 
-// serve returns how long a request took.
+// serve returns the time of a request.
 func (r *replica) serve(request *http.Request) (time.Duration, error) {
 	w := &status{bench.Discard(), http.StatusOK}
 	began := time.Now()

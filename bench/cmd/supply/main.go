@@ -1,6 +1,6 @@
-// Command supply shows what visitors meet who are fewer, or more, than the places
-// towards DSS can supply. It simulates them in virtual time, with the library as it
-// is, so that each run prints much the same wherever it runs.
+// Command supply shows the refusals and waits of visitors below and above the
+// supply of places towards DSS. It simulates visitors in virtual time, with the
+// real library, so that each run prints nearly the same on any machine.
 package main
 
 import (
@@ -33,7 +33,7 @@ const (
 	latency  = 100 * time.Millisecond
 )
 
-// supply is how many visitors so many places serve.
+// supply is the number of visitors that this many places serve.
 func supply(places int, latency time.Duration) float64 {
 	return 0.85 * float64(ttl) * float64(places) / float64(latency)
 }

@@ -1,5 +1,5 @@
-// Fakedss serves a fake Dataiku DSS on a port, with a page to sign in, for the
-// development of applications without a DSS, for scripts, and for clients in
+// Fakedss serves a fake Dataiku DSS on a port, with a page to sign in. It is
+// for developing applications without a DSS, for scripts, and for clients in
 // other languages. See its -help.
 package main
 
@@ -46,7 +46,7 @@ The first line of its output is one JSON object:
    "users": {"ann": {"key": "…",            a personal API key
                      "cookie": "name=value"} …}}   a live session
 
-Try it, with what that line says:
+Try it, with the values of that line:
 
   curl -u "$admin_key:" $url/dip/publicapi/users/ann
   curl -u "$key:" $url/dip/publicapi/auth/info
@@ -56,7 +56,7 @@ Try it, with what that line says:
 Flags:
 
   -addr host:port
-        where to listen (default 127.0.0.1:0; port 0 is any free one)
+        the address to listen on (default 127.0.0.1:0; port 0 is any free one)
   -admin-key key
         the global administrator's API key (default: a new one each time), so
         that an application finds it in the same settings every day
@@ -67,7 +67,7 @@ Flags:
         who reaches the port can then try keys and sessions on a server made for
         tests
 
-The file of -users is a list of objects, of which only login is required:
+The file of -users is a list of objects. Only login is required:
 
   [
     {"login": "ann", "displayName": "Ann", "email": "ann@example.com",
@@ -76,8 +76,8 @@ The file of -users is a list of objects, of which only login is required:
     {"login": "old", "disabled": true}
   ]
 
-profile is DESIGNER where it is missing. admin gives an administrator's rights,
-as does the group "administrators". A disabled user's key and session are
+The default profile is DESIGNER. admin gives an administrator's rights,
+and so does the group "administrators". A disabled user's key and session are
 listed and not accepted.
 `
 
@@ -94,7 +94,7 @@ func main() {
 	}
 }
 
-// run serves until ctx ends. Its errors name what is to be changed.
+// run serves until ctx ends. Its errors name the setting to change.
 func run(ctx context.Context, args []string, stdout io.Writer) error {
 	flags := flag.NewFlagSet("fakedss", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -135,7 +135,7 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 	return serve(ctx, listener, fake.SignInPage())
 }
 
-// listen refuses addresses that others can reach, unless insecure.
+// listen refuses addresses that other machines can reach, unless insecure.
 func listen(addr string, insecure bool) (net.Listener, error) {
 	tcp, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
@@ -163,7 +163,7 @@ type userAccess struct {
 	Cookie string `json:"cookie"`
 }
 
-// admit adds users, each with a key and a session, and a key for everything.
+// admit adds users, each with a key and a session, and an administrator's key.
 func admit(fake *dsstest.DSS, adminKey string, users []dsstest.User, addr net.Addr) access {
 	a := access{URL: "http://" + reachable(addr), AdminKey: adminKey, Users: map[string]userAccess{}}
 	fake.AddAPIKey(a.AdminKey, "")
@@ -176,7 +176,8 @@ func admit(fake *dsstest.DSS, adminKey string, users []dsstest.User, addr net.Ad
 	return a
 }
 
-// isKey reports whether a key fits in every header, and in a file of settings.
+// isKey reports whether a key is valid in every header, and in a file of
+// settings.
 func isKey(key string) bool {
 	return key != "" && !strings.ContainsFunc(key, func(c rune) bool {
 		return !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.ContainsRune("-._", c))
@@ -185,7 +186,7 @@ func isKey(key string) bool {
 
 func newKey() string { return "dkuaps-" + rand.Text() }
 
-// reachable is addr as one connects to it: nobody connects to 0.0.0.0.
+// reachable returns an address to connect to: 0.0.0.0 is only for listening.
 func reachable(addr net.Addr) string {
 	tcp, ok := addr.(*net.TCPAddr)
 	if !ok || !tcp.IP.IsUnspecified() {
@@ -194,7 +195,7 @@ func reachable(addr net.Addr) string {
 	return (&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: tcp.Port}).String()
 }
 
-// serve answers until ctx ends, and lets what is running end.
+// serve answers until ctx ends, and lets running calls end.
 func serve(ctx context.Context, listener net.Listener, h http.Handler) error {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
 	failed := make(chan error, 1)

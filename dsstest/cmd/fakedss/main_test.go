@@ -34,8 +34,8 @@ func start(t *testing.T, args ...string) access {
 	t.Cleanup(func() {
 		interrupt()
 		rest, _ := io.ReadAll(lines)
-		assert.Empty(t, rest, "nothing but the first line")
-		assert.NoError(t, <-ended, "an interrupt is no error")
+		assert.Empty(t, rest, "the first line only")
+		assert.NoError(t, <-ended, "an interrupt is not an error")
 	})
 	var first access
 	dec := json.NewDecoder(strings.NewReader(line))
@@ -44,7 +44,7 @@ func start(t *testing.T, args ...string) access {
 	return first
 }
 
-// ask returns who is said to call, or, with headers, to browse.
+// ask returns the caller that the fake names, or, with headers, the visitor.
 func ask(t *testing.T, url, key, headers string) (login string) {
 	t.Helper()
 	method, path := "GET", "/auth/info"
@@ -63,7 +63,7 @@ func ask(t *testing.T, url, key, headers string) (login string) {
 	return info.AssociatedDSSUser
 }
 
-func TestTheFirstLineOpensEverything(t *testing.T) {
+func TestFirstLineHasAllCredentials(t *testing.T) {
 	first := start(t)
 	assert.Regexp(t, `^http://127\.0\.0\.1:\d+$`, first.URL)
 	assert.Empty(t, ask(t, first.URL, first.AdminKey, ""))
@@ -127,21 +127,21 @@ func TestWrongArguments(t *testing.T) {
 		args []string
 		want string
 	}{
-		"every address":         {[]string{"-addr", "0.0.0.0:0"}, `-addr "0.0.0.0:0": others can reach this address: use 127.0.0.1, or add -insecure-listen`},
-		"every address, v6":     {[]string{"-addr", "[::]:0"}, "others can reach this address"},
-		"no host":               {[]string{"-addr", ":0"}, "others can reach this address"},
-		"another host":          {[]string{"-addr", "192.0.2.1:0"}, "others can reach this address"},
-		"no port":               {[]string{"-addr", "127.0.0.1"}, `-addr "127.0.0.1"`},
-		"a port that is none":   {[]string{"-addr", "127.0.0.1:x"}, `-addr "127.0.0.1:x"`},
-		"an unknown flag":       {[]string{"-listen", "x"}, "-listen: see -help"},
-		"an argument":           {[]string{"users.json"}, `unexpected argument "users.json": see -help`},
-		"a file not there":      {[]string{"-users", "/nowhere/users.json"}, "-users: open /nowhere/users.json"},
-		"not an own address":    {[]string{"-insecure-listen", "-addr", "192.0.2.1:0"}, "cannot assign requested address"},
-		"an empty key":          {[]string{"-admin-key", ""}, "-admin-key: want letters, digits and -._ only"},
-		"a key in two words":    {[]string{"-admin-key", "a b"}, "-admin-key: want letters"},
-		"a key with a colon":    {[]string{"-admin-key", "a:b"}, "-admin-key: want letters"},
-		"help is not an error":  {[]string{"-help"}, "help requested"},
-		"users of a wrong file": {[]string{"-users", write(t, `{}`)}, "users.json"},
+		"every address":                 {[]string{"-addr", "0.0.0.0:0"}, `-addr "0.0.0.0:0": others can reach this address: use 127.0.0.1, or add -insecure-listen`},
+		"every address, v6":             {[]string{"-addr", "[::]:0"}, "others can reach this address"},
+		"no host":                       {[]string{"-addr", ":0"}, "others can reach this address"},
+		"another host":                  {[]string{"-addr", "192.0.2.1:0"}, "others can reach this address"},
+		"no port":                       {[]string{"-addr", "127.0.0.1"}, `-addr "127.0.0.1"`},
+		"a port that is not a number":   {[]string{"-addr", "127.0.0.1:x"}, `-addr "127.0.0.1:x"`},
+		"an unknown flag":               {[]string{"-listen", "x"}, "-listen: see -help"},
+		"an argument":                   {[]string{"users.json"}, `unexpected argument "users.json": see -help`},
+		"a missing file":                {[]string{"-users", "/nowhere/users.json"}, "-users: open /nowhere/users.json"},
+		"an address of another machine": {[]string{"-insecure-listen", "-addr", "192.0.2.1:0"}, "cannot assign requested address"},
+		"an empty key":                  {[]string{"-admin-key", ""}, "-admin-key: want letters, digits and -._ only"},
+		"a key in two words":            {[]string{"-admin-key", "a b"}, "-admin-key: want letters"},
+		"a key with a colon":            {[]string{"-admin-key", "a:b"}, "-admin-key: want letters"},
+		"help is not an error":          {[]string{"-help"}, "help requested"},
+		"users of a wrong file":         {[]string{"-users", write(t, `{}`)}, "users.json"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			assert.ErrorContains(t, run(t.Context(), tc.args, io.Discard), tc.want)
@@ -151,21 +151,21 @@ func TestWrongArguments(t *testing.T) {
 
 func TestWrongUsers(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
-		"an empty file":        {``, "not JSON at byte 0"},
-		"no JSON":              {`login: ann`, "not JSON at byte 1"},
-		"an object":            {`{"ann": {}}`, "the file is not a list of objects"},
-		"no users":             {`[]`, `no users: want a list such as [{"login": "ann"}]`},
-		"null":                 {`null`, `no users: want a list such as [{"login": "ann"}]`},
-		"a user that is none":  {`["ann"]`, `user 1 "": the entry is not an object`},
-		"no login":             {`[{"login": "ann"}, {"groups": []}]`, `user 2 "": login: is required`},
-		"a login twice":        {`[{"login": "ann"}, {"login": "ann"}]`, `user 2 "ann": login: is there twice`},
-		"a login with a space": {`[{"login": "ann "}]`, `user 1 "ann ": login: has spaces at its ends, or control characters`},
-		"a login with NUL":     {`[{"login": "a\u0000n"}]`, `user 1 "a\x00n": login: has spaces`},
-		"a login, a number":    {`[{"login": 7}]`, `user 1 "": login: want a string`},
-		"groups, a string":     {`[{"login": "ann", "groups": "canary"}]`, `user 1 "ann": groups: want a list of strings`},
-		"a group, a number":    {`[{"login": "ann", "groups": ["a", 1]}]`, `user 1 "ann": groups: want a list of strings`},
-		"a blank group":        {`[{"login": "ann", "groups": ["a", " "]}]`, `user 1 "ann": groups: number 2 is blank`},
-		"admin, a string":      {`[{"login": "ann", "admin": "canary"}]`, `user 1 "ann": admin: want true or false`},
+		"an empty file":                {``, "not JSON at byte 0"},
+		"no JSON":                      {`login: ann`, "not JSON at byte 1"},
+		"an object":                    {`{"ann": {}}`, "the file is not a list of objects"},
+		"no users":                     {`[]`, `no users: want a list such as [{"login": "ann"}]`},
+		"null":                         {`null`, `no users: want a list such as [{"login": "ann"}]`},
+		"a user that is not an object": {`["ann"]`, `user 1 "": the entry is not an object`},
+		"no login":                     {`[{"login": "ann"}, {"groups": []}]`, `user 2 "": login: is required`},
+		"a login twice":                {`[{"login": "ann"}, {"login": "ann"}]`, `user 2 "ann": login: is there twice`},
+		"a login with a space":         {`[{"login": "ann "}]`, `user 1 "ann ": login: has spaces at its ends, or control characters`},
+		"a login with NUL":             {`[{"login": "a\u0000n"}]`, `user 1 "a\x00n": login: has spaces`},
+		"a login, a number":            {`[{"login": 7}]`, `user 1 "": login: want a string`},
+		"groups, a string":             {`[{"login": "ann", "groups": "canary"}]`, `user 1 "ann": groups: want a list of strings`},
+		"a group, a number":            {`[{"login": "ann", "groups": ["a", 1]}]`, `user 1 "ann": groups: want a list of strings`},
+		"a blank group":                {`[{"login": "ann", "groups": ["a", " "]}]`, `user 1 "ann": groups: number 2 is blank`},
+		"admin, a string":              {`[{"login": "ann", "admin": "canary"}]`, `user 1 "ann": admin: want true or false`},
 		"an unknown field": {`[{"login": "ann", "password": "canary"}]`,
 			`user 1 "ann": unknown field "password": known are login, displayName, email, groups, profile, admin and disabled`},
 	} {
@@ -177,7 +177,7 @@ func TestWrongUsers(t *testing.T) {
 	}
 }
 
-func TestTheURLIsOneToConnectTo(t *testing.T) {
+func TestURLCanBeConnectedTo(t *testing.T) {
 	assert.Equal(t, "127.0.0.1:80", reachable(&net.TCPAddr{IP: net.IPv4zero, Port: 80}))
 	assert.Equal(t, "127.0.0.1:80", reachable(&net.TCPAddr{IP: net.IPv6unspecified, Port: 80}))
 	assert.Equal(t, "[::1]:80", reachable(&net.TCPAddr{IP: net.IPv6loopback, Port: 80}))

@@ -13,8 +13,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// readUsers reads the file of -users. Its errors name the user and the field,
-// and quote nothing of the file but logins and the names of fields.
+// readUsers reads the file of -users. Its errors name the user and the field.
+// Of the file, they quote only logins and the names of fields.
 func readUsers(file string) ([]dsstest.User, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -81,8 +81,8 @@ func parseUser(entry []byte) (dsstest.User, error) {
 	return user, nil
 }
 
-// explain says what is wrong with JSON without quoting any of its values.
-// whole is what was read, as want.
+// explain describes an error of JSON without quoting its values. whole is the
+// text that was read, as a value of want.
 func explain(err error, whole, want string) error {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError

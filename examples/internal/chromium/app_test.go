@@ -18,8 +18,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// app is an application with all that can ask: pages, parts, forms, links that
-// are prefetched, and frames. It has a page of its own to sign in.
+// app is an application with all kinds of requests: pages, parts, forms,
+// prefetched links, and frames. It has a page of its own to sign in.
 type app struct {
 	fake *dsstest.Server
 	auth *dssauth.Middleware
@@ -27,7 +27,7 @@ type app struct {
 
 	mu      sync.Mutex
 	refused bool           // signing in does not help
-	seen    map[string]int // how often each path was asked for
+	seen    map[string]int // the number of requests for each path
 }
 
 // newApp serves an application by http or https.
@@ -126,7 +126,8 @@ func show(w http.ResponseWriter, body string) {
 	fmt.Fprint(w, `<!doctype html><title>app</title><link rel="icon" href="data:,"><script src="/htmx.js"></script>`, body)
 }
 
-// showSignIn has a button, or sends back at once where signing in does not help.
+// showSignIn has a button. If signing in does not help, it redirects back at
+// once.
 func (a *app) showSignIn(w http.ResponseWriter, r *http.Request) {
 	back := r.FormValue("back")
 	a.mu.Lock()
@@ -139,14 +140,15 @@ func (a *app) showSignIn(w http.ResponseWriter, r *http.Request) {
 	show(w, `<h1>Who are you?</h1><form method="post"><input type="hidden" name="back" value="`+back+`"><button id="ann">Ann</button></form>`)
 }
 
-// signingInDoesNotHelp from now on, and takes no click.
+// signingInDoesNotHelp makes signing in useless from now on, and needs no
+// click.
 func (a *app) signingInDoesNotHelp() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.refused = true
 }
 
-// sessionsEnd in DSS, and the application hears of it.
+// sessionsEnd ends the sessions in DSS, and the application forgets them.
 func (a *app) sessionsEnd() {
 	a.fake.EndSessions()
 	a.auth.ForgetUser("ann")
@@ -159,7 +161,7 @@ func (a *app) signsOut(r *http.Request) {
 	a.auth.Forget(r)
 }
 
-// asked is how often a path was asked for.
+// asked returns the number of requests for a path.
 func (a *app) asked(path string) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()

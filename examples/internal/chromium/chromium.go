@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Missing skips the test, for want of something that CI must have.
+// Missing skips the test, because a part is missing. In CI the test fails.
 func Missing(t *testing.T, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -31,7 +31,7 @@ type Tab struct {
 }
 
 // New starts a browser with one tab. All hosts below example lead to this
-// machine, and any certificate will do.
+// machine, and any certificate is accepted.
 func New(t *testing.T) *Tab {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
@@ -61,13 +61,13 @@ func New(t *testing.T) *Tab {
 // NewTab opens another tab of the same browser, which has the same cookies.
 // It ends with t.
 func (b *Tab) NewTab(t *testing.T) *Tab {
-	b.Do() // or else there is no browser yet
+	b.Do() // otherwise there is no browser yet
 	ctx, cancel := chromedp.NewContext(b.ctx)
 	t.Cleanup(cancel)
 	return &Tab{t, ctx}
 }
 
-// Frame waits for a frame of another site whose URL ends so.
+// Frame waits for a frame of another site with this end of its URL.
 func (b *Tab) Frame(end string) *Tab {
 	b.Helper()
 	for {
@@ -83,20 +83,20 @@ func (b *Tab) Frame(end string) *Tab {
 	}
 }
 
-// Do takes some steps.
+// Do runs these steps.
 func (b *Tab) Do(steps ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
 	require.NoError(b, chromedp.Do(b.ctx, steps...))
 }
 
-// Clicks a button, and waits for the page that it leads to.
+// Clicks clicks a button, and waits for the next page.
 func (b *Tab) Clicks(button chromedp.CSS) {
 	b.Helper()
 	_, err := chromedp.RunResponse(b.ctx, chromedp.Click(button))
 	require.NoError(b, err, button)
 }
 
-// URL is that of the page.
+// URL returns the page's URL.
 func (b *Tab) URL() string {
 	b.Helper()
 	url, err := chromedp.Run(b.ctx, chromedp.Location())
@@ -104,7 +104,7 @@ func (b *Tab) URL() string {
 	return url
 }
 
-// Text is what stands in an element.
+// Text returns the text of an element.
 func (b *Tab) Text(of chromedp.CSS) string {
 	b.Helper()
 	text, err := chromedp.Run(b.ctx, chromedp.Text(of))
@@ -112,7 +112,7 @@ func (b *Tab) Text(of chromedp.CSS) string {
 	return text
 }
 
-// Sees texts in an element.
+// Sees checks that an element has these texts.
 func (b *Tab) Sees(in chromedp.CSS, texts ...string) {
 	b.Helper()
 	got := b.Text(in)
@@ -121,17 +121,18 @@ func (b *Tab) Sees(in chromedp.CSS, texts ...string) {
 	}
 }
 
-// Awaits a text in an element, whatever pages come and go before.
+// Awaits waits for a text in an element, also over several pages.
 func (b *Tab) Awaits(in chromedp.CSS, text string) {
 	b.Helper()
 	b.AwaitsThat(fmt.Sprintf(`document.querySelector(%q)?.innerText.includes(%q)`, in, text))
 }
 
-// AwaitsThat a JavaScript expression is true, whatever pages come and go before.
+// AwaitsThat waits until a JavaScript expression is true, also over several
+// pages.
 func (b *Tab) AwaitsThat(expression string) {
 	b.Helper()
 	for {
-		// A page that goes ends the poll with an error.
+		// A page that is left ends the poll with an error.
 		if is, err := chromedp.Run(b.ctx, chromedp.Poll[bool](expression)); err == nil && is {
 			return
 		}
@@ -139,7 +140,7 @@ func (b *Tab) AwaitsThat(expression string) {
 	}
 }
 
-// ReloadsUntil is how a person waits.
+// ReloadsUntil reloads the page, as a waiting person does.
 func (b *Tab) ReloadsUntil(in chromedp.CSS, text string) {
 	b.Helper()
 	for !strings.Contains(b.Text(in), text) {

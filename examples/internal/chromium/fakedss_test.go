@@ -17,7 +17,7 @@ import (
 )
 
 // A person signs in to the fake DSS on its own page, and an application on
-// another port knows who it is.
+// another port knows the person.
 func TestSignInAtTheFakeReachesTheApplication(t *testing.T) {
 	fake := dsstest.New()
 	fake.AddAPIKey("dev", "")
@@ -75,7 +75,7 @@ func TestSignInAtTheFakeReachesTheApplication(t *testing.T) {
 	b.Clicks("#sign-out")
 	b.Sees("#you", "You are signed out")
 
-	// A page of another port cannot sign anybody in.
+	// A page of another port cannot sign a person in.
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		w.Write([]byte(`<form method="post" action="` + page.URL + `/sign-in"><input name="login" value="admin"><button id="go">go</button></form>`))

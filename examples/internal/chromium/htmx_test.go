@@ -23,7 +23,7 @@ const (
 	htmxIntegrity = "sha512-fm297iru0iWsNJlBrjvtN7V9zjaxd+69Oqjh4F/Vq9Wwi2kFisLcrLCiv5oBX0KLfOX/zG8AUo9ROMU5XUB44Q=="
 )
 
-// htmx is the script, from the registry that npm is set up with.
+// htmx returns the script, from npm's configured registry.
 func htmx(t *testing.T) []byte {
 	registry := os.Getenv("NPM_CONFIG_REGISTRY")
 	if out, err := exec.CommandContext(t.Context(), "npm", "config", "get", "registry").Output(); registry == "" && err == nil {
@@ -44,7 +44,7 @@ func htmx(t *testing.T) []byte {
 		chromium.Missing(t, "htmx is missing: the npm registry answered "+reply.Status)
 	}
 	sum := sha512.Sum512(tarball)
-	require.Equal(t, htmxIntegrity, "sha512-"+base64.StdEncoding.EncodeToString(sum[:]), "this is not the htmx that was tried")
+	require.Equal(t, htmxIntegrity, "sha512-"+base64.StdEncoding.EncodeToString(sum[:]), "this is not the tested htmx")
 
 	unzipped, err := gzip.NewReader(bytes.NewReader(tarball))
 	require.NoError(t, err)

@@ -21,7 +21,7 @@ func (b *Tab) onEachScreen(check func()) {
 	}
 }
 
-// Evaluates a JavaScript expression, and reads its value as JSON.
+// Evaluates evaluates a JavaScript expression, and reads its value as JSON.
 func (b *Tab) Evaluates(expression string, into any) {
 	b.Helper()
 	text, err := chromedp.Run(b.ctx, chromedp.Evaluate[string]("JSON.stringify("+expression+")"))
@@ -29,7 +29,7 @@ func (b *Tab) Evaluates(expression string, into any) {
 	require.NoError(b, json.Unmarshal([]byte(text), into), expression)
 }
 
-// Screenshot is a picture, in PNG, of what a window of this size shows.
+// Screenshot is a picture, in PNG, of the page in a window of this size.
 func (b *Tab) Screenshot(width, height int64) []byte {
 	b.Helper()
 	b.Do(chromedp.EmulateViewport(width, height))
@@ -38,9 +38,9 @@ func (b *Tab) Screenshot(width, height int64) []byte {
 	return picture
 }
 
-// LooksRight checks what holds for every page on every screen: nothing has to
-// be scrolled sideways, text can be read, that of a disabled button included,
-// and no stripe along one edge curls at rounded corners.
+// LooksRight checks the rules for every page on every screen: no page scrolls
+// sideways, all text is readable, also on a disabled button, and no stripe
+// along one edge bends at rounded corners.
 func (b *Tab) LooksRight() {
 	b.Helper()
 	b.onEachScreen(func() {
@@ -50,7 +50,7 @@ func (b *Tab) LooksRight() {
 	})
 }
 
-// looks lists faults. Contrast is that of WCAG 2.2, level AA.
+// looks lists faults. The contrast rule is WCAG 2.2, level AA.
 const looks = `(() => {
 	const faults = []
 	const root = document.documentElement

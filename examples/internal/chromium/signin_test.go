@@ -11,14 +11,15 @@ import (
 	"github.com/dssauth/dssauth/examples/internal/chromium"
 )
 
-// A person signs in from wherever the session is missing, and ends where it was
-// missed: over https, and over plain http, where browsers do not say how they ask.
+// A person without a session signs in from any kind of page, and returns to it:
+// over https, and over plain http, where browsers do not name the kind of
+// request.
 func TestPersonSignsInFromAnywhere(t *testing.T) {
 	script := htmx(t)
 	const https, both = "https", "https http"
 	for _, test := range []struct {
 		name string
-		over string // Chromium says what a form or a frame is, and prefetches, over https only
+		over string // over https only, Chromium marks forms and frames, and prefetches
 		try  func(*testing.T, *app, *chromium.Tab)
 	}{
 		{"a page", both, fromAPage},
@@ -62,7 +63,7 @@ func fromAPart(t *testing.T, a *app, b *chromium.Tab) {
 	b.Do(chromedp.Click(chromedp.CSS("#get")))
 	b.Awaits("#part", "a part for ann")
 
-	a.sessionsEnd() // the control works again, however soon
+	a.sessionsEnd() // the control works again, even at once
 	b.Do(chromedp.Click(chromedp.CSS("#get")))
 	b.Awaits("h1", "Who are you?")
 }
@@ -74,8 +75,8 @@ func fromAForm(t *testing.T, a *app, b *chromium.Tab) {
 	b.Sees("main", "Nothing was saved", "“back”")
 	assert.Zero(t, a.asked("/sign-in"), "its text is lost in a redirect")
 
-	// As the page says: "back" has the form, and it can be sent once the person
-	// has signed in elsewhere.
+	// The page promises this: "back" shows the form again, and it can be sent
+	// after the person has signed in elsewhere.
 	other := b.NewTab(t)
 	other.Do(chromedp.Navigate(a.url + "/page/"))
 	other.Clicks("#ann")
@@ -134,7 +135,7 @@ func nowhereToGo(t *testing.T, a *app, b *chromium.Tab) {
 	for i := range 6 { // as in six tabs
 		b.Do(chromedp.Navigate(a.url + fmt.Sprint("/page/", i)))
 		b.Sees("h1", "You are not signed in")
-		b.Clicks("a.main") // no dead control: it leads to sign in, and back
+		b.Clicks("a.main") // the control works: it leads to sign in, and back
 		b.Sees("h1", "You are not signed in")
 	}
 	assert.Equal(t, 4+6, a.asked("/sign-in"), "four times by itself, and at each click")
@@ -145,7 +146,7 @@ func partsThatFail(t *testing.T, a *app, b *chromium.Tab) {
 	b.Do(chromedp.Navigate(a.url + "/parts"))
 	b.Awaits("#failed", "6 failed")
 	// The browser may send a request again when the next part's answer comes, and
-	// drops the first: counted is each page that it has shown.
+	// drop the first. So the test counts the pages that it has shown.
 	b.Sees("#loads", "2 loads")
 	assert.LessOrEqual(t, a.asked("/sign-in"), 6, "once for each part")
 }

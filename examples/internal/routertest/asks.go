@@ -17,16 +17,16 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// Marks says whether an admitted visitor's marks are cleared, see
+// Marks tells whether an admitted visitor's marks are cleared, see
 // [dssauth.Config.LoginURL].
 type Marks bool
 
 const (
 	ClearsMarks Marks = true
-	KeepsMarks  Marks = false // what is admitted by Authenticate
+	KeepsMarks  Marks = false // requests admitted by Authenticate
 )
 
-// What browsers, htmx and programs send.
+// The headers of browsers, htmx and programs.
 var (
 	aPage   = []string{"Accept", "text/html,application/xhtml+xml,*/*;q=0.8", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "none", "Sec-Fetch-Dest", "document"}
 	aPart   = []string{"Accept", "*/*", "Sec-Fetch-Mode", "cors", "HX-Request", "true"}
@@ -46,15 +46,15 @@ const (
 	signIn  = "https://dss.example/login?back="
 )
 
-// What becomes of the marks.
+// The fate of the marks.
 const (
 	untouched = ""
 	marked    = "Max-Age=30"
 	cleared   = "Max-Age=0"
 )
 
-// kinds are the kinds of request. HOST stands for the server's URL, and MARKS
-// for the cookie that a redirect of /report leaves.
+// kinds are the kinds of request. HOST is replaced by the server's URL, and
+// MARKS by the cookie of a redirect from /report.
 var kinds = []struct {
 	name    string
 	method  string
@@ -72,7 +72,7 @@ var kinds = []struct {
 	{"its head", "HEAD", "/me", "", aPage, 302, html, "/me", "", marked},
 	{"a page with a query", "GET", "/report?year=2025&month=3", "", aPage, 302, html, "/report?year=2025&month=3", "", marked},
 	{"a page behind a gate in a group of routes", "GET", "/admin/users/bob", "", aPage, 302, html, "/admin/users/bob", "", marked},
-	{"a page for which signing in did not help", "GET", "/report", "", with(aPage, "Cookie", "MARKS"), 401, html, "", "", untouched},
+	{"a page after a useless sign-in", "GET", "/report", "", with(aPage, "Cookie", "MARKS"), 401, html, "", "", untouched},
 	{"another page after that", "GET", "/me", "", with(aPage, "Cookie", "MARKS"), 302, html, "/me", "", marked},
 	{"a part by htmx", "GET", "/me", "", with(aPart, "HX-Current-URL", "HOST/app?tab=2"), 401, problem, "", "/app?tab=2", marked},
 	{"a part by htmx on a page of another host", "GET", "/me", "", with(aPart, "HX-Current-URL", "https://evil.example/app"), 401, problem, "", "/", marked},
@@ -91,15 +91,15 @@ var kinds = []struct {
 	{"a page for another group", "GET", "/report", "bob", aPage, 403, html, "", "", untouched},
 	{"a part for another group", "GET", "/report", "bob", aPart, 403, problem, "", "", untouched},
 	{"a program for another group", "GET", "/report", "bob", api, 403, problem, "", "", untouched},
-	// Last, since DSS is left alone for a while after an outage.
+	// Last, since the Middleware asks DSS only seldom after an outage.
 	{"a page while DSS is down", "GET", "/me", "outage", aPage, 503, html, "", "", untouched},
 	{"a part while DSS is down", "GET", "/me", "outage", aPart, 503, problem, "", "", untouched},
 	{"a form while DSS is down", "POST", "/me", "outage", aForm, 503, html, "", "", untouched},
 	{"a program while DSS is down", "GET", "/me", "outage", api, 503, problem, "", "", untouched},
 }
 
-// asks puts each kind of request to a router over one transport. All that is
-// decided by the kind must come out, and each refusal be told to the hook once.
+// asks sends each kind of request to a router over one transport. The answer
+// must fit the kind, and the hook must be called once for each refusal.
 func asks(t *testing.T, over string, marks Marks, newServer Server) {
 	dss := dsstest.NewServer(t)
 	cookies := map[string]*http.Cookie{}
@@ -167,8 +167,8 @@ func asks(t *testing.T, over string, marks Marks, newServer Server) {
 	t.Logf("figure: %d kinds of request over %s", len(kinds), over)
 }
 
-// ownPage asks with Config.OnError: that writes what the visitor gets, and
-// nothing comes after it.
+// ownPage asks with Config.OnError: OnError writes the visitor's answer, and
+// nothing follows it.
 func ownPage(t *testing.T, newServer Server) {
 	dss := dsstest.NewServer(t)
 	auth, err := dssauth.New(dssauth.Config{Client: dss.Client(), OnError: func(w http.ResponseWriter, _ *http.Request, err error) {
@@ -193,7 +193,7 @@ func signInFor(back string) string {
 	return signIn + url.QueryEscape(back)
 }
 
-// ask returns the answer to one request, whose body was read.
+// ask returns the answer to one request, and its body.
 func ask(t *testing.T, transport *http.Transport, method, url string, headers []string) *http.Response {
 	r, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	require.NoError(t, err)
@@ -203,7 +203,7 @@ func ask(t *testing.T, transport *http.Transport, method, url string, headers []
 	if cookies := r.Header.Values("Cookie"); len(cookies) > 0 { // as browsers send them
 		r.Header.Set("Cookie", strings.Join(cookies, "; "))
 	}
-	if r.Header.Get("Upgrade") != "" { // HTTP/2 has none
+	if r.Header.Get("Upgrade") != "" { // HTTP/2 has no reason phrase
 		transport = transport.Clone()
 		transport.ForceAttemptHTTP2 = false
 		transport.Protocols = new(http.Protocols)
@@ -218,8 +218,8 @@ func ask(t *testing.T, transport *http.Transport, method, url string, headers []
 	return reply
 }
 
-// certificate returns what a server needs for TLS, and a client that trusts it
-// and speaks HTTP/2 with servers that do.
+// certificate returns a server's TLS settings, and a client that trusts them
+// and speaks HTTP/2 if the server does.
 func certificate(t *testing.T) (*tls.Config, *http.Transport) {
 	known := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(known.Close)

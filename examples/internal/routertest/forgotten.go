@@ -11,8 +11,9 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// FailsForgotten has the routes of a router tried, two of which are open to
-// everybody: one whose pattern is open, and one whose pattern is forgotten.
+// FailsForgotten tries the routes of a router. Two of them are open to
+// everybody: the pattern open is named as such, and the pattern forgotten is
+// not.
 func FailsForgotten(t *testing.T, router http.Handler, routes []string, open, forgotten string) {
 	t.Helper()
 	assert.Greater(t, len(routes), 2, "none is protected")
@@ -22,7 +23,7 @@ func FailsForgotten(t *testing.T, router http.Handler, routes []string, open, fo
 	assert.Contains(t, f.told[0], forgotten+": an anonymous visitor gets 200 OK")
 }
 
-// failing keeps what a test fails with.
+// failing keeps a test's failures.
 type failing struct {
 	testing.TB
 	told []string

@@ -18,10 +18,10 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// Run puts requests to what newRouter returns, over a socket and with a fake
-// DSS behind it. Refusals must be those of net/http, to the byte, and no shared
-// cache may keep what is for one visitor. Each kind of request is put to it over
-// plain HTTP and over TLS with HTTP/2.
+// Run sends requests to newRouter's handler, over a socket and with a fake DSS
+// behind it. Refusals must equal net/http's, to the byte, and no shared cache
+// may keep one visitor's answer. Run sends each kind of request over plain
+// HTTP, and over TLS with HTTP/2.
 func Run(t *testing.T, newRouter func(*dssauth.Middleware) http.Handler) {
 	RunServer(t, ClearsMarks, func(t *testing.T, auth *dssauth.Middleware, secure *tls.Config) string {
 		return serve(t, newRouter(auth), secure)
@@ -32,7 +32,7 @@ func Run(t *testing.T, newRouter func(*dssauth.Middleware) http.Handler) {
 // returns its URL.
 type Server func(t *testing.T, auth *dssauth.Middleware, secure *tls.Config) string
 
-// RunServer is Run for a router that brings a server of its own.
+// RunServer is Run for a router with a server of its own.
 func RunServer(t *testing.T, marks Marks, newServer Server) {
 	t.Run("to the byte", func(t *testing.T) { refusals(t, newServer) })
 	for _, over := range []string{"http", "https"} {
@@ -48,7 +48,7 @@ func refusals(t *testing.T, newServer Server) {
 		dss.AddUser(u)
 		cookies[u.Login] = dss.SignIn(u.Login)
 	}
-	// Nothing is remembered, so that an outage is seen at once.
+	// There is no cache, so that an outage is visible at once.
 	auth, err := dssauth.New(dssauth.Config{Client: dss.Client(), TTL: -1, RefusalTTL: -1})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
@@ -60,26 +60,26 @@ func refusals(t *testing.T, newServer Server) {
 		accept            string
 		down              bool
 		status            int
-		body              string // of an answer that is no refusal
+		body              string // of an answer that is not a refusal
 	}{
-		{name: "an anonymous visitor is told nothing", path: "/me", status: 401},
+		{name: "an anonymous visitor gets no identity", path: "/me", status: 401},
 		{name: "an anonymous visitor does not read the report", path: "/report", status: 401},
 		{name: "an anonymous visitor does not see the administrators' pages", path: "/admin/users/bob", status: 401},
 		{name: "a browser without a session is shown a page", path: "/me", accept: "text/html", status: 401},
 		{name: "a reader does not read the analysts' report", login: "bob", path: "/report", status: 403},
 		{name: "a reader's browser is shown a page", login: "bob", path: "/report", accept: "text/html", status: 403},
 		{name: "an analyst does not see the administrators' pages", login: "ann", path: "/admin/users/bob", status: 403},
-		{name: "an administrator who is no analyst does not read the report", login: "admin", path: "/report", status: 403},
-		{name: "a user without groups is told who they are", login: "eve", path: "/me", status: 200,
+		{name: "an administrator outside analysts does not read the report", login: "admin", path: "/report", status: 403},
+		{name: "a user without groups sees the own identity", login: "eve", path: "/me", status: 200,
 			body: `{"login":"eve","groups":[],"profile":"READER"}`},
-		{name: "an analyst is told who they are", login: "ann", path: "/me", status: 200,
+		{name: "an analyst sees the own identity", login: "ann", path: "/me", status: 200,
 			body: `{"login":"ann","groups":["analysts","readers"],"profile":"DESIGNER"}`},
 		{name: "an analyst reads the report", login: "ann", path: "/report", status: 200,
 			body: "the report, for ann"},
 		{name: "an administrator sees a user, named by the path", login: "admin", path: "/admin/users/bob", status: 200,
 			body: "user bob, shown to admin"},
 		// Last, since DSS is left alone for a while after an outage.
-		{name: "in an outage nobody is told who they are", login: "ann", path: "/me", down: true, status: 503},
+		{name: "in an outage nobody sees an identity", login: "ann", path: "/me", down: true, status: 503},
 		{name: "in an outage analysts do not read the report", login: "ann", path: "/report", down: true, status: 503},
 		{name: "in an outage administrators do not see their pages", login: "admin", path: "/admin/users/bob", down: true, status: 503},
 	} {
@@ -90,7 +90,7 @@ func refusals(t *testing.T, newServer Server) {
 			got := get(t, router+tt.path, cookies[tt.login], tt.accept)
 			assert.Equal(t, tt.status, got.status)
 			if !tt.down && tt.login != "" {
-				// Each gate that does not find the identity would ask once more.
+				// A gate that does not find the identity would ask once more.
 				assert.Equal(t, asked+1, dss.Calls("/auth/info-from-browser-headers"), "the context is lost between two gates")
 			}
 			if tt.status == http.StatusOK {
@@ -105,7 +105,7 @@ func refusals(t *testing.T, newServer Server) {
 	}
 }
 
-// plainRouter refuses as the routers should. No request reaches its handlers.
+// plainRouter refuses as all routers should. No request reaches its handlers.
 func plainRouter(auth *dssauth.Middleware) http.Handler {
 	unreachable := http.NotFoundHandler()
 	mux := http.NewServeMux()
@@ -131,7 +131,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   string // without spaces at its ends
-	dump   string // all of it but the date
+	dump   string // everything except the date
 }
 
 func get(t *testing.T, url string, cookie *http.Cookie, accept string) answer {
@@ -150,7 +150,7 @@ func get(t *testing.T, url string, cookie *http.Cookie, accept string) answer {
 	resp.Header.Del("Date")
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	// In pieces or as a whole: each server has its own size for that.
+	// In pieces or as a whole: each server decides that by its own size.
 	resp.TransferEncoding, resp.ContentLength = nil, int64(len(body))
 	resp.Header.Del("Content-Length")
 	resp.Body = io.NopCloser(bytes.NewReader(body))

@@ -1,4 +1,5 @@
-// Package withoutdss runs the examples as their comments say, without a DSS.
+// Package withoutdss runs the examples with the commands of their comments,
+// without a DSS.
 package withoutdss
 
 import (
@@ -29,11 +30,11 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// visit is a visit to an example at an address, with a Cookie header or without
-// one. It returns the status and what came.
+// visit visits an example at an address, with a Cookie header or without one.
+// It returns the status and the answer.
 type visit func(t *testing.T, addr, cookie string) (status int, body string)
 
-// examples are how each one is visited, and what it answers to ann.
+// examples has, for each one, the way to visit it and its answer to ann.
 var examples = map[string]struct {
 	visit visit
 	says  string
@@ -57,7 +58,7 @@ var examples = map[string]struct {
 }
 
 // The comment of each example has the commands.
-func TestCommentsSayHowToStart(t *testing.T) {
+func TestCommentsHaveTheStartCommands(t *testing.T) {
 	files, err := filepath.Glob("../../*/main.go")
 	require.NoError(t, err)
 	require.Greater(t, len(files), len(examples))
@@ -65,7 +66,7 @@ func TestCommentsSayHowToStart(t *testing.T) {
 		source, err := os.ReadFile(file)
 		require.NoError(t, err)
 		name := filepath.Base(filepath.Dir(file))
-		if name == "quickstart" || name == "replicas" { // which bring a fake DSS of their own
+		if name == "quickstart" || name == "replicas" { // these have a fake DSS of their own
 			continue
 		}
 		if name != "metrics" { // which listens at a second address, too: its own test starts it
@@ -77,9 +78,9 @@ func TestCommentsSayHowToStart(t *testing.T) {
 	}
 }
 
-// Each is started like that, on other ports, with an empty home, and knows who
-// signed in on the page of fakedss.
-func TestEachKnowsWhoSignedInAtTheFake(t *testing.T) {
+// Each example starts like that, on other ports, with an empty home. It knows
+// the user that signed in on the page of fakedss.
+func TestExamplesKnowTheSignedInUser(t *testing.T) {
 	programs := build(t)
 	fakedss := exec.CommandContext(t.Context(), filepath.Join(programs, "fakedss"), "-addr", "127.0.0.1:0", "-admin-key", "dev")
 	stdout, err := fakedss.StdoutPipe()
@@ -102,7 +103,7 @@ func TestEachKnowsWhoSignedInAtTheFake(t *testing.T) {
 	}
 }
 
-// build builds all of them at once, and returns their folder.
+// build builds all examples at once, and returns their folder.
 func build(t *testing.T) string {
 	folder := t.TempDir()
 	args := []string{"build", "-ldflags=-s -w", "-o", folder, "github.com/dssauth/dssauth/dsstest/cmd/fakedss"}
@@ -125,7 +126,7 @@ func signIn(t *testing.T, fake string) string {
 	return c.Name + "=" + c.Value
 }
 
-// start runs a program until the test ends, and returns where it listens.
+// start runs a program until the test ends, and returns its address.
 func start(t *testing.T, program string, env ...string) (addr string) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -176,7 +177,7 @@ func post(path string) visit {
 	}
 }
 
-// send returns what comes first: a stream has no end.
+// send returns the beginning of the answer: a stream has no end.
 func send(t *testing.T, r *http.Request, cookie string) (int, string) {
 	if cookie != "" {
 		r.Header.Set("Cookie", cookie)

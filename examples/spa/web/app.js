@@ -1,17 +1,17 @@
-// Each address in here is relative, so that the page works under any prefix.
+// Each address here is relative, so that the page works under any prefix.
 
 const $ = (selector) => document.querySelector(selector)
 const form = $("form"), text = $("#text"), list = $("ol")
 
-let me = null       // whom the server admitted last
+let me = null       // the user that the server admitted last
 let stream = null   // the EventSource while it is open
 let countdown       // the interval that ends in a check
 let failures = 0    // of api/me in a row: each one makes the next wait longer
-let silent = 0      // streams in a row that brought nothing: likewise
+let silent = 0      // streams in a row without an event: the same
 let sending = false // a note is on its way
 let unsent = false  // a note was refused for now, and is sent again after a check
 
-// ask never throws: where no answer came, or none that makes sense, status is 0.
+// ask never throws: if no answer came, or an unusable one, status is 0.
 async function ask(path, options) {
   try {
     const reply = await fetch(path, { ...options, redirect: "manual", cache: "no-store", signal: AbortSignal.timeout(20_000) })
@@ -26,7 +26,7 @@ async function ask(path, options) {
   }
 }
 
-// check learns who I am, or why something else has failed.
+// check learns the user, or the reason of another failure.
 async function check() {
   clearInterval(countdown)
   const reply = await ask("api/me")
@@ -39,7 +39,7 @@ async function check() {
 }
 
 function admit(user) {
-  if (me && me.login !== user.login) { // what one person wrote is not for the next one
+  if (me && me.login !== user.login) { // one person's text is not for the next one
     form.reset()
     list.replaceChildren()
     hangUp()
@@ -52,8 +52,8 @@ function admit(user) {
   failures = 0
 }
 
-// refuse shows why nothing else is shown. Text that was not sent is out of sight,
-// until the same person is back.
+// refuse shows the reason, and hides the rest. Unsent text is hidden, until the
+// same person is back.
 function refuse(why) {
   hangUp()
   list.replaceChildren()
@@ -61,10 +61,10 @@ function refuse(why) {
   else $("#alert .still").textContent = `Still so at ${new Date().toLocaleTimeString()}.`
 }
 
-// wait counts down to the next check. What is on the page stays usable.
+// wait counts down to the next check. The page stays usable.
 function wait({ status, retryAfter }) {
   show("waiting", status === 503
-    ? "Dataiku DSS cannot say who you are right now. Nothing is wrong with your account, and your text stays here."
+    ? "Dataiku DSS cannot confirm your sign-in right now. Nothing is wrong with your account, and your text stays here."
     : "This application does not answer right now. Your text stays here.")
   let left = Math.max(Math.min(retryAfter, 60), Math.min(++failures, 10))
   const tick = () => {
@@ -77,19 +77,19 @@ function wait({ status, retryAfter }) {
   tick()
 }
 
-// show brings the page into a state: ready, waiting, or the id of a template that
-// says why not.
+// show brings the page into a state: ready, waiting, or the id of a template
+// with the reason.
 function show(state, reason = "") {
   const focused = document.activeElement
   document.body.dataset.state = state
-  if ($("#reason").textContent !== reason) $("#reason").textContent = reason // or it is read out again
+  if ($("#reason").textContent !== reason) $("#reason").textContent = reason // otherwise it is read out again
   $("#again").hidden = state !== "waiting"
   const why = $(`template#${state}`)?.content.cloneNode(true)
   $("#alert").replaceChildren(...(why ? [why] : []))
   if (state === "ready") $("#notes").hidden = false
   if (why) $("#notes").hidden = true
   $("#me").textContent = why || !me ? "" : me.login
-  if (!focused.checkVisibility()) (why ? $("#alert h2") : text).focus() // or the keyboard starts over
+  if (!focused.checkVisibility()) (why ? $("#alert h2") : text).focus() // otherwise the keyboard starts at the top
 }
 
 // listen opens the stream, once. After an error it is closed, since it would try
@@ -140,7 +140,8 @@ async function send() {
     body: JSON.stringify({ login: me.login, text: text.value }),
   })
   sending = text.readOnly = false
-  // Only a 503 is safe to send again: the note was not looked at.
+  // Only after a 503 it is safe to send again: the server did not read the
+  // note.
   unsent = status === 503
   switch (status) {
     case 204:
@@ -179,14 +180,15 @@ text.addEventListener("input", () => { // half a text is not sent by itself
 document.addEventListener("click", (event) => {
   if (event.target.closest(".look")) check()
 })
-// A person who comes back to this tab may have signed in elsewhere.
+// A person that returns to this tab may have signed in elsewhere.
 const back = () => {
   if (!document.hidden && document.body.dataset.state !== "ready") check()
 }
 addEventListener("focus", back)
 addEventListener("online", back)
 document.addEventListener("visibilitychange", back)
-// "Back" from another page can bring this one as it was, of a session that has ended.
+// "Back" from another page can show an old copy of this one, from a session
+// that has ended.
 addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload()
 })

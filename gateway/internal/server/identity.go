@@ -27,6 +27,9 @@ type identity struct {
 	credentials bool
 	owned       map[string]bool // the names, folded
 	removed     map[string]bool // these, and those of routing
+	// first are the bytes that a name to remove can begin with. Most names are not
+	// folded.
+	first [256]bool
 }
 
 // names are those of the headers, in canonical spelling.
@@ -41,6 +44,10 @@ func newIdentity(c config.Config, signer *assertion.Signer) *identity {
 	for _, name := range []string{n.user, n.groups, n.name, n.email} {
 		folded := string(fold(nil, name))
 		i.owned[folded], i.removed[folded] = true, true
+	}
+	i.first['x'], i.first['X'] = true, true // those that isReserved knows
+	for name := range i.removed {
+		i.first[name[0]], i.first[strings.ToUpper(name)[0]] = true, true
 	}
 	return i
 }
@@ -79,6 +86,9 @@ func (i *identity) put(h http.Header, s said, all bool) {
 func (i *identity) clean(h http.Header) {
 	var room [48]byte
 	for name := range h {
+		if name == "" || !i.first[name[0]] {
+			continue
+		}
 		if folded := fold(room[:0], name); i.removed[string(folded)] || isReserved(folded) {
 			delete(h, name)
 		}

@@ -121,6 +121,9 @@ func forwarded(r *httputil.ProxyRequest, byProxy bool) {
 	const prefix, realIP = "X-Forwarded-", "X-Real-Ip"
 	var room [len(prefix)]byte
 	for name := range r.Out.Header {
+		if len(name) < len(realIP) || name[0]|0x20 != 'x' {
+			continue
+		}
 		if len(name) >= len(prefix) && string(fold(room[:0], name[:len(prefix)])) == "x-forwarded-" ||
 			len(name) == len(realIP) && string(fold(room[:0], name)) == "x-real-ip" && !(byProxy && name == realIP) {
 			delete(r.Out.Header, name)

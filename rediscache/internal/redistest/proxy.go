@@ -12,7 +12,7 @@ import (
 
 // Proxy is a bad network between a program and a server.
 type Proxy struct {
-	// Address is where it listens.
+	// Address is its address.
 	Address string
 
 	target   string
@@ -20,13 +20,13 @@ type Proxy struct {
 	running  sync.WaitGroup
 
 	mu    sync.Mutex
-	conns map[net.Conn]bool // nil once the test has ended
+	conns map[net.Conn]bool // nil after the test's end
 	delay time.Duration
 	// passing is closed while bytes pass.
 	passing chan struct{}
 }
 
-// StartProxy starts one to an address. It ends with the test.
+// StartProxy starts a proxy to an address. It ends with the test.
 func StartProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -49,14 +49,14 @@ func StartProxy(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// Delay lets everything arrive later, one way.
+// Delay delays everything by this time, in each direction.
 func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
 }
 
-// CutOff lets nothing arrive, and nobody know, as where a cable is cut.
+// CutOff drops all bytes, and neither side gets an error, as with a cut cable.
 func (p *Proxy) CutOff() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -120,8 +120,8 @@ func (p *Proxy) serve(from net.Conn) {
 	delete(p.conns, to)
 }
 
-// copy passes what it reads on, late, until the connection is over. What is read
-// during a delay has its own time, as in a long cable.
+// copy passes bytes on, with the delay, until the connection is over. Bytes
+// that arrive during a delay have a delay of their own, as in a long cable.
 func (p *Proxy) copy(to io.Writer, from io.Reader, over <-chan struct{}) {
 	type piece struct {
 		data []byte

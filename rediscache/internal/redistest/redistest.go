@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package redistest starts real Redis and Valkey servers for tests, and does to
-// them what happens to servers.
+// Package redistest starts real Redis and Valkey servers for tests, and can
+// stop, kill, fill and restart them.
 //
 //	server := redistest.Start(t, "redis-server")
 //	store, err := rediscache.New(rueidis.ClientOption{InitAddress: []string{server.Address}})
@@ -24,12 +24,12 @@ import (
 	"time"
 )
 
-// starting is how long a server, a cluster or a failover may take.
+// starting is the time that a server, a cluster or a failover may take.
 const starting = 20 * time.Second
 
 // Programs returns the servers of this machine: redis-server, and valkey-server
-// where there is one. It skips the test on a laptop that has no redis-server, and
-// fails in CI.
+// if it is installed. Without redis-server it skips the test on a laptop, and
+// fails it in CI.
 func Programs(t testing.TB) []string {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
@@ -46,7 +46,7 @@ func Programs(t testing.TB) []string {
 
 // Server is a process that ends with the test. It keeps nothing on disk.
 type Server struct {
-	// Address is where it listens, also after a Restart.
+	// Address is its address, also after a Restart.
 	Address string
 
 	t       testing.TB
@@ -96,7 +96,7 @@ func (s *Server) Restart() {
 		}
 		return err == nil
 	}) {
-		s.Kill() // after which nothing is written to the log
+		s.Kill() // afterwards nothing is written to the log
 		s.t.Fatalf("%s %v does not listen:\n%s", s.program, s.args, s.log)
 	}
 }
@@ -110,7 +110,8 @@ func (s *Server) Kill() {
 	}
 }
 
-// Stop lets it answer nothing, and keep its connections, until [Server.Continue].
+// Stop makes it keep its connections and answer nothing, until
+// [Server.Continue].
 func (s *Server) Stop() { s.signal(syscall.SIGSTOP) }
 
 // Continue ends [Server.Stop].
@@ -123,14 +124,14 @@ func (s *Server) signal(signal os.Signal) {
 	}
 }
 
-// FillUp lets it refuse every write for lack of memory.
+// FillUp makes it refuse every write for lack of memory.
 func (s *Server) FillUp() {
 	s.t.Helper()
 	s.CLI("config", "set", "maxmemory-policy", "noeviction")
 	s.CLI("config", "set", "maxmemory", "1")
 }
 
-// CLI runs redis-cli with it, and returns what it says.
+// CLI runs redis-cli with it, and returns the output.
 func (s *Server) CLI(args ...string) string {
 	s.t.Helper()
 	host, port, err := net.SplitHostPort(s.Address)
@@ -144,8 +145,8 @@ func (s *Server) CLI(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// StartCluster starts one of masters, three or more, which serve on while one is
-// out.
+// StartCluster starts a cluster of three or more masters. It serves on while
+// one is out.
 func StartCluster(t testing.TB, program string, masters int, args ...string) []*Server {
 	t.Helper()
 	var nodes []*Server
@@ -167,12 +168,12 @@ func StartCluster(t testing.TB, program string, masters int, args ...string) []*
 	return nodes
 }
 
-// MasterSet is the name that the sentinel of [StartSentinel] has for its master.
+// MasterSet is the master's name for the sentinel of [StartSentinel].
 const MasterSet = "main"
 
-// StartSentinel starts a master, a replica of it, and a sentinel, which promotes
-// the replica about a second after the master is out. Master and replica get the
-// arguments.
+// StartSentinel starts a master, a replica of it, and a sentinel. The sentinel
+// promotes the replica about a second after the master is out. Master and
+// replica get the arguments.
 func StartSentinel(t testing.TB, program string, args ...string) (sentinel, master, replica *Server) {
 	t.Helper()
 	master = Start(t, program, slices.Clone(args)...)
@@ -194,7 +195,7 @@ func StartSentinel(t testing.TB, program string, args ...string) (sentinel, mast
 	return sentinel, master, replica
 }
 
-// Eventually asks until the answer is true, and reports whether it ever was.
+// Eventually asks until the answer is true, and reports whether it became true.
 func Eventually(ask func() bool) bool {
 	timeout := time.After(starting)
 	for tick := time.Tick(10 * time.Millisecond); ; {

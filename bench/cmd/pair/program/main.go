@@ -1,5 +1,5 @@
 // Command program is one round of the command pair: it measures both sides in
-// turn, and prints what it saw as JSON. It imports nothing but the sides and the
+// turn, and prints the result as JSON. It imports only the sides and the
 // standard library, so that it builds with any two commits.
 package main
 
@@ -18,7 +18,7 @@ import (
 
 type opener func(url string) (func(http.Handler) http.Handler, error)
 
-// cost is what a number of requests took together.
+// cost is the total cost of a number of requests.
 type cost struct {
 	Requests int
 	CPU      time.Duration // the process's, so that a busy machine shows less
@@ -26,14 +26,15 @@ type cost struct {
 	Bytes    uint64
 }
 
-// round is what the program prints: the older side first.
+// round is the program's output: the older side first.
 type round struct {
 	Hit, Changing, Lookup [2]cost
 }
 
-// liveHeap is what an application holds in memory. The collector runs before
-// each turn; with so much alive it does not within one, where it would fall to
-// one side by chance. Its work is in proportion to the bytes, which are counted.
+// liveHeap is an application's data in memory. The collector runs before each
+// turn. With so much data it does not run within a turn, where it would burden
+// one side by chance. Its work is in proportion to the bytes, and the bytes are
+// counted.
 const liveHeap = 64 << 20
 
 func main() {
@@ -47,7 +48,7 @@ func main() {
 	log.SetFlags(0)
 
 	// On one core the collector and the connections' goroutines take turns with
-	// the requests: nothing waits for a core to wake up.
+	// the requests. So no work waits for a core to wake up.
 	runtime.GOMAXPROCS(1)
 	ballast := make([]byte, liveHeap)
 	r, err := measure(*url, *size, *hits, *lookups, *turns, *first)
@@ -87,7 +88,8 @@ func measure(url string, size, hits, lookups, turns, first int) (r round, err er
 		expected += n
 		return serve(handlers[side], n, from)
 	}
-	// Both are asked about, and then looked at once more; connections are made.
+	// This looks up both visitors, repeats the requests, and makes the
+	// connections.
 	for i := range handlers {
 		side := (first + i) % 2
 		serve(side, 2*len(known), known)
@@ -148,7 +150,7 @@ func serve(h http.Handler, n int, from []*http.Request) cost {
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err) // of this process, it does not
+		panic(err) // it cannot fail for this process
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
@@ -168,11 +170,11 @@ func requests(first, count, size int) []*http.Request {
 	return all
 }
 
-// request is what arrives from a browser behind a reverse proxy: 19 headers.
+// request is a browser's request behind a reverse proxy: 19 headers.
 func request(visitor, size int) *http.Request {
 	r, err := http.NewRequest(http.MethodGet, "https://app.example/report", nil)
 	if err != nil {
-		panic(err) // of this URL, it does not
+		panic(err) // it cannot fail for this URL
 	}
 	r.RequestURI, r.RemoteAddr, r.Body = "/report", "127.0.0.1:50000", http.NoBody
 	for line := range strings.Lines(browser) {

@@ -1,6 +1,6 @@
 // Package side is one of the two versions that are compared. The command pair
-// copies it twice, each time with the import paths of another commit, so it uses
-// nothing but what every commit has.
+// copies it twice, each time with the import paths of another commit. So it
+// uses only names that every commit has.
 package side
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// Open returns the Middleware as it comes, for a DSS at url.
+// Open returns a Middleware with default settings, for a DSS at url.
 func Open(url string) (wrap func(http.Handler) http.Handler, err error) {
 	client, err := dss.New(dss.Config{URL: url, APIKey: "dkuaps-pair"})
 	if err != nil {

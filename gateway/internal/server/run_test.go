@@ -1,0 +1,48 @@
+package server
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth/gateway/internal/config"
+)
+
+func TestServesWithItsCertificate(t *testing.T) {
+	lent := httptest.NewTLSServer(http.NotFoundHandler())
+	lent.Close()
+	key, err := x509.MarshalPKCS8PrivateKey(lent.TLS.Certificates[0].PrivateKey)
+	require.NoError(t, err)
+	var c config.Config
+	c.TLS.Certificate, c.TLS.Key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	write := func(name, kind string, der []byte) {
+		require.NoError(t, os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
+	}
+	write(c.TLS.Certificate, "CERTIFICATE", lent.Certificate().Raw)
+	write(c.TLS.Key, "PRIVATE KEY", key)
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	server := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	ended := make(chan error, 1)
+	go func() { ended <- serve(server, listener, c) }()
+
+	trusted := x509.NewCertPool()
+	trusted.AddCert(lent.Certificate())
+	conn, err := tls.Dial("tcp", listener.Addr().String(), &tls.Config{RootCAs: trusted, ServerName: "example.com"})
+	if assert.NoError(t, err) {
+		assert.NoError(t, conn.Close())
+	}
+	require.NoError(t, server.Close())
+	assert.ErrorIs(t, <-ended, http.ErrServerClosed)
+}
