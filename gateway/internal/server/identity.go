@@ -45,9 +45,12 @@ func newIdentity(c config.Config, signer *assertion.Signer) *identity {
 		folded := string(fold(nil, name))
 		i.owned[folded], i.removed[folded] = true, true
 	}
-	i.first['x'], i.first['X'] = true, true // those that isReserved knows
+	starts := map[byte]bool{'x': true} // those that isReserved knows
 	for name := range i.removed {
-		i.first[name[0]], i.first[strings.ToUpper(name)[0]] = true, true
+		starts[name[0]] = true
+	}
+	for c := range i.first {
+		i.first[c] = starts[fold(nil, string([]byte{byte(c)}))[0]]
 	}
 	return i
 }

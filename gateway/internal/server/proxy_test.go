@@ -116,3 +116,13 @@ func TestRealIPIsAProxysInEachSpelling(t *testing.T) {
 		assert.Empty(t, saw["X.real.ip"])
 	}
 }
+
+func TestAHeaderMayBeginWithASign(t *testing.T) {
+	w := newWorld(t, "-headers.user=_user")
+	for _, name := range []string{"_user", "_User", "-user", "!USER"} {
+		w.get("/open/", nil, name, "ann", "User-Agent", "")
+		for saw := range w.upstream.last().Header {
+			assert.NotContains(t, strings.ToLower(saw), "user", name)
+		}
+	}
+}
