@@ -326,6 +326,8 @@ func TestSettingsAreChecked(t *testing.T) {
 	const none = "-rules=[{path: /, allow: signed-in}]"
 	wrong := writeFile(t, "wrong.yaml", "listen: nowhere\nupstrem: x\nrules:\n  - {path: /open/, allow: everyone}\n")
 	notAKey := writeFile(t, "key.pem", "secret")
+	keyless := writeFile(t, "keyless.yaml", "rules: [{path: /, allow: signed-in}]\nassertion: {issuer: i, audience: a, key_files: [nowhere.pem]}\n")
+	tlsless := writeFile(t, "tlsless.yaml", "rules: [{path: /, allow: signed-in}]\ntls: {certificate: x, key: nowhere.pem}\n")
 	for name, row := range map[string]struct {
 		fake *dsstest.Server
 		args []string
@@ -338,14 +340,16 @@ func TestSettingsAreChecked(t *testing.T) {
 		"a wrong file":      {fake, []string{"-check-config", "-config", wrong}, 2, "", []string{wrong + ":1", "listen", "nowhere", wrong + ":2", "upstrem", wrong + ":3", "no rule has the path"}},
 		"a wrong file, run": {fake, []string{"-config", wrong}, 2, "", []string{wrong + ":1"}},
 		"no such file":      {fake, []string{"-check-config", "-config", "there-is-none.yaml"}, 2, "", []string{"there-is-none.yaml"}},
-		"a wrong key file":  {fake, []string{"-check-config", none, "-assertion.issuer=i", "-assertion.audience=a", "-assertion.key_files=[" + notAKey + "]"}, 2, "", []string{notAKey, "is not PEM text", "openssl genpkey"}},
+		"a wrong key file":  {fake, []string{"-check-config", none, "-assertion.issuer=i", "-assertion.audience=a", "-assertion.key_files=[" + notAKey + "]"}, 2, "", []string{"flag -assertion.key_files[0]: ", notAKey, "is not PEM text", "openssl genpkey"}},
 		"a wrong key file, run": {fake, []string{none, "-assertion.issuer=i", "-assertion.audience=a", "-assertion.key_files=[" + notAKey + "]"}, 2, "",
 			[]string{notAKey, "is not PEM text"}},
-		"a wrong certificate": {fake, []string{none, "-tls.certificate=" + notAKey, "-tls.key=" + notAKey}, 2, "", []string{"tls: "}},
-		"an unknown flag":     {fake, []string{"-upstrem=x"}, 2, "", []string{"upstrem"}},
-		"no DSS":              {nil, []string{none}, 2, "", []string{"DKU_DSS_URL"}},
-		"help":                {nil, []string{"-help"}, 0, "Usage: gateway [flags]", nil},
-		"version":             {nil, []string{"-version"}, 0, "\n", nil},
+		"a wrong certificate":    {fake, []string{none, "-tls.certificate=" + notAKey, "-tls.key=" + notAKey}, 2, "", []string{"flag -tls.certificate: "}},
+		"a key file of the file": {fake, []string{"-check-config", "-config", keyless}, 2, "", []string{keyless + ":2: assertion.key_files[0]: open nowhere.pem"}},
+		"a certificate's key":    {fake, []string{"-check-config", "-config", tlsless, "-tls.certificate=" + notAKey}, 2, "", []string{tlsless + ":2: tls.key: open nowhere.pem"}},
+		"an unknown flag":        {fake, []string{"-upstrem=x"}, 2, "", []string{"upstrem"}},
+		"no DSS":                 {nil, []string{none}, 2, "", []string{"DKU_DSS_URL"}},
+		"help":                   {nil, []string{"-help"}, 0, "Usage: gateway [flags]", nil},
+		"version":                {nil, []string{"-version"}, 0, "\n", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -46,6 +46,17 @@ type Config struct {
 	Impersonation dssauth.Impersonation
 	Metrics       string        // host:port of a listener of its own; empty: none
 	Shutdown      time.Duration // how long requests may take to end at a stop
+
+	places map[string]string
+}
+
+// Place says where a setting was given, for errors: gateway.yaml:3: tls.key, or
+// flag -tls.key.
+func (c Config) Place(setting string) string {
+	if place, ok := c.places[setting]; ok {
+		return place
+	}
+	return setting
 }
 
 // Assertion is what the signed assertion says, and the files of the keys that sign it.
@@ -109,6 +120,12 @@ func Load(args, environ []string) (Config, Command, error) {
 	}
 	if len(r.mistakes) > 0 {
 		return Config{}, command, errors.Join(r.mistakes...)
+	}
+	c.places = map[string]string{}
+	for name, e := range r.found {
+		if c.places[name] = e.origin; e.line > 0 {
+			c.places[name] = fmt.Sprintf("%s:%d: %s", e.origin, e.line, name)
+		}
 	}
 	return c, command, nil
 }

@@ -106,6 +106,7 @@ func TestMistakesInTheFile(t *testing.T) {
 		{root + "upstream: http://127.0.0.1:8080\n", []string{`gateway.yaml:2: upstream: "http://127.0.0.1:8080": this is the gateway's own address, listen: name the application's`}},
 		{root + "check: /check\n", []string{`gateway.yaml:2: check: "/check": it must be a path below /dssauth/ of letters, digits, _ and -, as in /dssauth/check`}},
 		{root + "check: /dssauth/readyz\n", []string{`gateway.yaml:2: check: "/dssauth/readyz": this path is the gateway's own: choose another, as in /dssauth/check`}},
+		{root + "check: /dssauth/refusal\n", []string{`gateway.yaml:2: check: "/dssauth/refusal": this path is the gateway's own: choose another, as in /dssauth/check`}},
 		{root + "proxies: 127.0.0.1\n", []string{"gateway.yaml:2: proxies: it is text: it must be a list, as in [127.0.0.1, 10.0.0.0/8]"}},
 		{root + "proxies: [localhost, 10.1.0.0/8, 0.0.0.0/0, '::ffff:10.0.0.0/104']\n", []string{
 			`gateway.yaml:2: proxies[0]: "localhost": it must be an address or a network, as in 127.0.0.1 or 10.0.0.0/8`,
@@ -376,6 +377,7 @@ func assertDefaults(t *testing.T, c Config) {
 		Impersonation: dssauth.ByTicket, Shutdown: 20 * time.Second,
 	}
 	want.Headers.User, want.Headers.Groups, want.Headers.Name, want.Headers.Email = "Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email"
+	want.places = c.places
 	assert.Equal(t, want, c)
 }
 

@@ -259,7 +259,7 @@ var checkPath = regexp.MustCompile(`^/dssauth(/[A-Za-z0-9_-]+)+$`)
 
 func check(text string) string {
 	switch {
-	case slices.Contains([]string{"/dssauth/healthz", "/dssauth/readyz"}, text):
+	case slices.Contains([]string{"/dssauth/healthz", "/dssauth/readyz", "/dssauth/refusal"}, text):
 		return "this path is the gateway's own: choose another, as in /dssauth/check"
 	case !checkPath.MatchString(text):
 		return "it must be a path below /dssauth/ of letters, digits, _ and -, as in /dssauth/check"

@@ -103,6 +103,10 @@ var spoofs = []string{
 	"X-HTTP-Method-Override: DELETE",
 	"X-HTTP-Method: DELETE",
 	"X_Method_Override: DELETE",
+	"SCRIPT_NAME: /open",
+	"Script-Name: /open",
+	"X-Script-Name: /open",
+	"PATH_INFO: /admin/ann",
 	"Connection: Remote-User, X-Dssauth-Assertion, Remote-Groups",
 	"Connection: close, X-Dssauth-Assertion\r\nX-Dssauth-Assertion: {forged}",
 	"Connection: X-Forwarded-Uri, X-Original-URI, X-Original-Method, X-Forwarded-Method",
@@ -666,7 +670,7 @@ func (a *target) judge(sender string, got arrival) (wrong []string) {
 			}
 		case "authorization", "proxy-authorization", "cookie2",
 			"x-original-url", "x-rewrite-url", "x-original-uri", "x-original-method", "x-forwarded-uri", "x-forwarded-method",
-			"x-http-method-override", "x-http-method", "x-method-override":
+			"x-http-method-override", "x-http-method", "x-method-override", "script-name", "x-script-name", "path-info":
 			bad("the browser's %s", line)
 		}
 		if strings.HasPrefix(folded, "x-dku-") || strings.HasPrefix(folded, "x-dssauth-") {

@@ -45,9 +45,12 @@ func newIdentity(c config.Config, signer *assertion.Signer) *identity {
 		folded := string(fold(nil, name))
 		i.owned[folded], i.removed[folded] = true, true
 	}
-	i.first['x'], i.first['X'] = true, true // those that isReserved knows
+	starts := map[byte]bool{'x': true} // those that isReserved knows
 	for name := range i.removed {
-		i.first[name[0]], i.first[strings.ToUpper(name)[0]] = true, true
+		starts[name[0]] = true
+	}
+	for c := range i.first {
+		i.first[c] = starts[fold(nil, string([]byte{byte(c)}))[0]]
 	}
 	return i
 }
@@ -127,6 +130,8 @@ var routing = map[string]bool{
 	"x-original-url": true, "x-original-uri": true, "x-original-method": true,
 	"x-rewrite-url": true, "x-forwarded-uri": true, "x-forwarded-method": true, "x-forwarded-path": true,
 	"x-http-method": true, "x-http-method-override": true, "x-method-override": true,
+	// By these, gunicorn and others take a prefix off the path.
+	"script-name": true, "x-script-name": true, "path-info": true,
 }
 
 func reroutes(name string) bool {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -54,9 +55,13 @@ func newTransport() *http.Transport {
 type exchange struct {
 	*proxy
 	in      *http.Request
+	w       http.ResponseWriter
+	vary    []string
 	named   bool
 	said    said
 	reverse httputil.ReverseProxy
+	// switched says that the connection is a websocket now.
+	switched bool
 }
 
 func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -66,7 +71,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.auth.Refuse(w, r, err)
 		return
 	}
-	e := &exchange{proxy: p, in: r, named: named, said: said, reverse: p.reverse}
+	e := &exchange{proxy: p, in: r, w: w, vary: w.Header()["Vary"], named: named, said: said, reverse: p.reverse}
 	e.reverse.Rewrite, e.reverse.ModifyResponse = e.rewrite, e.answered
 	if isUpgrade(r.Header) {
 		ctx, end := e.whileAdmitted()
@@ -76,7 +81,12 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// An upstream may answer before it has read all of an upload. Over HTTP/2 it may anyway.
 	_ = http.NewResponseController(w).EnableFullDuplex()
 	w.Header().Del("Cache-Control") // ReverseProxy adds the upstream's, which answered has made private
-	e.reverse.ServeHTTP(w, r)
+	if e.reverse.ServeHTTP(w, r); r.ContentLength != 0 && !e.switched {
+		// What is left of an upload must not be taken for the next request, which net/http
+		// does not see to in full duplex (go.dev/issue/68560). The answer does not wait.
+		_ = http.NewResponseController(w).Flush()
+		_ = r.Body.Close()
+	}
 }
 
 // whileAdmitted ends with the visitor's rights, with the request, or with the gateway.
@@ -108,10 +118,14 @@ func (e *exchange) rewrite(r *httputil.ProxyRequest) {
 // forwarded tells the upstream where the request comes from. Only what a proxy in
 // front said before is passed on.
 func forwarded(r *httputil.ProxyRequest, byProxy bool) {
-	const prefix = "X-Forwarded-"
+	const prefix, realIP = "X-Forwarded-", "X-Real-Ip"
 	var room [len(prefix)]byte
 	for name := range r.Out.Header {
-		if len(name) >= len(prefix) && name[0]|0x20 == 'x' && string(fold(room[:0], name[:len(prefix)])) == "x-forwarded-" || name == "X-Real-Ip" && !byProxy {
+		if len(name) < len(realIP) || name[0]|0x20 != 'x' {
+			continue
+		}
+		if len(name) >= len(prefix) && string(fold(room[:0], name[:len(prefix)])) == "x-forwarded-" ||
+			len(name) == len(realIP) && string(fold(room[:0], name)) == "x-real-ip" && !(byProxy && name == realIP) {
 			delete(r.Out.Header, name)
 		}
 	}
@@ -138,6 +152,11 @@ func isUpgrade(h http.Header) bool {
 
 // answered ends an event stream with the visitor's rights.
 func (e *exchange) answered(answer *http.Response) error {
+	e.switched = answer.StatusCode == http.StatusSwitchingProtocols
+	if len(e.w.Header()["Vary"]) == 0 && len(e.vary) > 0 {
+		// An answer such as 103 came before, and ReverseProxy has cleared ours with its.
+		answer.Header["Vary"] = append(slices.Clip(e.vary), answer.Header["Vary"]...)
+	}
 	if e.named {
 		private(answer.Header)
 	}
@@ -152,6 +171,9 @@ func (e *exchange) answered(answer *http.Response) error {
 // private keeps an answer for a named visitor out of shared caches: the upstream
 // does not know that it stands behind a rule.
 func private(h http.Header) {
+	for _, name := range [...]string{"X-Accel-Expires", "Surrogate-Control", "Cdn-Cache-Control"} {
+		delete(h, name) // each of which outweighs Cache-Control
+	}
 	if len(h["Cache-Control"]) == 0 {
 		h["Cache-Control"] = []string{"private"}
 		return

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -185,7 +186,11 @@ func Check(c config.Config, client *dss.Client, log *slog.Logger) error {
 	}
 	if c.TLS.Certificate != "" {
 		if _, err := tls.LoadX509KeyPair(c.TLS.Certificate, c.TLS.Key); err != nil {
-			return errors.Join(fmt.Errorf("tls: %w", err), s.Close())
+			setting := "tls.certificate"
+			if file := (*fs.PathError)(nil); errors.As(err, &file) && file.Path == c.TLS.Key {
+				setting = "tls.key"
+			}
+			return errors.Join(fmt.Errorf("%s: %w", c.Place(setting), err), s.Close())
 		}
 	}
 	return s.Close()

@@ -87,7 +87,13 @@ func newSigner(c config.Config) (*assertion.Signer, error) {
 	if c.Assertion == nil {
 		return nil, nil
 	}
-	return assertion.New(assertion.Config(*c.Assertion))
+	signer, err := assertion.New(assertion.Config(*c.Assertion))
+	if err != nil {
+		if problem, ok := strings.CutPrefix(err.Error(), "assertion: Config.KeyFiles"); ok {
+			return nil, errors.New(c.Place("assertion.key_files") + problem)
+		}
+	}
+	return signer, err
 }
 
 // impersonation is needed where DSS is asked as the visitor.
