@@ -29,15 +29,14 @@ type gateway struct {
 }
 
 // servers are what is loaded, each with the processes between the visitors and the
-// upstream. One visitor has all connections: between its turns a gateway would forget
-// many, and its figures be those of lookups.
-func (g *gateway) servers() []server {
-	alone := server{proxyAlone, g.alone, []*exec.Cmd{g.children.processes[1]}, true}
-	door := server{proxyGateway, g.door, []*exec.Cmd{g.programs[0].cmd}, true}
+// upstream. One visitor has all connections, or many have one each.
+func (g *gateway) servers(many bool) []server {
+	alone := server{proxyAlone, g.alone, []*exec.Cmd{g.children.processes[1]}, !many}
+	door := server{proxyGateway, g.door, []*exec.Cmd{g.programs[0].cmd}, !many}
 	if g.caddy == "" {
 		return []server{alone, door}
 	}
-	return []server{alone, door, {proxyCaddy, g.caddy, []*exec.Cmd{g.programs[0].cmd, g.programs[1].cmd}, true}}
+	return []server{alone, door, {proxyCaddy, g.caddy, []*exec.Cmd{g.programs[0].cmd, g.programs[1].cmd}, !many}}
 }
 
 // gatewayConf has a rule of each kind, an assertion, and cookies that pass.

@@ -21,6 +21,7 @@ func main() {
 	rounds := flag.Int("rounds", 12, "rounds; each loads every server")
 	each := flag.Duration("time", time.Second, "time of one measurement")
 	connections := flag.Int("connections", 64, "connections at once: of a visitor each for the library, of one for the gateway")
+	many := flag.Bool("many", false, "for the gateway, too, a visitor for each connection")
 	enforce := flag.Bool("enforce", false, "exit with status 1 where a target is missed")
 	part := flag.String("part", "all", "what to compare: library, gateway or all")
 	role := flag.String("role", "", "for the command's own child processes")
@@ -44,10 +45,10 @@ func main() {
 	default:
 		var met bool
 		started := time.Now()
-		met, err = compare(*part, *rounds, *each, *connections)
+		met, err = compare(*part, *rounds, *each, *connections, *many)
 		if err == nil {
-			fmt.Printf("\n%s · %d rounds of %s in %s · `go run ./cmd/loopback -part %s -rounds %d -time %s -connections %d`\n",
-				bench.Machine(), *rounds, *each, time.Since(started).Round(time.Second), *part, *rounds, *each, *connections)
+			fmt.Printf("\n%s · %d rounds of %s in %s · `go run ./cmd/loopback -part %s -rounds %d -time %s -connections %d%s`\n",
+				bench.Machine(), *rounds, *each, time.Since(started).Round(time.Second), *part, *rounds, *each, *connections, map[bool]string{true: " -many"}[*many])
 		}
 		if err == nil && *enforce && !met {
 			os.Exit(1)
@@ -79,7 +80,7 @@ const (
 	proxyCaddy   = "Caddy, whose forward_auth asks the gateway"
 )
 
-func compare(part string, rounds int, each time.Duration, connections int) (met bool, err error) {
+func compare(part string, rounds int, each time.Duration, connections int, many bool) (met bool, err error) {
 	l, err := startLibrary(connections)
 	if err != nil {
 		return false, err
@@ -113,7 +114,7 @@ func compare(part string, rounds int, each time.Duration, connections int) (met 
 		if err != nil {
 			fmt.Print("Caddy is not installed (apt-get install caddy), and left out.\n\n")
 		}
-		servers = append(servers, g.servers()...)
+		servers = append(servers, g.servers(many)...)
 	}
 
 	results := map[string]*results{}

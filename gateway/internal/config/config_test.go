@@ -111,7 +111,7 @@ func TestMistakesInTheFile(t *testing.T) {
 		{root + "proxies: [localhost, 10.1.0.0/8, 0.0.0.0/0, '::ffff:10.0.0.0/104']\n", []string{
 			`gateway.yaml:2: proxies[0]: "localhost": it must be an address or a network, as in 127.0.0.1 or 10.0.0.0/8`,
 			`gateway.yaml:2: proxies[1]: "10.1.0.0/8": the network of this address is 10.0.0.0/8: write that, or the address alone`,
-			`gateway.yaml:2: proxies[2]: "0.0.0.0/0": that is every address, so that anybody may ask the check: name the proxies`,
+			`gateway.yaml:2: proxies[2]: "0.0.0.0/0": that is too many addresses, any of which may ask the check: name the proxies`,
 			`gateway.yaml:2: proxies[3]: "::ffff:10.0.0.0/104": write an IPv4 network as in 10.0.0.0/8`,
 		}},
 		{root + "proxies:\n  - 5\n  - [x]\n  - ~\n", []string{

@@ -280,8 +280,8 @@ func network(text string) (netip.Prefix, string) {
 		return p, "write an IPv4 network as in 10.0.0.0/8"
 	case p != p.Masked():
 		return p, fmt.Sprintf("the network of this address is %s: write that, or the address alone", p.Masked())
-	case p.Bits() == 0:
-		return p, "that is every address, so that anybody may ask the check: name the proxies"
+	case p.Bits() < 8:
+		return p, "that is too many addresses, any of which may ask the check: name the proxies"
 	}
 	return p, ""
 }
@@ -313,7 +313,7 @@ func folded(name string) string {
 // its own headers from what a browser sent, and the check answers with them.
 var taken = regexp.MustCompile(`^(cookie2?|authorization|host|connection|keep_alive|proxy_.*|te|trailer|transfer_encoding|upgrade|` +
 	`content_.*|set_cookie2?|forwarded|via|expect|origin|referer|range|if_.*|accept(_.*)?|access_control_.*|sec_.*|user_agent|cache_control|` +
-	`location|vary|date|expires|pragma|age|etag|last_modified|allow|www_authenticate|retry_after|strict_transport_security|` +
+	`server|proxy|link|status|script_name|path_info|x_script_name|x_accel_.*|location|vary|date|expires|pragma|age|etag|last_modified|allow|www_authenticate|retry_after|strict_transport_security|` +
 	`x_dssauth_.*|x_dku_.*|x_forwarded_(for|host|proto|port|prefix|uri|method|path)|x_original_.*|x_rewrite_url|x_(http_)?method.*|x_real_ip)$`)
 
 func header(text string) string {

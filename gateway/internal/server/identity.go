@@ -132,6 +132,8 @@ var routing = map[string]bool{
 	"x-http-method": true, "x-http-method-override": true, "x-method-override": true,
 	// By these, gunicorn and others take a prefix off the path.
 	"script-name": true, "x-script-name": true, "path-info": true,
+	// CGI reads this one as the address of a proxy to use.
+	"proxy": true,
 }
 
 func reroutes(name string) bool {

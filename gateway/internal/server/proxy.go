@@ -79,7 +79,9 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(ctx)
 	}
 	// An upstream may answer before it has read all of an upload. Over HTTP/2 it may anyway.
-	_ = http.NewResponseController(w).EnableFullDuplex()
+	if r.ContentLength != 0 {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+	}
 	w.Header().Del("Cache-Control") // ReverseProxy adds the upstream's, which answered has made private
 	if e.reverse.ServeHTTP(w, r); r.ContentLength != 0 && !e.switched {
 		// What is left of an upload must not be taken for the next request, which net/http
