@@ -253,8 +253,8 @@ func TestRefusalsBehindAnotherProxy(t *testing.T) {
 		assert.Contains(t, text(t, reply), `"keys"`)
 		assert.Empty(t, w.upstream.all())
 
-		// An upload without an end: nginx and Caddy must not store it before
-		// they refuse it.
+		// An upload without an end must be refused at once. It must not be
+		// stored first.
 		body, send := io.Pipe()
 		defer send.Close()
 		go func() {

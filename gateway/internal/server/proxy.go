@@ -121,8 +121,8 @@ func (e *exchange) rewrite(r *httputil.ProxyRequest) {
 	e.identity.put(out.Header, e.said, false)
 }
 
-// forwarded tells the upstream where the request comes from. It passes on such
-// headers only if they come from a proxy in front.
+// forwarded tells the upstream where the request comes from. The request's own
+// X-Forwarded headers and X-Real-Ip pass only if a proxy in front sent them.
 func forwarded(r *httputil.ProxyRequest, byProxy bool) {
 	const prefix, realIP = "X-Forwarded-", "X-Real-Ip"
 	var room [len(prefix)]byte
