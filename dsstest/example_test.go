@@ -22,7 +22,7 @@ import (
 
 var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	id, ok := dssauth.FromContext(r.Context())
-	if !ok { // only if the middleware did not run
+	if !ok { // only where the middleware did not run
 		http.Error(w, "no visitor", http.StatusInternalServerError)
 		return
 	}
