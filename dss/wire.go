@@ -16,7 +16,7 @@ const (
 	connectTimeout     = 5 * time.Second  // for TCP, and again for TLS
 	headerTimeout      = 5 * time.Minute  // from the end of a request to the start of its reply; some replies of DSS take minutes
 	idleTimeout        = 60 * time.Second // proxies before DSS commonly drop idle ones after 75
-	idleConnections    = 256              // dssauth asks at most this many at once; Go would keep only two for a host
+	idleConnections    = 256              // dssauth asks at most this many at once; Go would keep two for a host, and close the others each time
 	maxReplyHeaderSize = 256 << 10
 )
 
