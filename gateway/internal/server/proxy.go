@@ -87,8 +87,8 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Del("Cache-Control") // ReverseProxy adds the upstream's, after answered has made it private
 	if e.reverse.ServeHTTP(w, r); r.ContentLength != 0 && !e.switched {
 		// The rest of an upload must not be read as the next request. In full duplex
-		// net/http does not prevent that (go.dev/issue/68560). The flush sends the
-		// answer before it waits for the rest.
+		// net/http does not prevent that (go.dev/issue/68560). The flush comes
+		// first, so that the answer does not wait for the rest.
 		_ = http.NewResponseController(w).Flush()
 		_ = r.Body.Close()
 	}
