@@ -200,8 +200,9 @@ func (r *reader) name(member, login string) {
 	}
 }
 
-// associatedUser reads a login. DSS's documentation and samples spell its name
-// in two ways, and show it as a string or as an object with a login.
+// associatedUser reads a login. DSS's documentation and samples spell the
+// member's name in two ways, and show its value as a string or as an object
+// with a login.
 func (r *reader) associatedUser(to *string) {
 	for _, spelling := range []string{"associatedDSSUser", "associatedDSSUSer"} {
 		if !r.has(spelling) {
@@ -241,8 +242,8 @@ func parseUser(value []byte) (string, error) {
 	return login, nil
 }
 
-// via reads the strings of a list. Any other shape yields nothing: via
-// identifies nobody, so it may have any shape.
+// via reads the strings of a list. Any other shape yields nothing and is not
+// an error, since via identifies nobody.
 func (r *reader) via() []string {
 	elements, err := r.parser.array(r.value("via"))
 	if err != nil {
@@ -281,8 +282,8 @@ func parseSecret(element []byte) (Secret, error) {
 	if err != nil {
 		return Secret{}, err
 	}
-	// DSS's samples read a secret's name as its key, and its client writes it as
-	// its name.
+	// DSS's samples read a secret's name from the member key, and its client
+	// writes it to the member name.
 	var name, key, value string
 	r := newReader(members, "name", "key", "value")
 	r.text("name", &name)

@@ -186,7 +186,7 @@ func TestSecretsOnlyOnRequest(t *testing.T) {
 	assert.Equal(t, "", dss.Secret{}.Value())
 }
 
-// Auth info may hold everything that a user may save.
+// Auth info may hold any secret that a user may save.
 func TestSecretsOfAnyText(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, `{"authIdentifier": "alice", "groups": [], "secrets": [{"key": "\ufffd", "value": "a\ud800b"}]}`))
 	info, err := server.client(t).AuthInfo(t.Context(), dss.WithSecrets())

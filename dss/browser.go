@@ -86,7 +86,7 @@ func ticketOfObject(body []byte) (ticket string, err error) {
 	return ticket, nil
 }
 
-// browserCall is a call about the browser that sent h.
+// browserCall returns a call about the browser that sent h.
 func browserCall(path string, h http.Header) (call, error) {
 	k := call{method: http.MethodPost, path: path, contentType: typeJSON}
 	headers, err := headerDictionary(h)
@@ -102,7 +102,7 @@ func browserCall(path string, h http.Header) (call, error) {
 // do.
 func headerDictionary(h http.Header) (map[string]string, error) {
 	lines := make(map[string][]string, len(h))
-	for _, name := range sortedNames(h) { // so that Cookie and cookie are joined in the same order each time
+	for _, name := range sortedNames(h) { // sorted, so that Cookie and cookie are joined in the same order each time
 		canonical := textproto.CanonicalMIMEHeaderKey(name)
 		switch {
 		case isDKU(name) || len(h[name]) == 0:
@@ -136,7 +136,7 @@ func encodeTexts(texts map[string]string) []byte {
 	for name, text := range texts {
 		size += len(name) + len(text) + len(`"":"",`)
 	}
-	b := append(make([]byte, 0, size+size/8), '{') // some are escaped
+	b := append(make([]byte, 0, size+size/8), '{') // room for escapes
 	for i, name := range sortedNames(texts) {
 		if i > 0 {
 			b = append(b, ',')

@@ -37,7 +37,7 @@ type call struct {
 // taker takes the body of a 2xx reply to k, and judges it.
 type taker func(ctx context.Context, k call, body io.Reader, x *exchange) error
 
-// errorf is fmt.Errorf with the call before it.
+// errorf is fmt.Errorf with the name of the call in front.
 func (k call) errorf(format string, args ...any) error {
 	name := k.name
 	if name == "" {
@@ -75,7 +75,7 @@ func (c *Client) call(ctx context.Context, k call) error {
 	if err != nil {
 		return k.errorf("%w", err)
 	}
-	defer x.judge(false) // unless it was before
+	defer x.judge(false) // no effect if it was judged before
 	defer reply.Body.Close()
 	if !isSuccess(reply.StatusCode) {
 		var body []byte
@@ -117,7 +117,7 @@ func ignored(_ context.Context, _ call, body io.Reader, x *exchange) error {
 // passedOn takes a reply of any kind and size for a writer.
 func passedOn(w io.Writer) taker {
 	return func(ctx context.Context, k call, body io.Reader, x *exchange) error {
-		x.judge(true) // any reply is a valid answer here; and its writer may call DSS
+		x.judge(true) // first: any reply is a valid answer here, and w may call DSS itself
 		to := &givenWriter{Writer: w}
 		_, err := io.Copy(to, body)
 		switch {
@@ -151,7 +151,7 @@ func decoded(limit int64, decode func([]byte) error) taker {
 // deadline adds the client's own limits to those of ctx.
 func (c *Client) deadline(ctx context.Context, stream bool) (context.Context, context.CancelFunc) {
 	if ctx == nil {
-		return nil, func() {} // refused by http.NewRequestWithContext
+		return nil, func() {} // newRequest refuses it
 	}
 	limit := c.dss.timeout
 	if limit == 0 && !stream {
@@ -171,7 +171,8 @@ func (c *Client) deadline(ctx context.Context, stream bool) (context.Context, co
 // sendTwice does not do it again.
 func (c *Client) sendTwice(req *http.Request, read bool) (*http.Response, *exchange, error) {
 	reply, x, err := c.roundTrip(req)
-	// Without an exchange nothing was sent: the credentials' source failed.
+	// Without an exchange nothing was sent: the source of the credentials
+	// failed.
 	if err == nil || !read || x == nil || !isReset(err) || !x.mayRepeat() {
 		return reply, x, err
 	}

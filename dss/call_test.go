@@ -135,7 +135,7 @@ func rawDSS(t *testing.T, answer func(net.Conn)) (url string, connections *atomi
 	return "http://" + listener.Addr().String(), connections
 }
 
-// readRequest reads one request as far as its end.
+// readRequest reads one request to its end.
 func readRequest(conn net.Conn) {
 	buffer := make([]byte, 64<<10)
 	n := 0
@@ -156,7 +156,7 @@ func reset(conn net.Conn) {
 func TestRepliesThatBreakOff(t *testing.T) {
 	for name, row := range map[string]struct {
 		answer func(net.Conn)
-		reads  int32 // how often a read is sent
+		reads  int32 // how many times a read is sent
 		is     error // nil: any
 	}{
 		"closed before the reply":   {func(c net.Conn) { readRequest(c) }, 2, io.EOF},
@@ -312,7 +312,7 @@ func TestRepliesAreBounded(t *testing.T) {
 type endless struct{ read int64 }
 
 func (e *endless) Read(p []byte) (int, error) {
-	if e.read > 64<<20 { // far beyond every bound, so that a test which fails ends
+	if e.read > 64<<20 { // far beyond each limit, so that a failing test ends
 		return 0, io.EOF
 	}
 	for i := range p {
@@ -387,7 +387,8 @@ func TestAReplyThatDripsEndsAtTheDeadline(t *testing.T) {
 	}
 }
 
-// A connection with another protocol has no end to read to.
+// A connection with another protocol never ends, so nothing may read to its
+// end.
 func TestUnrequestedProtocolSwitch(t *testing.T) {
 	done := make(chan struct{})
 	url, _ := rawDSS(t, func(conn net.Conn) {

@@ -35,7 +35,7 @@ type caller struct {
 type credentials struct {
 	set    func(http.Header) // the headers that identify the caller, all together
 	secret func() string
-	number int64        // the API key, if it can be replaced
+	number int64        // the number of the API key, if the key can be replaced
 	key    *credentials // the API key that these are made from; nil: they are that key
 }
 
@@ -84,11 +84,12 @@ func (a caller) current(ctx context.Context) (*credentials, error) {
 	return nil, errors.New("no credentials")
 }
 
-// canRenew reports whether DSS may reject credentials and then take others.
+// canRenew reports whether credentials that DSS rejects can be replaced.
 func (a caller) canRenew() bool { return a.renews || a.keys != nil }
 
-// renewed reports whether there are other credentials than used. DSS rejected
-// used, or may have rejected them in its answer to a question about a browser.
+// renewed reports whether there are credentials other than used. DSS rejected
+// used. If the question was about a browser, DSS may have rejected the browser
+// instead.
 func (a caller) renewed(ctx context.Context, used *credentials, aboutABrowser bool) bool {
 	switch {
 	case a.renews:
@@ -155,7 +156,8 @@ func (c *Client) AsVerified(login string) (*Client, error) {
 	return c.acting(caller{kind: as.kind, source: source, keys: as.keys}), nil
 }
 
-// actingAs is the caller that acts as login with this client's credentials.
+// actingAs returns the caller that acts as login with this client's
+// credentials.
 func (c *Client) actingAs(login string) (caller, error) {
 	own, err := c.mayAct()
 	if err != nil {

@@ -54,7 +54,8 @@ func dropping(t *testing.T, header string, next http.Handler) *httptest.Server {
 	return front
 }
 
-// actingDSS says that calls are bob's or the administrator's.
+// actingDSS answers that the caller is the user in X-DKU-ProxyUser, or else the
+// administrator.
 func actingDSS(t *testing.T) *recorder {
 	return newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		login := "admin"
@@ -274,8 +275,8 @@ func (d *ticketDSS) tickets(t *testing.T) []string {
 	return tickets
 }
 
-// giving is a source of these tickets, one after the other. Afterwards it
-// repeats the last.
+// giving returns a source that gives these tickets, one after the other, and
+// then repeats the last.
 func giving(asked *atomic.Int32, tickets ...string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		return tickets[min(int(asked.Add(1)), len(tickets))-1], nil
@@ -501,7 +502,7 @@ func TestWaitForTicketEndsWithItsCall(t *testing.T) {
 		assert.Equal(t, 1, asked, "fetches")
 		assert.Equal(t, 1, sent, "calls")
 
-		// A call that is over before it begins sends nothing.
+		// A call whose context has ended before it begins sends nothing.
 		assert.ErrorIs(t, second(c.AuthInfo(first)), context.Canceled)
 		assert.Equal(t, 1, sent, "calls")
 	})

@@ -110,11 +110,11 @@ type origin struct {
 	from       string              // the source, in words
 	fields     map[string]string   // the source's names for the fields of Config
 	callOrigin string              // X-DKU-CallOrigin, or ""
-	pinned     []*x509.Certificate // DSS's own certificate or its authority; nil: see Config
-	inside     bool                // inside DSS: there is no proxy before DSS
+	pinned     []*x509.Certificate // DSS's own certificate or its authority; nil: Config decides
+	inside     bool                // inside DSS: no proxy is on the way to DSS
 }
 
-// field is the source's name for a field of Config.
+// field returns the name that the source has for a field of Config.
 func (o origin) field(name string) string {
 	if f, ok := o.fields[name]; ok {
 		return f
@@ -258,7 +258,7 @@ func quoteURL(value string) string {
 	if strings.Contains(value, "@") {
 		return "(not shown, it may hold a password)"
 	}
-	if len(value) >= 16 && !strings.ContainsAny(value, ".:/") { // in the wrong place
+	if len(value) >= 16 && !strings.ContainsAny(value, ".:/") { // a key in the wrong place
 		return "(not shown, it may be an API key)"
 	}
 	if i := strings.IndexAny(value, "?#"); i >= 0 {

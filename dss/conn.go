@@ -27,7 +27,7 @@ import (
 // for the next reply, or log it, with the logins and tickets in it.
 type judgedConn struct {
 	net.Conn
-	under net.Conn             // closed in place of conn: the same, or the connection below TLS, since closing TLS can wait
+	under net.Conn             // closed in place of Conn: Conn itself or, since closing TLS can block, the connection below TLS
 	tls   *tls.ConnectionState // nil: not TLS
 	in    *bufio.Reader        // nil: TLS runs over this connection, so the end of a reply is not visible
 
@@ -45,7 +45,7 @@ type judgedConn struct {
 // itself wait for that very question. A new connection is better then.
 const maxJudging = time.Second
 
-// newJudgedConn returns conn, over which net/http speaks HTTP.
+// newJudgedConn wraps a connection over which net/http speaks HTTP.
 func newJudgedConn(conn net.Conn) *judgedConn {
 	c := tunnelConn(conn)
 	c.in, c.quiet = bufio.NewReader(conn), true
@@ -56,8 +56,8 @@ func newJudgedConn(conn net.Conn) *judgedConn {
 	return c
 }
 
-// tunnelConn returns conn, over which net/http speaks to a proxy, and through it
-// TLS to DSS.
+// tunnelConn wraps a connection to a proxy. net/http speaks TLS to DSS through
+// it.
 func tunnelConn(conn net.Conn) *judgedConn {
 	judged := make(chan struct{})
 	close(judged) // there was no question yet
@@ -172,8 +172,8 @@ func (c *judgedConn) begin() bool {
 	return !c.dead
 }
 
-// Read ends, as if DSS had closed the connection, if bytes come that nobody
-// asked for.
+// If bytes come that nobody asked for, Read returns io.EOF, as if DSS had
+// closed the connection.
 func (c *judgedConn) Read(p []byte) (int, error) {
 	if c.in == nil {
 		n, err := c.Conn.Read(p)
@@ -237,10 +237,10 @@ type framing struct {
 	switched bool  // another protocol has begun; it has no replies
 }
 
-// next returns how many received bytes to hand out if the number is not known
-// from a length: none beyond the end of the reply. A head ends with a line, and
-// is handed out up to it. A chunked body also ends with a line, and is handed
-// out by lines.
+// next returns how many received bytes to hand out where no length tells the
+// number: none beyond the end of the reply. The head is handed out up to its
+// last line. A chunked body, which ends with a line as well, is handed out line
+// by line.
 func (f *framing) next(received []byte) (n int) {
 	if f.switched {
 		return len(received)
@@ -310,7 +310,7 @@ func (f *framing) endOfHead() {
 
 // endOfLineInside reads the length of the chunk that follows a line.
 func (f *framing) endOfLineInside(line string) {
-	if !f.chunked || f.trailing || line == "" { // it ends a chunk
+	if !f.chunked || f.trailing || line == "" { // an empty line ends a chunk
 		return
 	}
 	length, _, _ := strings.Cut(line, ";")

@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// scripted is a connection on which these bytes were received, in these pieces.
+// scripted is a connection that receives these bytes, in these pieces.
 type scripted struct {
 	net.Conn // nil
 	pieces   []string
@@ -47,7 +47,7 @@ func (s *scripted) Close() error {
 	return nil
 }
 
-// asked is a connection to which a question was just written.
+// asked returns a connection to which a question was just written.
 func asked(t testing.TB, s *scripted) (*judgedConn, uint64) {
 	c := newJudgedConn(s)
 	turn, ok := c.take(t.Context())
@@ -193,7 +193,7 @@ func TestTheNextQuestionWaitsForTheJudgement(t *testing.T) {
 		judge  func(c *judgedConn, turn uint64, cancel func())
 		wants  bool
 		after  time.Duration
-		before bool // the judgement comes before the question
+		before bool // the reply is judged before the question comes
 	}{
 		"which is good":              {func(c *judgedConn, turn uint64, _ func()) { c.judge(turn, true) }, true, time.Millisecond, false},
 		"which is bad":               {func(c *judgedConn, turn uint64, _ func()) { c.judge(turn, false) }, false, time.Millisecond, false},

@@ -68,7 +68,7 @@ func (d *document) section(name string) []member {
 
 func (d *document) put(name string, value []byte) { d.members = put(d.members, name, value) }
 
-// set sets a member of an object in the document, if the fields are sound.
+// set sets a member of an object in the document, if the fields are valid.
 func (d *document) set(section, name string, value any, fields ...field) {
 	if d.check(fields...) {
 		d.put(section, joinObject(put(d.section(section), name, mustEncode(value))))

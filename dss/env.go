@@ -29,8 +29,9 @@ var ErrNotConfigured = errors.New("dss: no DSS is configured: neither DKU_API_TI
 //  1. Inside DSS: DKU_API_TICKET, with DKU_BACKEND_PORT, DKU_BACKEND_HOST
 //     (default: 127.0.0.1) and DKU_BACKEND_PROTOCOL (default: http). With
 //     https, DKU_SERVER_CERT is the certificate to trust, in PEM or, after
-//     "b64:", in base64: DSS's own, for any host name, or its authority's.
-//     Without it the system's authorities are trusted.
+//     "b64:", in base64. It is DSS's own certificate, for any host name, or
+//     the certificate of its authority. Without it the system's authorities
+//     are trusted.
 //  2. DKU_DSS_URL with DKU_API_KEY, or with DKU_API_KEY_FILE: a file with the
 //     key, such as a mounted secret. It is read at the start, and again when
 //     DSS rejects the key, as [Config.APIKeySource] is. White space around the
@@ -67,7 +68,7 @@ func configFromEnv() (Config, origin, error) {
 		return configFromVariables()
 	}
 	cfg, o, err := configFromFile()
-	// Either may be left over from another use.
+	// The key or the file may be left over from another use.
 	if key := keyVariable(); key != "" && errors.Is(err, ErrNotConfigured) {
 		err = fmt.Errorf("dss: %s is set and DKU_DSS_URL is not; set it to where DSS is, as in https://dss.example", key)
 	} else if key != "" {

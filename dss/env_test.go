@@ -18,13 +18,13 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// surroundings are the variables that are set, and ~/.dataiku/config.json.
+// surroundings are the environment variables, and ~/.dataiku/config.json.
 type surroundings struct {
 	env  map[string]string
 	file string // "" for none
 }
 
-// apply makes them those of the test, and returns the file's name.
+// apply sets them for the test, and returns the file's name.
 func (s surroundings) apply(t *testing.T) string {
 	home := t.TempDir()
 	t.Setenv("HOME", home)

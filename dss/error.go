@@ -26,8 +26,8 @@ type Error struct {
 	// Type is DSS's errorType, as in
 	// com.dataiku.dip.exceptions.NotAuthenticatedException. It is empty if the
 	// reply was not DSS's JSON, such as a proxy's page, and if its errorType
-	// cannot be a class: it has more than 200 bytes, or others than letters,
-	// digits, dots, underscores and dollar signs.
+	// cannot be a class: it has more than 200 bytes, or characters other than
+	// letters, digits, dots, underscores and dollar signs.
 	Type string
 
 	// RetryAfter is the time that DSS asks its callers to wait, at most an hour.
@@ -35,7 +35,7 @@ type Error struct {
 	RetryAfter time.Duration
 
 	leads   string        // the kind of target of a redirect, in words of ours
-	because string        // the reason why a rejected API key was not replaced; empty: it cannot be, or was
+	because string        // the reason why a rejected API key was not replaced; empty: it was replaced, or cannot be
 	said    func() string // a function, because fmt prints the content of fields
 }
 
@@ -63,9 +63,9 @@ func (e *Error) Error() string {
 // for a redirect the scheme and host of its target. It is one line of at most
 // 1,000 bytes and an ellipsis, and empty if there are no words.
 //
-// It can quote what was sent, credentials, cookies and logins included, as they
-// were or decoded, quoted or cut. Never log it. Show it to nobody but the caller
-// whose credentials were sent.
+// It can quote what was sent, including credentials, cookies and logins:
+// unchanged, decoded, quoted or cut. Never log it. Show it to nobody but the
+// caller whose credentials were sent.
 func (e *Error) Message() string {
 	if e.said == nil {
 		return ""
@@ -82,9 +82,9 @@ func (e *Error) NotAuthenticated() bool {
 }
 
 const (
-	// maxErrorBytes is the limit of other replies, too. An error can quote the
-	// headers that it is about, more than once and with each byte escaped. If it
-	// were cut, a visitor with long cookies could change its meaning.
+	// maxErrorBytes is the same limit as for other replies. An error can quote
+	// the headers that it is about, more than once and with each byte escaped.
+	// If it were cut, a visitor with long cookies could change its meaning.
 	maxErrorBytes   = maxReplyBytes
 	maxMessageBytes = 1000
 	maxExcerptBytes = 200
@@ -101,9 +101,9 @@ func isClass(s string) bool {
 
 func isRedirect(status int) bool { return status >= 300 && status < 400 }
 
-// newError makes an Error of a reply and the start of its body. It cuts nothing
-// out of the body before it is understood: a visitor's cookie may be a part of
-// the name of an error.
+// newError makes an Error of a reply and the start of its body. It parses the
+// body before it removes anything from it: a visitor's cookie may be equal to a
+// part of an error's name.
 func newError(reply *http.Response, body []byte) *Error {
 	e := &Error{
 		StatusCode: reply.StatusCode,
@@ -154,9 +154,9 @@ func parseErrorBody(body []byte) (kind, message string, ok bool) {
 	return kind, message, true
 }
 
-// redirect returns the target of a reply's redirect: in words of ours, and as
-// scheme and host. Path and query may hold tokens of a sign-in. The host is not
-// our text either.
+// redirect returns the target of a reply's redirect: leads in our own words,
+// and words as scheme and host. It leaves out path and query, which may hold
+// tokens of a sign-in. The host is not our text either, so it is not in leads.
 func redirect(reply *http.Response) (leads, words string) {
 	asked := reply.Request.URL
 	target, err := asked.Parse(reply.Header.Get("Location"))

@@ -18,7 +18,7 @@ func TestErrorReplies(t *testing.T) {
 	const kind = "com.dataiku.dip.exceptions.NotAuthenticatedException"
 	const unauthorized = "dss: 401 Unauthorized"
 	long := func(n int) string { return "x." + strings.Repeat("a", n-2) }
-	escaped := strings.Repeat(`\u0022`, 16<<10) // as many bytes of a visitor's as possible
+	escaped := strings.Repeat(`\u0022`, 16<<10) // as many bytes as a visitor can send
 	page := "<html>" + strings.Repeat("x", 500)
 	for name, row := range map[string]struct {
 		status           int

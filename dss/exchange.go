@@ -150,8 +150,8 @@ func (x *exchange) mayRepeat() bool {
 }
 
 // judge records whether the reply answers the question; if not, the connection
-// is closed. The first judgement counts. If a panic or an error leaves it open,
-// it must be false.
+// is closed. The first judgement counts. After a panic or an error, good must
+// be false.
 func (x *exchange) judge(good bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -171,7 +171,7 @@ func (x *exchange) judge(good bool) {
 func (x *exchange) judgeRest(reply *http.Response) {
 	switch {
 	case isSuccess(reply.StatusCode):
-		x.judge(true) // only the caller knows what it has to be
+		x.judge(true) // only the caller knows what a valid reply is
 	case reply.Body == http.NoBody:
 		x.judge(false)
 	default:

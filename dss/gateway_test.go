@@ -80,7 +80,7 @@ func page(status, text string) string {
 	return fmt.Sprintf("HTTP/1.1 %s\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n%s", status, len(text), text)
 }
 
-// The ways in which the late reply comes.
+// The ways in which a gateway passes on the late reply.
 var (
 	asTheNextReply func(own, late string) []string
 	behind         = func(own, late string) []string { return []string{own, late} }
@@ -92,8 +92,8 @@ type lateReply struct {
 	pass func(own, late string) []string
 }
 
-// lateReplies are the ways of gateways. Through Transport, their 2xx replies
-// look like DSS's own.
+// lateReplies returns these ways, with the gateway's own answers. Through
+// Transport, 2xx answers of a gateway look like DSS's own.
 func lateReplies() map[string]lateReply {
 	const cut = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n" + `{"authSource": "USER_FROM_UI", "authIdent`
 	all := map[string]lateReply{

@@ -47,14 +47,16 @@ type parser struct {
 // reply.
 var parsers = sync.Pool{New: func() any { return new(parser) }}
 
-// release gives a parser back. Of a text, it keeps only names of members.
+// release gives a parser back. The parser keeps only the names of members from
+// a text.
 func (p *parser) release() {
 	p.reset(nil)
 	parsers.Put(p)
 }
 
-// halfPairs accepts half a surrogate pair, as in \ud800: settings may contain it, and
-// must go back as they came. Bytes that are not UTF-8 are refused before.
+// halfPairs accepts half a surrogate pair, as in \ud800: settings may contain
+// it, and must go back as they came. Other bytes that are not UTF-8 are refused
+// earlier.
 var halfPairs = jsontext.AllowInvalidUTF8(true)
 
 func (p *parser) reset(data []byte) {
@@ -80,7 +82,7 @@ func (p *parser) next(data []byte) ([]byte, error) {
 	case err != nil:
 		return nil, errors.New("is not valid JSON")
 	}
-	// Not value, which lasts until the next call only.
+	// Not value: it is valid only until the next call.
 	end := int(p.decoder.InputOffset())
 	return data[end-len(value) : end : end], nil
 }

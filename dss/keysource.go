@@ -15,7 +15,7 @@ import (
 const (
 	// keyPause is the shortest time between two questions to an APIKeySource.
 	keyPause = time.Second
-	// keyTime is the time that the source may take, and that New waits for it.
+	// keyTime is how long the source may take, and how long New waits for it.
 	keyTime = 5 * time.Second
 	// keyPatience is the time that a call waits for another key after its key was
 	// rejected. For its caller the rejection is better than a long wait.
@@ -60,8 +60,8 @@ func (s *keySource) current() *credentials {
 	return s.held
 }
 
-// instead reports whether there is another key than used, which DSS rejected.
-// It asks the source for one, but at most once in a keyPause.
+// instead reports whether there is a key other than rejected, which DSS
+// rejected. It asks the source for one, but at most once in a keyPause.
 func (s *keySource) instead(ctx context.Context, rejected *credentials) bool {
 	f := s.question(rejected)
 	if f == nil {
@@ -126,7 +126,7 @@ func (s *keySource) run(f *fetching) {
 		}
 		s.land(f, key, err)
 	}()
-	// Not the context of a call: many may wait for this, and each may go.
+	// Not the context of a call: many may wait for this, and each may leave.
 	ctx, cancel := context.WithTimeout(context.Background(), keyTime)
 	defer cancel()
 	given, failed := s.fetch(ctx)
@@ -191,7 +191,7 @@ func isAboutABrowser(base, u *url.URL) bool {
 }
 
 // keyOfFile is the APIKeySource for DKU_API_KEY_FILE: it returns the file's
-// present text, without white space around it.
+// current text, without white space around it.
 func keyOfFile(file string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		f, err := os.Open(file)

@@ -272,7 +272,7 @@ type panicking struct{}
 
 func (*panicking) Error() string { panic("canary") }
 
-// badSources give no key. Their error has the field's name in front.
+// badSources give no key. The field's name is in front of their errors.
 var badSources = map[string]struct {
 	give func(context.Context) (string, error)
 	want string
@@ -321,7 +321,7 @@ func TestKeySourceIgnoresItsDeadlineAtTheStart(t *testing.T) {
 	})
 }
 
-// The present key stays in use, and the next question may bring another.
+// The current key stays in use, and the next question may bring another one.
 func TestKeySourceFailsLater(t *testing.T) {
 	for name, row := range badSources {
 		t.Run(name, func(t *testing.T) {

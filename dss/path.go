@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// checkPath refuses an escaped path that a server or a proxy before it may take
-// for another one.
+// checkPath refuses an escaped path that a server, or a proxy before it, may
+// read as another path.
 func checkPath(escaped string) error {
 	if strings.Contains(escaped, "//") {
 		return errors.New("an empty segment (//) is not allowed")
@@ -22,7 +22,7 @@ func checkPath(escaped string) error {
 	for range 3 {
 		decoded, err := url.PathUnescape(escaped)
 		if err != nil {
-			break // after decoding: a name with a percent sign of its own
+			break // not an error: a decoded name can have a percent sign of its own
 		}
 		if strings.ContainsFunc(decoded, isControl) {
 			return errors.New("control characters are not allowed")
@@ -58,7 +58,7 @@ func joinPath(u *url.URL, p string) (*url.URL, error) {
 }
 
 // escapeRest escapes the characters that a path may not hold. Otherwise url.URL
-// would escape the whole path anew, and so turn %2F into a slash.
+// would escape the whole path again, and turn %2F into a slash.
 func escapeRest(p string) string {
 	if !strings.ContainsFunc(p, isUnfit) {
 		return p

@@ -6,10 +6,10 @@ import (
 	"unicode/utf16"
 )
 
-// pluginKey is the name that DSS gives to the credential of a plugin's preset:
-// the JSON text, as Python writes it, of the list ["PLUGIN", plugin, paramSet,
-// preset, param] without its brackets. encoding/json writes other escapes, and
-// so would give another name.
+// pluginKey returns the name that DSS gives to the credential of a plugin's
+// preset: the JSON text, as Python writes it, of the list ["PLUGIN", plugin,
+// paramSet, preset, param] without its brackets. encoding/json writes other
+// escapes, and so would give another name.
 func pluginKey(plugin, paramSet, preset, param string) string {
 	var b strings.Builder
 	b.WriteString(`"PLUGIN"`)

@@ -70,7 +70,7 @@ func TestLateReplyThroughProxyAnswersNoOther(t *testing.T) {
 			url := g.listen(t, true).URL()
 			cmd := exec.Command(os.Args[0])
 			cmd.Env = append(os.Environ(), helper+"=many", "NO_PROXY=", "no_proxy=", "HTTPS_PROXY="+proxy.URL, "https_proxy="+proxy.URL,
-				// Go asks no proxy for loopback addresses; this one is not.
+				// Go asks no proxy for loopback addresses; 0.0.0.0 is not one.
 				"DKU_DSS_URL="+strings.Replace(url, "127.0.0.1", "0.0.0.0", 1), "DKU_API_KEY="+testKey, "DKU_NO_CHECK_CERTIFICATE=1")
 			out, err := cmd.Output()
 			require.NoError(t, err)
@@ -83,7 +83,8 @@ func TestLateReplyThroughProxyAnswersNoOther(t *testing.T) {
 func TestProxyFromTheEnvironmentIsForHTTPSOnly(t *testing.T) {
 	proxy := newRecorder(t, replying(http.StatusBadGateway, "no"))
 	server := newRecorder(t, replying(http.StatusOK, aliceInfo))
-	// Go asks no proxy for loopback addresses; this one is not, and leads there.
+	// Go asks no proxy for loopback addresses; this one is not a loopback
+	// address, and leads to one.
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	require.NoError(t, err)
 

@@ -20,7 +20,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// prints is v in every common way to print it, and some rare ones.
+// prints returns v, printed in all common ways and some rare ones.
 func prints(v any, moreVerbs ...string) string {
 	var out bytes.Buffer
 	for _, verb := range append(moreVerbs, "%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "% x", "%d", "%t", "%10v", "%!") {

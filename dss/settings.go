@@ -59,9 +59,9 @@ func (c *Client) OwnSettings(ctx context.Context) (*Settings, error) {
 // pause: DSS has no way to save only if nobody else did meanwhile. Updates of
 // one user's settings in this process wait for each other, also those by other
 // clients of the same URL. So change must not start another update. The
-// settings are read before the turn comes, to learn the user, and once more if
-// another update ended meanwhile. If change returns an error, nothing is saved
-// and that error is returned.
+// settings are read before the update waits, to find out the user, and read
+// again if another update ended meanwhile. If change returns an error, nothing
+// is saved and that error is returned.
 func (c *Client) UpdateOwnSettings(ctx context.Context, change func(*Settings) error) error {
 	if change == nil {
 		return errors.New("dss: UpdateOwnSettings: the change is nil")
@@ -83,7 +83,7 @@ func (c *Client) settingsToUpdate(ctx context.Context) (s *Settings, done func()
 	fail := func(err error) (*Settings, func(), error) {
 		return nil, nil, fmt.Errorf("dss: UpdateOwnSettings: %w", err)
 	}
-	for range 3 { // an API key can become another user's, though not all the time
+	for range 3 { // an API key can become another user's, but not each time
 		if ctx != nil && ctx.Err() != nil {
 			return fail(fmt.Errorf("waiting for another update: %w", ctx.Err()))
 		}
@@ -123,8 +123,8 @@ func (c *Client) updateTurn(ctx context.Context, owner settingsOwner) (done func
 // read, change and save without a pause, as [Client.UpdateOwnSettings] does.
 //
 // It fails, and sends nothing, if text that is not valid UTF-8 was put into the
-// settings. It is never tried twice by itself: after an error of the network
-// the settings may be saved or not.
+// settings. Save never tries twice: after an error of the network the settings
+// may be saved or not.
 //
 // DSS: PUT /current-user
 func (s *Settings) Save(ctx context.Context) error {
@@ -238,7 +238,8 @@ func (s *Settings) Format(f fmt.State, _ rune) { fmt.Fprint(f, "dss.Settings[red
 // LogValue is the text of Format, for slog.
 func (s *Settings) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
 
-// doc makes a Settings unfit to be saved if no client read it.
+// doc returns the document. If no client read the Settings, it returns one
+// that cannot be saved.
 func (s *Settings) doc() *document {
 	if s.document == nil {
 		d := &document{err: errors.New("dss: Settings: not read by Client.OwnSettings, so there is nothing to save")}
@@ -250,7 +251,7 @@ func (s *Settings) doc() *document {
 // field is a text for the settings, and its place there.
 type field struct{ name, text string }
 
-// check reports whether the document is sound with these fields in it. The
+// check reports whether the document is valid with these fields in it. The
 // error names the first faulty field, and quotes none.
 func (d *document) check(fields ...field) bool {
 	for _, f := range fields {

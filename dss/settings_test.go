@@ -41,7 +41,7 @@ func newSettingsDSS(t testing.TB, settings string) *settingsDSS {
 	return d
 }
 
-// changed returns the settings that are saved after change.
+// changed applies change, saves the settings, and returns them.
 func (d *settingsDSS) changed(t testing.TB, change func(*dss.Settings)) string {
 	s, err := d.client(t).OwnSettings(t.Context())
 	require.NoError(t, err)
@@ -306,8 +306,8 @@ func TestUpdatesOfOneClientWaitForEachOther(t *testing.T) {
 	assert.Error(t, new(dss.Client).UpdateOwnSettings(t.Context(), func(*dss.Settings) error { return nil }))
 }
 
-// newTwoUsers is a DSS that keeps the settings of the users of two keys, and of
-// the users that clients act as.
+// newTwoUsers returns a DSS with two keys of two users. It keeps their
+// settings, and those of the users that clients act as.
 func newTwoUsers(t testing.TB) (server *recorder, saved func(login string) map[string]any) {
 	var mu sync.Mutex
 	settings := map[string]string{}
@@ -338,8 +338,8 @@ func newTwoUsers(t testing.TB) (server *recorder, saved func(login string) map[s
 	}
 }
 
-// The clients are copies that act as the user, by proxy or by ticket, the
-// user's own, and new ones.
+// The clients are: copies that act as the user with X-DKU-ProxyUser or with a
+// ticket, clients with the user's own key, and new clients.
 func TestUpdatesOfOneUserLoseNothing(t *testing.T) {
 	server, saved := newTwoUsers(t)
 	admin := server.client(t)
@@ -384,8 +384,8 @@ func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(to)
 }
 
-// Another update ends while the settings are read, so that they are read again. The
-// turn is given back where that fails.
+// Another update ends while the settings are read, so that they are read again.
+// If that fails, the update gives its turn back.
 func TestUpdateThatFailsKeepsNoTurn(t *testing.T) {
 	other := newSettingsDSS(t, `{}`).client(t)
 	nothing := func(*dss.Settings) error { return nil }

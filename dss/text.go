@@ -11,8 +11,8 @@ func isControl(r rune) bool { return unicode.IsControl(r) || r == '\u2028' || r 
 
 func isSpaceOrControl(r rune) bool { return unicode.IsSpace(r) || isControl(r) }
 
-// errUndecoded is about the character that replaces undecodable text: it makes
-// two names one.
+// errUndecoded is about the character that replaces undecodable text. With it
+// two different names can look the same.
 var errUndecoded = errors.New("has the character U+FFFD")
 
 // checkName refuses a text that cannot be the login of a user or the id of an

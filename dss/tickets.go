@@ -9,8 +9,8 @@ import (
 )
 
 // Tickets keeps the ticket of one user until DSS rejects it, for all clients
-// that act as that user by [Client.WithTickets]. The zero value holds none. It
-// is safe for concurrent use, and must not be copied.
+// that act as that user through [Client.WithTickets]. The zero value holds
+// none. It is safe for concurrent use, and must not be copied.
 type Tickets struct{ kept keep }
 
 // Format shows nothing of a ticket, for every verb.
@@ -60,7 +60,7 @@ type credentialSource struct {
 	gives string // in errors
 	fetch func(context.Context) (*credentials, error)
 
-	outdated func(*credentials) bool // whether kept credentials must be fetched anew; nil: never
+	outdated func(*credentials) bool // whether kept credentials must be fetched again; nil: never
 }
 
 // keep holds credentials until DSS rejects them.
@@ -118,7 +118,7 @@ func (s *credentialSource) run(f *fetching) {
 		close(f.done)
 	}()
 
-	// Not the context of a call: many may wait for this, and each may go.
+	// Not the context of a call: many may wait for this, and each may leave.
 	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
 	defer cancel()
 	got, err := s.fetch(ctx)

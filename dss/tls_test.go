@@ -32,7 +32,7 @@ type issuer struct {
 
 var serial int64
 
-// issue makes a certificate, signed by itself where by is nil.
+// issue makes a certificate. If by is nil, it is signed by itself.
 func issue(t testing.TB, by *issuer, change func(*x509.Certificate)) issuer {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)

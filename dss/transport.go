@@ -18,9 +18,10 @@ import (
 // DSS, and dot segments are refused, so that a library that follows redirects
 // takes no credentials elsewhere.
 //
-// The methods GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS are taken,
-// spelled like this; an empty one is GET, as for [http.Request]. TRACE would
-// hand the credentials back. The only protocol to switch to is websocket.
+// The methods are GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS, spelled
+// like this; an empty one means GET, as for [http.Request]. TRACE is refused,
+// since its reply would have the credentials. The only protocol to switch to
+// is websocket.
 //
 // Authorization, Cookie and X-DKU headers, in any spelling, and Connection are
 // removed from the request, Cache-Control becomes no-store, and Host is set to
@@ -59,7 +60,7 @@ func (t transport) CloseIdleConnections() { t.client.CloseIdleConnections() }
 // roundTrip sends req with the client's credentials. If DSS rejects credentials
 // that can be replaced (a ticket, or the key of an APIKeySource), it sends req
 // once more. It returns the exchange of the reply, or nil if nothing was sent.
-// The caller must check before that req may be sent: see admit and apiURL.
+// The caller must first check that req may be sent: see admit and apiURL.
 func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error) {
 	used, err := c.as.current(req.Context())
 	if err != nil {
@@ -72,7 +73,7 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error)
 		return reply, x, err
 	}
 
-	x.judge(true) // at once: the fetch of a ticket may get this connection
+	x.judge(true) // now, since the fetch of a ticket may use this connection
 	if !c.as.renewed(req.Context(), used, isAboutABrowser(c.dss.base, req.URL)) {
 		return reply, x, nil
 	}
@@ -151,14 +152,14 @@ func authority(u *url.URL) string {
 
 // send is the last step before the wire.
 func (c *Client) send(req *http.Request, body io.ReadCloser, x *exchange) (*http.Response, error) {
-	// A transport may not change a request. Even so the URL is a copy: it was
-	// checked, and may be sent once more.
+	// A transport must not change a request. Even so the URL is a copy, since
+	// it was checked and may be sent again.
 	out := req.WithContext(x.traced(req.Context()))
 	u := *req.URL
 	out.URL = &u
 	sent := &sentBody{ReadCloser: body}
 	if out.Body = body; body != nil && body != http.NoBody && req.GetBody == nil {
-		out.Body = sent // other bodies are in memory; net/http sends them in one packet only if it sees that
+		out.Body = sent // other bodies are in memory; net/http sends them in one packet only if it knows that
 	}
 	out.Host = ""
 	out.Trailer = nil // it could hold X-DKU headers, set after the body is sent
@@ -171,7 +172,8 @@ func (c *Client) send(req *http.Request, body io.ReadCloser, x *exchange) (*http
 	if c.dss.callOrigin != "" {
 		out.Header.Set(headerCallOrigin, c.dss.callOrigin)
 	}
-	// A cache before DSS cannot tell two visitors' calls by ticket apart.
+	// A cache before DSS sees no difference between the calls of two visitors
+	// with tickets.
 	out.Header.Set("Cache-Control", "no-store")
 	x.used.set(out.Header)
 	ownkey.Note(req.Context(), x.used.number)
@@ -210,7 +212,7 @@ func withoutCredentials(h http.Header) http.Header {
 		switch sent {
 		case "authorization", "cookie", "proxy-authorization",
 			"cache-control", "connection", "upgrade", "http2-settings", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding",
-			"host", "content-length": // net/http knows these by their usual spelling only, and sends others beside its own
+			"host", "content-length": // net/http knows these only in their usual spelling, and sends other spellings beside its own
 			continue
 		}
 		if !strings.HasPrefix(sent, dku) {
@@ -235,8 +237,8 @@ func isWebsocket(h http.Header) bool {
 	return len(h["Upgrade"]) == 1 && strings.EqualFold(strings.TrimSpace(h["Upgrade"][0]), "websocket")
 }
 
-// wireName is a header's name as the most lenient server reads it: in any case,
-// and with underscores for hyphens.
+// wireName returns a header's name as the most lenient server reads it: in any
+// case, and with underscores for hyphens.
 func wireName(name string) string {
 	return strings.ReplaceAll(strings.ToLower(name), "_", "-")
 }
@@ -282,8 +284,8 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// rewound returns the body of a request for sending it again, if that is
-// possible.
+// rewound returns a request's body from its start, to send it again, if that
+// is possible.
 func rewound(req *http.Request) (io.ReadCloser, bool) {
 	if req.Body == nil || req.Body == http.NoBody {
 		return req.Body, true

@@ -417,7 +417,7 @@ func TestAnHTTPClientOfTheCallers(t *testing.T) {
 	require.NoError(t, err)
 	asBob, err := c.As("bob")
 	require.NoError(t, err)
-	own.Transport = nil // the caller changes it later
+	own.Transport = nil // a later change by the caller has no effect
 	for range 2 {
 		_, err = asBob.AuthInfo(t.Context())
 		assert.ErrorContains(t, err, "dss: 302 Found")

@@ -14,9 +14,9 @@ import (
 
 const (
 	connectTimeout     = 5 * time.Second  // for TCP, and again for TLS
-	headerTimeout      = 5 * time.Minute  // from a request sent to the start of its reply; some of DSS's take minutes
+	headerTimeout      = 5 * time.Minute  // from the end of a request to the start of its reply; some replies of DSS take minutes
 	idleTimeout        = 60 * time.Second // proxies before DSS commonly drop idle ones after 75
-	idleConnections    = 256              // the most that dssauth asks at once; Go keeps two for a host, and makes and drops the rest
+	idleConnections    = 256              // dssauth asks at most this many at once; Go would keep two for a host, and close the others each time
 	maxReplyHeaderSize = 256 << 10
 )
 
@@ -60,7 +60,7 @@ type dialer struct {
 
 var tcp = net.Dialer{Timeout: connectTimeout}
 
-// dial connects without TLS: to DSS where it speaks http, else to a proxy.
+// dial connects without TLS: to DSS if its URL is http, else to a proxy.
 func (d dialer) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	conn, err := tcp.DialContext(ctx, network, addr)
 	if err != nil {
@@ -105,7 +105,7 @@ func (d dialer) proxied() bool {
 }
 
 // proxyForHTTPS takes a proxy from the environment for https only: over plain
-// http it would read the credentials along.
+// http the proxy could read the credentials.
 func proxyForHTTPS(req *http.Request) (*url.URL, error) {
 	if req.URL.Scheme != "https" {
 		return nil, nil
@@ -113,8 +113,8 @@ func proxyForHTTPS(req *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(req)
 }
 
-// tunnel refuses a proxy's refusal before net/http does, which would quote the
-// proxy's words.
+// tunnel returns an error for a proxy's refusal before net/http does:
+// net/http's error would quote the proxy's words.
 func tunnel(_ context.Context, _ *url.URL, _ *http.Request, reply *http.Response) error {
 	if reply.StatusCode != http.StatusOK {
 		return tunnelError(reply.StatusCode)

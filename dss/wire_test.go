@@ -250,7 +250,7 @@ func wireClient(t *testing.T, url string, names wireNames, recorded wireCase) *d
 	return c
 }
 
-// wireBrowser is the browser's headers in the recorded call.
+// wireBrowser returns the browser's headers in the recorded call.
 func wireBrowser(t *testing.T, recorded wireCase) http.Header {
 	if !strings.Contains(recorded.Requests[0].Target, "browser-headers") {
 		return nil

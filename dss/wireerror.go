@@ -14,8 +14,8 @@ import (
 	"syscall"
 )
 
-// WireError is a call without a readable reply: the network, TLS or the other
-// end failed, or the call's context ended.
+// WireError is the error of a call without a readable reply: the network, TLS
+// or the other end failed, or the call's context ended.
 //
 // It names the failure in its own words. It repeats no text of net/http: that
 // can quote the reply, and a reply can quote the request. [errors.Is] and
@@ -35,8 +35,8 @@ type WireError struct {
 // Error returns the kind.
 func (e *WireError) Error() string { return e.Kind }
 
-// cause is the error behind a text of ours, to be found and not to be shown. It
-// is a function, because fmt prints the content of fields.
+// cause is the error behind one of our texts. It can be found, and is not
+// shown. It is a function, because fmt prints the content of fields.
 type cause func() error
 
 // Is reports whether target is the cause, or an error that the cause wraps; see
@@ -85,8 +85,8 @@ const (
 	kindRequestBody   = "the request's body cannot be read"
 )
 
-// newWireError describes err, which net/http, or a transport of the caller's,
-// returned for a call with this context.
+// newWireError describes err. net/http, or a transport of the caller's,
+// returned it for a call with this context.
 func newWireError(ctx context.Context, err error) error {
 	if _, ok := err.(*WireError); ok || err == nil {
 		return err
@@ -104,7 +104,7 @@ func kindOf(ctx context.Context, err error) string {
 	if kind := kindOfNetwork(err); kind != "" {
 		return kind
 	}
-	// A context can end with a cause of its maker's. net/http then returns only
+	// A context can end with its maker's own cause. net/http then returns only
 	// that cause.
 	if kind := kindOfEnd(ctx.Err()); kind != "" {
 		return kind
@@ -156,8 +156,8 @@ func kindOfTLS(err error) string {
 	return ""
 }
 
-// alertName is crypto/tls's name for the alert's number: only the number comes
-// from the other side.
+// alertName returns crypto/tls's name for the alert's number: only the number
+// comes from the other side.
 func alertName(err error) string {
 	number := reflect.ValueOf(err)
 	if number.Kind() != reflect.Uint8 {

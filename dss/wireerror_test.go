@@ -29,7 +29,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// chain is an error and everything that it wraps.
+// chain returns an error and all errors that it wraps.
 func chain(err error) []error {
 	all := []error{err}
 	switch e := err.(type) {
@@ -45,8 +45,8 @@ func chain(err error) []error {
 	return all
 }
 
-// shown prints an error and everything that it wraps, alone and inside a value
-// whose printing does not call its methods.
+// shown prints an error and all errors that it wraps: alone, and inside a
+// value where fmt does not call their methods.
 func shown(err error) string {
 	var out strings.Builder
 	for _, e := range chain(err) {
@@ -92,12 +92,12 @@ func echoes(t testing.TB, request string) map[string]string {
 	}
 }
 
-// unsaid are the texts that no error may show, in any form.
+// unsaid returns the texts that no error may show in any form.
 func unsaid() []string {
 	return []string{
 		"canary", "c00kie", "b3arer", "l0gin", testKey, testKey[:12], base64.StdEncoding.EncodeToString([]byte(testKey))[:12],
 		fmt.Sprintf("%x", "canary"), fmt.Sprintf("%X", "canary"), strings.Trim(fmt.Sprint([]byte("canary")), "[]"),
-		"malformed", "net/http", "transfer encoding", // net/http's own words before its quotes
+		"malformed", "net/http", "transfer encoding", // net/http's own words before a quote
 	}
 }
 
@@ -193,10 +193,10 @@ func TestNoErrorQuotesAReply(t *testing.T) {
 				url := echoServer(t, format, form)
 				for what, err := range callsThatFail(t, newClient(t, url), url) {
 					if err == nil {
-						continue // it is understood, or the caller wanted only bytes
+						continue // the reply is valid, or the caller wanted only bytes
 					}
 					if what == "an http.Client" && strings.Contains(format, "Location") {
-						continue // it follows by itself, and quotes the target
+						continue // this library follows redirects by itself, and quotes the target
 					}
 					if form == "a part that looks like a class" && name == "as an error's class" {
 						continue

@@ -12,7 +12,7 @@ type principal struct {
 	login    string // "" for a key without a user
 	keyID    string
 	admin    bool
-	onBehalf string // login of the caller who acts as this user
+	onBehalf string // login of the caller that acts as this user
 }
 
 // byLogin returns a user as principal. The caller holds d.mu.
@@ -53,7 +53,7 @@ func (d *DSS) credentials(h http.Header) (principal, *failure) {
 	return principal{}, notAuthenticated("No API key or ticket in the call")
 }
 
-// fromLatin1 decodes bytes, each one a character.
+// fromLatin1 decodes bytes, each of which is one character.
 func fromLatin1(bytes string) string {
 	runes := make([]rune, 0, len(bytes))
 	for i := range len(bytes) {

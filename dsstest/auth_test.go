@@ -10,9 +10,9 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// newFake knows ann (a plain user), root (an administrator), ops (one by
-// group) and old (disabled), each with a key "<login>-key" and a ticket
-// "<login>-ticket".
+// newFake returns a fake with the users ann (a plain user), root (an
+// administrator), ops (one by group) and old (disabled), each with a key
+// "<login>-key" and a ticket "<login>-ticket".
 func newFake(t testing.TB) *dsstest.Server {
 	fake := dsstest.NewServer(t)
 	for _, u := range []dsstest.User{

@@ -54,8 +54,8 @@ func (d *DSS) Calls(path string) int {
 }
 
 // LastCaller returns the login that DSS acted as in the call that arrived last.
-// It is "" if that call was refused or failed before DSS acted, or was made
-// with an API key without a user. [DSS.Log] tells these cases apart.
+// It is "" if that call was refused or failed before DSS acted, or if its API
+// key has no user. [DSS.Log] tells these cases apart.
 func (d *DSS) LastCaller() string {
 	d.calls.mu.Lock()
 	defer d.calls.mu.Unlock()

@@ -95,8 +95,8 @@ func TestACallThatOutlastsTheLog(t *testing.T) {
 	assert.NotContains(t, log, dsstest.Call{Method: "GET", Path: "/quick", Status: 500}, "its end does not change another call")
 }
 
-// Everything at once: the race detector decides, and no call is lost or mixed
-// up with another.
+// All calls at once: the race detector finds nothing, and no call is lost or
+// mixed up with another.
 func TestConcurrency(t *testing.T) {
 	fake := newFake(t)
 	const workers, rounds = 8, 200

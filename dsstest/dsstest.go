@@ -43,17 +43,17 @@
 // no rights. Tickets outlive the session that they were made from.
 //
 // These answers were not checked against a real DSS either: a browser's session
-// goes before an API key in its Authorization header; a project that everybody
-// may find shows its summary to everybody; acting as an unknown or disabled
-// user is a 404, and with an empty login, or two logins, a 400; an unknown
-// endpoint or method is a 404. [Options] sets the known or suspected
+// has priority over an API key in its Authorization header; a project that
+// everybody may find shows its summary to everybody; acting as an unknown or
+// disabled user is a 404, and with an empty login, or two logins, a 400; an
+// unknown endpoint or method is a 404. [Options] sets the known or suspected
 // differences between instances, and [DSS.Intercept] any other.
 //
 // # Checking the user that DSS acted as
 //
 // [DSS.Log] and [DSS.LastCaller] return the user that DSS acted as in each
-// call, by the credentials that arrived. Use them to test that a call was made
-// as the visitor, and not with an administrator's rights.
+// call. This follows from the credentials that arrived. Use them to test that
+// a call was made as the visitor, and not with an administrator's rights.
 //
 // The zero values of [DSS] and [Server] do not work: call [New] or [NewServer].
 // All their methods may be called at any time, from any goroutine.
@@ -82,7 +82,7 @@ type DSS struct {
 	cookieName string
 	options    Options
 	users      map[string]User
-	groups     []string           // of any user so far, for the page
+	groups     []string           // all that users had so far, for the page
 	settings   map[string][]byte  // login → own settings, a JSON object
 	sessions   map[session]string // → login
 	keys       map[string]apiKey
@@ -126,8 +126,8 @@ type Options struct {
 	// empty authIdentifier, instead of a 401.
 	EmptyIdentifier bool
 
-	// AdminLookupsOnly refuses (403) the two calls that take a browser's
-	// headers to callers without an administrator's rights.
+	// AdminLookupsOnly refuses (403) callers without an administrator's rights
+	// in the two calls that take a browser's headers.
 	AdminLookupsOnly bool
 
 	// NoImpersonation holds groups: a ticket for one of their members is refused
@@ -135,8 +135,8 @@ type Options struct {
 	// everybody.
 	NoImpersonation []string
 
-	// RestrictedUsers refuses (403) GET /users and GET /users/{login} to callers
-	// without an administrator's rights.
+	// RestrictedUsers refuses (403) callers without an administrator's rights
+	// in GET /users and GET /users/{login}.
 	RestrictedUsers bool
 
 	// BareTickets answers with the ticket itself instead of {"msg": ticket},
@@ -158,8 +158,8 @@ type Options struct {
 	// if sessions were bound to a browser or an address. Empty means no header.
 	LookupNeeds string
 
-	// IgnoreLoginCase finds a user whose login is spelled in another case, in
-	// GET /users/{login} and in X-DKU-ProxyUser. Answers have the user's own
+	// IgnoreLoginCase ignores upper and lower case of the login in GET
+	// /users/{login} and in X-DKU-ProxyUser. Answers have the user's own
 	// spelling.
 	IgnoreLoginCase bool
 

@@ -95,7 +95,7 @@ func TestRespond(t *testing.T) {
 	assert.Panics(t, func() { dsstest.Respond(429, "", odd...) })
 }
 
-// post sends a request that net/http does not repeat by itself.
+// post sends a request that net/http does not send again by itself.
 func post(ctx context.Context, fake *dsstest.Server) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, "POST", fake.URL()+"/dip/publicapi"+browserInfo, strings.NewReader(`{"Authorization": "Bearer ann-key"}`))
 	if err != nil {

@@ -36,7 +36,7 @@ func (d *DSS) answer(w http.ResponseWriter, r *http.Request, under *url.URL, fou
 		return
 	}
 
-	// Read at once: net/http notices a client that went away only afterwards.
+	// Read the body first: net/http notices only then that a client has left.
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		badRequest("the body does not end, or is too long").write(w)
@@ -90,7 +90,7 @@ func (d *DSS) serveAPI(w http.ResponseWriter, r *http.Request, under *url.URL, c
 	r = r.WithContext(context.WithValue(r.Context(), principalKey{}, p))
 	r.URL = under
 	for _, mux := range []*http.ServeMux{d.added, d.api} {
-		// A mux would redirect to the clean path, which DSS does not.
+		// A mux would redirect to the clean path. DSS does not redirect.
 		if _, pattern := mux.Handler(r); pattern != "" && clean(under.EscapedPath()) {
 			mux.ServeHTTP(w, r)
 			return
@@ -142,7 +142,7 @@ type authInfo struct {
 	AuthSource           string            `json:"authSource,omitzero"`
 	Via                  []string          `json:"via"`
 	AuthIdentifier       string            `json:"authIdentifier"`
-	Groups               []string          `json:"groups,omitzero"` // a user's may be empty, a key has none
+	Groups               []string          `json:"groups,omitzero"` // a user's list may be empty, and a key has no list
 	UserProfile          string            `json:"userProfile,omitzero"`
 	AssociatedDSSUser    string            `json:"associatedDSSUser,omitzero"`
 	UserForImpersonation string            `json:"userForImpersonation,omitzero"`

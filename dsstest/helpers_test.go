@@ -43,7 +43,7 @@ func both(a, b creds) creds {
 	return func(h http.Header) { a(h); b(h) }
 }
 
-// as is c acting as another user.
+// as returns credentials with which c acts as another user.
 func (c creds) as(login string) creds { return both(c, header("X-DKU-ProxyUser", login)) }
 
 // call calls an endpoint over a socket.
@@ -108,7 +108,7 @@ func assertError(t testing.TB, errorType, reply string) {
 	assert.NotEmpty(t, got["message"])
 }
 
-// cookieOf is a browser's headers with one cookie.
+// cookieOf returns a browser's headers with one cookie.
 func cookieOf(c *http.Cookie) string {
 	return `{"Cookie": "` + c.Name + "=" + c.Value + `"}`
 }

@@ -17,9 +17,9 @@ import (
 // maxForm bounds what a form of the page may send.
 const maxForm = 64 << 10
 
-// SignInPage serves a page to sign in to the fake, and everything else as d
-// does. It asks for no password: serve it on a loopback address only, as the
-// fakedss command does.
+// SignInPage serves a page to sign in to the fake. It answers all other
+// requests as d does. It asks for no password: serve it on a loopback address
+// only, as the fakedss command does.
 //
 //	GET  /, /sign-in   the page
 //	POST /sign-in      signs in as login, and ends the browser's session before
@@ -29,8 +29,8 @@ const maxForm = 64 << 10
 //
 // A redirect, in the page's query or in the form of /sign-in, is the target
 // after signing in: a path of the same server, or a URL on a loopback host. Any
-// other is ignored. Cookies do not know ports: a browser that signed in here is
-// signed in to every application on the same host name.
+// other is ignored. A cookie is for all ports of a host: a browser that signed
+// in here is signed in to every application on the same host name.
 //
 // Forms of other origins are refused with a 403, and so is a request that reached
 // a loopback address under another host name.
@@ -69,7 +69,8 @@ func sameName(next http.Handler) http.Handler {
 
 func hostName(host string) string { return (&url.URL{Host: host}).Hostname() }
 
-// isLoopback takes no address with a zone, which can hold a semicolon and spaces.
+// isLoopback refuses an address with a zone: a zone can hold a semicolon and
+// spaces.
 func isLoopback(name string) bool {
 	addr, err := netip.ParseAddr(name)
 	return strings.EqualFold(name, "localhost") || err == nil && addr.IsLoopback() && addr.Zone() == ""
@@ -144,8 +145,8 @@ func (d *DSS) endSessions(r *http.Request) {
 }
 
 // dropOldCookies keeps only the newest cookies of other fakes. Each fake has
-// its own name, so a fake that is started each day would fill the Cookie
-// header.
+// its own cookie name. A fake that is started each day would otherwise fill
+// the Cookie header.
 func dropOldCookies(w http.ResponseWriter, r *http.Request, own string) {
 	const kept = 3
 	others := slices.DeleteFunc(r.Cookies(), func(c *http.Cookie) bool {
@@ -218,10 +219,10 @@ func (u pageUser) Name() string {
 	return u.Login
 }
 
-// Initial stands for the user's picture.
+// Initial is shown in place of the user's picture.
 func (u pageUser) Initial() string { return string([]rune(u.Name())[:1]) }
 
-// Hue tells users apart.
+// Hue is the user's colour, to tell users apart.
 func (u pageUser) Hue() int {
 	hue := 190
 	for _, c := range u.Login {
@@ -248,7 +249,7 @@ func (d *DSS) pageView(r *http.Request, at, redirect string) pageView {
 		})})
 	}
 	slices.SortFunc(v.Users, func(a, b pageUser) int {
-		if a.isAdmin() != b.isAdmin() { // last, because it is slow and rarely decides
+		if a.isAdmin() != b.isAdmin() { // administrators last: few users are one
 			return map[bool]int{true: 1, false: -1}[a.isAdmin()]
 		}
 		return strings.Compare(a.Login, b.Login)

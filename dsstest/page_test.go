@@ -33,7 +33,7 @@ func newPerson(t *testing.T) *person {
 	return &person{t: t, fake: fake, page: server.URL}
 }
 
-// asks the page, with headers as name, value …
+// asks sends a request to the page, with headers as name, value …
 func (p *person) asks(method, path string, form url.Values, headers ...string) (*http.Response, string) {
 	p.t.Helper()
 	r, err := http.NewRequest(method, p.page+path, strings.NewReader(form.Encode()))

@@ -146,7 +146,7 @@ func (p Permission) access() access {
 	return noAccess
 }
 
-// fields has the rights beside the name, as DSS's JSON has.
+// fields returns the rights beside the name, as in DSS's JSON.
 func (p Permission) fields() map[string]any {
 	fields := map[string]any{}
 	for right, given := range p.Rights {

@@ -10,7 +10,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// newProjects is newFake with four projects: one that ann owns, one that
+// newProjects returns newFake with four projects: one that ann owns, one that
 // readers may read, one with dashboards for readers, and one that everybody may
 // find. It also has the users zed, without a group, and uma, whom a project's
 // permissions name.

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// NoRouteForgotten sends each route of a router a request of an anonymous
-// visitor, over a socket. It fails tb for each route whose answer is not 401,
+// NoRouteForgotten sends an anonymous visitor's request to each route of a
+// router, over a socket. It fails tb for each route whose answer is not 401,
 // 403 or 503. A redirect, a 404, a 405, a panic, a cut connection and no answer
 // within 10 seconds fail tb, too. For a stream or a websocket it waits only for
 // the status.
@@ -35,9 +35,9 @@ import (
 // a route fails tb. The name of a route that refuses anonymous visitors fails
 // tb, too.
 //
-// Another check that refuses hides a forgotten route, such as a 403 for a
-// missing token against forged requests. Leave such checks out of the router
-// under test.
+// Another check that refuses requests can hide a forgotten route, such as a
+// 403 for a missing token against forged requests. Leave such checks out of
+// the router under test.
 //
 // The handler of a forgotten route runs. Give it a test database, not a real
 // one.
@@ -127,7 +127,7 @@ func visit(h http.Handler, patience time.Duration) (*anonymous, error) {
 				if p := recover(); p != nil {
 					select {
 					case v.panicked <- p:
-					default: // an earlier one was not waited for
+					default: // an earlier panic was not read
 					}
 					panic(http.ErrAbortHandler)
 				}
@@ -188,7 +188,7 @@ func (v *anonymous) ask(method, host, path string, websocket bool) string {
 		return "no request: " + err.Error()
 	}
 	r.URL.Path, r.Host = path, host
-	r.Header.Set("Accept", "application/json") // a program, so that it is not redirected to sign in
+	r.Header.Set("Accept", "application/json") // as a program, so that it is not redirected to sign in
 	if websocket {
 		r.Header.Set("Connection", "Upgrade")
 		r.Header.Set("Upgrade", "websocket")
@@ -196,7 +196,7 @@ func (v *anonymous) ask(method, host, path string, websocket bool) string {
 		r.Header.Set("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
 	}
 	select {
-	case <-v.panicked: // of a request that was given up
+	case <-v.panicked: // the panic of an earlier request that timed out
 	default:
 	}
 	reply, err := v.client.Do(r)

@@ -98,7 +98,7 @@ func TestForgottenRoutes(t *testing.T) {
 	}
 }
 
-// patienceFor returns a long time if an answer comes.
+// patienceFor returns a long time, unless the test waits for no answer.
 func patienceFor(told string) time.Duration {
 	if strings.Contains(told, "within") {
 		return 100 * time.Millisecond

@@ -149,7 +149,7 @@ func replay(t *testing.T, base string, names wireNames, c wireCase) {
 	}
 }
 
-// addKeys adds keys to the secrets of a recorded auth info, as a live DSS has:
+// addKeys adds keys to the secrets of a recorded auth info, as in a live DSS:
 // samples of DSS read secrets by key. The recording server had only names, as
 // settings have.
 func addKeys(reply any) {

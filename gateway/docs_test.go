@@ -26,8 +26,8 @@ var (
 
 const page = "../docs/not-go.md"
 
-// The page shows files as they stand, and has a row for each setting with the words
-// of -help. After a change of these: go test ./gateway -run ^TestPage -update.
+// The page shows the files unchanged, and has a row for each setting with the text
+// of -help. After you change these, run go test ./gateway -run ^TestPage -update.
 func TestPageIsInStep(t *testing.T) {
 	text, err := os.ReadFile(page)
 	require.NoError(t, err)
@@ -78,7 +78,7 @@ func TestPageHasTheConfigurationOfTheTests(t *testing.T) {
 	assert.Contains(t, string(text), "```yaml\n"+configuration+"```\n")
 }
 
-// What the page has for Python keeps a group's comma.
+// The page's Python code keeps a comma in a group's name.
 func TestPageDecodesGroups(t *testing.T) {
 	text, err := os.ReadFile(page)
 	require.NoError(t, err)
@@ -97,7 +97,7 @@ func TestPageDecodesGroups(t *testing.T) {
 	assert.Equal(t, `['a', 'data, team', '\xc4 %']`, strings.TrimSpace(string(out)))
 }
 
-// Links lead somewhere.
+// Each link has a target.
 func TestPageLinks(t *testing.T) {
 	text, err := os.ReadFile(page)
 	require.NoError(t, err)

@@ -1,11 +1,11 @@
-// Gateway stands in front of an application that is not written in Go, so that it
-// knows its DSS user, too. See docs/not-go.md.
+// Gateway stands in front of an application that is not written in Go, and tells
+// it which DSS user sent a request. See docs/not-go.md.
 //
 //	gateway -config gateway.yaml
 //	gateway -config gateway.yaml -check-config
 //
-// DSS is found as [github.com/dssauth/dssauth/dss.FromEnv] finds it. Each setting
-// can stand in the file, in a variable, or be a flag: -help lists them.
+// It finds DSS as [github.com/dssauth/dssauth/dss.FromEnv] does. Each setting can
+// be given in the file, as a variable or as a flag: -help lists them.
 package main
 
 import (
@@ -29,13 +29,13 @@ func main() {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-signals
-		signal.Stop(signals) // before anybody sees that it stops: a second signal ends the process at once
+		signal.Stop(signals) // first: from here on a second signal ends the process at once
 		stop()
 	}()
 	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
 }
 
-// run returns the exit code: 2 for settings that are wrong, 1 for all else.
+// run returns the exit code: 2 for wrong settings, 1 for any other error.
 func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) int {
 	c, command, err := config.Load(args, environ)
 	switch {
@@ -62,8 +62,8 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return 2
 	}
 	if os.Getenv("GOGC") == "" {
-		// What lives is small, and what a request leaves behind is not: at Go's 100 a
-		// tenth of the time would go into collecting it.
+		// The heap is small, but each request leaves much garbage. At Go's default of
+		// 100, collecting it would take a tenth of the time.
 		debug.SetGCPercent(400)
 	}
 	lines := server.NewLines(stdout)

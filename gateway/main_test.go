@@ -43,7 +43,7 @@ rules:
 assertion: {issuer: "https://apps.example", audience: "report-app"}
 `
 
-// underTest makes the test's own program the gateway.
+// underTest is a variable that turns the test's own program into the gateway.
 const underTest = "GATEWAY_UNDER_TEST"
 
 func TestMain(m *testing.M) {
@@ -54,14 +54,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// command is the program, which knows nothing of this process's DSS.
+// command returns a command for the gateway. It does not inherit the settings
+// for DSS from this process.
 func command(t *testing.T, fake *dsstest.Server, env []string, args ...string) *exec.Cmd {
 	t.Helper()
 	program, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	for _, v := range os.Environ() {
-		// DSSAUTH_MUTANT is that of .ci/mutants.
+		// .ci/mutants sets DSSAUTH_MUTANT, and the gateway needs it.
 		if strings.HasPrefix(v, "DSSAUTH_MUTANT=") || !strings.HasPrefix(v, "DKU_") && !strings.HasPrefix(v, "DSSAUTH_") {
 			cmd.Env = append(cmd.Env, v)
 		}
@@ -96,7 +97,7 @@ type gateway struct {
 	metrics string
 	cmd     *exec.Cmd
 	lines   chan map[string]any // of the log, in order
-	seen    []map[string]any    // those that were awaited, and those before them
+	seen    []map[string]any    // the lines that awaits has read
 	text    bytes.Buffer        // the log, once the program has ended
 	ended   chan error
 }
@@ -132,7 +133,8 @@ func start(t *testing.T, fake *dsstest.Server, upstream string, env ...string) *
 	return g
 }
 
-// awaits returns the next line with a message and these attributes, in turn.
+// awaits returns the next line with this message and these attributes: names
+// and values in turn.
 func (g *gateway) awaits(msg string, attributes ...any) map[string]any {
 	g.t.Helper()
 	late := time.After(30 * time.Second)
@@ -211,7 +213,7 @@ func TestDockerfile(t *testing.T) {
 	assert.Equal(t, []string{
 		"FROM golang:1.26 AS build",
 		"WORKDIR /src",
-		"COPY . .", // the repository, as in the command at its top
+		"COPY . .", // the repository, as in the command at the top of the Dockerfile
 		"RUN CGO_ENABLED=0 go build -trimpath -ldflags=-s -o /gateway ./gateway",
 		"FROM gcr.io/distroless/static-debian12:nonroot", // which has CA certificates and this user
 		"COPY --from=build /gateway /gateway",
@@ -280,8 +282,8 @@ func TestNodeApplicationKnowsItsVisitors(t *testing.T) {
 	}
 }
 
-// Two gateways have one key file: the upstreams fetch the keys at one, and are
-// asked through the other.
+// Two gateways share a key file. The upstreams fetch the keys from the first,
+// and get their requests through the second.
 func TestUpstreamsVerifyTheAssertion(t *testing.T) {
 	t.Parallel()
 	fake := newDSS(t)
@@ -356,7 +358,7 @@ func TestSettingsAreChecked(t *testing.T) {
 			cmd := command(t, row.fake, nil, row.args...)
 			var stdout, stderr strings.Builder
 			cmd.Stdout, cmd.Stderr = &stdout, &stderr
-			_ = cmd.Run() // the code says it
+			_ = cmd.Run() // the exit code is checked below
 			assert.Equal(t, row.code, cmd.ProcessState.ExitCode(), stderr.String())
 			assert.Contains(t, stdout.String(), row.out)
 			for _, text := range row.err {
@@ -383,7 +385,8 @@ func TestVariablesWinOverTheFile(t *testing.T) {
 	assert.Equal(t, "hello ", body, "the login is in another header")
 }
 
-// The proxy of a Code Studio takes the prefix off, and a way back needs it.
+// The proxy of a Code Studio removes the prefix. The path to come back to needs
+// it.
 func TestSignInFromACodeStudioLeadsBack(t *testing.T) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -470,8 +473,8 @@ func TestLogAndMetrics(t *testing.T) {
 	}
 }
 
-// slow is an upstream whose /slow answers when told to, and whose /events is a
-// stream without an end.
+// slow is an upstream. Its /slow answers after finish is called. Its /events is
+// a stream without an end.
 func slow(t *testing.T) (url string, begun <-chan struct{}, finish func()) {
 	began, done := make(chan struct{}, 10), make(chan struct{})
 	mux := http.NewServeMux()

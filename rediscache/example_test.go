@@ -47,7 +47,7 @@ func ExampleNew_cluster() {
 	})
 }
 
-// The addresses are the sentinels'.
+// The addresses are those of the sentinels.
 func ExampleNew_sentinel() {
 	_, _ = rediscache.New(rueidis.ClientOption{
 		InitAddress: []string{"sentinel-0.example:26379", "sentinel-1.example:26379"},
@@ -55,11 +55,11 @@ func ExampleNew_sentinel() {
 	})
 }
 
-// An address with all settings in it.
+// A URL that holds all settings.
 func ExampleNew_url() {
 	option, err := rueidis.ParseURL(os.Getenv("REDIS_URL")) // rediss://dssauth:PASSWORD@redis.example:6379
 	if err != nil {
-		log.Fatal("REDIS_URL is not one of Redis") // The error has the URL, and so the password.
+		log.Fatal("REDIS_URL is not one of Redis") // The error repeats the URL, and with it the password.
 	}
 	_, _ = rediscache.New(option)
 }
@@ -69,6 +69,6 @@ func ExampleStore_Close() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// After the Middleware that uses it.
+	// Close the store after the Middleware that uses it.
 	defer store.Close()
 }

@@ -21,11 +21,11 @@
 // with "user" in place of "ACL SETUSER". Set ClientOption.Username and Password
 // to this user's.
 //
-// A cluster needs "+cluster|slots" as well, "+cluster|shards" from version 8
-// on, and a server behind sentinels "+role". The server needs no disk: DSS is
-// asked again about lost answers. Set its maxmemory, and volatile-ttl as its
-// maxmemory-policy: then a full server drops an answer before it drops the mark
-// that the answer is forgotten.
+// A cluster also needs "+cluster|slots", or in its place "+cluster|shards" from
+// version 8 on. A server behind sentinels also needs "+role". The server needs
+// no disk: DSS is asked again about lost answers. Set its maxmemory, and
+// volatile-ttl as its maxmemory-policy: then a full server drops an answer
+// before it drops the mark that the answer is forgotten.
 package rediscache
 
 import (
@@ -62,7 +62,7 @@ const (
 	maxNotices = 1024
 
 	firstWait, maxWait = 100 * time.Millisecond, 2 * time.Second
-	// closing is the time for connections to end in good order.
+	// closing is the time that connections get to end in good order.
 	closing = 200 * time.Millisecond
 )
 
@@ -284,7 +284,8 @@ func dialUntil(life context.Context, option rueidis.ClientOption) dialFunc {
 	}
 }
 
-// conn is a connection that may outlive the store; stop allows it.
+// conn is a connection that is closed when the store is closed. stop ends this
+// tie.
 type conn struct {
 	net.Conn
 	stop func() bool
@@ -356,7 +357,7 @@ func (s *Store) connected(ctx context.Context) (rueidis.Client, error) {
 	return s.client, nil
 }
 
-// do runs f until ctx ends. f goes on without ctx.
+// do runs f, and waits for it until ctx ends. After that f goes on by itself.
 func do[T any](ctx context.Context, s *Store, f func(context.Context, rueidis.Client) (T, error)) (result T, err error) {
 	if ctx.Err() != nil {
 		return result, s.failed(ctx.Err())
@@ -397,8 +398,8 @@ func do[T any](ctx context.Context, s *Store, f func(context.Context, rueidis.Cl
 	}
 }
 
-// failed names the addresses. It wraps only the errors that callers compare
-// with errors.Is: the library's errors have the server's words.
+// failed names the addresses. It wraps only the errors that callers find with
+// errors.Is. The library's other errors repeat the server's words.
 func (s *Store) failed(err error) error {
 	switch {
 	case err == errClosed || s.life.Err() != nil:
@@ -470,7 +471,8 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 	receiving, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.life, cancel)()
-	// This code does not wait for heard: all commands share the connection.
+	// This function must not wait for heard: all commands share the
+	// connection.
 	err = s.start(func() {
 		hooked := rueidis.WithOnSubscriptionHook(receiving, func(rueidis.PubSubSubscription) { offer(subscribed, struct{}{}) })
 		ended <- client.Receive(hooked, client.B().Subscribe().Channel(channel).Build(), func(m rueidis.PubSubMessage) {
@@ -514,7 +516,7 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 	}
 }
 
-// offer sends without waiting.
+// offer sends without waiting, and reports whether it could send.
 func offer[T any](c chan T, value T) bool {
 	select {
 	case c <- value:

@@ -34,7 +34,7 @@ import (
 
 const password = "correct-horse-battery"
 
-// grant is the rights in the package's documentation.
+// grant has the rights from the package's documentation.
 const grant = "~dssauth:* &dssauth:forgotten -@all +get +set +del +publish +subscribe +ping"
 
 func TestStore(t *testing.T) {
@@ -206,7 +206,7 @@ func TestConnectionOutlivesCall(t *testing.T) {
 	p := redistest.StartProxy(t, s.Address)
 	store := open(t, rueidis.ClientOption{InitAddress: []string{p.Address}})
 	works(t, store)
-	p.Delay(150 * time.Millisecond) // A round trip takes 300ms; a connection takes one, and a call one.
+	p.Delay(150 * time.Millisecond) // A round trip takes 300ms. A connection needs one round trip, and a call another.
 	s.Kill()
 	s.Restart()
 	var err error
@@ -230,7 +230,7 @@ func TestFullServer(t *testing.T) {
 	kept, err := store.Put(t.Context(), dssauth.StoreEntry{Key: "other", Value: []byte("v"), TTL: time.Minute, IfAbsent: true, Notify: true})
 	assert.ErrorContains(t, err, "OOM")
 	assert.False(t, kept)
-	// Notices to forget are still sent.
+	// Notices are still sent.
 	kept, err = store.Put(t.Context(), dssauth.StoreEntry{Key: "other", Value: []byte("forget"), TTL: time.Minute, Notify: true})
 	assert.ErrorContains(t, err, "OOM")
 	assert.False(t, kept)

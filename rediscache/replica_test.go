@@ -31,7 +31,8 @@ import (
 	"github.com/dssauth/dssauth/rediscache"
 )
 
-// replicaEnv makes the test's own program a replica, as a process of its own.
+// replicaEnv is a variable. It makes the test's own program run as a replica,
+// in a process of its own.
 const replicaEnv = "REDISCACHE_TEST_REPLICA"
 
 func TestMain(m *testing.M) {
@@ -70,7 +71,7 @@ type replica struct {
 type counted struct {
 	dssauth.Store
 	calls atomic.Int64 // without probes
-	heard atomic.Int64 // the wall clock's time of the last notice, and the time that the notice names
+	heard atomic.Int64 // the wall clock's time of the last notice
 }
 
 func (c *counted) Get(ctx context.Context, key string) ([]byte, error) {
@@ -187,8 +188,8 @@ func serveReplica(text string) error {
 	return goleak.Find()
 }
 
-// process is a replica in a process of its own, or, in a test that needs many, in
-// this one.
+// process is a replica in a process of its own. A test that needs many runs
+// them in its own process.
 type process struct {
 	ask   func(*http.Request) (*http.Response, error)
 	kill  func()

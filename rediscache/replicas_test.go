@@ -39,7 +39,7 @@ import (
 	"github.com/dssauth/dssauth/rediscache/internal/redistest"
 )
 
-// modelTTL is short, so that answers end during a test. A test takes longer
+// modelTTL is short, so that answers expire during a test. A test takes longer
 // with the race detector.
 func modelTTL() time.Duration {
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
@@ -167,7 +167,7 @@ func TestReplicasWhileRedisFails(t *testing.T) {
 			for _, step := range []struct {
 				name       string
 				harm, heal func()
-				out        bool // replicas find out that the store is
+				out        bool // replicas notice that the store is out
 			}{
 				{"works", func() {}, func() {}, false},
 				{"killed, and restarted empty", s.Kill, s.Restart, true},
@@ -233,7 +233,7 @@ func (w *world) costsNothing(t *testing.T) {
 // liar writes values into Redis that a replica must not believe.
 type liar struct {
 	client rueidis.Client
-	mine   *seal.Sealer // of the replicas
+	mine   *seal.Sealer // has the replicas' secret
 	other  *seal.Sealer
 	old    map[string][]string // all values that a key ever had
 }
@@ -279,7 +279,7 @@ func (w *world) lies(t *testing.T, s *redistest.Server, phase time.Duration) {
 		w.latencies()
 		told := 0
 		long := phase
-		if lie.name == "from the future" { // until believed answers have expired
+		if lie.name == "from the future" { // long enough for believed answers to expire
 			long += 2 * w.ttl
 		}
 		for began := time.Now(); time.Since(began) < long; {
@@ -296,7 +296,7 @@ func (w *world) lies(t *testing.T, s *redistest.Server, phase time.Duration) {
 	}
 }
 
-// tell replaces the values of some keys, and of keys that are gone.
+// tell replaces the values of some keys, and also of keys that have expired.
 func (l *liar) tell(t *testing.T, lie func(key, value, another string) string) (told int) {
 	ctx := t.Context()
 	c := l.client
@@ -305,7 +305,7 @@ func (l *liar) tell(t *testing.T, lie func(key, value, another string) string) (
 	for _, name := range found {
 		value, err := c.Do(ctx, c.B().Get().Key(name).Build()).ToString()
 		if err != nil {
-			continue // it has gone
+			continue // it has expired
 		}
 		key := name[len("dssauth:"):]
 		if !slices.Contains(l.old[key], value) && len(l.old[key]) < 100 {
@@ -421,7 +421,7 @@ func TestEightReplicasCostAsMuchAsOne(t *testing.T) {
 	times := func(n int) float64 { return float64(n) / float64(calls[0]) }
 	t.Logf("figure: calls of DSS, 20 visitors: %d by one process; by eight with Redis %d (%.2f times as many, 1.2 is asked for), without %d (%.2f); %d calls of the store failed",
 		calls[0], calls[1], times(calls[1]), calls[2], times(calls[2]), failures)
-	if failures < 3 { // or the machine was busy, and a replica stopped calling the store
+	if failures < 3 { // otherwise the machine was busy, and a replica stopped calling the store
 		assert.LessOrEqual(t, float64(calls[1]), 1.2*float64(calls[0])+float64(failures))
 	}
 	assert.Greater(t, calls[2], 2*calls[0], "without a store there are calls to save")
@@ -458,7 +458,7 @@ func TestFiftyReplicasMissAtOnce(t *testing.T) {
 		calls := fake.Calls(lookups) - before
 		counts = append(counts, calls)
 		failed = failures() - failed
-		if failed == 0 { // or the machine was busy
+		if failed == 0 { // otherwise the machine was busy
 			sound++
 		}
 		assert.LessOrEqual(t, calls, 2+int(failed))
@@ -567,7 +567,7 @@ func dump(t *testing.T, s *redistest.Server) string {
 		for _, key := range page.Elements {
 			for _, cmd := range []rueidis.Completed{c.B().Get().Key(key).Build(), c.B().Dump().Key(key).Build()} {
 				value, err := c.Do(ctx, cmd).ToString()
-				if !rueidis.IsRedisNil(err) { // it has ended
+				if !rueidis.IsRedisNil(err) { // the key has expired
 					require.NoError(t, err)
 				}
 				all.WriteString(key + "\n" + value + "\n")

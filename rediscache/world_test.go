@@ -43,21 +43,22 @@ type world struct {
 	users    []*thing
 
 	identified, anonymous, unavailable atomic.Int64
-	forgot                             atomic.Int64 // the last time of an event
+	forgot                             atomic.Int64 // the time of the last Forget
 
 	mu    sync.Mutex
 	wrong []error
 	took  []time.Duration
 }
 
-// thing is a cookie, with its user or without one (-1), or a user, with a
-// version of groups.
+// thing is a cookie or a user. The value of a cookie is the number of its
+// user, or -1 for none. The value of a user is the version of the user's
+// groups.
 type thing struct {
 	name      string
 	forgotten []atomic.Int64 // for each replica: the time of the last notice
 
 	mu   sync.Mutex
-	past []span // the last is now
+	past []span // the last one is the present
 }
 
 type span struct {
@@ -133,7 +134,7 @@ func (w *world) setGroups(u *thing) {
 
 func groupOf(login string, version int) string { return fmt.Sprintf("group-%d-of-%s", version, login) }
 
-// was returns the values of c between from and to, with their times.
+// was returns the times between from and to at which c had this value.
 func (c *thing) was(is int, from, to int64) (spans []span) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -205,8 +206,8 @@ func (w *world) visit(c *thing, replica int) error {
 			return err
 		}
 	}
-	// All replicas have one clock here, which may be set a little, and no lookup
-	// takes longer than TTL.
+	// All replicas have the same clock here, which may be corrected by a
+	// little. No lookup takes longer than TTL.
 	oldest := max(from-int64(w.ttl+50*time.Millisecond), forgotten)
 	for i, u := range w.users {
 		if u.name == s.Login {
@@ -216,7 +217,7 @@ func (w *world) visit(c *thing, replica int) error {
 	return w.check(c, replica, status, s, oldest, to)
 }
 
-// step does one random action, and returns a wrong result's description.
+// step does one random action, and returns an error if the result is wrong.
 func (w *world) step() error {
 	c, u := w.cookies[rand.N(len(w.cookies))], rand.N(len(w.users))
 	replica := rand.N(len(w.replicas))
@@ -286,8 +287,8 @@ func (w *world) run(visitors int, more func() bool) (wrong []error) {
 	return w.wrong
 }
 
-// steps returns a function that is true this many times, and until a result is
-// wrong.
+// steps returns a function that returns true this many times, and false once a
+// result is wrong.
 func (w *world) steps(n int) func() bool {
 	var left atomic.Int64
 	left.Store(int64(n))

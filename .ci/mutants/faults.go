@@ -1,10 +1,10 @@
 package main
 
-// check stands for the quickstart's whole story, on real sockets.
+// check stands for a run of the quickstart's -check, on real sockets.
 const check = "check"
 
 var faults = []fault{
-	// Who is admitted.
+	// Admission.
 	{"admit everybody", "middleware.go",
 		"			m.refuse(w, r, err)\n			return\n		}\n		m.welcome", "			next.ServeHTTP(w, r)\n			return\n		}\n		m.welcome", check},
 	{"drop the group check", "middleware.go",
@@ -22,7 +22,7 @@ var faults = []fault{
 	{"admit who has no login", "lookup.go",
 		"if err == nil && !id.isSomebody() {", "if false {", "TestAnswersThatAreNone ./promises"},
 
-	// What identifies a visitor.
+	// The key of a visitor.
 	{"key and send only the first cookie", "headers.go",
 		"			if len(p) > start {\n", "			if len(p) > start {\n				break\n", check},
 	{"shift bytes between values without a trace", "internal/keyhash/keyhash.go",
@@ -46,7 +46,7 @@ var faults = []fault{
 	{"send headers from the request's memory", "headers.go",
 		"credentials{s.key(p), s.header(p)}", "credentials{s.key(p), h}", "TestReusedHeaderMemoryMixesUpNobody ./promises"},
 
-	// What is remembered.
+	// The cache.
 	{"entries never expire", "answers.go",
 		"if e == nil || now >= e.expires {", "if e == nil {", check},
 	{"extend an entry on read", "cache.go",
@@ -96,7 +96,7 @@ var faults = []fault{
 	{"queue without a bound", "places.go",
 		"	case p.queued[newcomers] >= maxQueue:\n", "	case p.queued[newcomers] >= 1<<40:\n", "TestTheQueueForATurnIsBounded ./promises"},
 
-	// What DSS's answer means.
+	// The meaning of DSS's answers.
 	{"an outage is answered with 401", "errors.go",
 		"{ErrUnavailable, http.StatusServiceUnavailable}", "{ErrUnavailable, http.StatusUnauthorized}", check},
 	{"admit on timeout", "answers.go",
@@ -119,7 +119,7 @@ var faults = []fault{
 	{"serve stale after a refusal of which nobody knows whom it meant", "answers.go",
 		"old.denied = old.denied || denied", "old.denied = false", "TestAmbiguousRefusalEndsBridging ./promises"},
 
-	// Is DSS up, and whose bytes fail.
+	// Outages, and bytes of one visitor that fail.
 	{"what one visitor's bytes bring says that DSS is down", "outage.go",
 		"	o.ask(now)\n	if asked < o.back {", "	o.down, o.known = true, now\n	if asked < o.back {", "TestOneVisitorsErrorsAreNoOutage ./promises"},
 	{"DSS is never down", "outage.go",
@@ -242,7 +242,7 @@ var faults = []fault{
 	{"print a context with its request", "context.go",
 		"{ return \"dssauth.visit\" }", "{ return v.request.Header.Get(\"Cookie\") }", "TestContextPrintsNothingOfTheRequest ./promises"},
 
-	// What lasts.
+	// Connections that last.
 	{"keep a websocket open after sign-out", "live.go",
 		"		case !errors.Is(err, ErrUnavailable):\n			return err\n		case began", "		case began", "TestConnectionEndsLikeANewRequest ./promises"},
 	{"ask for every open tab", "live.go",
@@ -272,7 +272,7 @@ var faults = []fault{
 	{"return from a connection's CancelFunc while a gate runs", "live.go",
 		"		c.asking <- struct{}{}\n		<-c.asking\n	}\n", "	}\n", "TestCancelWaitsForARunningGate ./promises"},
 
-	// Whose words are whose.
+	// Texts of DSS, of net/http and of our own.
 	{"say in an error what DSS said", "dss/error.go",
 		"	return text\n}\n\n// Message returns", "	return text + \": \" + e.Message()\n}\n\n// Message returns", "TestLogsQuoteNothingThatDSSWrote ./promises"},
 	{"keep what DSS said where fmt finds it", "dss/error.go",
@@ -426,7 +426,7 @@ var faults = []fault{
 	{"a missing right counts as a 403 only", "resolver.go",
 		"(reply.StatusCode == http.StatusForbidden || strings.HasSuffix(reply.Type, \".UnauthorizedException\"))", "(reply.StatusCode == http.StatusForbidden || strings.HasSuffix(reply.Type, \"?\"))", "TestWhereDSSDiffers ./promises"},
 
-	// Cookies that change, and what is kept of an answer.
+	// Cookies that change, and the memory of an answer.
 	{"count dropped cookies like those that are sent", "keyer.go",
 		"const rawShare = 4", "const rawShare = 1", "TestDroppedCookiesLockNobodyOut ./promises"},
 	{"ask again where a dropped cookie changes", "middleware.go",
@@ -473,7 +473,7 @@ var faults = []fault{
 	{"keep a connection open that DSS forbids to a gate", "middleware.go",
 		"	case errMistake, errNonsense:\n		why", "	case errMistake, errNonsense, ErrForbidden:\n		why", "TestWhatDSSSaysToAGateEndsAConnection ./promises"},
 
-	// Whose turn it is.
+	// Turns and places.
 	{"close places below the floor", "places.go",
 		"min(max(p.open, p.floor), p.ceiling)", "min(max(p.open, 4), p.ceiling)", "TestPlacesFollowDSS ./promises"},
 	{"open places beyond MaxLookups", "places.go",

@@ -13,8 +13,8 @@ import (
 // root is the directory that the faults' files and packages are relative to.
 var root = filepath.Join("..", "..")
 
-// A fault that cannot be planted any more is found here in a moment, and not
-// after all others were tried.
+// This test finds a fault that can no longer be planted in a moment. The
+// command would find it only after it tried all others.
 func TestFaultsCanBePlanted(t *testing.T) {
 	seen, errors := map[string]bool{}, map[[3]string]string{}
 	for _, f := range faults {

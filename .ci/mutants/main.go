@@ -1,14 +1,14 @@
 // Command mutants breaks the code on purpose, one fault at a time, and demands
-// that the test named for the fault notices. A fault that cannot be planted any
-// more, does not compile or survives fails the command.
+// that the test named for the fault notices. The command fails if a fault can
+// no longer be planted, does not compile or survives.
 //
 //	go run ./.ci/mutants            # all of them
 //	go run ./.ci/mutants -run place # those whose name matches "place"
 //
-// With -random it makes small errors at places that chance chooses, such as a
-// condition that is negated or a statement that is left out, and demands that any
-// test notices, or that survivors.go says why the error changes nothing. The same
-// seed chooses the same errors.
+// With -random it makes small errors at random places, such as a negated
+// condition or a statement that is left out. A test must notice each error, or
+// survivors.go must say why the error changes nothing. The same seed chooses
+// the same errors.
 //
 //	go run ./.ci/mutants -random 100 -seed 7
 //	go run ./.ci/mutants -random 20 -in dss # only in the package dss
@@ -140,8 +140,9 @@ func sowFaults(faults []fault) (*bed, error) {
 	return sow(changes)
 }
 
-// soundInBed returns the numbers of the faults in b whose killers pass as long as
-// no fault is on. A killer that counts allocations, say, need not.
+// soundInBed returns the numbers of the faults in b whose killers pass while no
+// fault is on. Some killers fail in a bed even then, such as one that counts
+// allocations.
 func soundInBed(b *bed, faults []fault, workers int) (map[string]int, error) {
 	tests, passes := killers(faults), map[string]bool{}
 	var mu sync.Mutex
@@ -178,7 +179,7 @@ func soundInBed(b *bed, faults []fault, workers int) (map[string]int, error) {
 	return numbers, nil
 }
 
-// killers returns the killers of each package, for one run of it.
+// killers returns the killers by package, so that each package needs one run.
 func killers(faults []fault) map[string][]string {
 	tests := map[string][]string{}
 	for _, f := range faults {
@@ -242,7 +243,7 @@ func (b *bed) try(f fault, number int) error {
 	return verdict(f.killer, out, err)
 }
 
-// try plants f alone, by way of an overlay, so that the tree stays as it is.
+// try plants f alone, with an overlay, so that the files stay unchanged.
 func try(f fault) error {
 	code, err := f.planted()
 	if err != nil {
@@ -269,7 +270,7 @@ func try(f fault) error {
 	if err := os.WriteFile(overlay, list, 0o600); err != nil {
 		return err
 	}
-	if f.killer == check { // of which nothing tells a fault that was noticed from one that does not compile
+	if f.killer == check { // its output does not tell a fault that was noticed from one that does not compile
 		if out, err := exec.Command("go", "build", "-o", os.DevNull, "-overlay", overlay, "./"+filepath.Dir(f.file)).CombinedOutput(); err != nil {
 			return fmt.Errorf("it does not compile:\n%s", out)
 		}
@@ -278,7 +279,8 @@ func try(f fault) error {
 	return verdict(f.killer, out, err)
 }
 
-// verdict says why a killer that printed out and ended with err killed nothing.
+// verdict returns the reason why a killer, which printed out and ended with
+// err, did not kill the fault. It returns nil if the killer killed it.
 func verdict(killer string, out []byte, err error) error {
 	switch {
 	case err == nil:
@@ -291,9 +293,10 @@ func verdict(killer string, out []byte, err error) error {
 	return nil
 }
 
-// command runs killer on the code that overlay, a file, leads to: without vet,
-// since nothing else is to fail, and without the compiler's optimisations of the
-// tests, which take longer than the tests themselves.
+// command returns a command that runs killer on the code that overlay, a file,
+// leads to. It runs without vet, since nothing but the test may fail. It runs
+// without the compiler's optimisations, which take longer than the tests
+// themselves.
 func command(killer, overlay string, more ...string) *exec.Cmd {
 	args := []string{"run"}
 	test, pkg, named := strings.Cut(killer, " ")

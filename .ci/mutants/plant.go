@@ -19,15 +19,16 @@ import (
 	"sync"
 )
 
-// chosenBy is the environment variable that chooses one error of a bed, and
-// reachedBy the one that names a file for the numbers of all errors that a run
-// comes by.
+// chosenBy is the environment variable that turns one error of a bed on.
+// reachedBy is the environment variable that names a file: a run writes the
+// numbers of all errors that it reaches into it.
 const (
 	chosenBy  = "DSSAUTH_MUTANT"
 	reachedBy = "DSSAUTH_REACHED"
 )
 
-// switches is the file of a bed's package that says which error is on.
+// switches is a file that each package of a bed gets. Its code knows which
+// error is on.
 const switches = `package %s
 
 import (
@@ -60,15 +61,15 @@ type change struct {
 	code []byte // the whole file
 }
 
-// bed is the code with many errors in it at once, none of which is on: a build
-// for each error would take longer than all tests that are run on it. A function
-// with an error stands beside the sound one, which calls it where the environment
-// says so. An error is known by its number, from 1.
+// bed is the code with many errors in it at once. Each error is off until the
+// environment turns it on: a build for each error would take longer than the
+// tests that run on it. A function with an error stands beside the sound one,
+// which calls it if the error is on. Each error has a number, from 1.
 type bed struct {
 	dir     string
 	overlay string
-	// beside are the errors that are not in the bed, with the reason: they lie
-	// outside of functions.
+	// beside are the errors that are not in the bed, such as those outside of
+	// functions, with the reason.
 	beside map[int]error
 	// broken are the errors that do not compile.
 	broken map[int]error
@@ -106,7 +107,7 @@ func sow(changes []change) (*bed, error) {
 // plot is a file of a bed.
 type plot struct {
 	file    string
-	doubles map[int][2]int // number → the first and the last line that its functions take at the file's end
+	doubles map[int][2]int // number of an error → the first and the last line of its functions at the file's end
 	hosts   map[int][]int  // line of a sound function's brace → the errors that it can lead to
 }
 
@@ -148,7 +149,7 @@ func (b *bed) lay(changes []change) ([]plot, error) {
 	return plots, os.WriteFile(b.overlay, list, 0o600)
 }
 
-// overlays has the compiler read code in place of file.
+// overlays makes the compiler read code in place of file.
 func (b *bed) overlays(replace map[string]string, file string, code []byte) error {
 	original, err := filepath.Abs(file)
 	if err != nil {
@@ -166,17 +167,17 @@ func (b *bed) copyOf(file string) string {
 type insertion struct {
 	at   int
 	text string
-	gone int // bytes that it takes the place of
+	gone int // the number of bytes that it replaces
 }
 
-// mix returns sound with the functions that the changes made beside its own.
+// mix returns sound with the changed functions beside its own.
 func (b *bed) mix(p *plot, sound []byte, of []int, changes []change) (code []byte, name string, err error) {
 	files := token.NewFileSet()
 	parsed, err := parser.ParseFile(files, p.file, sound, parser.SkipObjectResolution)
 	if err != nil {
 		return nil, "", err
 	}
-	leads := map[int]string{} // function → what leads from it
+	leads := map[int]string{} // function → the code that calls its doubles
 	var insertions []insertion
 	var tail bytes.Buffer
 	lines := bytes.Count(sound, []byte("\n"))
@@ -217,7 +218,7 @@ func (b *bed) mix(p *plot, sound []byte, of []int, changes []change) (code []byt
 	return out.Bytes(), parsed.Name.Name, nil
 }
 
-// different is a function that a change has another body for.
+// different is a function that has another body in a change.
 type different struct {
 	index            int // among the file's declarations
 	head, name, rest string
@@ -273,8 +274,8 @@ func offsets(files *token.FileSet, d ast.Decl) (start, end int) {
 	return start, files.Position(d.End()).Offset
 }
 
-// recovers says whether the body itself calls recover, which works only in what
-// is deferred.
+// recovers reports whether the body itself calls recover, which works only in a
+// deferred function.
 func recovers(body *ast.BlockStmt) (found bool) {
 	ast.Inspect(body, func(n ast.Node) bool {
 		if call, ok := n.(*ast.CallExpr); ok {
@@ -316,7 +317,8 @@ func nameAll(files *token.FileSet, f *ast.FuncDecl) []insertion {
 
 func given(number int) string { return fmt.Sprintf("given%d__", number) }
 
-// lead calls the double of f where the environment chooses it.
+// lead returns the code that calls the double of f if the environment turns it
+// on.
 func lead(f *ast.FuncDecl, number int) string {
 	var arguments []string
 	for _, field := range f.Type.Params.List {
@@ -348,7 +350,7 @@ func lead(f *ast.FuncDecl, number int) string {
 	return fmt.Sprintf(" if isMutant__(%d) { %s; return };", number, call)
 }
 
-// allErrors has the compiler name all errors, and not ten.
+// allErrors makes the compiler report all errors, and not only ten.
 const allErrors = "-gcflags=github.com/dssauth/dssauth/...=-e"
 
 func (b *bed) compile(plots []plot) ([]byte, error) {
@@ -366,8 +368,8 @@ func (b *bed) compile(plots []plot) ([]byte, error) {
 
 var compilerError = regexp.MustCompile(`(?m)^(\S+\.go):(\d+):\d+: (.*)$`)
 
-// weed takes the errors that the compiler complains about out of the bed, and
-// says whether there were any.
+// weed removes the errors that the compiler complains about from the bed, and
+// reports whether there were any.
 func (b *bed) weed(plots []plot, output []byte) bool {
 	found := false
 	for _, m := range compilerError.FindAllSubmatch(output, -1) {
@@ -391,7 +393,7 @@ func (b *bed) weed(plots []plot, output []byte) bool {
 	return found
 }
 
-// isAt reports whether name leads to one of the files.
+// isAt reports whether name is the path of one of the files.
 func isAt(name string, files ...string) bool {
 	at, err := filepath.Abs(name)
 	return err == nil && slices.ContainsFunc(files, func(file string) bool {
@@ -400,7 +402,7 @@ func isAt(name string, files ...string) bool {
 	})
 }
 
-// program builds what runs killer, once.
+// program returns the program that runs killer. It builds each program once.
 func (b *bed) program(killer string) (string, error) {
 	_, pkg, named := strings.Cut(killer, " ")
 	b.mu.Lock()

@@ -45,8 +45,8 @@ func main() {
 }
 `
 
-// Each error is on where it is chosen, and not elsewhere. One that cannot stand
-// beside the sound code, or does not compile, is told.
+// Each error is on only in a run that chooses it. An error that cannot stand
+// beside the sound code, or does not compile, is reported.
 func TestErrorsStandBesideTheSoundCode(t *testing.T) {
 	inModule(t, sound)
 	var changes []change
@@ -130,7 +130,8 @@ func TestTheSeedChooses(t *testing.T) {
 	assert.ElementsMatch(t, all, other)
 }
 
-// An entry that the code has left behind would hide nothing, and say something wrong.
+// An entry for code that was changed since would hide nothing, and would be
+// wrong.
 func TestSurvivorsCanBePlanted(t *testing.T) {
 	t.Chdir(root)
 	for _, h := range survivors {

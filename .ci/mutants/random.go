@@ -26,9 +26,9 @@ type site struct {
 	file     string
 	in       string // the function, as in "(*cache).put"
 	line     int
-	from, to int // what goes from the file
+	from, to int // the part of the file that text replaces
 	text     string
-	old, new string // the lines before and after, in one line each
+	old, new string // the changed lines before and after, each as one line
 }
 
 // sitesIn returns the sites of the package in dir, without its tests.
@@ -97,7 +97,7 @@ type visitor struct {
 	code    []byte
 	file    string
 	in      string
-	results []*ast.FieldList // those of the functions that we are in
+	results []*ast.FieldList // the results of the functions around the current node
 	stack   []ast.Node
 	sites   []site
 }
@@ -123,7 +123,8 @@ func (v *visitor) becomes(from, to token.Pos, text string) {
 	v.sites = append(v.sites, s)
 }
 
-// oneLine is text without comments at the ends of its lines and with single spaces.
+// oneLine returns text without comments at the ends of its lines, and with
+// single spaces.
 func oneLine(text string) string {
 	return strings.Join(strings.Fields(lineComment.ReplaceAllString(text, "")), " ")
 }
@@ -159,7 +160,7 @@ func (v *visitor) Visit(n ast.Node) ast.Visitor {
 			v.becomes(n.OpPos, n.OpPos+token.Pos(len(n.Op.String())), to)
 		}
 	case *ast.BasicLit:
-		if n.Kind == token.INT && len(n.Value) == 1 { // larger ones are times and sizes, which one more does not change
+		if n.Kind == token.INT && len(n.Value) == 1 { // larger ones are times and sizes: one more makes no difference
 			v.becomes(n.Pos(), n.End(), "("+n.Value+"+1)")
 		}
 	case *ast.Ident:
@@ -186,7 +187,7 @@ func (v *visitor) Visit(n ast.Node) ast.Visitor {
 	return v
 }
 
-// drops notes that the statement n can go, where it stands in a block.
+// drops notes that the statement n can be removed, if it stands in a block.
 func (v *visitor) drops(n, parent ast.Node) {
 	switch parent.(type) {
 	case *ast.BlockStmt, *ast.CaseClause:
@@ -211,7 +212,8 @@ func (v *visitor) returns(n *ast.ReturnStmt) {
 	}
 }
 
-// lot is what the choice of sites is by: no edit elsewhere in the file changes it.
+// lot decides the order in which sites are chosen. An edit elsewhere in the
+// file does not change it.
 func (s site) lot(seed uint64) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%d\n%s\n%s\n%s\n%s", seed, s.file, s.in, s.old, s.new))
 	return string(sum[:])
@@ -229,8 +231,8 @@ func (s site) String() string {
 	return fmt.Sprintf("%s:%d, in %s\n\t- %s\n\t+ %s", s.file, s.line, s.in, s.old, s.new)
 }
 
-// randomPackages are those whose code gets random errors, each with the packages
-// whose tests notice them, beside its own.
+// randomPackages are the packages that get random errors. With each stand the
+// other packages whose tests notice its errors.
 var randomPackages = map[string][]string{
 	".":                 {"./promises"},
 	"dss":               {"./promises"},
@@ -297,13 +299,13 @@ func notices(out []byte, pkg string) string {
 type judge struct {
 	test, pkg string
 	took      time.Duration
-	reaches   map[int]bool // the errors that it comes by
+	reaches   map[int]bool // the errors whose code it runs
 }
 
 var passedTest = regexp.MustCompile(`(?m)^--- PASS: (\S+) `)
 
-// judgesOf runs each test of pkg by itself on the sound code. One that fails
-// there, or is skipped, notices nothing later.
+// judgesOf runs each test of pkg alone on the sound code, and returns those
+// that pass. A test that fails there, or is skipped, notices nothing later.
 func judgesOf(b *bed, pkg string, workers int) ([]*judge, error) {
 	program, err := b.program("all " + pkg)
 	if err != nil {
@@ -358,14 +360,16 @@ func (j *judge) comesBy(b *bed) (bool, error) {
 	return passedTest.Match(out), err
 }
 
-// Tests are tried in turns of so many: those that reach few errors are about the
-// code around, and are tried first; those that take long are tried last.
+// Tests are tried in groups of turnOfJudges. A test that reaches few errors is
+// about the code around them, and is tried early. Tests that take long are
+// tried last.
 const (
 	turnOfJudges = 12
 	long         = time.Second
 )
 
-// noticedBy returns which of the judges notices the error of that number, or "".
+// noticedBy returns the first judge that notices the error with this number, or
+// "".
 func (b *bed) noticedBy(number int, judges []*judge) (string, error) {
 	var able []*judge
 	for _, j := range judges {
@@ -403,7 +407,7 @@ func (b *bed) noticedBy(number int, judges []*judge) (string, error) {
 	return "", nil
 }
 
-// runRandom makes so many random errors in the packages that pattern matches.
+// runRandom makes count random errors in the packages that pattern matches.
 func runRandom(count int, seed uint64, pattern string, workers int) error {
 	in, err := regexp.Compile("^(" + pattern + ")$")
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/dssauth/dssauth/gateway/internal/server"
 )
 
-// expected is which status each visitor gets for a path.
+// expected has the status that each visitor gets for a path.
 var expected = []struct {
 	path     string
 	statuses map[string]int // by login; "" is an anonymous visitor
@@ -28,7 +28,7 @@ var expected = []struct {
 	{"/dssauth/readyz", map[string]int{"": 200}},
 }
 
-// story is what -check plays.
+// story is one run of -check.
 type story struct {
 	*demo
 	ctx   context.Context
@@ -36,8 +36,8 @@ type story struct {
 	wrong int
 }
 
-// tell sends requests of all visitors through a gateway with these rules, and fails
-// where an answer is not as it should be with the demo's.
+// tell sends requests of all visitors through a gateway with these rules. It fails
+// if an answer is not as it should be with the demo's own rules.
 func tell(ctx context.Context, out io.Writer, rules string) error {
 	ctx, stop := context.WithTimeout(ctx, time.Minute)
 	defer stop()

@@ -98,11 +98,11 @@ The gateway's rules:
 	return <-d.ended
 }
 
-// demo is what runs.
+// demo has the parts that run.
 type demo struct {
 	fake                      *dsstest.DSS
 	dss, application, gateway string     // URLs
-	ended                     chan error // what the gateway ended with
+	ended                     chan error // the error with which the gateway ended, or nil
 }
 
 // start starts all three. They end with ctx.

@@ -4,30 +4,30 @@
 // # Revocation
 //
 // A user who loses a group keeps access for up to the gateway's TTL, and a stolen
-// token proves the old groups for 60 s more: TTL + 60 s in all. That tokens are
-// kept for 10 s adds nothing. A kept token is sent only for an identity that the
-// gateway just admitted, with the same content, and it expires sooner than one
-// that is signed at that moment would.
+// token proves the old groups for 60 s more: TTL + 60 s in all. The 10 s for
+// which a token is kept add nothing. A kept token is sent only for an identity
+// that the gateway has just admitted, and only if its content is still the same.
+// It expires sooner than a token that is signed at that moment.
 //
 // # Clocks
 //
-// An upstream on another machine compares iat and exp with its own clock. One that
-// is behind by a second finds iat in the future, which PyJWT refuses: give its
-// leeway a few seconds. That lengthens exp, too.
+// An upstream on another machine compares iat and exp with its own clock. If this
+// clock is a second behind, iat is in the future, and PyJWT refuses the token: set
+// its leeway to a few seconds. This also lengthens exp.
 //
 // # Rotation
 //
-// The key of a gateway without key files is new after a restart. Upstreams meet
-// its id before they know it, and must then fetch the keys again. PyJWT's
-// PyJWKClient does so at once. jose's createRemoteJWKSet waits until 30 s have
-// passed since its last fetch (cooldownDuration), and refuses until then.
+// A gateway without key files has a new key after a restart. Upstreams do not
+// know the id of this key, and must fetch the keys again. PyJWT's PyJWKClient
+// does so at once. jose's createRemoteJWKSet waits until 30 s have passed since
+// its last fetch (cooldownDuration), and refuses until then.
 //
 // With key files there is no gap:
 //
 //  1. Add the new key as the second file, and restart all gateways. They sign with
 //     the old key, and publish both.
 //  2. Wait until the upstreams have fetched the keys again: 10 minutes with jose's
-//     default (cacheMaxAge), 5 with PyJWKClient's (lifespan) or a cache that goes by
+//     default (cacheMaxAge), 5 with PyJWKClient's (lifespan) or a cache that follows
 //     our Cache-Control. Then put the new key first, and restart.
 //  3. Wait 60 s, until the last token of the old key has expired. Then remove the
 //     old file, and restart.
@@ -56,10 +56,11 @@ import (
 
 const (
 	lifetime = 60 * time.Second
-	reuse    = 10 * time.Second // a token that is sent is valid for 50 s more, at least
+	reuse    = 10 * time.Second // so a token that is sent is valid for at least 50 s more
 
-	// A login has one entry. More people at a time cost signatures, and nothing
-	// else. A larger token would not fit into most servers' header limits.
+	// Each login has one entry. More users at a time cost only signatures. A
+	// larger token would not fit into most servers' header limits, so it is not
+	// kept.
 	maxTokens     = 10_000
 	maxTokenBytes = 8 << 10
 
@@ -83,7 +84,7 @@ type Config struct {
 type Signer struct {
 	issuer, audience string
 	signer           jose.Signer
-	keyIDs           []string // of the one that signs, and the others
+	keyIDs           []string // of the key that signs, then of the others
 	exposed          []string
 	jwks             []byte
 	tokens           *lru.Cache[string, *token] // by login
@@ -159,17 +160,17 @@ func New(c Config) (*Signer, error) {
 	return s, err
 }
 
-// Exposed returns the key files that users outside their group may read, or that
-// others than their owner may change. Such a user can be anybody to the upstream,
-// so the caller warns of them.
+// Exposed returns the key files that users outside the file's group may read, or
+// that users other than the owner may change. To the upstream, such a user can
+// pretend to be anybody: the caller should warn of these files.
 func (s *Signer) Exposed() []string { return slices.Clone(s.exposed) }
 
 // Sign returns a token, which is valid for 50 to 60 s more. A token is used again
 // for up to 10 s, for a visitor with the same login, groups, name and email.
 //
-// It is an error where id has no login, as an anonymous visitor or an API key
-// without a user: a token about nobody must not exist. It is one, too, where the
-// login or a group is not UTF-8, since JSON would make it another name.
+// It is an error if id has no login, like an anonymous visitor or an API key
+// without a user: a token about nobody must not exist. It is also an error if
+// the login or a group is not UTF-8: JSON would turn it into another name.
 func (s *Signer) Sign(id dssauth.Identity) (string, error) {
 	now := time.Now().Round(0) // tokens age while the machine is suspended, too
 	groups := id.Groups()
@@ -186,8 +187,8 @@ func (s *Signer) Sign(id dssauth.Identity) (string, error) {
 	return made.text, nil
 }
 
-// serves reports whether t says about id what a new token would. The clock may
-// have been set back since.
+// serves reports whether t says the same about id as a new token would. The age
+// can be negative: the clock may have been set back.
 func (t *token) serves(id dssauth.Identity, groups []string, now time.Time) bool {
 	age := now.Sub(t.issued)
 	return age >= 0 && age < reuse && t.name == id.DisplayName && t.email == id.Email && slices.Equal(t.groups, groups)
@@ -254,5 +255,5 @@ func (s *Signer) String() string {
 // Format prints what String returns, for every verb.
 func (s *Signer) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
 
-// LogValue is what String returns.
+// LogValue returns what String returns.
 func (s *Signer) LogValue() slog.Value { return slog.StringValue(s.String()) }

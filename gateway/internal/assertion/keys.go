@@ -11,12 +11,12 @@ import (
 	"os"
 )
 
-// maxKeyFile is far more than a key takes: a path to a device or to a log ends
-// in an error, and not in all of the memory.
+// maxKeyFile is far more than a key needs. With this limit, a path to a device
+// or to a log causes an error, and does not fill the memory.
 const maxKeyFile = 16 << 10
 
 // readKey reads a private key, and reports whether users outside the file's
-// group may read the file, or others than its owner may change it.
+// group may read the file, or users other than the owner may change it.
 func readKey(file string) (key ed25519.PrivateKey, exposed bool, err error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -37,7 +37,8 @@ func readKey(file string) (key ed25519.PrivateKey, exposed bool, err error) {
 	return key, info.Mode().Perm()&0o026 != 0, nil
 }
 
-// parseKey's errors repeat nothing of the text, nor those of the parsers.
+// parseKey's errors repeat nothing of the text. The errors of the parsers
+// could, so they are left out.
 func parseKey(text []byte) (ed25519.PrivateKey, error) {
 	text = bytes.TrimSpace(text)
 	begins := bytes.Count(text, []byte("-----BEGIN "))

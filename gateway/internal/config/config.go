@@ -1,9 +1,9 @@
 // Package config reads the gateway's settings from a file, from variables and
 // from flags.
 //
-// One table has them all. A flag wins over a variable, and a variable over the
-// file. All mistakes are reported at once, one on a line, up to 100. Each names the file and
-// the line in it, the variable or the flag.
+// One table lists all settings. A flag wins over a variable, and a variable over the
+// file. All mistakes are reported at once, one on a line, up to 100. Each names the
+// file and the line in it, the variable or the flag.
 package config
 
 import (
@@ -20,10 +20,11 @@ import (
 	"github.com/dssauth/dssauth/gateway/internal/rules"
 )
 
-// Config has all settings, checked, with the defaults of those that are not given.
+// Config has all settings, checked. Settings that are not given have their
+// defaults.
 type Config struct {
-	// Listen is host:port. Without a setting it is 127.0.0.1:8080, and in a Code
-	// Studio what [dss.CodeStudio] says of port 8080.
+	// Listen is host:port. If it is not set, it is 127.0.0.1:8080, or in a Code
+	// Studio the address that [dss.CodeStudio] returns for port 8080.
 	Listen string
 	TLS    struct{ Certificate, Key string } // files: both or none
 	// Upstream has a scheme and a host, and nothing else. Nil: only the check is served.
@@ -38,7 +39,7 @@ type Config struct {
 	DSSCookies         []string // as dssauth.Config.Cookies has them; nil: not set
 	ForwardCredentials bool
 	// LoginURL is a path, a whole URL or empty. After its ? or # it can hold
-	// {back}, the place of the escaped way back.
+	// {back}, which stands for the escaped path to come back to.
 	LoginURL    string
 	TTL         time.Duration // zero: the library's
 	UserDetails bool
@@ -50,8 +51,8 @@ type Config struct {
 	places map[string]string
 }
 
-// Place says where a setting was given, for errors: gateway.yaml:3: tls.key, or
-// flag -tls.key.
+// Place returns where a setting was given, for errors, as in gateway.yaml:3:
+// tls.key, or flag -tls.key.
 func (c Config) Place(setting string) string {
 	if place, ok := c.places[setting]; ok {
 		return place
@@ -65,19 +66,21 @@ type Assertion struct {
 	KeyFiles         []string // nil: not set
 }
 
-// Command is what a command line asks for beside settings.
+// Command has the parts of a command line that are not settings.
 type Command struct {
 	File          string // -config or DSSAUTH_CONFIG; empty: no file is read
 	Check         bool   // -check-config
 	Help, Version bool   // -help, -version
-	// Warnings are about variables that begin with DSSAUTH_ and are no setting.
+	// Warnings are about variables that begin with DSSAUTH_ and name no
+	// setting.
 	Warnings []string
 }
 
 // Load reads args, as in os.Args[1:], environ, as in os.Environ(), and the file
 // that they name. Its error has a line for each mistake, and shows nothing that
 // could be a credential. In a Code Studio the default of listen comes from the
-// process's own variables. With -help or -version no setting is read.
+// process's own variables, not from environ. With -help or -version no setting
+// is read.
 func Load(args, environ []string) (Config, Command, error) {
 	r := &reader{found: map[string]entry{}}
 	command, flags := r.flags(args)
@@ -130,7 +133,7 @@ func Load(args, environ []string) (Config, Command, error) {
 	return c, command, nil
 }
 
-// together checks what no setting tells alone.
+// together checks settings that depend on each other.
 func (r *reader) together(c *Config, file string) {
 	if !r.has("listen") {
 		addr, _, err := dss.CodeStudio(8080)
@@ -177,7 +180,7 @@ func (r *reader) together(c *Config, file string) {
 	}
 }
 
-// allOf wants all of these settings, or none.
+// allOf reports a mistake if only some of these settings are given.
 func (r *reader) allOf(names ...string) {
 	for _, there := range names {
 		for _, missing := range names {
@@ -188,7 +191,7 @@ func (r *reader) allOf(names ...string) {
 	}
 }
 
-// overlap reports whether a and b, each host:port, cannot be two listeners.
+// overlap reports whether listeners on a and b, each host:port, would conflict.
 func overlap(a, b string) bool {
 	hostA, portA, _ := net.SplitHostPort(a)
 	hostB, portB, _ := net.SplitHostPort(b)
@@ -199,7 +202,8 @@ func overlap(a, b string) bool {
 	return hostA == hostB || addrA == addrB && addrA.IsValid() || addrA.IsUnspecified() || addrB.IsUnspecified()
 }
 
-// hostAddr returns the address that host is, and none for a name.
+// hostAddr returns host as an address. For a name other than localhost it
+// returns the zero Addr.
 func hostAddr(host string) netip.Addr {
 	switch strings.ToLower(host) {
 	case "":

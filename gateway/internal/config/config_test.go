@@ -20,8 +20,8 @@ import (
 	"github.com/dssauth/dssauth/gateway/internal/rules"
 )
 
-// inFolder makes an empty folder the current one, with text as its gateway.yaml,
-// and leaves no variable of a Code Studio.
+// inFolder changes to a new folder that has only a gateway.yaml with this text.
+// It also removes the variables of a Code Studio.
 func inFolder(t *testing.T, text string) {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -270,8 +270,8 @@ func TestMistakesInVariablesAndFlags(t *testing.T) {
 	}
 }
 
-// samples has for every setting a value other than the default, as a variable or
-// a flag gives it, and how Config prints it.
+// samples has a value for each setting, other than its default: as the text of a
+// variable or a flag, and as Config prints it.
 var samples = map[string]struct {
 	text string
 	want string
@@ -307,7 +307,7 @@ var samples = map[string]struct {
 	"shutdown":     {"5s", "5s", func(c Config) any { return c.Shutdown }},
 }
 
-// companions are what a setting needs beside itself.
+// companions are the other settings that a setting needs.
 var companions = map[string][]string{
 	"tls.certificate":     {"DSSAUTH_TLS_KEY=k"},
 	"tls.key":             {"DSSAUTH_TLS_CERTIFICATE=c"},

@@ -20,8 +20,8 @@ import (
 	"github.com/dssauth/dssauth/gateway/internal/rules"
 )
 
-// setting is one row of the table that the file, the variables, the flags and
-// the help are made of.
+// setting is one row of the table. The keys of the file, the variables, the
+// flags and the help come from this table.
 type setting struct {
 	name     string // in the file and as a flag
 	fallback string // the default, as a flag gives it; empty: nothing
@@ -105,7 +105,8 @@ func settingOf(name string) (setting, bool) {
 	return settings[i], true
 }
 
-// node returns text, as a variable or a flag gives it, as the file would have it.
+// node returns the text of a variable or a flag as the node that the file would
+// have.
 func (s setting) node(text string) (*yaml.Node, error) {
 	if s.yaml {
 		n, _, err := parse([]byte(text))
@@ -118,7 +119,7 @@ func (s setting) node(text string) (*yaml.Node, error) {
 	return n, nil
 }
 
-// Help writes how the gateway is called: all settings, with their defaults.
+// Help writes how to call the gateway, and all settings with their defaults.
 func Help(w io.Writer) {
 	fmt.Fprint(w, `Usage: gateway [flags]
 
@@ -152,7 +153,8 @@ func (c *Config) assertion() *Assertion {
 	return c.Assertion
 }
 
-// into reads text for which check returns no problem.
+// into reads text into field. If check returns a problem, it reports that
+// instead.
 func (e entry) into(field *string, check func(string) (problem string)) bool {
 	text, ok := e.text()
 	if !ok {
@@ -232,7 +234,7 @@ func httpURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil:
-		// The error repeats the text.
+		// err is not shown: it repeats the text.
 		return nil, errors.New("it must be a URL, as in https://app.example")
 	case u.User != nil:
 		return nil, errors.New("it holds a user or a password, which logs would show: leave them out")
@@ -298,8 +300,9 @@ func impersonation(text string) (dssauth.Impersonation, string) {
 
 var token = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
-// folded returns what CGI, WSGI and their like make of a header's name: they do
-// not tell - and _ apart, and some no other sign either.
+// folded returns a header's name in a form that is the same for all spellings
+// that CGI, WSGI and the like may mix up. For them - and _ are the same, and
+// for some all other signs, too.
 func folded(name string) string {
 	return strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
@@ -309,8 +312,9 @@ func folded(name string) string {
 	}, strings.ToLower(name))
 }
 
-// taken matches, folded, headers that mean something else. The gateway removes
-// its own headers from what a browser sent, and the check answers with them.
+// taken matches the folded names of headers that have another meaning. An
+// identity header must not be one of these: the gateway removes identity
+// headers from requests, and the check sets them in its answers.
 var taken = regexp.MustCompile(`^(cookie2?|authorization|host|connection|keep_alive|proxy_.*|te|trailer|transfer_encoding|upgrade|` +
 	`content_.*|set_cookie2?|forwarded|via|expect|origin|referer|range|if_.*|accept(_.*)?|access_control_.*|sec_.*|user_agent|cache_control|` +
 	`server|proxy|link|status|script_name|path_info|x_script_name|x_accel_.*|location|vary|date|expires|pragma|age|etag|last_modified|allow|www_authenticate|retry_after|strict_transport_security|` +
@@ -326,7 +330,7 @@ func header(text string) string {
 	return ""
 }
 
-// cookie wants what dssauth.Config.Cookies wants.
+// cookie checks a name as dssauth.Config.Cookies does.
 func cookie(text string) string {
 	_, err := path.Match(text, "")
 	if err != nil || text == "" || strings.ContainsAny(text, "=;, \t") {
@@ -387,7 +391,8 @@ func readRules(c *Config, e entry) {
 			e.wrong("%v", err)
 		case mistake.Index >= 0 && mistake.Index < len(read):
 			read[mistake.Index].wrong(mistake.Field, mistake.Problem)
-		// It can be about a rule whose path could not be read.
+		// This rule may be the one whose path could not be read, which was
+		// reported.
 		case !slices.ContainsFunc(read, func(r ruleEntry) bool { return r.bad && r.rule.Path == "" }):
 			e.wrong("%s", mistake.Problem)
 		}
@@ -443,8 +448,8 @@ func readRule(e entry) ruleEntry {
 	return r
 }
 
-// wrong reports a mistake in a field of the rule, or in all of it, if it is not
-// the same as one that was reported when it was read.
+// wrong reports a mistake in a field of the rule, or in the whole rule. It does
+// nothing if the same mistake was reported when the rule was read.
 func (r ruleEntry) wrong(field, problem string) {
 	at, given := r.fields[field]
 	if !given {
@@ -453,7 +458,7 @@ func (r ruleEntry) wrong(field, problem string) {
 	if !given && field != "" {
 		at.field += "." + field
 	}
-	// What could not be read counts as missing.
+	// A field that could not be read looks like a missing one.
 	zero := map[string]bool{"": true, "path": r.rule.Path == "", "groups": r.rule.Groups == nil, "methods": r.rule.Methods == nil}
 	if !r.bad || !zero[field] {
 		at.wrong("%s", problem)

@@ -20,7 +20,7 @@ import (
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
-// What is larger is a mistake, and must not keep the program busy.
+// Larger input is reported as a mistake. It must not keep the program busy.
 const (
 	maxSize     = 1 << 20 // of a file, a variable and a flag
 	maxText     = 4 << 10
@@ -31,7 +31,7 @@ const (
 // reader collects what the sources give, and all mistakes in it.
 type reader struct {
 	found    map[string]entry // by the setting's name
-	unread   bool             // the file is there and was not read
+	unread   bool             // a file is named, and could not be read
 	mistakes []error
 }
 
@@ -46,7 +46,7 @@ type entry struct {
 	origin string     // the file's name, or as in "variable DSSAUTH_TTL"
 	line   int        // of the file; 0 for other origins
 	field  string     // as in rules[1].groups
-	node   *yaml.Node // nil: not YAML, which was reported
+	node   *yaml.Node // nil: it is not YAML, and this was reported
 }
 
 // wrong reports a mistake. The text must hold nothing that could be a credential.
@@ -66,15 +66,16 @@ func (e entry) wrong(format string, args ...any) {
 // refuse reports a value that does not fit.
 func (e entry) refuse(value, problem string) {
 	if strings.HasPrefix(e.field, "headers") || strings.HasPrefix(e.field, "dss_cookies") {
-		// The value of a header or a cookie can stand here by mistake.
+		// A user may have put the value of a header or a cookie here by
+		// mistake.
 		e.wrong("%s: %s", shown.Quote(value), problem)
 		return
 	}
 	e.wrong("%s%s", quote(value), problem)
 }
 
-// quote quotes what is no credential: before an @ there can be a password, and
-// behind a ? a token.
+// quote quotes a value that cannot hold a credential. A password can stand
+// before an @, and a token behind a ?.
 func quote(value string) string {
 	if strings.ContainsAny(value, "@?") {
 		return ""
@@ -120,11 +121,12 @@ var yamlError = regexp.MustCompile(`^(?:yaml: )?(?:line (\d+): )?(?:unknown anch
 
 var ofParser = regexp.MustCompile(`^did not find expected (key|node content|'-' indicator|',' or|<)`)
 
-// colonFirst matches an IPv6 address as it cannot stand in brackets in YAML.
+// colonFirst matches an element of a list that begins with a colon, as IPv6
+// addresses can. In brackets YAML allows it only in quotes.
 var colonFirst = regexp.MustCompile(`[\[,]\s*:`)
 
-// parse reads one YAML document. The line is where err is, or 0. Nothing is
-// expanded: aliases stay nodes, and are refused where they are read.
+// parse reads one YAML document. line is the line of the error, or 0. Aliases
+// are not expanded: they stay nodes, and are refused when their value is read.
 func parse(text []byte) (node *yaml.Node, line int, err error) {
 	if len(text) > maxSize {
 		return nil, 0, errors.New("it has more than 1 MiB: the settings need less")
@@ -151,8 +153,9 @@ func parse(text []byte) (node *yaml.Node, line int, err error) {
 		before := max(0, bytes.Index(text, []byte("*"+name)))
 		return nil, 1 + bytes.Count(text[:before], []byte("\n")), errors.New(noAliases)
 	}
-	// The library names no line where it is the first one. In errors of its parser
-	// it counts from 0, to where the list or the keys begin that have the error.
+	// The library leaves out the line if it is the first one. The errors of its
+	// parser count lines from 0, and name the line where the list or the keys with
+	// the error begin.
 	here, hint := "", ""
 	if line, _ = strconv.Atoi(at[1]); ofParser.MatchString(at[3]) {
 		line, here = line+1, ", here or below"
@@ -168,10 +171,10 @@ const noAliases = "anchors (&), aliases (*) and merges (<<) are not read: write 
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-// top stands for the field of what has none: all of the file.
+// top stands in place of a field if the mistake is about the whole file.
 const top = "the file"
 
-// group finds the settings in a mapping: the whole file, or one as in tls.
+// group finds the settings in a mapping: the whole file, or a part such as tls.
 func (r *reader) group(e entry) {
 	prefix := ""
 	if e.field != "" {
@@ -196,7 +199,8 @@ func (r *reader) group(e entry) {
 	}
 }
 
-// word matches a name that can be shown, as it is no credential by mistake.
+// word matches a name that is safe to show: it is no credential that somebody
+// wrote here by mistake.
 var word = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,39}$`)
 
 // members returns the values of a mapping by their keys, each of which must be
@@ -246,7 +250,8 @@ func (e entry) members(known []string) []entry {
 	return all
 }
 
-// plain reports whether the value stands here, and says so where it does not.
+// plain reports whether the value is written out here. If it is not, plain
+// reports a mistake.
 func (e entry) plain() bool {
 	switch {
 	case e.node.Kind == yaml.AliasNode || e.node.Anchor != "":
@@ -259,7 +264,7 @@ func (e entry) plain() bool {
 	return false
 }
 
-// text returns the value that is one line of text.
+// text returns the value if it is one line of text.
 func (e entry) text() (string, bool) {
 	n := e.node
 	switch {
@@ -304,7 +309,7 @@ func (e entry) list(example string) ([]entry, bool) {
 	return all, true
 }
 
-// texts returns the elements of a list of text that has at least one.
+// texts returns the elements of a list of texts. The list must not be empty.
 func (e entry) texts(example string, check func(string) string) (all []string, ok bool) {
 	elements, ok := e.list(example)
 	if ok && len(elements) == 0 {
@@ -373,10 +378,12 @@ func variableOf(name string) string {
 	return "DSSAUTH_" + strings.ToUpper(strings.ReplaceAll(name, ".", "_"))
 }
 
-// kubernetes matches what Kubernetes sets for services whose names begin with dssauth.
+// kubernetes matches the variables that Kubernetes sets for services whose names begin
+// with dssauth.
 var kubernetes = regexp.MustCompile(`^DSSAUTH_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// variables takes the settings among all variables. An empty one is not there.
+// variables takes the settings from all variables. An empty variable counts as
+// not set.
 func (r *reader) variables(all map[string]string) (warnings []string) {
 	var known []string
 	for _, s := range settings {
@@ -432,7 +439,7 @@ func (r *reader) flags(args []string) (c Command, given map[string]string) {
 			}
 			break
 		}
-		// The flag that Parse did not take. Its value is not shown.
+		// This is the flag that Parse refused. Its value is not shown.
 		name, _, _ := strings.Cut(strings.TrimLeft(args[len(args)-len(rest)-1], "-"), "=")
 		_, own := settingOf(name)
 		switch {
@@ -475,7 +482,7 @@ func didYouMean(name string, known []string) string {
 	return ": did you mean " + nearest + "?"
 }
 
-// edits counts the bytes to insert, delete or replace on the way from a to b.
+// edits counts the bytes to insert, delete or replace to turn a into b.
 func edits(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

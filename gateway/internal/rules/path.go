@@ -25,30 +25,31 @@ var (
 	errLookalike = errors.New("the path has a character that Unicode or Windows takes for one of / \\ . ; %")
 )
 
-// Normal returns the decoded form of a path. It takes the path as it stands in the
-// request, without the query: not from a [net/url.URL], whose EscapedPath writes it
-// anew, with a slash for %2F, where it has a character such as |. An upstream reads
-// the path for itself, so Normal accepts only one that all servers read alike. An
-// error says what is wrong, and quotes nothing.
+// Normal returns the decoded form of a path. It needs the path exactly as in the
+// request, without the query. Do not take it from a [net/url.URL]: if the path has
+// a character such as |, EscapedPath encodes it again, and turns %2F into a slash.
+// The upstream reads the path by itself, so Normal accepts only a path that all
+// servers read alike. An error says what is wrong, and quotes nothing.
 //
 //   - //, dot segments: some servers merge or resolve them, some do not.
-//   - \ is a slash on Windows. From ; on, Tomcat and Jetty cut a segment.
-//   - %2F is a slash to some and a character of the segment to others. %25 becomes
-//     another path where a second hop decodes again.
-//   - %61 for "a": routers that match before they decode, such as Express's, do not
-//     see what routers see that decode first. No browser encodes these characters.
-//   - Only UTF-8 has one spelling for each character: %C0%AF is a slash to a lax
-//     decoder.
+//   - \ is a slash on Windows. Tomcat and Jetty cut a segment at a semicolon.
+//   - %2F is a slash to some servers, and a character of the segment to others.
+//     With %25, a second hop that decodes again reads another path.
+//   - %61 for "a": a router that matches before it decodes, such as Express's, and
+//     a router that decodes first see different paths. No browser encodes these
+//     characters.
+//   - Bytes that are not UTF-8 can be a second spelling of a character: %C0%AF
+//     is a slash to a lax decoder.
 //   - "/x/.. /" is a dot segment on Windows, which ignores spaces and dots at the end
 //     of a name; HFS+ ignores invisible characters.
 //   - "admin:$I30:$INDEX_ALLOCATION" is the folder "admin" on NTFS.
-//   - U+FF0F becomes a slash where text is brought to NFKC, or to a Windows code page.
+//   - U+FF0F becomes a slash if text is converted to NFKC, or to a Windows code page.
 func Normal(escapedPath string) (decoded string, err error) {
 	if escapedPath == "" || escapedPath[0] != '/' {
 		return "", errStart
 	}
-	var plain strings.Builder // the decoded path up to done, from the first percent sign on
-	done, dots := 0, false    // dots: the segment has nothing but dots yet
+	var plain strings.Builder // the decoded path up to done; empty before the first percent sign
+	done, dots := 0, false    // dots: so far the segment has only dots
 	var before byte
 	for i := 0; i < len(escapedPath); i++ {
 		c := escapedPath[i]
@@ -72,7 +73,7 @@ func Normal(escapedPath string) (decoded string, err error) {
 			plain.WriteByte(c)
 			i += 2
 			done = i + 1
-			dots = false // readable looks at the segments of a path with percent signs
+			dots = false // readable checks the segments of a path with percent signs
 		case c < ' ' || c == 0x7f:
 			return "", errControl
 		case c == ' ' || c >= utf8.RuneSelf:
@@ -144,7 +145,8 @@ func hexDigit(c byte) (byte, bool) {
 	return 0, false
 }
 
-// readable says what is wrong with a decoded path that percent signs can hide.
+// readable returns an error if a decoded path has something wrong that percent
+// signs can hide.
 func readable(path string) error {
 	if !utf8.ValidString(path) {
 		return errUTF8
@@ -168,11 +170,12 @@ func readable(path string) error {
 	return nil
 }
 
-// isLookalike reports whether r is a separator in disguise. NFKC turns the first two
-// lines into one of / \ . ; % or into a text with a slash or with dots only; Windows
-// does this to the last line where it converts to a code page. U+2026 (…) is not
-// among them, since file names have it: appendLoose takes it for a dot. Nor are
-// characters such as "1." in one, since they make no dot segment.
+// isLookalike reports whether r is a separator in disguise. NFKC turns the
+// characters of the first two lines into one of / \ . ; % or into a text with a
+// slash or with dots only. Windows does the same to those of the last line when it
+// converts text to a code page. U+2026 (…) is not in the list, since file names have
+// it: appendLoose takes it for a dot. Single characters such as "1." are not in the
+// list either, since they make no dot segment.
 func isLookalike(r rune) bool {
 	switch r {
 	case '\uff0f', '\uff3c', '\uff0e', '\uff1b', '\uff05', '\u2024', '\u2025', '\u037e', '\u2100', '\u2101', '\u2105', '\u2106',
@@ -184,11 +187,11 @@ func isLookalike(r rune) bool {
 }
 
 // appendLoose appends the loose form of a segment to b. Segments with the same loose
-// form are one name to some upstream: without regard to case (Express, Windows,
-// macOS), without spaces around it (older Spring), dots at its end (Windows) and
-// invisible characters (HFS+), and with the fullwidth forms of ASCII as ASCII
-// (Windows). It reports true where an encoded ? or # ends the segment: a hop that
-// decodes the path, and reads the result as a URL, takes the rest for a query.
+// form are the same name to some upstream. It ignores case (Express, Windows,
+// macOS), spaces around the segment (older Spring), dots at its end (Windows) or
+// invisible characters (HFS+), or it reads the fullwidth forms of ASCII as ASCII
+// (Windows). ends is true if an encoded ? or # ends the segment: a hop that decodes
+// the path, and reads the result as a URL, takes the rest for a query.
 func appendLoose(b []byte, segment string) (loose []byte, ends bool) {
 	for _, r := range segment {
 		if r >= utf8.RuneSelf {
@@ -218,8 +221,8 @@ func trimEnd(b []byte) []byte {
 	return b
 }
 
-// fold returns one rune for all that differ by case, so that a K is also the Kelvin
-// sign, and -1 for an invisible one.
+// fold returns the same rune for all runes that differ only by case, such as K and
+// the Kelvin sign. It returns -1 for an invisible rune.
 func fold(r rune) rune {
 	switch {
 	case 0xff01 <= r && r <= 0xff5e: // fullwidth

@@ -143,7 +143,8 @@ func TestNormalPathsAreDecoded(t *testing.T) {
 	}
 }
 
-// The list begins with all whose NFKC has one of / \ ; % or is made of dots, except …
+// The list begins with all characters whose NFKC form has one of / \ ; % or has only
+// dots. … is left out.
 func TestLookalikesAreRefused(t *testing.T) {
 	for _, r := range "／＼．；％\u2024\u2025\u037e\u2100\u2101\u2105\u2106\ufe14\ufe19\ufe30\ufe52\ufe54\ufe68\ufe6a" + "\u2044\u2215\u2216\u20e5\u066a¥₩" {
 		_, err := Normal("/open" + url.PathEscape(string(r)) + "admin")
@@ -155,7 +156,8 @@ func TestLookalikesAreRefused(t *testing.T) {
 	}
 }
 
-// All cases of a letter have one loose form, whichever function an upstream folds with.
+// All cases of a letter have the same loose form: upstreams fold case with different
+// functions.
 func TestLooseFormFoldsAllCases(t *testing.T) {
 	loose := func(r rune) string {
 		b, _ := appendLoose(nil, "x"+string(r)+"x")
@@ -181,8 +183,8 @@ func TestLooseFormFoldsAllCases(t *testing.T) {
 	assert.NotEqual(t, loose('é'), loose('è'))
 }
 
-// FuzzNormal: a path that is accepted means the same however often it is decoded and
-// cleaned.
+// FuzzNormal: a path that is accepted still means the same after it was decoded and
+// cleaned several times.
 func FuzzNormal(f *testing.F) {
 	for _, seed := range []string{"/", "/a/b%20c/", "/a%2Fb", "/..%20/x", "/%C0%AF", "/%EF%BC%8F", "/a;b", `/a\b`, "/%252e", "/a/%E2%80%8D../x", "/%", "/[x]|"} {
 		f.Add(seed)
@@ -210,7 +212,8 @@ func FuzzNormal(f *testing.F) {
 			require.True(t, decoded == "/" || strings.Trim(segment, " .") != "", "%q", decoded)
 		}
 
-		// The path as net/http writes it anew is normal too, and means the same.
+		// If net/http encodes the path again, it is still normal, and means the
+		// same.
 		u := &url.URL{Path: once, RawPath: escaped}
 		again, err := Normal(u.EscapedPath())
 		require.NoError(t, err)

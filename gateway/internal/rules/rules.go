@@ -1,15 +1,16 @@
-// Package rules says which rule of the configuration a request falls under.
+// Package rules finds the rule of the configuration for a request.
 //
-// The gateway reads a path once and passes it on as it came; the upstream reads it
-// again, by rules of its own. So a path that could mean something else to the upstream
-// is refused: by [Normal] for how it is written, and by [Set.Find] where an upstream
-// that does not tell "/Admin" from "/admin" would find it under another rule.
+// The gateway reads a path once, and passes it on unchanged. The upstream reads it
+// again, in its own way. So a path that could mean something else to the upstream is
+// refused. [Normal] refuses paths for their spelling. [Set.Find] refuses a path that
+// falls under another rule if "/Admin" and "/admin" are one path, as for some
+// upstreams.
 //
-// Not covered are upstreams that ignore more than that: an extension that names a
-// format ("/admin.json" is "/admin" in Rails), accents (Windows code pages), the
-// difference between composed and decomposed letters (macOS), short names on Windows
-// ("/ADMINI~1"), or the method where a header or form field names another one. They
-// need a rule for each spelling, or for "/" the strictest one.
+// The package does not cover upstreams that ignore more than that: an extension that
+// names a format ("/admin.json" is "/admin" in Rails), accents (Windows code pages),
+// the difference between composed and decomposed letters (macOS), short names on
+// Windows ("/ADMINI~1"), or the method, if a header or a form field names another
+// one. These need a rule for each spelling, or the strictest rule for "/".
 package rules
 
 import (
@@ -27,15 +28,16 @@ type Rule struct {
 	// Path is a prefix, decoded, of whole segments. It begins and ends with a slash:
 	// "/admin/" covers "/admin" too. Paths under /dssauth/ are the gateway's own.
 	Path string
-	// Methods are what the rule is about, as in "POST"; "GET" covers HEAD. Nil: all
-	// for which the path has no other rule.
+	// Methods are the methods that the rule is for, as in "POST"; "GET" covers
+	// HEAD. Nil: all methods for which the path has no other rule.
 	Methods []string
 	Allow   Allow    // zero where Groups or Project is set
 	Groups  []string // members of at least one of these are admitted
 	Project string   // the key of a DSS project, whose readers are admitted
 }
 
-// Allow admits visitors without regard to their groups. The zero value says nothing.
+// Allow admits visitors without regard to their groups. The zero value means that it
+// is not set.
 type Allow int
 
 const (
@@ -69,12 +71,12 @@ type Set struct{ root node }
 type node struct {
 	below    map[string]*node // by the loose form of the next segment
 	path     string           // of the rules here; empty where there are none
-	any      int              // the rule without methods
+	any      int              // the rule without methods; -1: there is none
 	byMethod map[string]int
 }
 
-// reserved is for the gateway's own answers. No rule admits to it, and nothing under
-// it reaches the upstream.
+// reserved is for the gateway's own answers. A rule cannot have such a path, and no
+// request under it reaches the upstream.
 const reserved = "/dssauth/"
 
 // New returns the Set of rules. Its error joins an [*Error] for each mistake.
@@ -120,7 +122,7 @@ func New(rules []Rule) (*Set, error) {
 	return s, nil
 }
 
-// node returns the node of a rule's path, and makes it if need be.
+// node returns the node of a rule's path, and makes it if it is missing.
 func (s *Set) node(path string) *node {
 	n := &s.root
 	for segment := range strings.SplitSeq(strings.Trim(path, "/"), "/") {
@@ -188,7 +190,8 @@ func (r Rule) checkWho(wrong func(field, format string, args ...any)) {
 	if given != 1 {
 		wrong("", "%d of allow, groups and project are given: give exactly one", given)
 	}
-	// As the library's RequireGroup and RequireProject want them, which panic.
+	// The library's RequireGroup and RequireProject panic if a name is not like
+	// this.
 	for _, g := range r.Groups {
 		switch trimmed := strings.TrimSpace(g); {
 		case trimmed == "":
@@ -206,7 +209,7 @@ func (r Rule) checkWho(wrong func(field, format string, args ...any)) {
 	}
 }
 
-// checkMethods returns the methods that are in order.
+// checkMethods returns the valid methods.
 func (r Rule) checkMethods(wrong func(field, format string, args ...any)) (methods []string) {
 	if r.Methods != nil && len(r.Methods) == 0 {
 		wrong("methods", "the list is empty: name a method, or leave it out for all methods")
@@ -230,8 +233,8 @@ func (r Rule) checkMethods(wrong func(field, format string, args ...any)) (metho
 	return methods
 }
 
-// isMethod reports whether m is an upper-case token. Methods differ by case, but not
-// to every upstream.
+// isMethod reports whether m is an upper-case token. Case matters in methods, but
+// not to every upstream.
 func isMethod(m string) bool {
 	for _, c := range []byte(m) {
 		if (c < 'A' || 'Z' < c) && (c < '0' || '9' < c) && c != '-' && c != '_' {
@@ -241,10 +244,11 @@ func isMethod(m string) bool {
 	return m != ""
 }
 
-// neverPassed: TRACE sends back the visitor's credentials, CONNECT makes a tunnel.
+// neverPassed reports whether requests with this method never reach an upstream.
+// TRACE sends back the visitor's credentials, and CONNECT makes a tunnel.
 func neverPassed(method string) bool { return method == "TRACE" || method == "CONNECT" }
 
-// checkPath reports whether path is in order.
+// checkPath reports whether path is valid.
 func checkPath(path string, wrong func(field, format string, args ...any)) bool {
 	decoded, bad := url.PathUnescape(path)
 	_, notNormal := Normal((&url.URL{Path: path}).EscapedPath())
@@ -275,10 +279,11 @@ var (
 	errAmbiguous = errors.New("the path differs from a rule's path only by what some upstreams ignore, such as upper case, or a dot or space at a segment's end")
 )
 
-// Find returns the index of the rule for a request: among the rules with the longest
-// path that covers the request's, the one with its method, or else the one without
-// methods. The path is as [Normal] takes it. An error says why the request has to be
-// refused with a 400; it holds nothing of the request or the rules.
+// Find returns the index of the rule for a request. It takes the longest path of a
+// rule that covers the request's path. Of the rules with this path, it takes the one
+// with the request's method, or else the one without methods. For escapedPath see
+// [Normal]. An error says why the request must be refused with a 400; it repeats
+// nothing of the request or the rules.
 func (s *Set) Find(method, escapedPath string) (rule int, err error) {
 	if !isMethod(method) || neverPassed(method) {
 		return 0, errMethod
@@ -288,8 +293,8 @@ func (s *Set) Find(method, escapedPath string) (rule int, err error) {
 		return 0, err
 	}
 	n := s.longest(path)
-	// A path that is covered exactly is covered loosely too. So where the longest one
-	// does not cover it exactly, a shorter one does, and upstreams differ about which.
+	// The longest rule covers the path loosely. If it does not cover it exactly as
+	// well, a shorter rule does, and upstreams differ about which of the two applies.
 	if !strings.HasPrefix(path, n.path) && path != n.path[:len(n.path)-1] {
 		return 0, errAmbiguous
 	}
@@ -305,8 +310,8 @@ func (s *Set) Find(method, escapedPath string) (rule int, err error) {
 	return n.any, nil
 }
 
-// longest returns the node with rules whose loose path is the longest that covers
-// the loose form of path.
+// longest returns the node with rules that covers the loose form of path. If
+// several do, it returns the one with the longest loose path.
 func (s *Set) longest(path string) *node {
 	n, longest := &s.root, &s.root
 	var b [128]byte // segments that are longer cost an allocation

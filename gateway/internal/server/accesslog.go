@@ -10,8 +10,8 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// logged writes a line for each request, when it has been answered. A path is
-// written without its query, which may hold a secret.
+// logged calls serve, and then writes a line to the log. The line has the path
+// without its query, which may hold a secret.
 func (s *Server) logged(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter, *http.Request)) {
 	ctx, access := dssauth.WithAccess(r.Context())
 	answer := &answer{ResponseWriter: w, status: http.StatusOK, method: r.Method, path: r.URL.Path}
@@ -19,7 +19,7 @@ func (s *Server) logged(w http.ResponseWriter, r *http.Request, serve func(http.
 	done := false
 	defer func() {
 		said := slog.Any("", access)
-		if answer.why != "" { // it says more than the reason, and nobody was asked who it is
+		if answer.why != "" { // why says more than the reason in access, and DSS was not asked about the visitor
 			said = slog.String("why", answer.why)
 		}
 		line := append(make([]slog.Attr, 0, 6),
@@ -34,7 +34,7 @@ func (s *Server) logged(w http.ResponseWriter, r *http.Request, serve func(http.
 	done = true
 }
 
-// answer remembers what the log says of it.
+// answer remembers what the log line needs.
 type answer struct {
 	http.ResponseWriter
 	method, path string
@@ -64,7 +64,8 @@ func (a *answer) Write(b []byte) (int, error) {
 	return a.ResponseWriter.Write(b)
 }
 
-// Hijack is how a websocket is switched to: its 101 is written past WriteHeader.
+// Hijack notes the switch to a websocket, whose 101 does not go through
+// WriteHeader.
 func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, rw, err := http.NewResponseController(a.ResponseWriter).Hijack()
 	if err == nil {

@@ -27,13 +27,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// These say what each attack must come to. Whatever it is, judge holds what the
-// upstream saw to the same: one request at most for each that was sent, under a path
-// that the sender may ask for, as the sender or as nobody, without a credential of DSS.
+// These are the results that an attack may be meant to have. In each case the upstream
+// may see at most one request for each that was sent. judge checks that this request
+// has a path that the sender may ask for, comes as from the sender or from nobody, and
+// has no credential of DSS.
 const (
 	refused   = iota // nothing of it reaches the upstream through any door
 	cleaned          // it reaches the upstream through the proxy door, once
-	rewritten        // refused, save where Caddy writes the path anew before it asks
+	rewritten        // refused, except if Caddy encodes the path again before it asks
 	either           // servers may differ about whether it is a request
 )
 
@@ -43,7 +44,8 @@ type attack struct {
 	name string
 	want int
 	raw  string
-	// hangs says that the server waits for more. Others are served meanwhile.
+	// hangs is true if the server waits for more. It must serve others
+	// meanwhile.
 	hangs bool
 }
 
@@ -58,8 +60,8 @@ func request(line string, headers ...string) string {
 	return line + "\r\nHost: " + frontHost + "\r\n" + strings.Join(append(headers, "", ""), "\r\n")
 }
 
-// spoofs are headers that one visitor adds, each as eve for a page and as nobody for
-// an open page. All of them are cleaned by the proxy door.
+// spoofs are headers that a visitor adds. Each is sent by eve for a page, and by an
+// anonymous visitor for an open page. The proxy door cleans all of them.
 var spoofs = []string{
 	"Remote-User: ann",
 	"remote-user: ann",
@@ -130,7 +132,8 @@ var spoofs = []string{
 	"Keep-Alive: timeout=60\r\nConnection: Keep-Alive",
 }
 
-// paths are those past a rule, or read in two ways. All are refused.
+// paths are paths that a rule does not open to the sender, or that servers read
+// in two ways. All are refused.
 var paths = []string{
 	"/admin/x", "/admin", "/closed/", "/churn/x",
 	"/ADMIN/x", "/Admin", "/aDmin/",
@@ -152,7 +155,7 @@ var paths = []string{
 
 // others are whole requests.
 var others = []attack{
-	// Cookies: DSS's must not pass, and eve stays eve.
+	// Cookies: DSS's cookie must not pass, and eve stays eve.
 	{"the cookie twice", cleaned, request("GET /page HTTP/1.1", "Cookie: {eve}; {eve}"), false},
 	{"in the middle", cleaned, request("GET /page HTTP/1.1", "Cookie: a=b; {eve}; c=d"), false},
 	{"with spaces", either, request("GET /page HTTP/1.1", "Cookie:   a=b ;   {eve}  ;c=d  "), false},
@@ -178,7 +181,7 @@ var others = []attack{
 	{"on an open page", either, request("GET /open/ HTTP/1.1", "authorization: Negotiate ann"), false},
 	{"dashed", either, request("GET /open/ HTTP/1.1", "HTTP-Authorization: x", "Cookie: {eve}"), false},
 
-	// Headers that are none.
+	// Lines that are no valid headers.
 	{"space before the colon", refused, request("GET /page HTTP/1.1", "Cookie: {eve}", "Remote-User : ann"), false},
 	{"tab before the colon", refused, request("GET /page HTTP/1.1", "Cookie: {eve}", "Remote-User\t: ann"), false},
 	{"space before the name", either, request("GET /open/ HTTP/1.1", " Remote-User: ann"), false},
@@ -309,7 +312,7 @@ func attacks() []attack {
 	return append(all, others...)
 }
 
-// number is the attack that a request belongs to.
+// number returns the number of the attack that a request belongs to.
 func (a *arrival) number(otherwise int) int {
 	for _, line := range a.lines {
 		if name, value := split(line); name == label {
@@ -497,8 +500,8 @@ func newTarget(t *testing.T, door string) *target {
 // sentinel follows each attack on its connection. It is anonymous, and must stay so.
 const sentinel = "/open/sentinel"
 
-// label is a header that says which attack a request belongs to: a server that
-// breaks off may pass on a request after its answer.
+// label is a header with the number of the attack that a request belongs to: a
+// server that ends a connection early may pass on the request after its answer.
 const label = "X-Attack"
 
 // run sends one attack, and returns what reached the upstream meanwhile.
@@ -533,8 +536,8 @@ func (a *target) run(n int, attack attack) []arrival {
 	return arrivals
 }
 
-// overHTTP2 sends what differs from a plain GET by its path or one header, if HTTP/2
-// can say it, and our client.
+// overHTTP2 sends an attack over HTTP/2, if it differs from a plain GET only by its
+// path or one header, and if HTTP/2 and our client can send it.
 func (a *target) overHTTP2(n int, attack attack) bool {
 	head, rest, _ := strings.Cut(strings.TrimSuffix(a.fill.Replace(attack.raw), "\r\n\r\n"), "\r\n")
 	where, get := strings.CutPrefix(strings.TrimSuffix(head, " HTTP/1.1"), "GET ")
@@ -568,7 +571,8 @@ const noAttack = -1
 
 var anOpenPage = attack{"an open page", cleaned, request("GET /open/ HTTP/1.1"), false}
 
-// asked makes of a request the question of a proxy that passes on each byte of it.
+// asked turns a request into the question of a proxy that passes on each byte of
+// the request.
 func asked(raw string) string {
 	first, rest, _ := strings.Cut(raw, "\n")
 	first = strings.TrimRight(first, "\r")
@@ -580,8 +584,8 @@ func asked(raw string) string {
 	return "GET /dssauth/check" + version + "\r\nX-Original-URI: " + where + "\r\nX-Original-Method: " + method + "\r\n" + rest
 }
 
-// admitted is what such a proxy sends to its upstream after the answers: what the
-// gateway does not say again stays.
+// admitted returns what such a proxy sends to its upstream after the gateway's
+// answers. A header stays if the answer does not replace it.
 func admitted(raw string, said []byte) []arrival {
 	var all []arrival
 	answers := bufio.NewReader(bytes.NewReader(said))
@@ -689,7 +693,7 @@ func (a *target) judge(sender string, got arrival) (wrong []string) {
 	return wrong
 }
 
-// subjectOf believes an assertion without its signature.
+// subjectOf returns an assertion's subject. It does not check the signature.
 func subjectOf(assertion string) string {
 	parts := strings.Split(assertion, ".")
 	if len(parts) != 3 {
@@ -703,7 +707,7 @@ func subjectOf(assertion string) string {
 	return claims.Sub
 }
 
-// loosest is a path as the most careless upstream reads it.
+// loosest returns a path as the most careless upstream reads it.
 func loosest(raw string) string {
 	for range 3 {
 		if plain, err := url.PathUnescape(raw); err == nil {
@@ -730,7 +734,7 @@ func TestAttacksThroughAnotherProxy(t *testing.T) {
 	t.Log("figure: " + attackDoors(t, "nginx", "nginx that keeps odd headers", "caddy"))
 }
 
-// attackDoors sends each attack to each door, and says how that went.
+// attackDoors sends each attack to each door, and returns a summary.
 func attackDoors(t *testing.T, doors ...string) string {
 	all := attacks()
 	var sent, reached, refusals atomic.Int64

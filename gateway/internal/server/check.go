@@ -10,15 +10,16 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// asker is a kind of proxy that asks: by which headers it tells the request.
+// asker is a kind of proxy that asks. uri and method name the headers in which
+// it sends the request's path and method.
 type asker struct {
 	uri, method string
-	// statuses says that it knows 2xx, 401 and 403 only.
+	// statuses is true if it understands 2xx, 401 and 403 only.
 	statuses bool
 }
 
 var askers = []asker{
-	{"X-Original-Uri", "X-Original-Method", true},    // nginx, as docs/not-go.md has it set
+	{"X-Original-Uri", "X-Original-Method", true},    // nginx, as docs/not-go.md sets it up
 	{"X-Forwarded-Uri", "X-Forwarded-Method", false}, // Caddy and Traefik
 }
 
@@ -33,17 +34,17 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// refusal shows what check refused, for nginx, whose auth_request passes on no body
+// refusal shows the refusal of check, for nginx: its auth_request passes on no body
 // and no redirect.
 func (s *Server) refusal(w http.ResponseWriter, r *http.Request) {
 	s.asked(w, r, s.refused, func(w http.ResponseWriter, asked *http.Request, _ asker, h http.Handler) { h.ServeHTTP(w, asked) })
 }
 
-// asked finds out which request a proxy asks about, and calls then with it and with
-// what answers it.
+// asked finds out which request a proxy asks about. It calls then with this request
+// and with the gate of its rule.
 func (s *Server) asked(w http.ResponseWriter, r *http.Request, gates []http.Handler, then func(http.ResponseWriter, *http.Request, asker, http.Handler)) {
 	if !s.isProxy(r) {
-		// Said to the peer alone: nothing of it is secret.
+		// Only the peer gets this, and it holds no secret.
 		http.Error(w, "This is for proxies. Add the proxy's address to \"proxies\" of the gateway's configuration.", http.StatusForbidden)
 		return
 	}
@@ -65,7 +66,7 @@ func (s *Server) asked(w http.ResponseWriter, r *http.Request, gates []http.Hand
 	then(w, asked, kind, gates[rule])
 }
 
-// original is the request that a proxy asks about.
+// original returns the request that a proxy asks about.
 func (s *Server) original(r *http.Request) (*http.Request, asker, error) {
 	var kind asker
 	for _, a := range askers {
@@ -117,7 +118,8 @@ func (s *Server) original(r *http.Request) (*http.Request, asker, error) {
 	return asked, kind, nil
 }
 
-// admit tells a proxy that a request may pass, and what its upstream is told.
+// admit tells a proxy that a request may pass, and which headers to send to its
+// upstream.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) {
 	id, named := dssauth.FromContext(r.Context())
 	said, err := s.identity.say(id, named)
@@ -125,7 +127,8 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) {
 		s.auth.Refuse(w, r, err)
 		return
 	}
-	// All of them, empty or not: what the browser sent must not stay in its place.
+	// All headers, even empty ones: each must replace the one that the browser
+	// sent.
 	s.identity.put(w.Header(), said, true)
 	passing := strings.Join(r.Header["Cookie"], "; ")
 	if !s.identity.credentials {
@@ -135,14 +138,15 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// late answers what was refused a moment ago and is admitted now. A redirect to the
-// same path would go round in circles where the other proxy cannot read what the
-// check answers.
+// late answers a request that was refused a moment ago and is admitted now. It does
+// not redirect to the same path: if the other proxy cannot read the check's
+// answers, this would be an endless loop.
 func (s *Server) late(w http.ResponseWriter, r *http.Request) {
 	s.auth.Refuse(w, r, fmt.Errorf("%w: it was refused a moment ago", dssauth.ErrUnavailable))
 }
 
-// unredirected answers a redirect as a 401, since nginx takes it for an error.
+// unredirected turns a redirect into a 401, since nginx takes a redirect for an
+// error.
 type unredirected struct{ http.ResponseWriter }
 
 func (w *unredirected) Unwrap() http.ResponseWriter { return w.ResponseWriter }

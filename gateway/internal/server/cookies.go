@@ -5,15 +5,16 @@ import (
 	"strings"
 )
 
-// cookies are the names of DSS's, with * for any characters. Their name depends on
-// the instance: without any, each cookie may be one.
+// cookies are patterns for the names of DSS's cookies, with * for any characters.
+// These names depend on the DSS instance. If no pattern is set, each cookie may be
+// DSS's.
 type cookies []cookie
 
-// cookie is a pattern of names. Most are a name, or the beginning of one, for which
-// no pattern need be interpreted with each request.
+// cookie is a pattern for names. Most patterns are a name or the beginning of one.
+// These need no path.Match for each request.
 type cookie struct {
 	text   string
-	prefix bool // text and anything
+	prefix bool // text, and anything after it
 	glob   bool
 }
 
@@ -39,7 +40,7 @@ func (c cookie) match(name string) bool {
 	return name == c.text
 }
 
-// others returns the cookies that are not DSS's, each as it came.
+// others returns the cookies that are not DSS's, each unchanged.
 func (c cookies) others(lines []string) string {
 	if len(c) == 0 {
 		return ""

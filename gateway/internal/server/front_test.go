@@ -39,7 +39,7 @@ const frontHost = "example.com"
 var fronts = map[string]func(f *front, gateway, application, port string) *exec.Cmd{
 	"nginx": func(f *front, gateway, application, port string) *exec.Cmd {
 		conf := "daemon off; worker_processes 1; error_log stderr; pid nginx.pid; events {}\n"
-		if os.Getuid() == 0 { // its workers would be nobody's, for whom this directory is closed
+		if os.Getuid() == 0 { // otherwise its workers run as nobody, who cannot read this directory
 			conf += "user root;\n"
 		}
 		conf += "http { access_log off; " + f.options + "\n"
@@ -70,12 +70,12 @@ func (f *front) write(name, text string) {
 	require.NoError(f, os.WriteFile(f.file(name), []byte(text), 0o600))
 }
 
-// changed returns a file of the gateway with replacements, each of text that stands
-// in it once: what a machine decides.
+// changed returns a file of the gateway with replacements for what depends on the
+// machine. Each text to replace occurs once in the file.
 func (f *front) changed(name string, replacements ...string) string {
 	data, err := os.ReadFile(filepath.Join("..", "..", name))
 	require.NoError(f, err)
-	_, text, found := strings.Cut(string(data), "\n\n") // behind the comment at its head
+	_, text, found := strings.Cut(string(data), "\n\n") // without the comment at its head
 	require.True(f, found)
 	replacements = append(replacements, "/etc/ssl/app.example.pem", f.file("cert.pem"),
 		"/etc/ssl/private/app.example.key", f.file("key.pem"), "app.example", frontHost)
@@ -159,7 +159,7 @@ func (f *front) client(http2 bool) *http.Client {
 	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// behind is a world whose upstream stands behind nginx or Caddy.
+// behind returns a world whose upstream stands behind nginx or Caddy.
 func behind(t *testing.T, name string, args ...string) *world {
 	w := newWorld(t, args...)
 	f := newFront(t, name, strings.TrimPrefix(w.url, "http://"), strings.TrimPrefix(w.upstream.URL, "http://"), "")
@@ -253,7 +253,8 @@ func TestRefusalsBehindAnotherProxy(t *testing.T) {
 		assert.Contains(t, text(t, reply), `"keys"`)
 		assert.Empty(t, w.upstream.all())
 
-		// An upload without an end, which must not be kept before it is refused.
+		// An upload without an end must be refused at once. It must not be
+		// stored first.
 		body, send := io.Pipe()
 		defer send.Close()
 		go func() {
@@ -365,7 +366,7 @@ func TestStreamsPassAnotherProxy(t *testing.T) {
 		body, send := io.Pipe()
 		go func() {
 			_, _ = send.Write([]byte("1"))
-			<-arrived // it is not kept back, either
+			<-arrived // it is not held back, either
 			_, _ = send.Write(make([]byte, size-1))
 			send.Close()
 		}()

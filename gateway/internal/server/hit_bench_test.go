@@ -16,9 +16,9 @@ import (
 	"github.com/dssauth/dssauth/gateway/internal/config"
 )
 
-// BenchmarkHit is what a request of a known visitor costs without sockets: through
-// httputil.ReverseProxy alone, through both doors, and through the reverse proxy
-// without its access log.
+// BenchmarkHit measures the cost of a known visitor's request without sockets:
+// through httputil.ReverseProxy alone, through both doors, and through the reverse
+// proxy without its access log.
 func BenchmarkHit(b *testing.B) {
 	for _, size := range []struct{ name, cookies string }{{"1 cookie", ""}, {"8 cookies", otherCookies}} {
 		fake := dsstest.NewServer(b)
@@ -70,7 +70,7 @@ func BenchmarkHit(b *testing.B) {
 const otherCookies = "; _ga=GA1.2.0000000001.1700000000; _gid=GA1.2.0000000001.1700000001; theme=dark; lang=en; tz=UTC; csrftoken=9e3779b97f4a7c15" +
 	"; prefs=KZsQ8T0cXhYb2vLr7mJdE4gUa1NfPz6WqRk3oS5tHyBiVwMjCl9xGnDeAuFpIO_KZsQ8T0cXhYb2vLr7mJdE4gUa1NfPz6WqRk3oS5tHyBiVwMjCl9xGnDeAuFpIO"
 
-// asBrowser is what arrives from a browser behind a reverse proxy.
+// asBrowser returns a browser's request as it arrives through a reverse proxy.
 func asBrowser(b *testing.B, target, cookies string) *http.Request {
 	r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, target, nil)
 	r.RemoteAddr = "127.0.0.1:50000"

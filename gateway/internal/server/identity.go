@@ -13,26 +13,28 @@ import (
 const (
 	// assertionHeader carries the signed assertion.
 	assertionHeader = "X-Dssauth-Assertion"
-	// cookieHeader carries, in the answer of the check, the cookies that may pass.
+	// cookieHeader is a header of the check's answer. It carries the cookies that
+	// may pass.
 	cookieHeader = "X-Dssauth-Cookie"
 )
 
-// identity is what the upstream is told of a visitor, and what a browser must not
-// tell it.
+// identity sets the headers that tell the upstream about a visitor, and removes
+// the headers that a browser must not send.
 type identity struct {
 	names   names
 	signer  *assertion.Signer // nil: no assertion
 	cookies cookies
-	// credentials says that the cookies of DSS and Authorization pass.
+	// credentials is true if DSS's cookies and Authorization pass to the
+	// upstream.
 	credentials bool
 	owned       map[string]bool // the names, folded
-	removed     map[string]bool // these, and those of routing
-	// first are the bytes that a name to remove can begin with. Most names are not
-	// folded.
+	removed     map[string]bool // owned and routing
+	// first is true for each byte with which a name to remove can begin. So most
+	// names need not be folded.
 	first [256]bool
 }
 
-// names are those of the headers, in canonical spelling.
+// names are the names of the identity headers, in canonical spelling.
 type names struct{ user, groups, name, email string }
 
 func newIdentity(c config.Config, signer *assertion.Signer) *identity {
@@ -45,7 +47,7 @@ func newIdentity(c config.Config, signer *assertion.Signer) *identity {
 		folded := string(fold(nil, name))
 		i.owned[folded], i.removed[folded] = true, true
 	}
-	starts := map[byte]bool{'x': true} // those that isReserved knows
+	starts := map[byte]bool{'x': true} // the names of isReserved begin with it
 	for name := range i.removed {
 		starts[name[0]] = true
 	}
@@ -55,11 +57,12 @@ func newIdentity(c config.Config, signer *assertion.Signer) *identity {
 	return i
 }
 
-// said is what the upstream is told of one visitor: values of headers, empty where
-// there is nothing to tell.
+// said has the header values that tell the upstream about one visitor. A value is
+// empty if there is nothing to tell.
 type said struct{ user, groups, name, email, assertion string }
 
-// say tells nothing of a visitor without a name.
+// say returns the header values for id. All are empty if the visitor is not
+// named.
 func (i *identity) say(id dssauth.Identity, named bool) (s said, err error) {
 	if !named {
 		return said{}, nil
@@ -74,8 +77,7 @@ func (i *identity) say(id dssauth.Identity, named bool) (s said, err error) {
 	return s, nil
 }
 
-// put sets the headers in h. Where all is false, those with nothing to tell are
-// left out.
+// put sets the headers in h. If all is false, it leaves out empty ones.
 func (i *identity) put(h http.Header, s said, all bool) {
 	values := []string{s.user, s.groups, s.name, s.email, s.assertion} // one allocation for all
 	for n, name := range [...]string{i.names.user, i.names.groups, i.names.name, i.names.email, assertionHeader} {
@@ -85,7 +87,8 @@ func (i *identity) put(h http.Header, s said, all bool) {
 	}
 }
 
-// clean removes from h what a browser must not say, and the credentials of DSS.
+// clean removes from h the headers that a browser must not send, and the
+// credentials of DSS unless these may pass.
 func (i *identity) clean(h http.Header) {
 	var room [48]byte
 	for name := range h {
@@ -100,7 +103,7 @@ func (i *identity) clean(h http.Header) {
 		return
 	}
 	delete(h, "Authorization")
-	delete(h, "Cookie2") // which some servers still read
+	delete(h, "Cookie2") // some servers still read it
 	if kept := i.cookies.others(h["Cookie"]); kept != "" {
 		h["Cookie"] = []string{kept}
 	} else {
@@ -108,8 +111,8 @@ func (i *identity) clean(h http.Header) {
 	}
 }
 
-// speaksForUs reports whether a header, in any spelling that a server may take for
-// it, says what only the gateway or DSS may say.
+// speaksForUs reports whether only the gateway or DSS may send a header with this
+// name. It finds all spellings that a server may read as the same name.
 func (i *identity) speaksForUs(name string) bool {
 	var room [48]byte
 	folded := fold(room[:0], name)
@@ -124,13 +127,13 @@ func hasPrefix(b []byte, prefix string) bool {
 	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
 }
 
-// routing are headers by which frameworks take another path or method than the one
-// that the rules have seen.
+// routing are headers with which frameworks replace the path or the method that
+// the rules have seen.
 var routing = map[string]bool{
 	"x-original-url": true, "x-original-uri": true, "x-original-method": true,
 	"x-rewrite-url": true, "x-forwarded-uri": true, "x-forwarded-method": true, "x-forwarded-path": true,
 	"x-http-method": true, "x-http-method-override": true, "x-method-override": true,
-	// By these, gunicorn and others take a prefix off the path.
+	// These name a prefix that gunicorn and others remove from the path.
 	"script-name": true, "x-script-name": true, "path-info": true,
 	// CGI reads this one as the address of a proxy to use.
 	"proxy": true,
@@ -141,9 +144,10 @@ func reroutes(name string) bool {
 	return routing[string(fold(room[:0], name))]
 }
 
-// fold appends a header's name as servers spell it that hand headers to
-// applications as variables: CGI and WSGI do not tell a dash from an underscore,
-// some tell no punctuation apart, and none has case.
+// fold appends a header's name in a form that is the same for all spellings that
+// an application may mix up. Servers that pass headers as variables change the
+// spelling: for CGI and WSGI a dash and an underscore are the same, for some all
+// punctuation is the same, and case is lost.
 func fold(b []byte, name string) []byte {
 	for n := range len(name) {
 		switch c := name[n]; {
@@ -158,10 +162,10 @@ func fold(b []byte, name string) []byte {
 	return b
 }
 
-// encode makes a text fit for a header. What is not visible ASCII is percent-encoded
-// as UTF-8, and so are % and the comma, which stands between groups. A space is
-// encoded only at an end, where servers cut it off. Any decoder of URLs' components
-// reads it back.
+// encode makes a text fit for a header. It percent-encodes each byte of UTF-8 that
+// is not visible ASCII, the percent sign, and the comma, which separates groups. It
+// encodes a space only at the start or the end, where servers cut it off. Any
+// decoder for components of URLs restores the text.
 func encode(text string) string {
 	const digits = "0123456789ABCDEF"
 	n := 0

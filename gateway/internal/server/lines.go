@@ -7,28 +7,28 @@ import (
 )
 
 const (
-	// together is how long lines are kept in a busy time, and what a process that is
-	// killed can lose of them.
+	// together is how long lines are kept in a busy time. A process that is killed
+	// loses the lines of this time at most.
 	together = 100 * time.Millisecond
-	// maxKept is when they are written sooner.
+	// maxKept is the size, in bytes, at which they are written sooner.
 	maxKept = 64 << 10
 )
 
-// Lines writes lines of a log to what is made for fewer writes: one for each request
-// would be a tenth of what a busy gateway does. A line after a quiet time is written
-// at once. Those that follow within a tenth of a second are written together at its
-// end, or when [Lines.Flush] is called. It is safe for concurrent use.
+// Lines writes the lines of a log with few writes: one write for each request would
+// take a tenth of a busy gateway's time. A line after a quiet time is written at
+// once. The lines of the next tenth of a second are written together at its end, or
+// when [Lines.Flush] is called. It is safe for concurrent use.
 type Lines struct {
-	mu    sync.Mutex // held while writing: a reader that is slow slows down requests, and takes no memory
+	mu    sync.Mutex // held while writing: a slow reader of the log delays requests, and memory does not grow
 	w     io.Writer
 	kept  []byte
-	timer *time.Timer // nil: it is a quiet time
+	timer *time.Timer // nil in a quiet time
 }
 
 // NewLines returns Lines that go to w.
 func NewLines(w io.Writer) *Lines { return &Lines{w: w} }
 
-// Write takes whole lines. Its error may be about earlier ones.
+// Write takes whole lines. Its error may be about earlier lines.
 func (l *Lines) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +60,7 @@ func (l *Lines) flush() error {
 	return err
 }
 
-// Flush writes what is kept. A program calls it before it ends.
+// Flush writes the kept lines. A program calls it before it ends.
 func (l *Lines) Flush() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -36,22 +36,23 @@ func newProxy(running context.Context, c config.Config, auth *dssauth.Middleware
 	return p
 }
 
-// newTransport is for one upstream. No proxy of the environment stands before it,
-// and what it answers is passed on as it is.
+// newTransport returns a transport to one upstream. It uses no proxy from the
+// environment, and passes answers on unchanged.
 func newTransport() *http.Transport {
 	return &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   5 * time.Second,
 		MaxIdleConns:          512,
 		MaxIdleConnsPerHost:   512,
-		IdleConnTimeout:       4 * time.Second, // Node closes after 5s, and a POST that meets that is lost
+		IdleConnTimeout:       4 * time.Second, // less than Node's 5s: a POST on a connection that Node is closing is lost
 		ExpectContinueTimeout: time.Second,
 		DisableCompression:    true,
 	}
 }
 
-// exchange is one request and its answer. Its ReverseProxy has its methods: what they
-// know of the visitor comes by no context, which takes a copy of the request.
+// exchange is one request and its answer. Its ReverseProxy calls its methods, which
+// find the visitor here. A context could carry the visitor, too, but needs a copy of
+// the request.
 type exchange struct {
 	*proxy
 	in      *http.Request
@@ -60,7 +61,7 @@ type exchange struct {
 	named   bool
 	said    said
 	reverse httputil.ReverseProxy
-	// switched says that the connection is a websocket now.
+	// switched is true once the connection is a websocket.
 	switched bool
 }
 
@@ -78,20 +79,23 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer end()
 		r = r.WithContext(ctx)
 	}
-	// An upstream may answer before it has read all of an upload. Over HTTP/2 it may anyway.
+	// Over HTTP/1, only this call lets an upstream answer before it has read a whole
+	// upload. HTTP/2 needs no call.
 	if r.ContentLength != 0 {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 	}
-	w.Header().Del("Cache-Control") // ReverseProxy adds the upstream's, which answered has made private
+	w.Header().Del("Cache-Control") // ReverseProxy adds the upstream's, after answered has made it private
 	if e.reverse.ServeHTTP(w, r); r.ContentLength != 0 && !e.switched {
-		// What is left of an upload must not be taken for the next request, which net/http
-		// does not see to in full duplex (go.dev/issue/68560). The answer does not wait.
+		// The rest of an upload must not be read as the next request. In full duplex
+		// net/http does not prevent that (go.dev/issue/68560). The flush comes
+		// first, so that the answer does not wait for the rest.
 		_ = http.NewResponseController(w).Flush()
 		_ = r.Body.Close()
 	}
 }
 
-// whileAdmitted ends with the visitor's rights, with the request, or with the gateway.
+// whileAdmitted returns a context that ends when the visitor loses access, when the
+// request ends, or when the gateway stops.
 func (e *exchange) whileAdmitted() (context.Context, context.CancelFunc) {
 	ctx, end := context.WithCancel(e.in.Context())
 	stop := context.AfterFunc(e.running, end)
@@ -105,7 +109,7 @@ func (e *exchange) whileAdmitted() (context.Context, context.CancelFunc) {
 func (e *exchange) rewrite(r *httputil.ProxyRequest) {
 	out := r.Out
 	out.URL.Scheme, out.URL.Host = e.config.Upstream.Scheme, e.config.Upstream.Host
-	out.URL.RawQuery = r.In.URL.RawQuery // no rule reads it
+	out.URL.RawQuery = r.In.URL.RawQuery // unchanged: no rule reads it
 	out.Host = r.In.Host
 	out.Trailer = nil // some servers read trailers as headers
 	forwarded(r, comesFrom(r.In, e.config.Proxies))
@@ -117,8 +121,8 @@ func (e *exchange) rewrite(r *httputil.ProxyRequest) {
 	e.identity.put(out.Header, e.said, false)
 }
 
-// forwarded tells the upstream where the request comes from. Only what a proxy in
-// front said before is passed on.
+// forwarded tells the upstream where the request comes from. The request's own
+// X-Forwarded headers and X-Real-Ip pass only if a proxy in front sent them.
 func forwarded(r *httputil.ProxyRequest, byProxy bool) {
 	const prefix, realIP = "X-Forwarded-", "X-Real-Ip"
 	var room [len(prefix)]byte
@@ -132,7 +136,7 @@ func forwarded(r *httputil.ProxyRequest, byProxy bool) {
 		}
 	}
 	if byProxy {
-		r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"] // to which the proxy's address is added
+		r.Out.Header["X-Forwarded-For"] = r.In.Header["X-Forwarded-For"] // SetXForwarded adds the proxy's address to it
 	}
 	r.SetXForwarded()
 	if !byProxy {
@@ -152,11 +156,13 @@ func isUpgrade(h http.Header) bool {
 	return len(upgrade) == 1 && strings.EqualFold(upgrade[0], "websocket")
 }
 
-// answered ends an event stream with the visitor's rights.
+// answered makes a named visitor's answer private, and ends an event stream
+// when the visitor loses access.
 func (e *exchange) answered(answer *http.Response) error {
 	e.switched = answer.StatusCode == http.StatusSwitchingProtocols
 	if len(e.w.Header()["Vary"]) == 0 && len(e.vary) > 0 {
-		// An answer such as 103 came before, and ReverseProxy has cleared ours with its.
+		// After an earlier answer such as 103, ReverseProxy cleared its headers, and
+		// our Vary with them.
 		answer.Header["Vary"] = append(slices.Clip(e.vary), answer.Header["Vary"]...)
 	}
 	if e.named {
@@ -171,10 +177,10 @@ func (e *exchange) answered(answer *http.Response) error {
 }
 
 // private keeps an answer for a named visitor out of shared caches: the upstream
-// does not know that it stands behind a rule.
+// does not know that a rule protects it.
 func private(h http.Header) {
 	for _, name := range [...]string{"X-Accel-Expires", "Surrogate-Control", "Cdn-Cache-Control"} {
-		delete(h, name) // each of which outweighs Cache-Control
+		delete(h, name) // each of these has priority over Cache-Control
 	}
 	if len(h["Cache-Control"]) == 0 {
 		h["Cache-Control"] = []string{"private"}
@@ -218,7 +224,7 @@ func (p *proxy) failed(log *slog.Logger) func(http.ResponseWriter, *http.Request
 	}
 }
 
-// buffers are used again, as a new one for each answer would keep the garbage
+// buffers are used again: a new one for each answer would keep the garbage
 // collector busy.
 type buffers struct{ pool sync.Pool }
 

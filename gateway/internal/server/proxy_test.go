@@ -40,8 +40,8 @@ func newHasty(t *testing.T) string {
 	return "http://" + l.Addr().String()
 }
 
-// What is left of an upload is not the next request of the connection, which can be
-// another visitor's where a proxy stands in front.
+// The rest of an upload must not become the next request of the connection. Behind
+// a proxy, that request can be another visitor's.
 func TestTheRestOfAnUploadIsNoRequest(t *testing.T) {
 	w := newWorldBefore(t, newHasty(t))
 	part := "\r\nGET /open/of-the-body HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -26,8 +26,8 @@ import (
 	"github.com/dssauth/dssauth/internal/diagnose"
 )
 
-// Run serves until ctx ends, and then until the requests under way are answered, for
-// Config.Shutdown at most.
+// Run serves until ctx ends. Then it waits until the requests under way are
+// answered, for Config.Shutdown at most.
 func Run(ctx context.Context, c config.Config, client *dss.Client, log *slog.Logger) (err error) {
 	registry, hooks := prometheus.NewRegistry(), dssauth.Hooks{}
 	if c.Metrics != "" {
@@ -103,9 +103,10 @@ func (u *underWay) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u.handler.ServeHTTP(w, r)
 }
 
-// wait returns when there are none, or after a time. Shutdown closes the listener at
-// once. Until then probes still reach readyz, which says 503, and a request that was
-// sent here too late is answered.
+// wait returns when no request is under way, or after the time most. Run waits
+// before it calls Shutdown, which closes the listener at once. Until then probes
+// still reach readyz, which answers 503, and requests that were sent here too late
+// are still answered.
 func (u *underWay) wait(ctx context.Context, most time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
@@ -120,7 +121,7 @@ func (u *underWay) wait(ctx context.Context, most time.Duration) {
 	}
 }
 
-// listen names the setting that is wrong.
+// listen opens a listener. Its errors name the setting.
 func listen(setting, addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	switch {
@@ -144,7 +145,7 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 		Protocols:         protocols,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       3 * time.Minute, // longer than that of a proxy in front
-		MaxHeaderBytes:    128 << 10,       // identifying headers may have half of it
+		MaxHeaderBytes:    128 << 10,       // identifying headers may use half of it
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }
@@ -163,7 +164,7 @@ func hostOf(c config.Config) string {
 	return c.Upstream.String()
 }
 
-// say tells what the settings mean that a first start may not expect.
+// say logs what the settings cause, where it may surprise at a first start.
 func (s *Server) say(c config.Config) {
 	if len(c.DSSCookies) == 0 && !c.ForwardCredentials {
 		s.log.Info("no cookie reaches the upstream, since each one may be DSS's: name DSS's in dss_cookies, and the others pass")
@@ -178,7 +179,8 @@ func (s *Server) say(c config.Config) {
 	}
 }
 
-// Check finds out what New and a start would refuse of c, and serves nothing.
+// Check returns the error that New or a start would return for c. It serves
+// nothing.
 func Check(c config.Config, client *dss.Client, log *slog.Logger) error {
 	s, err := New(c, client, log, dssauth.Hooks{})
 	if err != nil {
@@ -196,8 +198,8 @@ func Check(c config.Config, client *dss.Client, log *slog.Logger) error {
 	return s.Close()
 }
 
-// examine logs what the doctor finds out without a visitor. It holds up nothing: a
-// DSS that is down at the start is no reason not to serve.
+// examine logs what the doctor finds out without a visitor. It delays nothing: the
+// gateway serves even if DSS is down at the start.
 func examine(ctx context.Context, c config.Config, client *dss.Client, log *slog.Logger) {
 	app := &diagnose.Application{
 		Client: client, Inside: os.Getenv("DKU_API_TICKET") != "",

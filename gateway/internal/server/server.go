@@ -1,6 +1,7 @@
 // Package server is the gateway: it identifies the visitors of an application that
-// knows nothing of DSS, holds its rules, and tells it who they are. It has two
-// doors: a reverse proxy, and a check for proxies that ask.
+// knows nothing of DSS, enforces the rules, and tells the application who its
+// visitors are. It has two doors: a reverse proxy, and a check that other proxies
+// ask.
 package server
 
 import (
@@ -22,8 +23,8 @@ import (
 	"github.com/dssauth/dssauth/gateway/internal/rules"
 )
 
-// Reserved is where the gateway's own paths begin. Nothing below it reaches the
-// upstream.
+// Reserved is the prefix of the gateway's own paths. No request under it
+// reaches the upstream.
 const Reserved = "/dssauth/"
 
 // Server is a gateway. It is an http.Handler.
@@ -31,16 +32,16 @@ type Server struct {
 	auth     *dssauth.Middleware
 	config   config.Config
 	identity *identity
-	proxied  []http.Handler // by rule: to the upstream
-	checked  []http.Handler // by rule: to a proxy that asked
-	refused  []http.Handler // by rule: to a proxy that was told no
+	proxied  []http.Handler // by rule: passes a request to the upstream
+	checked  []http.Handler // by rule: answers a proxy that asks
+	refused  []http.Handler // by rule: shows a refusal again, for nginx
 	own      map[string]http.Handler
 	running  context.Context // ends when the gateway is told to stop
 	end      context.CancelFunc
 	log      *slog.Logger
 }
 
-// New makes a gateway. Hooks are told of lookups and refusals.
+// New makes a gateway. It calls the hooks for lookups and refusals.
 func New(c config.Config, client *dss.Client, log *slog.Logger, hooks dssauth.Hooks) (*Server, error) {
 	signer, err := newSigner(c)
 	if err != nil {
@@ -96,7 +97,8 @@ func newSigner(c config.Config) (*assertion.Signer, error) {
 	return signer, err
 }
 
-// impersonation is needed where DSS is asked as the visitor.
+// impersonation returns none unless a rule has a project: only then the gateway
+// asks DSS as the visitor.
 func impersonation(c config.Config) dssauth.Impersonation {
 	for _, rule := range c.Rules {
 		if rule.Project != "" {
@@ -110,11 +112,11 @@ func loginURL(c config.Config) func(*http.Request, string) string {
 	if c.LoginURL == "" {
 		return nil
 	}
-	// The proxy of a Code Studio takes off the path under which browsers see us.
+	// Browsers see us under a prefix. The proxy of a Code Studio removes it.
 	prefix := ""
 	if _, text, err := net.SplitHostPort(c.Listen); err == nil {
 		port, _ := strconv.Atoi(text)
-		_, prefix, _ = dss.CodeStudio(port) // empty where the port is not exposed
+		_, prefix, _ = dss.CodeStudio(port) // empty if the port is not exposed
 	}
 	return func(_ *http.Request, back string) string {
 		if !strings.HasPrefix(back, prefix+"/") {
@@ -124,13 +126,13 @@ func loginURL(c config.Config) func(*http.Request, string) string {
 	}
 }
 
-// Close ends the lookups under way, after the requests have ended.
+// Close ends the lookups under way. Call it after the requests have ended.
 func (s *Server) Close() error {
 	s.end()
 	return s.auth.Close()
 }
 
-// gate holds one rule in front of next.
+// gate returns a handler that calls next for the visitors that one rule admits.
 func (s *Server) gate(rule rules.Rule, next http.Handler) http.Handler {
 	switch {
 	case len(rule.Groups) > 0:
@@ -147,7 +149,7 @@ func (s *Server) gate(rule rules.Rule, next http.Handler) http.Handler {
 	})
 }
 
-// open names the visitor where DSS does, and admits everybody. In an outage of DSS
+// open admits everybody, and names a visitor whom DSS knows. In an outage of DSS
 // an open page stays open, without a name.
 func (s *Server) open(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -165,7 +167,7 @@ func (s *Server) open(next http.Handler) http.Handler {
 	})
 }
 
-// ServeHTTP is both doors.
+// ServeHTTP serves both doors.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.logged(w, r, s.serve)
 }
@@ -188,16 +190,18 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.proxied[rule].ServeHTTP(w, r)
 }
 
-// passes reports whether requests of a method may reach an upstream. The answer to
-// a TRACE would show a browser's script what only the upstream may see.
+// passes reports whether requests with this method may reach an upstream. The
+// answer to a TRACE repeats the request: a browser's script would see headers that
+// only the upstream may see.
 func passes(method string) bool { return method != http.MethodTrace && method != http.MethodConnect }
 
 func (s *Server) notAllowed(w http.ResponseWriter) {
 	http.Error(w, "Requests of this method are not passed on.", http.StatusMethodNotAllowed)
 }
 
-// pathOf is the path of a request's target as it came, still encoded. The URL of
-// net/http has lost that: one odd byte makes it encode the whole path anew.
+// pathOf returns the path of a request's target, encoded as it was sent.
+// net/http's URL does not keep this encoding: if one byte is odd, it encodes the
+// whole path again.
 func pathOf(target string) string {
 	path, _, _ := strings.Cut(target, "?")
 	return path
@@ -207,8 +211,8 @@ func (s *Server) noUpstream(w http.ResponseWriter, _ *http.Request) {
 	http.Error(w, "This gateway has no upstream: it answers "+s.config.Check+" for a proxy that asks.", http.StatusNotFound)
 }
 
-// bad refuses a request that could mean something else to the upstream than to the
-// rules. It names nobody and asks nobody.
+// bad refuses a request that the upstream could read differently from the rules.
+// It does not ask DSS, so it knows no visitor.
 func (s *Server) bad(w http.ResponseWriter, r *http.Request, why string) {
 	if a, ok := w.(*answer); ok {
 		a.why = why

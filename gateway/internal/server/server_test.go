@@ -30,10 +30,10 @@ type world struct {
 	server   *Server
 	log      *logs
 	client   *http.Client
-	front    *front // nginx or Caddy, if one stands in front: url is its
+	front    *front // nginx or Caddy, if one stands in front; then url is the URL of this one
 }
 
-// open is what most tests hold the gateway to.
+// someRules are the rules of the gateway in most tests.
 const someRules = `[{path: /open/, allow: everyone}, {path: /admin/, groups: [administrators]}, {path: /churn/, project: CHURN},
 	{path: /closed/, allow: nobody}, {path: /api/, allow: signed-in}, {path: /api/, methods: [POST, DELETE], groups: [administrators]}, {path: /, allow: signed-in}]`
 
@@ -68,7 +68,7 @@ func newWorldBefore(t *testing.T, upstream string, args ...string) *world {
 	return w
 }
 
-// logs are what was logged.
+// logs keeps the text that was logged.
 type logs struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -133,7 +133,8 @@ func (u *upstream) all() []seen {
 	return all
 }
 
-// get asks as somebody, or as nobody, and returns the status.
+// get sends a GET with the cookie who, or without one if who is nil, and
+// returns the answer.
 func (w *world) get(path string, who *http.Cookie, headers ...string) *http.Response {
 	return w.do(http.MethodGet, path, who, nil, headers...)
 }
@@ -206,7 +207,7 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// doors are the ways to ask, each of which returns the status.
+// doors returns the ways to send a request. Each returns the status.
 func (w *world) doors() map[string]func(method, path string, who *http.Cookie) int {
 	return map[string]func(method, path string, who *http.Cookie) int{
 		"proxy": func(method, path string, who *http.Cookie) int { return w.do(method, path, who, nil).StatusCode },
@@ -216,7 +217,7 @@ func (w *world) doors() map[string]func(method, path string, who *http.Cookie) i
 	}
 }
 
-// awaits asks readyz until it says so.
+// awaits asks readyz until it answers want.
 func (w *world) awaits(want string) {
 	w.Helper()
 	for {
@@ -238,7 +239,7 @@ func TestOpenPagesStayOpenInAnOutage(t *testing.T) {
 	assert.Equal(t, 200, w.get("/open/", bob).StatusCode)
 	assert.Empty(t, w.upstream.last().Header["Remote-User"])
 	assert.Equal(t, 503, w.get("/page", bob).StatusCode)
-	w.awaits("ok; DSS is down\n") // which our own question finds out
+	w.awaits("ok; DSS is down\n") // the gateway's own question to DSS finds this out
 }
 
 func TestBrowserCannotSpeakForTheGateway(t *testing.T) {

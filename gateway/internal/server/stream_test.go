@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// signedOut ends a visitor's session, and makes the gateway hear of it sooner than
-// by its TTL.
+// signedOut ends ann's session, and makes the gateway notice it before its TTL
+// ends.
 func (w *world) signedOut(who *http.Cookie) {
 	w.dss.SignOut(who)
 	w.server.auth.ForgetUser("ann")
@@ -91,7 +91,7 @@ func TestOnlyWebsocketsAreUpgrades(t *testing.T) {
 	}
 }
 
-// endless is an upload that is still being sent when its answer begins.
+// The upload is still being sent when its answer begins.
 func TestUploadsPassAsTheyCome(t *testing.T) {
 	w := newWorld(t)
 	w.upstream.mux.HandleFunc("POST /upload", func(rw http.ResponseWriter, r *http.Request) {

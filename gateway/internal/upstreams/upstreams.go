@@ -24,8 +24,8 @@ const (
 	Audience = "report-app"
 )
 
-// Seen is an application's answer: what reached it. An assertion that it refuses
-// is a 401 with an Error.
+// Seen is an application's answer: the request that reached it. If the
+// application refuses the assertion, it answers 401, with an Error.
 type Seen struct {
 	Method, URL string
 	Headers     []string // names and values in turn, as they were sent
@@ -37,9 +37,9 @@ type Seen struct {
 }
 
 // Node starts a script of testdata/node, with its packages from the npm registry,
-// and returns the application's URL. The application fetches public keys at jwks,
-// if it verifies, and has more variables of its environment in env. The script
-// verified.js keeps keys for JWKS_MAX_AGE seconds.
+// and returns the application's URL. If the application verifies assertions, it
+// fetches the public keys at jwks. env has more environment variables for it. The
+// script verified.js keeps keys for JWKS_MAX_AGE seconds.
 func Node(t *testing.T, script, jwks string, env ...string) string {
 	t.Helper()
 	node, npm := find(t, "node", "nodejs"), find(t, "npm", "npm")
@@ -67,7 +67,7 @@ var unreachable = regexp.MustCompile(`ENOTFOUND|EAI_AGAIN|ECONN|ETIMEDOUT|ENETUN
 // application keeps public keys for JWKS_MAX_AGE seconds. See [Node].
 func Python(t *testing.T, jwks string, env ...string) string {
 	t.Helper()
-	const python = "/usr/bin/python3" // another one on the PATH has not Debian's packages
+	const python = "/usr/bin/python3" // another one on the PATH does not have Debian's packages
 	if err := exec.CommandContext(t.Context(), python, "-c", "import jwt, cryptography").Run(); err != nil {
 		missing(t, "PyJWT is missing: apt-get install python3-jwt python3-cryptography")
 	}
@@ -125,8 +125,8 @@ func missing(t *testing.T, what string) {
 	t.Skip(what)
 }
 
-// testdata is found from this file: tests of several packages run in their own
-// folders.
+// testdata returns the path of gateway/testdata. It starts from this file,
+// since tests run in the folders of their packages.
 func testdata() string {
 	_, file, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(file), "..", "..", "testdata")
