@@ -57,10 +57,6 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		fmt.Fprintln(stderr, err)
 		return 2
 	}
-	if err := server.Check(c, client, slog.New(slog.DiscardHandler)); err != nil {
-		fmt.Fprintln(stderr, err)
-		return 2
-	}
 	if os.Getenv("GOGC") == "" {
 		// The heap is small, but each request leaves much garbage. At Go's default of
 		// 100, collecting it would take a tenth of the time.
@@ -69,11 +65,20 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	lines := server.NewLines(stdout)
 	defer lines.Flush()
 	log := slog.New(slog.NewJSONHandler(lines, nil))
+	gateway, err := server.New(c, client, log)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return 2
+	}
 	if command.Check {
+		if err := gateway.Close(); err != nil {
+			fmt.Fprintln(stderr, err)
+			return 1
+		}
 		fmt.Fprintln(stdout, "the configuration is fine")
 		return 0
 	}
-	if err := server.Run(ctx, c, client, log); err != nil {
+	if err := gateway.Run(ctx); err != nil {
 		log.Error("ended", "error", err)
 		return 1
 	}

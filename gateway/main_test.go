@@ -62,8 +62,7 @@ func command(t *testing.T, fake *dsstest.Server, env []string, args ...string) *
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), program, args...)
 	for _, v := range os.Environ() {
-		// .ci/mutants sets DSSAUTH_MUTANT, and the gateway needs it.
-		if strings.HasPrefix(v, "DSSAUTH_MUTANT=") || !strings.HasPrefix(v, "DKU_") && !strings.HasPrefix(v, "DSSAUTH_") {
+		if !strings.HasPrefix(v, "DKU_") && !strings.HasPrefix(v, "DSSAUTH_") {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}

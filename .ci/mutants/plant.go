@@ -23,7 +23,7 @@ import (
 // reachedBy is the environment variable that names a file: a run writes the
 // numbers of all errors that it reaches into it.
 const (
-	chosenBy  = "DSSAUTH_MUTANT"
+	chosenBy  = "MUTANT"
 	reachedBy = "DSSAUTH_REACHED"
 )
 

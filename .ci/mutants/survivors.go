@@ -40,7 +40,7 @@ var survivors = []survivor{
 	{"gateway/internal/rules/rules.go", "(*node).first",
 		"first := -1", "first := -(1+1)", "any negative number is none"},
 	{"gateway/internal/server/proxy.go", "(*watched).Close",
-		"return b.ReadCloser.Close()", "return nil", "end cancels the request, which closes its body"},
+		"return b.ReadCloser.Close()", "return nil", "net/http ends the request's context when the handler returns, and that closes the body"},
 	{"dss/conn.go", "(*framing).endOfLine",
 		`f.status = "unknown"`, "", "net/http refuses a reply whose first line has one word"},
 }

@@ -10,8 +10,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	"github.com/dssauth/dssauth/gateway/internal/server"
 )
 
 // expected has the status that each visitor gets for a path.
@@ -56,7 +54,7 @@ func tell(ctx context.Context, out io.Writer, rules string) error {
 		for _, login := range []string{"", "ann", "bob", "eve", "admin"} {
 			if want, ok := row.statuses[login]; ok {
 				text := ""
-				if want == 200 && !strings.HasPrefix(row.path, server.Reserved) {
+				if want == 200 && !strings.HasPrefix(row.path, "/dssauth/") {
 					text = "<h1>Hello, " + visitor(login) + "</h1>"
 				}
 				s.expect(visitor(login)+" opens "+row.path, s.get(row.path, "Cookie", cookies[login]), want, text)

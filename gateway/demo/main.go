@@ -139,7 +139,11 @@ func start(ctx context.Context, addr, rules string, log *slog.Logger) (*demo, er
 	if err != nil {
 		return nil, err
 	}
-	go func() { d.ended <- server.Run(ctx, c, client, log) }()
+	gateway, err := server.New(c, client, log)
+	if err != nil {
+		return nil, err
+	}
+	go func() { d.ended <- gateway.Run(ctx) }()
 	return d, d.await(ctx)
 }
 
@@ -177,7 +181,7 @@ func serve(ctx context.Context, h http.Handler) (url string, err error) {
 // await returns when the gateway answers.
 func (d *demo) await(ctx context.Context) error {
 	for {
-		if reply, err := http.Get(d.gateway + server.Reserved + "healthz"); err == nil {
+		if reply, err := http.Get(d.gateway + "/dssauth/" + "healthz"); err == nil {
 			return reply.Body.Close()
 		}
 		select {

@@ -98,6 +98,24 @@ type token struct {
 	text        string
 }
 
+// Error says what is wrong with a field of a [Config].
+type Error struct {
+	Field string // Issuer, Audience or KeyFiles
+	Index int    // in KeyFiles
+	Err   error
+}
+
+const keyFiles = "KeyFiles"
+
+func (e *Error) Error() string {
+	if e.Field == keyFiles {
+		return fmt.Sprintf("assertion: Config.KeyFiles[%d]: %v", e.Index, e.Err)
+	}
+	return fmt.Sprintf("assertion: Config.%s: %v", e.Field, e.Err)
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
 // New returns a Signer. Its errors name the field and the file, and repeat nothing
 // of a file's content.
 func New(c Config) (*Signer, error) {
@@ -107,9 +125,9 @@ func New(c Config) (*Signer, error) {
 	} {
 		switch {
 		case field.value == "":
-			return nil, fmt.Errorf("assertion: Config.%s: required, as in %s", field.name, field.example)
+			return nil, &Error{field.name, 0, fmt.Errorf("required, as in %s", field.example)}
 		case !utf8.ValidString(field.value) || strings.TrimSpace(field.value) != field.value:
-			return nil, fmt.Errorf("assertion: Config.%s: %q: must be UTF-8 without blanks around it, as in %s", field.name, field.value, field.example)
+			return nil, &Error{field.name, 0, fmt.Errorf("%q: must be UTF-8 without blanks around it, as in %s", field.value, field.example)}
 		}
 	}
 	s := &Signer{issuer: c.Issuer, audience: c.Audience}
@@ -117,10 +135,10 @@ func New(c Config) (*Signer, error) {
 	for i, file := range c.KeyFiles {
 		key, exposed, err := readKey(file)
 		if err != nil {
-			return nil, fmt.Errorf("assertion: Config.KeyFiles[%d]: %w", i, err)
+			return nil, &Error{keyFiles, i, err}
 		}
 		if j := slices.IndexFunc(keys, func(k ed25519.PrivateKey) bool { return k.Equal(key) }); j >= 0 {
-			return nil, fmt.Errorf("assertion: Config.KeyFiles[%d]: %q holds the same key as KeyFiles[%d], %q: name one of them", i, file, j, c.KeyFiles[j])
+			return nil, &Error{keyFiles, i, fmt.Errorf("%q holds the same key as KeyFiles[%d], %q: name one of them", file, j, c.KeyFiles[j])}
 		}
 		keys = append(keys, key)
 		if exposed {

@@ -39,7 +39,7 @@ func TestClaims(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSigner(t)
 				now := time.Now().Unix()
-				time.Sleep(900 * time.Millisecond) // virtual
+				<-time.After(900 * time.Millisecond) // virtual
 				token, err := s.Sign(row.id)
 				require.NoError(t, err)
 				var set jose.JSONWebKeySet
@@ -60,14 +60,14 @@ func TestClaims(t *testing.T) {
 func TestTokenIsKeptTenSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, ann := newSigner(t), dssauth.NewIdentity("ann", "sales")
-		time.Sleep(900 * time.Millisecond) // iat is 900 ms before the signature
+		<-time.After(900 * time.Millisecond) // iat is 900 ms before the signature
 		first, err := s.Sign(ann)
 		require.NoError(t, err)
-		time.Sleep(9*time.Second + 99*time.Millisecond)
+		<-time.After(9*time.Second + 99*time.Millisecond)
 		second, err := s.Sign(ann)
 		require.NoError(t, err)
 		assert.Equal(t, first, second)
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 		third, err := s.Sign(ann)
 		require.NoError(t, err)
 		assert.NotEqual(t, first, third, "it would have less than 50 s left")

@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/gateway/internal/headers"
 	"github.com/dssauth/dssauth/gateway/internal/rules"
 )
 
@@ -300,31 +301,21 @@ func impersonation(text string) (dssauth.Impersonation, string) {
 
 var token = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
 
-// folded returns a header's name in a form that is the same for all spellings
-// that CGI, WSGI and the like may mix up. For them - and _ are the same, and
-// for some all other signs, too.
-func folded(name string) string {
-	return strings.Map(func(c rune) rune {
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
-			return c
-		}
-		return '_'
-	}, strings.ToLower(name))
-}
+func folded(name string) string { return string(headers.Fold(nil, name)) }
 
 // taken matches the folded names of headers that have another meaning. An
 // identity header must not be one of these: the gateway removes identity
 // headers from requests, and the check sets them in its answers.
-var taken = regexp.MustCompile(`^(cookie2?|authorization|host|connection|keep_alive|proxy_.*|te|trailer|transfer_encoding|upgrade|` +
-	`content_.*|set_cookie2?|forwarded|via|expect|origin|referer|range|if_.*|accept(_.*)?|access_control_.*|sec_.*|user_agent|cache_control|` +
-	`server|proxy|link|status|script_name|path_info|x_script_name|x_accel_.*|location|vary|date|expires|pragma|age|etag|last_modified|allow|www_authenticate|retry_after|strict_transport_security|` +
-	`x_dssauth_.*|x_dku_.*|x_forwarded_(for|host|proto|port|prefix|uri|method|path)|x_original_.*|x_rewrite_url|x_(http_)?method.*|x_real_ip)$`)
+var taken = regexp.MustCompile(`^(cookie2?|authorization|host|connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|` +
+	`content-.*|set-cookie2?|forwarded|via|expect|origin|referer|range|if-.*|accept(-.*)?|access-control-.*|sec-.*|user-agent|cache-control|` +
+	`server|link|status|x-accel-.*|location|vary|date|expires|pragma|age|etag|last-modified|allow|www-authenticate|retry-after|strict-transport-security|` +
+	`x-dssauth-.*|x-dku-.*|x-forwarded-(for|host|proto|port|prefix)|x-original-.*|x-(http-)?method.*|x-real-ip)$`)
 
 func header(text string) string {
 	switch {
 	case !token.MatchString(text):
 		return "it is no header's name: use letters, digits and -, as in Remote-User"
-	case taken.MatchString(folded(text)):
+	case taken.MatchString(folded(text)) || headers.Routing[folded(text)]:
 		return "this header has a meaning of its own: choose another name, as in Remote-User"
 	}
 	return ""

@@ -25,7 +25,7 @@ var (
 	errLookalike = errors.New("the path has a character that Unicode or Windows takes for one of / \\ . ; %")
 )
 
-// Normal returns the decoded form of a path. It needs the path exactly as in the
+// normal returns the decoded form of a path. It needs the path exactly as in the
 // request, without the query. Do not take it from a [net/url.URL]: if the path has
 // a character such as |, EscapedPath encodes it again, and turns %2F into a slash.
 // The upstream reads the path by itself, so Normal accepts only a path that all
@@ -44,7 +44,7 @@ var (
 //     of a name; HFS+ ignores invisible characters.
 //   - "admin:$I30:$INDEX_ALLOCATION" is the folder "admin" on NTFS.
 //   - U+FF0F becomes a slash if text is converted to NFKC, or to a Windows code page.
-func Normal(escapedPath string) (decoded string, err error) {
+func normal(escapedPath string) (decoded string, err error) {
 	if escapedPath == "" || escapedPath[0] != '/' {
 		return "", errStart
 	}

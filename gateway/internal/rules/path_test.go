@@ -111,7 +111,7 @@ func TestPathsThatAreNotNormal(t *testing.T) {
 		{"/admin%3A$I30", errStream},
 		{"/admin%3a%24I30", errStream},
 	} {
-		decoded, err := Normal(row.path)
+		decoded, err := normal(row.path)
 		assert.Equal(t, row.want, err, row.path)
 		assert.Empty(t, decoded, row.path)
 	}
@@ -137,7 +137,7 @@ func TestNormalPathsAreDecoded(t *testing.T) {
 		"/%EF%BF%BD":                       "/\uFFFD",
 		"/" + strings.Repeat("%C3%A9", 99): "/" + strings.Repeat("é", 99),
 	} {
-		decoded, err := Normal(escaped)
+		decoded, err := normal(escaped)
 		assert.NoError(t, err, escaped)
 		assert.Equal(t, want, decoded)
 	}
@@ -147,11 +147,11 @@ func TestNormalPathsAreDecoded(t *testing.T) {
 // dots. … is left out.
 func TestLookalikesAreRefused(t *testing.T) {
 	for _, r := range "／＼．；％\u2024\u2025\u037e\u2100\u2101\u2105\u2106\ufe14\ufe19\ufe30\ufe52\ufe54\ufe68\ufe6a" + "\u2044\u2215\u2216\u20e5\u066a¥₩" {
-		_, err := Normal("/open" + url.PathEscape(string(r)) + "admin")
+		_, err := normal("/open" + url.PathEscape(string(r)) + "admin")
 		assert.Equal(t, errLookalike, err, "%U", r)
 	}
 	for r := '！'; r <= '～'; r++ { // the fullwidth forms
-		_, err := Normal("/open" + url.PathEscape(string(r)) + "admin")
+		_, err := normal("/open" + url.PathEscape(string(r)) + "admin")
 		assert.Equal(t, strings.ContainsRune(`/\.;%`, r-0xfee0), err != nil, "%U", r)
 	}
 }
@@ -190,7 +190,7 @@ func FuzzNormal(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, escaped string) {
-		decoded, err := Normal(escaped)
+		decoded, err := normal(escaped)
 		if err != nil {
 			require.Empty(t, decoded)
 			require.Less(t, len(err.Error()), 120) // nothing of the path
@@ -215,7 +215,7 @@ func FuzzNormal(f *testing.F) {
 		// If net/http encodes the path again, it is still normal, and means the
 		// same.
 		u := &url.URL{Path: once, RawPath: escaped}
-		again, err := Normal(u.EscapedPath())
+		again, err := normal(u.EscapedPath())
 		require.NoError(t, err)
 		require.Equal(t, decoded, again)
 	})

@@ -2,7 +2,7 @@
 //
 // The gateway reads a path once, and passes it on unchanged. The upstream reads it
 // again, in its own way. So a path that could mean something else to the upstream is
-// refused. [Normal] refuses paths for their spelling. [Set.Find] refuses a path that
+// refused. [normal] refuses paths for their spelling. [Set.Find] refuses a path that
 // falls under another rule if "/Admin" and "/admin" are one path, as for some
 // upstreams.
 //
@@ -75,14 +75,14 @@ type node struct {
 	byMethod map[string]int
 }
 
-// reserved is for the gateway's own answers. A rule cannot have such a path, and no
-// request under it reaches the upstream.
-const reserved = "/dssauth/"
+// Reserved is the prefix of the gateway's own paths. A rule cannot have such a path,
+// and no request under it reaches the upstream.
+const Reserved = "/dssauth/"
 
 // New returns the Set of rules. Its error joins an [*Error] for each mistake.
 func New(rules []Rule) (*Set, error) {
 	s := &Set{}
-	s.node(reserved).path = reserved
+	s.node(Reserved).path = Reserved
 	var errs []error
 	for i, r := range rules {
 		wrong := func(field, format string, args ...any) {
@@ -93,8 +93,8 @@ func New(rules []Rule) (*Set, error) {
 		if !checkPath(r.Path, wrong) {
 			continue
 		}
-		if s.longest(r.Path).path == reserved {
-			wrong("path", "%q is the gateway's own, as all under %q is: give another one", r.Path, reserved)
+		if s.longest(r.Path).path == Reserved {
+			wrong("path", "%q is the gateway's own, as all under %q is: give another one", r.Path, Reserved)
 			continue
 		}
 		n := s.node(r.Path)
@@ -220,7 +220,7 @@ func (r Rule) checkMethods(wrong func(field, format string, args ...any)) (metho
 			wrong("methods", "%q has to be in upper case: write %q", m, strings.ToUpper(m))
 		case !isMethod(m):
 			wrong("methods", "%q is no method: write it as in POST", m)
-		case neverPassed(m):
+		case !Passes(m):
 			wrong("methods", "%s is never passed on: leave it out", m)
 		case m == "HEAD":
 			wrong("methods", "GET covers HEAD: write GET")
@@ -244,14 +244,15 @@ func isMethod(m string) bool {
 	return m != ""
 }
 
-// neverPassed reports whether requests with this method never reach an upstream.
-// TRACE sends back the visitor's credentials, and CONNECT makes a tunnel.
-func neverPassed(method string) bool { return method == "TRACE" || method == "CONNECT" }
+// Passes reports whether requests with this method may reach an upstream. The answer
+// to a TRACE repeats the request: a browser's script would see headers that only the
+// upstream may see. CONNECT makes a tunnel.
+func Passes(method string) bool { return method != "TRACE" && method != "CONNECT" }
 
 // checkPath reports whether path is valid.
 func checkPath(path string, wrong func(field, format string, args ...any)) bool {
 	decoded, bad := url.PathUnescape(path)
-	_, notNormal := Normal((&url.URL{Path: path}).EscapedPath())
+	_, notNormal := normal((&url.URL{Path: path}).EscapedPath())
 	switch {
 	case path == "":
 		wrong("path", `it is missing: give a prefix, as in "/admin/"`)
@@ -282,13 +283,13 @@ var (
 // Find returns the index of the rule for a request. It takes the longest path of a
 // rule that covers the request's path. Of the rules with this path, it takes the one
 // with the request's method, or else the one without methods. For escapedPath see
-// [Normal]. An error says why the request must be refused with a 400; it repeats
+// [normal]. An error says why the request must be refused with a 400; it repeats
 // nothing of the request or the rules.
 func (s *Set) Find(method, escapedPath string) (rule int, err error) {
-	if !isMethod(method) || neverPassed(method) {
+	if !isMethod(method) || !Passes(method) {
 		return 0, errMethod
 	}
-	path, err := Normal(escapedPath)
+	path, err := normal(escapedPath)
 	if err != nil {
 		return 0, err
 	}
@@ -298,7 +299,7 @@ func (s *Set) Find(method, escapedPath string) (rule int, err error) {
 	if !strings.HasPrefix(path, n.path) && path != n.path[:len(n.path)-1] {
 		return 0, errAmbiguous
 	}
-	if n.path == reserved {
+	if n.path == Reserved {
 		return 0, errReserved
 	}
 	if method == "HEAD" {

@@ -248,14 +248,14 @@ func FuzzFind(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			decoded, err := Normal(escaped)
+			decoded, err := normal(escaped)
 			require.NoError(t, err)
 			found := example[rule].Path
 			require.True(t, strings.HasPrefix(decoded+"/", found), "%q is not under %q", decoded, found)
 			for _, r := range example {
 				require.False(t, len(r.Path) > len(found) && covers(r.Path, decoded), "%q is under %q, and not only %q", decoded, r.Path, found)
 			}
-			require.False(t, covers(reserved, decoded))
+			require.False(t, covers(Reserved, decoded))
 			require.Equal(t, strings.ToUpper(method), method)
 		}
 	})

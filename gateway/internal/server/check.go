@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/gateway/internal/rules"
 )
 
 // asker is a kind of proxy that asks. uri and method name the headers in which
@@ -54,7 +55,7 @@ func (s *Server) asked(w http.ResponseWriter, r *http.Request, gates []http.Hand
 		return
 	}
 	note(w, asked)
-	if !passes(asked.Method) {
+	if !rules.Passes(asked.Method) {
 		s.notAllowed(w)
 		return
 	}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dsstest"
 	"github.com/dssauth/dssauth/gateway/internal/config"
 )
@@ -30,7 +29,7 @@ func BenchmarkHit(b *testing.B) {
 		require.NoError(b, err)
 		defer null.Close()
 		log := slog.New(slog.NewJSONHandler(NewLines(null), nil))
-		s, err := New(c, fake.Client(), log, dssauth.Hooks{})
+		s, err := New(c, fake.Client(), log)
 		require.NoError(b, err)
 		defer s.Close()
 		forward := newProxy(s.running, c, s.auth, s.identity, log)

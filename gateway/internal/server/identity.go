@@ -8,6 +8,7 @@ import (
 	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/gateway/internal/assertion"
 	"github.com/dssauth/dssauth/gateway/internal/config"
+	"github.com/dssauth/dssauth/gateway/internal/headers"
 )
 
 const (
@@ -28,7 +29,7 @@ type identity struct {
 	// upstream.
 	credentials bool
 	owned       map[string]bool // the names, folded
-	removed     map[string]bool // owned and routing
+	removed     map[string]bool // owned and headers.Routing
 	// first is true for each byte with which a name to remove can begin. So most
 	// names need not be folded.
 	first [256]bool
@@ -42,9 +43,9 @@ func newIdentity(c config.Config, signer *assertion.Signer) *identity {
 		http.CanonicalHeaderKey(c.Headers.User), http.CanonicalHeaderKey(c.Headers.Groups),
 		http.CanonicalHeaderKey(c.Headers.Name), http.CanonicalHeaderKey(c.Headers.Email),
 	}
-	i := &identity{names: n, signer: signer, cookies: newCookies(c.DSSCookies), credentials: c.ForwardCredentials, owned: map[string]bool{}, removed: maps.Clone(routing)}
+	i := &identity{names: n, signer: signer, cookies: newCookies(c.DSSCookies), credentials: c.ForwardCredentials, owned: map[string]bool{}, removed: maps.Clone(headers.Routing)}
 	for _, name := range []string{n.user, n.groups, n.name, n.email} {
-		folded := string(fold(nil, name))
+		folded := string(headers.Fold(nil, name))
 		i.owned[folded], i.removed[folded] = true, true
 	}
 	starts := map[byte]bool{'x': true} // the names of isReserved begin with it
@@ -52,7 +53,7 @@ func newIdentity(c config.Config, signer *assertion.Signer) *identity {
 		starts[name[0]] = true
 	}
 	for c := range i.first {
-		i.first[c] = starts[fold(nil, string([]byte{byte(c)}))[0]]
+		i.first[c] = starts[headers.Fold(nil, string([]byte{byte(c)}))[0]]
 	}
 	return i
 }
@@ -95,7 +96,7 @@ func (i *identity) clean(h http.Header) {
 		if name == "" || !i.first[name[0]] {
 			continue
 		}
-		if folded := fold(room[:0], name); i.removed[string(folded)] || isReserved(folded) {
+		if folded := headers.Fold(room[:0], name); i.removed[string(folded)] || isReserved(folded) {
 			delete(h, name)
 		}
 	}
@@ -115,7 +116,7 @@ func (i *identity) clean(h http.Header) {
 // name. It finds all spellings that a server may read as the same name.
 func (i *identity) speaksForUs(name string) bool {
 	var room [48]byte
-	folded := fold(room[:0], name)
+	folded := headers.Fold(room[:0], name)
 	return i.owned[string(folded)] || isReserved(folded)
 }
 
@@ -127,39 +128,9 @@ func hasPrefix(b []byte, prefix string) bool {
 	return len(b) >= len(prefix) && string(b[:len(prefix)]) == prefix
 }
 
-// routing are headers with which frameworks replace the path or the method that
-// the rules have seen.
-var routing = map[string]bool{
-	"x-original-url": true, "x-original-uri": true, "x-original-method": true,
-	"x-rewrite-url": true, "x-forwarded-uri": true, "x-forwarded-method": true, "x-forwarded-path": true,
-	"x-http-method": true, "x-http-method-override": true, "x-method-override": true,
-	// These name a prefix that gunicorn and others remove from the path.
-	"script-name": true, "x-script-name": true, "path-info": true,
-	// CGI reads this one as the address of a proxy to use.
-	"proxy": true,
-}
-
 func reroutes(name string) bool {
 	var room [48]byte
-	return routing[string(fold(room[:0], name))]
-}
-
-// fold appends a header's name in a form that is the same for all spellings that
-// an application may mix up. Servers that pass headers as variables change the
-// spelling: for CGI and WSGI a dash and an underscore are the same, for some all
-// punctuation is the same, and case is lost.
-func fold(b []byte, name string) []byte {
-	for n := range len(name) {
-		switch c := name[n]; {
-		case c >= 'A' && c <= 'Z':
-			b = append(b, c+'a'-'A')
-		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
-			b = append(b, c)
-		default:
-			b = append(b, '-')
-		}
-	}
-	return b
+	return headers.Routing[string(headers.Fold(room[:0], name))]
 }
 
 // encode makes a text fit for a header. It percent-encodes each byte of UTF-8 that

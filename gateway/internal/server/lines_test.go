@@ -20,7 +20,7 @@ func TestLinesOfABusyTimeAreWrittenTogether(t *testing.T) {
 			assert.Equal(t, len(line), n)
 		}
 		pass := func(d time.Duration) {
-			time.Sleep(d)
+			<-time.After(d)
 			synctest.Wait()
 		}
 		say("1\n")
@@ -54,7 +54,7 @@ func TestLinesSayThatTheyCannotBeWritten(t *testing.T) {
 		_, err := l.Write([]byte("x"))
 		assert.NoError(t, err)
 		assert.ErrorIs(t, l.Flush(), errBroken)
-		time.Sleep(2 * together)
+		<-time.After(2 * together)
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/gateway/internal/config"
+	"github.com/dssauth/dssauth/gateway/internal/headers"
 )
 
 // proxy is the door to the upstream.
@@ -130,8 +131,8 @@ func forwarded(r *httputil.ProxyRequest, byProxy bool) {
 		if len(name) < len(realIP) || name[0]|0x20 != 'x' {
 			continue
 		}
-		if len(name) >= len(prefix) && string(fold(room[:0], name[:len(prefix)])) == "x-forwarded-" ||
-			len(name) == len(realIP) && string(fold(room[:0], name)) == "x-real-ip" && !(byProxy && name == realIP) {
+		if len(name) >= len(prefix) && string(headers.Fold(room[:0], name[:len(prefix)])) == "x-forwarded-" ||
+			len(name) == len(realIP) && string(headers.Fold(room[:0], name)) == "x-real-ip" && !(byProxy && name == realIP) {
 			delete(r.Out.Header, name)
 		}
 	}

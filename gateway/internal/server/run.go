@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
@@ -27,20 +25,13 @@ import (
 )
 
 // Run serves until ctx ends. Then it waits until the requests under way are
-// answered, for Config.Shutdown at most.
-func Run(ctx context.Context, c config.Config, client *dss.Client, log *slog.Logger) (err error) {
-	registry, hooks := prometheus.NewRegistry(), dssauth.Hooks{}
-	if c.Metrics != "" {
-		hooks = dssprom.Hooks(registry)
-	}
-	s, err := New(c, client, log, hooks)
-	if err != nil {
-		return err
-	}
+// answered, for Config.Shutdown at most, and closes the Server.
+func (s *Server) Run(ctx context.Context) (err error) {
+	c, log := s.config, s.log
 	defer func() {
 		// In this order: a request under way may still need an answer of DSS.
 		err = errors.Join(err, s.Close())
-		client.CloseIdleConnections()
+		s.client.CloseIdleConnections()
 	}()
 
 	ends := make(chan error, 2)
@@ -52,9 +43,9 @@ func Run(ctx context.Context, c config.Config, client *dss.Client, log *slog.Log
 	}
 	servers := []*http.Server{server}
 	if c.Metrics != "" {
-		registry.MustRegister(dssprom.NewCollector(s.auth), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		s.metrics.MustRegister(dssprom.NewCollector(s.auth), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 		mux := http.NewServeMux()
-		mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+		mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
 		metrics := newServer(mux, log)
 		other, err := listen("metrics", c.Metrics)
 		if err != nil {
@@ -64,12 +55,12 @@ func Run(ctx context.Context, c config.Config, client *dss.Client, log *slog.Log
 		go func() { ends <- metrics.Serve(other) }()
 		log.Info("metrics", "addr", other.Addr().String())
 	}
-	go func() { ends <- serve(server, listener, c) }()
-	log.Info("listening", "addr", listener.Addr().String(), "upstream", hostOf(c), "check", c.Check, "dss", client.String())
+	go func() { ends <- s.serveOn(listener, server) }()
+	log.Info("listening", "addr", listener.Addr().String(), "upstream", hostOf(c), "check", c.Check, "dss", s.client.String())
 	s.say(c)
 	checking, given := context.WithCancel(ctx)
 	defer given()
-	go examine(checking, c, client, log)
+	go examine(checking, c, s.client, log)
 
 	select {
 	case err = <-ends: // a listener broke
@@ -150,11 +141,12 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 	}
 }
 
-func serve(server *http.Server, l net.Listener, c config.Config) error {
-	if c.TLS.Certificate != "" {
-		return server.ServeTLS(l, c.TLS.Certificate, c.TLS.Key)
+func (s *Server) serveOn(l net.Listener, server *http.Server) error {
+	if s.certificate == nil {
+		return server.Serve(l)
 	}
-	return server.Serve(l)
+	server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*s.certificate}}
+	return server.ServeTLS(l, "", "")
 }
 
 func hostOf(c config.Config) string {
@@ -177,25 +169,6 @@ func (s *Server) say(c config.Config) {
 	if s.identity.signer == nil && c.Upstream == nil {
 		s.log.Info("no assertion is sent: the upstream must be reachable through the proxy alone")
 	}
-}
-
-// Check returns the error that New or a start would return for c. It serves
-// nothing.
-func Check(c config.Config, client *dss.Client, log *slog.Logger) error {
-	s, err := New(c, client, log, dssauth.Hooks{})
-	if err != nil {
-		return err
-	}
-	if c.TLS.Certificate != "" {
-		if _, err := tls.LoadX509KeyPair(c.TLS.Certificate, c.TLS.Key); err != nil {
-			setting := "tls.certificate"
-			if file := (*fs.PathError)(nil); errors.As(err, &file) && file.Path == c.TLS.Key {
-				setting = "tls.key"
-			}
-			return errors.Join(fmt.Errorf("%s: %w", c.Place(setting), err), s.Close())
-		}
-	}
-	return s.Close()
 }
 
 // examine logs what the doctor finds out without a visitor. It delays nothing: the

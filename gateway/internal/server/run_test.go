@@ -34,8 +34,10 @@ func TestServesWithItsCertificate(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	server := newServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
+	certificate, err := newCertificate(c)
+	require.NoError(t, err)
 	ended := make(chan error, 1)
-	go func() { ended <- serve(server, listener, c) }()
+	go func() { ended <- (&Server{certificate: certificate}).serveOn(listener, server) }()
 
 	trusted := x509.NewCertPool()
 	trusted.AddCert(lent.Certificate())

@@ -6,8 +6,10 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,16 +18,15 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/dssprom"
 	"github.com/dssauth/dssauth/gateway/internal/assertion"
 	"github.com/dssauth/dssauth/gateway/internal/config"
 	"github.com/dssauth/dssauth/gateway/internal/rules"
 )
-
-// Reserved is the prefix of the gateway's own paths. No request under it
-// reaches the upstream.
-const Reserved = "/dssauth/"
 
 // Server is a gateway. It is an http.Handler.
 type Server struct {
@@ -39,13 +40,27 @@ type Server struct {
 	running  context.Context // ends when the gateway is told to stop
 	end      context.CancelFunc
 	log      *slog.Logger
+
+	client      *dss.Client
+	certificate *tls.Certificate     // nil: plain http
+	metrics     *prometheus.Registry // nil: none are asked for
 }
 
-// New makes a gateway. It calls the hooks for lookups and refusals.
-func New(c config.Config, client *dss.Client, log *slog.Logger, hooks dssauth.Hooks) (*Server, error) {
+// New makes a gateway. Its error names the setting that is wrong.
+func New(c config.Config, client *dss.Client, log *slog.Logger) (*Server, error) {
 	signer, err := newSigner(c)
 	if err != nil {
 		return nil, err
+	}
+	certificate, err := newCertificate(c)
+	if err != nil {
+		return nil, err
+	}
+	var hooks dssauth.Hooks
+	var metrics *prometheus.Registry
+	if c.Metrics != "" {
+		metrics = prometheus.NewRegistry()
+		hooks = dssprom.Hooks(metrics)
 	}
 	auth, err := dssauth.New(dssauth.Config{
 		Client:        client,
@@ -60,7 +75,7 @@ func New(c config.Config, client *dss.Client, log *slog.Logger, hooks dssauth.Ho
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{auth: auth, config: c, identity: newIdentity(c, signer), log: log}
+	s := &Server{auth: auth, config: c, identity: newIdentity(c, signer), log: log, client: client, certificate: certificate, metrics: metrics}
 	s.running, s.end = context.WithCancel(context.Background())
 	var forward http.Handler = http.HandlerFunc(s.noUpstream)
 	if c.Upstream != nil {
@@ -73,13 +88,13 @@ func New(c config.Config, client *dss.Client, log *slog.Logger, hooks dssauth.Ho
 		s.refused = append(s.refused, s.gate(rule, http.HandlerFunc(s.late)))
 	}
 	s.own = map[string]http.Handler{
-		c.Check:              http.HandlerFunc(s.check),
-		Reserved + "refusal": http.HandlerFunc(s.refusal),
-		Reserved + "healthz": http.HandlerFunc(healthy),
-		Reserved + "readyz":  http.HandlerFunc(s.serveReady),
+		c.Check:                    http.HandlerFunc(s.check),
+		rules.Reserved + "refusal": http.HandlerFunc(s.refusal),
+		rules.Reserved + "healthz": http.HandlerFunc(healthy),
+		rules.Reserved + "readyz":  http.HandlerFunc(s.serveReady),
 	}
 	if signer != nil {
-		s.own[Reserved+"jwks.json"] = signer
+		s.own[rules.Reserved+"jwks.json"] = signer
 	}
 	return s, nil
 }
@@ -89,12 +104,31 @@ func newSigner(c config.Config) (*assertion.Signer, error) {
 		return nil, nil
 	}
 	signer, err := assertion.New(assertion.Config(*c.Assertion))
-	if err != nil {
-		if problem, ok := strings.CutPrefix(err.Error(), "assertion: Config.KeyFiles"); ok {
-			return nil, errors.New(c.Place("assertion.key_files") + problem)
+	if wrong := (*assertion.Error)(nil); errors.As(err, &wrong) {
+		place := map[string]string{
+			"Issuer":   c.Place("assertion.issuer"),
+			"Audience": c.Place("assertion.audience"),
+			"KeyFiles": fmt.Sprintf("%s[%d]", c.Place("assertion.key_files"), wrong.Index),
 		}
+		return nil, fmt.Errorf("%s: %w", place[wrong.Field], wrong.Err)
 	}
 	return signer, err
+}
+
+// newCertificate returns nil if the gateway speaks plain http.
+func newCertificate(c config.Config) (*tls.Certificate, error) {
+	if c.TLS.Certificate == "" {
+		return nil, nil
+	}
+	certificate, err := tls.LoadX509KeyPair(c.TLS.Certificate, c.TLS.Key)
+	if err != nil {
+		setting := "tls.certificate"
+		if file := (*fs.PathError)(nil); errors.As(err, &file) && file.Path == c.TLS.Key {
+			setting = "tls.key"
+		}
+		return nil, fmt.Errorf("%s: %w", c.Place(setting), err)
+	}
+	return &certificate, nil
 }
 
 // impersonation returns none unless a rule has a project: only then the gateway
@@ -153,7 +187,7 @@ func (s *Server) gate(rule rules.Rule, next http.Handler) http.Handler {
 // an open page stays open, without a name.
 func (s *Server) open(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		named, err := s.auth.Authenticate(r.WithContext(r.Context()))
+		named, err := s.auth.Authenticate(r)
 		switch {
 		case err == nil:
 			w.Header().Set("Cache-Control", "private")
@@ -178,7 +212,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		own.ServeHTTP(w, r)
 		return
 	}
-	if !passes(r.Method) {
+	if !rules.Passes(r.Method) {
 		s.notAllowed(w)
 		return
 	}
@@ -189,11 +223,6 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	s.proxied[rule].ServeHTTP(w, r)
 }
-
-// passes reports whether requests with this method may reach an upstream. The
-// answer to a TRACE repeats the request: a browser's script would see headers that
-// only the upstream may see.
-func passes(method string) bool { return method != http.MethodTrace && method != http.MethodConnect }
 
 func (s *Server) notAllowed(w http.ResponseWriter) {
 	http.Error(w, "Requests of this method are not passed on.", http.StatusMethodNotAllowed)

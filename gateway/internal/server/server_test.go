@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dsstest"
 	"github.com/dssauth/dssauth/gateway/internal/config"
 )
@@ -54,7 +53,7 @@ func newWorldBefore(t *testing.T, upstream string, args ...string) *world {
 		"-assertion.issuer=" + issuer, "-assertion.audience=" + audience, "-dss_cookies=[dss_session_*]"}, args...)
 	c, _, err := config.Load(args, nil)
 	require.NoError(t, err)
-	w.server, err = New(c, w.dss.Client(), slog.New(slog.NewJSONHandler(w.log, nil)), dssauth.Hooks{})
+	w.server, err = New(c, w.dss.Client(), slog.New(slog.NewJSONHandler(w.log, nil)))
 	require.NoError(t, err)
 	front := httptest.NewUnstartedServer(nil)
 	front.Config = newServer(w.server, slog.New(slog.DiscardHandler))
