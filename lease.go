@@ -31,7 +31,7 @@ func (s *sharing) take(ctx context.Context, f *found) (busy string, err error) {
 	return "", err
 }
 
-// giveUp ends the leases of f. If there is no answer, the replicas that wait for it ask
+// giveUp ends the leases of f. Without an answer, the replicas that wait for it ask
 // DSS themselves.
 func (s *sharing) giveUp(f *found) {
 	for _, k := range f.leases {

@@ -83,7 +83,7 @@ func (s *sharing) await(ctx context.Context, lease string, look func() bool, ref
 			break // the store cannot help any more, or time is up
 		}
 		if now == nil || !bytes.Equal(now, theirs) { // it has ended
-			look() // there is no answer to share, unless it has come since the last look
+			look() // an answer may have come since the last look
 			break
 		}
 		timer := time.NewTimer(pause)

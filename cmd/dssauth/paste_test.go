@@ -141,7 +141,7 @@ func FuzzCurlQuoting(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, value string) {
 		if strings.ContainsAny(value, "\r\n\x00") {
-			t.Skip("no header has it")
+			return // no header has it
 		}
 		want := "a=" + value + "; z=end"
 		for way, command := range map[string]string{

@@ -261,8 +261,8 @@ func version(h http.Header) string {
 	return "version " + dss + ", API version " + api
 }
 
-// Who names the user of an answer of DSS. It does not show an API key's id: that may be
-// the key itself.
+// Who returns the name of the user in a reply of DSS. It does not show an API key's id:
+// that may be the key itself.
 func Who(info dss.AuthInfo) string {
 	if info.Login() == "" {
 		return "an API key without a user"

@@ -111,7 +111,7 @@ func TestStart(t *testing.T) {
 	}
 }
 
-// What answers may call us by what it was sent.
+// The server at DSS's address may repeat our credentials as our name.
 func TestFindingsHoldNoCredential(t *testing.T) {
 	for _, cfg := range []dss.Config{{APIKey: runnersKey}, {Ticket: runnersTicket}} {
 		fake := newDSS(t)

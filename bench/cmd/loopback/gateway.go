@@ -19,8 +19,8 @@ import (
 	"github.com/dssauth/dssauth/bench"
 )
 
-// gateway is what stands before one upstream: ReverseProxy alone, the gateway as a
-// reverse proxy, and Caddy, which asks the gateway's check about each request.
+// gateway has three proxies before one upstream: ReverseProxy alone, the gateway as a
+// reverse proxy, and Caddy. Caddy asks the gateway's check about each request.
 type gateway struct {
 	upstream, alone, door, caddy string // addresses; no caddy: empty
 	children                     children
