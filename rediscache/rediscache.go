@@ -111,22 +111,7 @@ func New(option rueidis.ClientOption) (*Store, error) {
 	if err := check(&option); err != nil {
 		return nil, fmt.Errorf("rediscache: ClientOption.%w", err)
 	}
-	for _, d := range []*net.Dialer{&option.Dialer, &option.Sentinel.Dialer} {
-		setDefault(&d.Timeout, patience)
-		setDefault(&d.KeepAlive, time.Second)
-	}
-	setDefault(&option.ConnWriteTimeout, patience)
-	setDefault(&option.Sentinel.TopologyRefreshInterval, 5*time.Second)
-	setDefault(&option.ClusterOption.ShardsRefreshInterval, 5*time.Second)
-	if option.PipelineMultiplex == 0 {
-		option.PipelineMultiplex = -1 // Commands that share a connection share writes.
-	}
-	option.InitAddress = slices.Clone(option.InitAddress) // ShuffleInit changes it
-	option.DisableCache = true
-	option.DisableRetry = true // Watch must return when it may have missed a notice.
-	if option.ClientSetInfo == nil {
-		option.ClientSetInfo = rueidis.DisableClientSetInfo // needs no permission
-	}
+	option = withDefaults(option)
 	s := &Store{
 		addresses: strings.Join(option.InitAddress, ", "),
 		clean:     cleaner(option.Password, option.Sentinel.Password),
@@ -173,6 +158,27 @@ func check(option *rueidis.ClientOption) error {
 		return errors.New("Standalone.ReplicaAddress: replicas may not know what was forgotten: leave it out")
 	}
 	return nil
+}
+
+// withDefaults returns option with what New sets itself.
+func withDefaults(option rueidis.ClientOption) rueidis.ClientOption {
+	for _, d := range []*net.Dialer{&option.Dialer, &option.Sentinel.Dialer} {
+		setDefault(&d.Timeout, patience)
+		setDefault(&d.KeepAlive, time.Second)
+	}
+	setDefault(&option.ConnWriteTimeout, patience)
+	setDefault(&option.Sentinel.TopologyRefreshInterval, 5*time.Second)
+	setDefault(&option.ClusterOption.ShardsRefreshInterval, 5*time.Second)
+	if option.PipelineMultiplex == 0 {
+		option.PipelineMultiplex = -1 // Commands that share a connection share writes.
+	}
+	option.InitAddress = slices.Clone(option.InitAddress) // ShuffleInit changes it
+	option.DisableCache = true
+	option.DisableRetry = true // Watch must return when it may have missed a notice.
+	if option.ClientSetInfo == nil {
+		option.ClientSetInfo = rueidis.DisableClientSetInfo // needs no permission
+	}
+	return option
 }
 
 func setDefault(d *time.Duration, value time.Duration) {

@@ -3,6 +3,7 @@
 package rediscache_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -266,6 +267,39 @@ func TestWatchEndsWithItsConnection(t *testing.T) {
 			assert.Equal(t, "v", <-w.heard)
 		})
 	}
+}
+
+// unsubscribing is a connection whose server ends the subscription after a notice.
+type unsubscribing struct {
+	net.Conn
+	more string
+}
+
+func (c *unsubscribing) Read(p []byte) (int, error) {
+	if c.more != "" {
+		n := copy(p, c.more)
+		c.more = c.more[n:]
+		return n, nil
+	}
+	n, err := c.Conn.Read(p)
+	if bytes.Contains(p[:n], []byte("dssauth:forgotten\r\n$4\r\nlast\r\n")) {
+		c.more = ">3\r\n$11\r\nunsubscribe\r\n$17\r\ndssauth:forgotten\r\n:0\r\n"
+	}
+	return n, err
+}
+
+func TestWatchEndsWithItsSubscription(t *testing.T) {
+	o := option(start(t))
+	o.DialCtxFn = func(ctx context.Context, address string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+		c, err := d.DialContext(ctx, "tcp", address)
+		return &unsubscribing{Conn: c}, err
+	}
+	store := open(t, o)
+	works(t, store)
+	w := watch(t, store)
+	mustPut(t, store, dssauth.StoreEntry{Key: "key", Value: []byte("last"), TTL: time.Minute, Notify: true})
+	assert.ErrorContains(t, w.end(t), "unsubscribed")
+	works(t, store)
 }
 
 // A busy watcher delays no command, and never misses a notice without an error.
