@@ -21,12 +21,14 @@ const (
 // WhileSignedIn returns a context for a connection that outlives its request's
 // handling, such as a websocket or server-sent events. The context ends when a new
 // request with the same credentials would no longer be admitted; [context.Cause] then
-// returns the reason, an error that wraps one of this package's. Call WhileSignedIn in
-// a handler, with its request, and call the [context.CancelFunc] when the connection
-// ends.
+// returns the reason, an error that wraps one of this package's. It also ends with the
+// request's context, as when the visitor leaves. Call WhileSignedIn in a handler, with
+// its request, and call the [context.CancelFunc] when the connection ends. If the
+// handler is not wrapped, the context has ended from the start, and a log line says so.
 //
-// The visitor is identified at least once in each period of every (100ms or more; zero
-// means [Config.TTL]), once for all connections with the same credentials. The login
+// The visitor is identified at least once in each period of every (zero means
+// [Config.TTL]; less than 100ms counts as 100ms), once for all connections with the same
+// credentials. The login
 // must stay the same, and the gates of this Middleware that admitted the request must
 // admit the visitor again; [Middleware.Require] describes the arguments of a gate. If
 // DSS or a gate cannot answer, or a gate takes longer than Timeout, the next look comes
@@ -41,7 +43,7 @@ func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (contex
 	v, ok := m.attached(r.Context())
 	switch {
 	case !ok:
-		end(errNoVisitor)
+		end(m.faults.of(r.Context(), errNoVisitor, origin{route: r.Pattern}))
 		return ctx, func() {}
 	case v.m == nil: // from NewContext: DSS does not know it
 		return ctx, func() { end(context.Canceled) }

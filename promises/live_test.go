@@ -826,3 +826,19 @@ func TestHangingGateKeepsNoConnectionOpen(t *testing.T) {
 		assert.Zero(t, running.Load(), "the CancelFunc waits for it")
 	})
 }
+
+func TestUnwrappedStreamIsLogged(t *testing.T) {
+	var book logBook
+	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), Logger: book.logger()})
+	mux := http.NewServeMux()
+	mux.HandleFunc("/events", func(w http.ResponseWriter, r *http.Request) {
+		allowed, stop := m.WhileSignedIn(r, 0)
+		defer stop()
+		assert.Error(t, allowed.Err())
+		m.Refuse(w, r, context.Cause(allowed))
+	})
+	assert.Equal(t, 500, serve(mux, request("GET", "/events", "Cookie", "session=ann")).Code)
+	lines := book.with("wrap the handler with Middleware.Handler")
+	require.Len(t, lines, 1)
+	assert.Contains(t, lines[0], "route=/events")
+}

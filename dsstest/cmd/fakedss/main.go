@@ -39,7 +39,7 @@ With http://127.0.0.1:11200/?redirect=http://127.0.0.1:8080/ signing in leads
 to the application. Scripts sign in with POST /sign-in (login=ann), and sign out
 with POST /sign-out.
 
-The first line of its output is one JSON object:
+The first line of its standard output is one JSON object:
 
   {"url": "http://127.0.0.1:40513",
    "admin_key": "…",                        a global administrator's API key
@@ -84,7 +84,7 @@ listed and not accepted.
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := run(ctx, os.Args[1:], os.Stdout)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		fmt.Print(help)
@@ -95,7 +95,7 @@ func main() {
 }
 
 // run serves until ctx ends. Its errors name the setting to change.
-func run(ctx context.Context, args []string, stdout io.Writer) error {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("fakedss", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	addr := flags.String("addr", "127.0.0.1:0", "")
@@ -128,10 +128,12 @@ func run(ctx context.Context, args []string, stdout io.Writer) error {
 		return err
 	}
 	fake := dsstest.New()
-	if err := json.NewEncoder(stdout).Encode(admit(fake, *adminKey, users, listener.Addr())); err != nil {
+	first := admit(fake, *adminKey, users, listener.Addr())
+	if err := json.NewEncoder(stdout).Encode(first); err != nil {
 		listener.Close()
 		return fmt.Errorf("writing the first line: %w", err)
 	}
+	fmt.Fprintf(stderr, "Start your application with DKU_DSS_URL=%s DKU_API_KEY=%s, and sign in at %[1]s/\n", first.URL, *adminKey)
 	return serve(ctx, listener, fake.SignInPage())
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -22,22 +23,24 @@ func start(t *testing.T, args ...string) access {
 	t.Helper()
 	ctx, interrupt := context.WithCancel(t.Context())
 	stdout, w := io.Pipe()
+	var hint strings.Builder
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, args, w)
+		err := run(ctx, args, w, &hint)
 		w.CloseWithError(err)
 		ended <- err
 	}()
 	lines := bufio.NewReader(stdout)
 	line, err := lines.ReadString('\n')
 	require.NoError(t, err)
+	var first access
 	t.Cleanup(func() {
 		interrupt()
 		rest, _ := io.ReadAll(lines)
 		assert.Empty(t, rest, "the first line only")
 		assert.NoError(t, <-ended, "an interrupt is not an error")
+		assert.Equal(t, fmt.Sprintf("Start your application with DKU_DSS_URL=%s DKU_API_KEY=%s, and sign in at %[1]s/\n", first.URL, first.AdminKey), hint.String())
 	})
-	var first access
 	dec := json.NewDecoder(strings.NewReader(line))
 	dec.DisallowUnknownFields()
 	require.NoError(t, dec.Decode(&first))
@@ -144,7 +147,7 @@ func TestWrongArguments(t *testing.T) {
 		"users of a wrong file":         {[]string{"-users", write(t, `{}`)}, "users.json"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			assert.ErrorContains(t, run(t.Context(), tc.args, io.Discard), tc.want)
+			assert.ErrorContains(t, run(t.Context(), tc.args, io.Discard, io.Discard), tc.want)
 		})
 	}
 }
