@@ -358,7 +358,6 @@ func (a *answers) newEntry(f *flight, id Identity) *entry {
 	if a.keep.sessions {
 		e.session = &session{}
 	}
-	e.entry = e
 	e.touched.Store(f.asked)
 	e.aliased.Store(-int64(time.Hour))
 	return e

@@ -3,6 +3,7 @@ package dssauth
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -68,4 +69,11 @@ func TestHowAsked(t *testing.T) {
 	}
 	assert.Equal(t, other, howAsked(nil))
 	assert.Equal(t, other, howAsked(&http.Request{}))
+}
+
+func TestQueryHasNoRawBytesOfAnAddress(t *testing.T) {
+	for c := range 256 {
+		taken := c > ' ' && c < 0x7f && !strings.ContainsRune(`\#"<>`, rune(c))
+		assert.Equal(t, taken, isQuery("a="+string([]byte{byte(c)})), "%q", c)
+	}
 }

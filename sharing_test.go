@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -267,4 +268,48 @@ func FuzzNotice(f *testing.F) {
 			t.Fatal("forgot somebody of whom nothing was sealed")
 		}
 	})
+}
+
+// tally is a shelf that counts.
+type tally struct {
+	shelf
+	puts atomic.Int64
+}
+
+func (s *tally) Put(ctx context.Context, e StoreEntry) (bool, error) {
+	s.puts.Add(1)
+	return s.shelf.Put(ctx, e)
+}
+
+func TestForgetTellsEachOwnerOnce(t *testing.T) {
+	store := &tally{shelf: shelf{}}
+	m := newReplica(t, store, nil)
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", "session=ann")
+	puts := func() int64 {
+		before := store.puts.Load()
+		m.Forget(r)
+		return store.puts.Load() - before
+	}
+	assert.Equal(t, int64(1), puts(), "of a stranger: the mark of the bytes")
+	c := ofAnn(t, m)
+	remembered := &entry{node: node{key: c.key}, identity: Identity{Login: "ann"}}
+	remembered.expires = int64(time.Hour)
+	m.answers.cache.put(remembered)
+	r = m.attach(r, remembered)
+	assert.Equal(t, int64(2), puts(), "the marks of the login and of the bytes")
+}
+
+func TestLookupsWithTheSameBytesAreCounted(t *testing.T) {
+	m := newReplica(t, shelf{}, nil)
+	s, c := m.answers.shared, ofAnn(t, m)
+	f := &found{keys: s.keysOf(c)}
+	for range 3 {
+		s.begins(f, c.key)
+	}
+	for range 3 {
+		assert.NotEmpty(t, s.local(f.keys.answer))
+		s.conclude(f)
+	}
+	assert.Empty(t, s.local(f.keys.answer))
 }

@@ -113,6 +113,7 @@ func TestTheIdentityStandsWhereItsDetailsFail(t *testing.T) {
 			assert.Equal(t, 1, s.fake.Calls(lookupPath), "the identity is remembered all the same")
 			assert.Zero(t, s.fake.Calls("/users/bob"))
 			assert.NotContains(t, log.String(), "ann", "a login in the log")
+			assert.Regexp(t, "no display name and e-mail address for a visitor|DSS does not let us read users", log.String())
 		})
 	}
 }

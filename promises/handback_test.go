@@ -29,12 +29,13 @@ func wrappers(t *testing.T) map[string]wrapper {
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 	other := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 	apiKeys := newAuth(t, dssauth.Config{Resolver: newDoorman(), Headers: []string{"Authorization"}})
-	group := m.RequireGroup("analysts")
+	group, another := m.RequireGroup("analysts"), m.RequireGroup("readers")
 	return map[string]wrapper{
 		"Handler":                 m.Handler,
 		"Optional":                m.Optional,
 		"a gate alone":            group,
 		"a gate behind Handler":   func(h http.Handler) http.Handler { return m.Handler(group(h)) },
+		"two gates":               func(h http.Handler) http.Handler { return group(another(h)) },
 		"all of them":             func(h http.Handler) http.Handler { return m.Optional(m.Handler(group(group(h)))) },
 		"two instances":           func(h http.Handler) http.Handler { return m.Handler(other.Handler(other.RequireGroup("readers")(h))) },
 		"anonymous to the second": func(h http.Handler) http.Handler { return m.Handler(apiKeys.Optional(h)) },

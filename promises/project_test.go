@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -570,6 +571,14 @@ func TestProjectGateRefusesBadSettings(t *testing.T) {
 		panics(t, "give it as in \"CHURN\"", func() { c.auth.RequireProject(key) })
 	}
 	panics(t, "no-key", func() { c.auth.RequireProject("no-key") })
+	for b := range 128 {
+		key := "A" + string(rune(b))
+		if regexp.MustCompile(`^\w+$`).MatchString(key) {
+			assert.NotPanics(t, func() { c.auth.RequireProject(key) }, key)
+		} else {
+			assert.Panics(t, func() { c.auth.RequireProject(key) }, key)
+		}
+	}
 	assert.Panics(t, func() { c.auth.RequireProjectOf(nil) })
 	_, without := inBubble(t, dssauth.Config{})
 	panics(t, "set Config.Impersonation to ByTicket", func() { without.RequireProject("CHURN") })

@@ -1113,6 +1113,30 @@ func TestCloseEndsTheQuestion(t *testing.T) {
 	}
 }
 
+func TestCloseEndsAWaitOfRefuse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched(t)
+		m := newAuth(t, dssauth.Config{Client: w.client})
+		ann := signedIn(w.DSS, "ann")
+		require.Equal(t, "ann", who(m, ann))
+		pass(5 * time.Second)
+		w.behaves(ownInfoPath, dsstest.Hang)
+		refused := make(chan int, 1)
+		go func() {
+			rec := httptest.NewRecorder()
+			m.Refuse(rec, ann, &dss.Error{StatusCode: 401, Type: "com.dataiku.dip.exceptions.NotAuthenticatedException"})
+			refused <- rec.Code
+		}()
+		synctest.Wait()
+		require.Len(t, w.questions(), 1)
+		require.Empty(t, refused)
+		start := time.Now()
+		require.NoError(t, m.Close())
+		assert.Equal(t, 503, <-refused)
+		assert.Zero(t, time.Since(start))
+	})
+}
+
 func TestCloseEndsAWaitForTheQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)

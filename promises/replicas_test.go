@@ -186,6 +186,26 @@ func TestASignOutReachesAllReplicas(t *testing.T) {
 	}
 }
 
+// A replica that does not know the visitor learns the login from the store.
+func TestSignOutForgetsTheOtherSessionsOfItsLogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		all := replicas(t, 2, client, newStore())
+		synctest.Wait()
+		one, other := signedIn(d, "ann"), signedIn(d, "ann")
+		for _, r := range []*http.Request{one, other} {
+			require.Equal(t, []string{"analysts"}, identity(t, all[1], r.Clone(t.Context())).Groups())
+		}
+		synctest.Wait()
+		d.AddUser(dsstest.User{Login: "ann", Groups: []string{"readers"}})
+		all[0].Forget(one.Clone(t.Context()))
+		synctest.Wait()
+		for i, m := range all {
+			assert.Equal(t, []string{"readers"}, identity(t, m, other.Clone(t.Context())).Groups(), i)
+		}
+	})
+}
+
 // afterForgetUser returns two replicas that have forgotten ann, whose groups changed,
 // their client and store, ann's request, and the values that the store had before.
 func afterForgetUser(t *testing.T) (*dss.Client, *memory, []*dssauth.Middleware, *http.Request, map[string][]byte) {
