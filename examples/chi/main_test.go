@@ -22,7 +22,7 @@ func TestReport(t *testing.T) {
 	auth, err := dssauth.New(dssauth.Config{Client: fake.Client()})
 	require.NoError(t, err)
 	r, w := httptest.NewRequest("GET", "/report", nil), httptest.NewRecorder()
-	r.AddCookie(fake.SignIn("ann")) // without it: 401; without the group: 403; after fake.SetDown(true): 503
+	r.AddCookie(fake.SignIn("ann")) // without it: 401; without the group: 403; if fake.SetDown(true) came before: 503
 	newRouter(auth).ServeHTTP(w, r)
 	assert.Equal(t, http.StatusOK, w.Code)
 	require.NoError(t, auth.Close())
