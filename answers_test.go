@@ -187,3 +187,31 @@ func TestAnswerLongAfterDeadlineIsNone(t *testing.T) {
 		require.NoError(t, m.Close())
 	})
 }
+
+// A renewal of a project's verdict lets all others go first, until a second before the
+// verdict ends.
+func TestProjectTurnIsLastUntilTheLastMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newReplica(t, shelf{}, func(c *Config) { c.MaxLookups = 2 })
+		defer m.Close()
+		places := m.answers.places
+		for after, line := range map[time.Duration]int{1900 * time.Millisecond: refreshes, 2100 * time.Millisecond: knownVisitors} {
+			others := []*turn{newTurn("bob"), newTurn("carl")}
+			for _, other := range others {
+				require.NoError(t, places.enter(t.Context(), other, nil))
+			}
+			var got *turn
+			go func() {
+				got, _ = m.projectTurn(t.Context(), &entry{identity: Identity{Login: "ann"}}, m.answers.now()+int64(3*time.Second))
+			}()
+			<-time.After(after)
+			for _, other := range others {
+				places.giveBack(other)
+			}
+			synctest.Wait()
+			require.NotNil(t, got)
+			assert.Equal(t, line, got.line, after)
+			places.giveBack(got)
+		}
+	})
+}

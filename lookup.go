@@ -111,9 +111,6 @@ func (a *asker) enter(ctx context.Context, l *lookup) (err error) {
 	if err = a.dss.outage.refusal(); err == nil {
 		err = a.dss.outage.paused(l.key)
 	}
-	if err != nil {
-		a.places.giveBack(l.turn)
-	}
 	return err
 }
 

@@ -313,3 +313,39 @@ func TestLookupsWithTheSameBytesAreCounted(t *testing.T) {
 	}
 	assert.Empty(t, s.local(f.keys.answer))
 }
+
+// Another replica may have a newer answer, or one that a clock shows as newer.
+func TestStoredAnswerIsNewerThanTheLastOne(t *testing.T) {
+	for name, test := range map[string]struct {
+		asOf, asked time.Duration // of the last answer, from those of the stored one
+		believed    bool
+	}{
+		"newer":                        {-time.Second, -time.Second, true},
+		"older":                        {time.Second, time.Second, false},
+		"the same":                     {0, 0, false},
+		"older by its own clock":       {time.Second, -time.Second, false},
+		"older by the clock of here":   {-time.Second, time.Second, false},
+		"as old by its own clock":      {0, -time.Second, false},
+		"as old, by the clock of here": {-time.Second, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := newReplica(t, shelf{}, nil)
+				defer m.Close()
+				<-time.After(time.Minute)
+				s, c := m.answers.shared, ofAnn(t, m)
+				stored := s.keysOf(c).answer[0]
+				asOf := time.Now().Add(-3 * time.Second)
+				text, err := json.Marshal(sharedAnswer{AsOf: asOf.UnixNano(), Login: "ann"})
+				require.NoError(t, err)
+				s.store.(shelf)[stored] = s.sealer.Seal(0, stored, text)
+				last := &entry{identity: Identity{Login: "ann", AsOf: asOf.Add(test.asOf)}}
+				last.asked = s.now() - int64(3*time.Second) + int64(test.asked)
+				var count atomic.Int64
+				f, err := s.find(t.Context(), c, last, false, &count, func() error { return nil }, func() {})
+				require.NoError(t, err)
+				assert.Equal(t, test.believed, f.isAnswer())
+			})
+		})
+	}
+}

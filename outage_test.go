@@ -1,0 +1,45 @@
+package dssauth
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth/dss"
+)
+
+func TestAnsweredOwnQuestionEndsARejection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, key := range []int64{0, 7} { // a fixed key, and one from a source
+			o := newReplica(t, shelf{}, nil).answers.dss.outage
+			answers := func(info dss.AuthInfo, err error) {
+				now := o.time.now()
+				o.conclude(&question{asked: now, key: key, done: make(chan struct{})}, info, err)
+			}
+			ours := dss.AuthInfo{AuthIdentifier: "robot"}
+			require.NoError(t, o.refusal())
+			answers(dss.AuthInfo{}, &dss.Error{StatusCode: http.StatusUnauthorized, Type: "com.dataiku.dip.exceptions.NotAuthenticatedException"})
+			require.ErrorIs(t, o.refusal(), ErrUnavailable)
+			answers(ours, nil)
+			if key == 0 {
+				require.ErrorIs(t, o.refusal(), ErrUnavailable, "a fixed key was rejected, and stays so for its time")
+				<-time.After(rejectionTime)
+			}
+			assert.NoError(t, o.refusal(), "key %d", key)
+		}
+	})
+}
+
+func TestCancelledCallIsNoOutage(t *testing.T) {
+	cancelled := &url.Error{Op: "Get", URL: "https://dss.example/", Err: context.Canceled}
+	assert.False(t, isOutage(cancelled))
+	assert.False(t, isOutage(fmt.Errorf("dss: %w", cancelled)))
+	assert.True(t, isOutage(&url.Error{Op: "Get", URL: "https://dss.example/", Err: context.DeadlineExceeded}))
+}
