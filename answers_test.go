@@ -212,6 +212,7 @@ func TestProjectTurnIsLastUntilTheLastMoment(t *testing.T) {
 			require.NotNil(t, got)
 			assert.Equal(t, line, got.line, after)
 			places.giveBack(got)
+			assert.Empty(t, places.owners)
 		}
 	})
 }

@@ -35,6 +35,9 @@ func said(access *dssauth.Access) string {
 func TestAccessNamesTheVisitorInFront(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: newDoormanWithOutage()})
 	withKeys := newAuth(t, dssauth.Config{Resolver: newDoormanWithOutage(), AllowAPIKeys: true})
+	apart := newAuth(t, dssauth.Config{Resolver: resolver(func(context.Context, string) (dssauth.Identity, error) {
+		return dssauth.Identity{}, dssauth.ErrUnauthenticated
+	})})
 	key := func() *http.Request { return request("GET", "/", "Authorization", "Bearer key") }
 	byHand := func(f func(http.ResponseWriter, *http.Request)) http.Handler { return http.HandlerFunc(f) }
 	authenticated := byHand(func(w http.ResponseWriter, r *http.Request) {
@@ -57,24 +60,25 @@ func TestAccessNamesTheVisitorInFront(t *testing.T) {
 		r    *http.Request
 		want string
 	}{
-		"a visitor":                    {m.Handler(whoami), fromAnn(), "true ann 200"},
-		"through other contexts":       {through(m.Handler(through(whoami))), fromAnn(), "true ann 200"},
-		"nobody":                       {m.Handler(whoami), request("GET", "/"), "false  401"},
-		"a stranger":                   {m.Handler(whoami), request("GET", "/", "Cookie", "session=who"), "false  401"},
-		"an outage":                    {m.Handler(whoami), request("GET", "/", "Cookie", "session=outage"), "false  503"},
-		"two kinds of credentials":     {m.Handler(whoami), request("GET", "/", "Authorization", "Bearer a", "Authorization", "Bearer b"), "false  400"},
-		"a gate admits":                {m.RequireGroup("analysts")(whoami), fromAnn(), "true ann 200"},
-		"a gate refuses":               {m.RequireGroup("analysts")(whoami), fromBob(), "true bob 403"},
-		"a gate inside refuses":        {m.Handler(m.RequireGroup("analysts")(whoami)), fromBob(), "true bob 403"},
-		"a handler refuses":            {m.Handler(forbids), fromAnn(), "true ann 403"},
-		"optional, known":              {m.Optional(whoami), fromAnn(), "true ann 200"},
-		"optional, nobody":             {m.Optional(whoami), request("GET", "/"), "false  200"},
-		"optional, a stranger":         {m.Optional(whoami), request("GET", "/", "Cookie", "session=who"), "false  200"},
-		"optional, then a gate":        {m.Optional(m.RequireGroup("analysts")(whoami)), request("GET", "/"), "false  401"},
-		"by hand":                      {authenticated, fromAnn(), "true ann 200"},
-		"by hand, nobody":              {authenticated, request("GET", "/"), "false  401"},
-		"no Middleware":                {whoami, fromAnn(), "false  200"},
-		"two, of two instances of DSS": {m.Handler(withKeys.Handler(whoami)), fromAnn(), "true ann 200"},
+		"a visitor":                     {m.Handler(whoami), fromAnn(), "true ann 200"},
+		"through other contexts":        {through(m.Handler(through(whoami))), fromAnn(), "true ann 200"},
+		"nobody":                        {m.Handler(whoami), request("GET", "/"), "false  401"},
+		"a stranger":                    {m.Handler(whoami), request("GET", "/", "Cookie", "session=who"), "false  401"},
+		"an outage":                     {m.Handler(whoami), request("GET", "/", "Cookie", "session=outage"), "false  503"},
+		"two kinds of credentials":      {m.Handler(whoami), request("GET", "/", "Authorization", "Bearer a", "Authorization", "Bearer b"), "false  400"},
+		"a gate admits":                 {m.RequireGroup("analysts")(whoami), fromAnn(), "true ann 200"},
+		"a gate refuses":                {m.RequireGroup("analysts")(whoami), fromBob(), "true bob 403"},
+		"a gate inside refuses":         {m.Handler(m.RequireGroup("analysts")(whoami)), fromBob(), "true bob 403"},
+		"a handler refuses":             {m.Handler(forbids), fromAnn(), "true ann 403"},
+		"optional, known":               {m.Optional(whoami), fromAnn(), "true ann 200"},
+		"optional, nobody":              {m.Optional(whoami), request("GET", "/"), "false  200"},
+		"optional, a stranger":          {m.Optional(whoami), request("GET", "/", "Cookie", "session=who"), "false  200"},
+		"optional, then a gate":         {m.Optional(m.RequireGroup("analysts")(whoami)), request("GET", "/"), "false  401"},
+		"by hand":                       {authenticated, fromAnn(), "true ann 200"},
+		"by hand, nobody":               {authenticated, request("GET", "/"), "false  401"},
+		"no Middleware":                 {whoami, fromAnn(), "false  200"},
+		"two, a stranger to the second": {m.Handler(apart.Optional(whoami)), fromAnn(), "false  200"},
+		"two, of two instances of DSS":  {m.Handler(withKeys.Handler(whoami)), fromAnn(), "true ann 200"},
 		"a made up identity is no news": {byHand(func(w http.ResponseWriter, r *http.Request) {
 			dssauth.NewContext(r.Context(), dssauth.NewIdentity("eve"))
 		}), fromAnn(), "false  200"},

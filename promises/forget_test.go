@@ -49,6 +49,12 @@ func TestForgetForgetsTheVisitor(t *testing.T) {
 				m.Forget(r)
 			})), withCookies("session=ann"))
 		}, all[:2]},
+		{"the attached identity, when the cookies are too many", func(m *dssauth.Middleware) {
+			serve(m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				r.Header.Set("Cookie", "session="+strings.Repeat("x", 100_000))
+				m.Forget(r)
+			})), withCookies("session=ann"))
+		}, all[:2]},
 		{"the remembered answer", func(m *dssauth.Middleware) { m.Forget(withCookies("session=ann")) }, all[:2]},
 		{"the remembered answer, found by other raw bytes", func(m *dssauth.Middleware) { m.Forget(withCookies("_ga=1; session=ann")) }, all[:2]},
 		{"an identity from NewContext, and the remembered answer", func(m *dssauth.Middleware) { m.Forget(with(dssauth.NewIdentity("bob"), "session=ann")) }, all[:3]},

@@ -61,7 +61,7 @@ func TestJoinedHooksEachEndTheirOwnSpan(t *testing.T) {
 			return dssauth.JoinHooks(a, dssauth.Hooks{}, b, c)
 		},
 		"twice": func(a, b, c dssauth.Hooks) dssauth.Hooks {
-			return dssauth.JoinHooks(dssauth.JoinHooks(a, b), dssauth.JoinHooks(dssauth.JoinHooks(), c))
+			return dssauth.JoinHooks(dssauth.JoinHooks(a, b), dssauth.JoinHooks(dssauth.JoinHooks(), dssauth.JoinHooks(c)))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

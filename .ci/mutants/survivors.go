@@ -14,6 +14,7 @@ func (h survivor) isFor(s site) bool {
 
 const (
 	oneInstant   = "it differs only where two times are the same nanosecond, and there both are right"
+	anyLater     = "numbers are compared only, and any later one says the same"
 	waitsALittle = "it waits a little longer or shorter, which the check leaves room for"
 )
 
@@ -43,4 +44,18 @@ var survivors = []survivor{
 		"return b.ReadCloser.Close()", "return nil", "net/http ends the request's context when the handler returns, and that closes the body"},
 	{"dss/conn.go", "(*framing).endOfLine",
 		`f.status = "unknown"`, "", "net/http refuses a reply whose first line has one word"},
+	{"forgotten.go", "(*forgotten).since",
+		"return asked + 1", "return asked + (1+1)", anyLater},
+	{"lookup.go", "(*asker).ask",
+		"l.number.Store(a.count.Add(1))", "l.number.Store(a.count.Add((1+1)))", anyLater},
+	{"forgotten.go", "(*forgotten).purge",
+		"if s.at >= now-l.lasts {", "if s.at > now-l.lasts {", oneInstant},
+	{"notices.go", "(*sharing).hear",
+		"if age < -skew || age > skew {", "if age <= -skew || age > skew {", oneInstant},
+	{"answers.go", "(*answers).identified",
+		"if a.keeps(f) && a.keep.ttl > 0 {", "if a.keeps(f) && a.keep.ttl > (0+1) {", "an answer with a TTL of 1ns has ended before it is stored"},
+	{"lookup.go", "(*asker).findOutage",
+		"ctx, cancel := context.WithTimeout(life, a.timeout+grace/2-time.Duration(a.now()-l.began))",
+		"ctx, cancel := context.WithTimeout(life, a.timeout+grace/2+time.Duration(a.now()-l.began))",
+		"our own question ends within two seconds, and requests wait for their own time only"},
 }
