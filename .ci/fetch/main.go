@@ -55,7 +55,7 @@ func fetch(folder string) error {
 		return err
 	}
 	if len(modules[0].required) > maxRequired {
-		return fmt.Errorf("the root requires %d modules, and may %d: %s", len(modules[0].required), maxRequired, strings.Join(modules[0].required, ", "))
+		return fmt.Errorf("the root requires %d modules, more than %d: %s", len(modules[0].required), maxRequired, strings.Join(modules[0].required, ", "))
 	}
 	proxy := filepath.Join(folder, "proxy")
 	for _, m := range modules {
