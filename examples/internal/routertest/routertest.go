@@ -150,7 +150,7 @@ func get(t *testing.T, url string, cookie *http.Cookie, accept string) answer {
 	resp.Header.Del("Date")
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	// In pieces or as a whole: each server decides that by its own size.
+	// In pieces or as a whole: each server decides that by a size of its own.
 	resp.TransferEncoding, resp.ContentLength = nil, int64(len(body))
 	resp.Header.Del("Content-Length")
 	resp.Body = io.NopCloser(bytes.NewReader(body))
