@@ -38,7 +38,7 @@ func TestLandedLookupIsFoundAtSecondLook(t *testing.T) {
 		fresh := func(e *entry) bool { return m.answers.now() < e.expires }
 		landed, err := m.answers.ask(t.Context(), c, fresh, false)
 		require.NoError(t, err)
-		// As if the first look had been before that.
+		// As if the first look came before that.
 		again, err := m.answers.ask(t.Context(), c, fresh, false)
 		require.NoError(t, err)
 		assert.Same(t, landed, again)
@@ -66,8 +66,8 @@ func TestReplacedAnswerIsNotRefreshed(t *testing.T) {
 
 func TestTheWallClockEndsNoAnswer(t *testing.T) {
 	m, _ := newCounted(t)
-	// Go measures by the monotonic clock where the earlier time has it. All
-	// times that are kept are differences to this one.
+	// Go measures by the monotonic clock if the earlier time has one. All kept
+	// times are differences to this one.
 	assert.Contains(t, m.answers.base.String(), " m=")
 }
 
@@ -84,8 +84,8 @@ func TestForgottenLoginsAreNotKeptForEver(t *testing.T) {
 	})
 }
 
-// However many logins are forgotten at once. Those that are not remembered any
-// more count as forgotten.
+// This holds for any number of logins forgotten at once. Those that are not
+// remembered any more count as forgotten.
 func TestForgottenLoginsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, dss := newCounted(t)
@@ -179,7 +179,7 @@ func TestAnswerLongAfterDeadlineIsNone(t *testing.T) {
 		_, f, _ := m.answers.join(c, func(*entry) bool { return false }, nil, anyLookup)
 		<-time.After(2 * time.Hour)
 		synctest.Wait()
-		// As somebody who came at the moment that it landed.
+		// As a request that came at the moment when it landed.
 		e, err := m.answers.wait(t.Context(), f)
 		assert.Nil(t, e)
 		require.ErrorIs(t, err, ErrUnavailable)

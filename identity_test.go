@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A new field of Identity is copied, counted and shared with other replicas, as
-// the others are.
+// A new field of Identity must be copied, counted and shared with other
+// replicas, like the others.
 func TestEachFieldOfIdentityIsKept(t *testing.T) {
 	whole := NewIdentity("", "analysts")
 	texts := 0

@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// order is that of this package's files, from top to bottom: each uses only
-// files that stand below it.
+// order is the order of this package's files, from top to bottom: each uses
+// only files below it.
 var order = []string{
 	"project.go", "live.go", "impersonate.go", "context.go",
 	"middleware.go", "config.go",
@@ -87,7 +87,7 @@ func usesBetweenFiles(t *testing.T) map[string]string {
 	return used
 }
 
-// A reader can keep a struct of this package in mind.
+// Structs are small, so that a reader can remember their fields.
 func TestStructsAreSmall(t *testing.T) {
 	entries, err := filepath.Glob("*.go")
 	require.NoError(t, err)
@@ -134,7 +134,7 @@ func TestHowItWorksNamesFilesInOrder(t *testing.T) {
 	}
 }
 
-// A check that cannot fail is none.
+// The check above can fail.
 func TestUpwardArrowsAreFound(t *testing.T) {
 	const nodes = "a[\"middleware.go · config.go<br>x\"]\nb[\"access.go<br>y\"]\nc[\"nosuch.go\"]\n"
 	assert.Empty(t, upwardArrows(strings.Replace(nodes, "nosuch.go", "keyer.go", 1)+"a --> b -- \"z\" --> c\nc -. \"back\" .-> a\nsomebody(\"x\") --> a\n"))

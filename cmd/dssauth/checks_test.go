@@ -103,7 +103,7 @@ func TestVisitor(t *testing.T) {
 	})
 }
 
-// Whatever DSS repeats of the cookies, and wherever, it is not printed.
+// If DSS repeats a part of the cookies, at any place, it is not printed.
 func TestEchoedCookies(t *testing.T) {
 	for name, row := range map[string]struct {
 		status int
@@ -128,7 +128,8 @@ func TestEchoedCookies(t *testing.T) {
 	}
 }
 
-// DSS may call a key by itself, and a broken one may call us by what we sent.
+// DSS may use a key as its own name, and a broken DSS may name us by bytes that
+// we sent.
 func TestEchoedKeys(t *testing.T) {
 	t.Run("as the key's id", func(t *testing.T) {
 		s := newScene(t)
@@ -199,7 +200,7 @@ func TestImpersonation(t *testing.T) {
 	}
 }
 
-// Rights that are not the visitor's would be used without anybody noticing.
+// Nobody would notice that calls have the rights of another user.
 func TestImpersonationOfSomebodyElse(t *testing.T) {
 	t.Run("by a ticket of another user", func(t *testing.T) {
 		s := newScene(t)
@@ -322,7 +323,7 @@ func TestChangingCookies(t *testing.T) {
 	})
 }
 
-// A cookie without a name is its bare value, and is not shown for a name.
+// A cookie without a name is a bare value, and is not shown as a name.
 func TestNamelessCookies(t *testing.T) {
 	s := newScene(t)
 	value := rand.Text()
@@ -332,7 +333,8 @@ func TestNamelessCookies(t *testing.T) {
 	assert.Equal(t, exitWell, r.code)
 }
 
-// In base64 a bare value ends with what parts names from values.
+// In base64 a bare value ends with an equals sign, which also separates a name
+// from its value.
 func TestValuesAreNotShownAsNames(t *testing.T) {
 	const secret, other, third = "YW5uOmNhbmFyeQ", "c2Vzc2lvbmNhbmFyeQ", "sessioncanary"
 	t.Run("among those that are sent, and change", func(t *testing.T) {

@@ -49,20 +49,21 @@ func (s *scene) at(url, key string) {
 	s.secret(key, base64.StdEncoding.EncodeToString([]byte(key+":")))
 }
 
-// asRunner uses the key of a user who is no administrator.
+// asRunner uses the key of a user who is not an administrator.
 func (s *scene) asRunner() { s.at(s.fake.URL(), "dkuaps-canary-of-runner") }
 
 // secret is something that must not be printed.
 func (s *scene) secret(values ...string) { s.secrets = append(s.secrets, values...) }
 
-// cookie signs ann in and returns what her browser sends.
+// cookie signs ann in and returns her browser's Cookie header.
 func (s *scene) cookie() string {
 	c := s.fake.SignIn("ann")
 	s.secret(c.Value)
 	return c.Name + "=" + c.Value
 }
 
-// result is what a run printed, in lines of one word apart, and its exit code.
+// result has the output of a run, with one space between words, and its exit
+// code.
 type result struct {
 	code        int
 	out, stderr string
@@ -99,10 +100,10 @@ func (s *scene) command(stdin string, args []string) result {
 	return result{code, words(stdout.String()), words(stderr.String()), strings.Split(strings.TrimSpace(stdout.String()), "\n")}
 }
 
-// words undoes the line breaks, which are not what is tested.
+// words removes the line breaks, which are not under test.
 func words(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// shows checks one line of the report and what is said below it.
+// shows checks one line of the report and the text below it.
 func (s *scene) shows(r result, line string, advice ...string) {
 	s.Helper()
 	assert.Contains(s, r.out, line)
@@ -221,7 +222,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// A flag that is missing from the help, or only there, would be found by nobody.
+// No user would find a flag that is missing from the help, or a flag that is
+// only there.
 func TestHelpNamesEveryFlag(t *testing.T) {
 	for _, name := range []string{"cookie-file", "app-url", "impersonation", "user", "timeout", "report", "project", "ended-cookie-file"} {
 		assert.Contains(t, help, "\n  -"+name+" ")

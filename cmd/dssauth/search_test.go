@@ -25,7 +25,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// browser is what Chrome sends, and no value of it may be printed.
+// browser has the headers that Chrome sends. None of their values may be
+// printed.
 var browser = []string{
 	"Accept: text/html,application/xhtml+xml", "Accept-Language: en", "Connection: keep-alive", "Referer: https://dss.example/?token=canary-referer",
 	"Sec-Fetch-Mode: navigate", "User-Agent: canary-agent/1.0", "X-Forwarded-For: 192.0.2.77", "X-Sso-Token: canary-of-sso",
@@ -46,8 +47,8 @@ func (s *scene) copied(cookie string, headers ...string) string {
 	return command + "  -b '" + cookie + "'\n\n"
 }
 
-// needs makes a session seen only with certain headers of the browser, which are
-// asked for in whatever case.
+// needs lets DSS see a session only with certain headers of the browser, in any
+// case.
 func (s *scene) needs(enough func(h http.Header) bool) *atomic.Int32 {
 	var asked atomic.Int32
 	s.fake.Intercept(browserInfo, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -76,7 +77,7 @@ func has(names ...string) func(http.Header) bool {
 	}
 }
 
-// settings are those that a report says to write, as Go reads them.
+// settings are the lines for dssauth.Config in a report, as Go reads them.
 func settings(t testing.TB, r result) dssauth.Config {
 	var code string
 	for _, line := range r.lines {
@@ -149,7 +150,7 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-// identifies has an application with these settings asked.
+// identifies asks an application with these settings.
 func (s *scene) identifies(cfg dssauth.Config, paste string) {
 	s.Helper()
 	sent, err := parsePaste(paste)
@@ -297,7 +298,7 @@ func TestSearchIsDisturbed(t *testing.T) {
 	}
 }
 
-// A reply may repeat whatever was pasted where a name is expected.
+// A reply may repeat any part of the paste in place of a name.
 func TestSearchPrintsNoHeader(t *testing.T) {
 	for name, value := range map[string]string{
 		"a header":           "canary-of-sso",
@@ -334,7 +335,8 @@ func TestSearchPrintsNoOddName(t *testing.T) {
 	assert.Equal(t, []string{"Cookie", "X-Sso-Token"}, settings(t, r).Headers)
 }
 
-// Whatever DSS needs, what is found is enough, and the smallest where it is said to be.
+// For anything that DSS needs, the found set is enough. It is the smallest one if the
+// report says so.
 func TestMinimal(t *testing.T) {
 	source := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
@@ -384,7 +386,7 @@ func isEnough(sets [][]string, some []string) bool {
 	return slices.ContainsFunc(sets, func(set []string) bool { return len(without(set, some)) == 0 })
 }
 
-// DSS is asked a bounded number of questions, whatever is pasted.
+// The number of questions to DSS is bounded for any paste.
 func TestSearchIsBounded(t *testing.T) {
 	s := newScene(t)
 	s.fake.AddSession("SESSION", "canary-session", "ann")
@@ -475,7 +477,7 @@ type answers func(*http.Request) (*http.Response, error)
 
 func (f answers) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// At most ten questions start in a second, and fewer where none is answered.
+// At most ten questions start in a second, and fewer if none is answered.
 func TestSearchIsPaced(t *testing.T) {
 	for status, least := range map[int]time.Duration{200: searchPause, 503: 33 * searchPause} {
 		synctest.Test(t, func(t *testing.T) {

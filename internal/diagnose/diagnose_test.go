@@ -38,8 +38,8 @@ func application(t *testing.T, cfg dss.Config) *diagnose.Application {
 	return &diagnose.Application{Client: client, Timeout: time.Minute}
 }
 
-// found is what Start finds, a line a finding, without the advice. A problem has
-// some, and nothing holds the key in any form.
+// found returns Start's findings, one on a line, without the advice. It checks
+// that each problem has advice, and that nothing holds the key in any form.
 func found(t *testing.T, a *diagnose.Application) (lines []string, advice string) {
 	for f := range a.Start(t.Context()) {
 		assert.Equal(t, f.Status == diagnose.Problem, f.Advice != nil, f.Check)
@@ -138,7 +138,7 @@ func TestStartWithoutDSS(t *testing.T) {
 	assert.Contains(t, advice, "DSS is not running, or is at another port")
 }
 
-// A program that stops while it finds out has nothing to say of DSS.
+// A program that stops during the checks reports nothing about DSS.
 func TestStartIsInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	fake := newDSS(t)

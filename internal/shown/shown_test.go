@@ -45,7 +45,7 @@ func TestIsName(t *testing.T) {
 	}
 }
 
-// The rule guesses, so what it misses is counted: the figures of IsName's
+// The rule guesses, so this test counts its misses: the figures of IsName's
 // comment, with a wide margin.
 func TestFewRandomTextsPassForNames(t *testing.T) {
 	random := mathrand.NewChaCha8([32]byte{}) // the same texts in every run
@@ -120,7 +120,7 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-// Whatever is quoted, nothing behind the first equals sign or colon is shown.
+// In any quoted text, nothing behind the first equals sign or colon is shown.
 func FuzzQuote(f *testing.F) {
 	for _, text := range []string{"", "session=c4n4ry", "a:b=c", "dGhpcyBpcyBhIHNlY3JldA==", "dss_*", "é=ü"} {
 		f.Add(text)
