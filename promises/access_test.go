@@ -19,8 +19,7 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// accessOf returns the login and the reason that an access log in front of h gets about
-// r.
+// accessOf returns the login and the reason for r in an access log in front of h.
 func accessOf(h http.Handler, r *http.Request) string {
 	ctx, access := dssauth.WithAccess(r.Context())
 	h.ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
@@ -118,7 +117,7 @@ func TestAccessAsksDSSNothing(t *testing.T) {
 }
 
 // A TimeoutHandler answers while the lookup still runs, and the handler behind it
-// goes on. The log reads what is known by then.
+// goes on. The log reads the results so far.
 func TestAccessBehindAHandlerThatGaveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Resolver: resolver(slowly(2*time.Second, byCookie))})
@@ -151,7 +150,7 @@ func TestAccessBehindAHandlerThatGaveUp(t *testing.T) {
 	})
 }
 
-// Requests at the same time do not tell each other's visitor.
+// Concurrent requests do not get each other's visitor.
 func TestAccessOfConcurrentRequests(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
 	h := m.RequireGroup("readers")(sayLogin)

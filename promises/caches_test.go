@@ -97,7 +97,7 @@ func TestResponsesAreForOneVisitor(t *testing.T) {
 	}
 }
 
-// replaces sets headers, whatever their values were.
+// replaces sets headers, and drops their earlier values.
 func replaces(headers ...string) wrapper {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -157,7 +157,8 @@ func TestAppendedHeadersStayInTheirResponse(t *testing.T) {
 	assert.Equal(t, "", roomy[:2][1])
 }
 
-// What a handler does to the list of names changes nothing about who is who.
+// A handler that changes the list of names does not change which headers
+// identify visitors.
 func TestNoHandlerChangesWhichHeadersIdentify(t *testing.T) {
 	known := newDoorman()
 	m := newAuth(t, dssauth.Config{Resolver: known, TTL: -1})
@@ -168,9 +169,9 @@ func TestNoHandlerChangesWhichHeadersIdentify(t *testing.T) {
 	assert.Equal(t, http.Header{"Cookie": {"session=ann"}}, known.lastAsked())
 }
 
-// sharedCache is the cache of a proxy. It keeps all that it may keep, and tells
-// requests apart by the headers that Vary names. A careless one does not, as
-// many content delivery networks.
+// sharedCache is the cache of a proxy. It keeps everything that it may keep,
+// and tells requests apart by the headers in Vary. A careless one ignores Vary,
+// like many content delivery networks.
 func sharedCache(careless bool, next http.Handler) http.Handler {
 	type stored struct {
 		vary  []string
@@ -235,8 +236,8 @@ func TestASharedCacheGivesNobodyAnothersPage(t *testing.T) {
 	}
 }
 
-// behindProxy is what a visitor gets from an upstream that sets these headers,
-// through a reverse proxy made as our example does, or without its two lines.
+// behindProxy returns a visitor's response from an upstream that sets these
+// headers, through a reverse proxy as in our example, or without its two lines.
 func behindProxy(t *testing.T, plain bool, hints bool, headers ...string) http.Header {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if hints {

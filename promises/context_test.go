@@ -46,8 +46,8 @@ func TestNewContext(t *testing.T) {
 	assert.Equal(t, "ann", got.Login)
 }
 
-// Anonymous is who has neither a login nor an API key's id, whatever else there
-// is, and whoever has a login that no Resolver may return.
+// A visitor is anonymous without a login and an API key's id, even with other
+// fields, and with a login that no Resolver may return.
 func TestNewContextOfNobodyIsAnonymous(t *testing.T) {
 	known := newDoorman()
 	m := newAuth(t, dssauth.Config{Resolver: known})
@@ -93,8 +93,9 @@ func TestNewContextOfNobodyIsAnonymous(t *testing.T) {
 	assert.Equal(t, "an API key", serve(whoami, r.WithContext(dssauth.NewContext(t.Context(), key))).Body.String())
 }
 
-// time.Since counts by the monotonic clock where there is one, and that stops
-// while the machine is suspended. Not in a bubble, whose times have none.
+// time.Since uses the monotonic clock if a time has one, and this clock stops
+// while the machine is suspended. Not in a bubble: its times have no monotonic
+// clock.
 func TestAsOfIsByTheWallClockAlone(t *testing.T) {
 	require.Contains(t, time.Now().String(), " m=")
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})

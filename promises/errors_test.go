@@ -132,7 +132,8 @@ func TestMalformedCredentialsAreNotBlamedOnCookies(t *testing.T) {
 	}
 }
 
-// The request that Authenticate returns with an error is nil, and easily passed on.
+// The request that Authenticate returns with an error is nil, and a program easily
+// passes it on.
 func TestRefusalWithoutARequest(t *testing.T) {
 	w := httptest.NewRecorder()
 	dssauth.WriteRefusal(w, nil, dssauth.ErrUnauthenticated)

@@ -33,8 +33,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// badWire is a TCP proxy before DSS that treats its connections as the test
-// tells it.
+// badWire is a TCP proxy before DSS. The test decides how it treats its
+// connections.
 type badWire struct {
 	listener net.Listener
 	target   string
@@ -131,7 +131,7 @@ func reset(c *net.TCPConn) {
 	_ = c.Close()
 }
 
-// upTo passes DSS's reply on until stop says so of what has passed.
+// upTo passes DSS's reply on until stop returns true for the passed part.
 func upTo(client, dss *net.TCPConn, stop func(passed []byte) bool) {
 	go func() { _, _ = io.Copy(dss, client) }()
 	var passed []byte
@@ -293,7 +293,8 @@ func TestRepliesWithoutEnd(t *testing.T) {
 	}
 }
 
-// gzipped is the start of a JSON object, and then so many bytes, compressed.
+// gzipped is the start of a JSON object and this many bytes after it,
+// compressed.
 func gzipped(t *testing.T, size int) string {
 	t.Helper()
 	var b bytes.Buffer

@@ -263,7 +263,7 @@ func TestPageLoadAsksAnewBesideOlderLookup(t *testing.T) {
 	}
 }
 
-// Two lookups of the same bytes are enough: but only of those that are under way.
+// Two lookups of the same bytes are enough, but both must be under way.
 func TestPageLoadAsksAnewOnceAnOlderLookupEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
@@ -448,8 +448,8 @@ func TestNegativeTTLsRememberNothing(t *testing.T) {
 	})
 }
 
-// onlyOnce answers each cookie's first lookup, and breaks on all later ones: so
-// an answer's end can be seen.
+// onlyOnce answers each cookie's first lookup, and fails on all later ones. So
+// a test sees the end of an answer.
 func onlyOnce() *fakeResolver {
 	var asked sync.Map
 	return resolver(func(ctx context.Context, cookie string) (dssauth.Identity, error) {
@@ -919,7 +919,7 @@ func TestJunkBesideValidCookieIsBounded(t *testing.T) {
 	})
 }
 
-// crowd is so many groups with names of some 30 bytes.
+// crowd is this many groups with names of some 30 bytes.
 func crowd(n int) []string {
 	groups := make([]string, n)
 	for i := range groups {
@@ -964,7 +964,7 @@ func TestLargeAnswersKeepNoMemory(t *testing.T) {
 	const visitors = 100
 	dss := resolver(func(_ context.Context, cookie string) (dssauth.Identity, error) {
 		login := strings.TrimPrefix(cookie, "session=")
-		return dssauth.NewIdentity(login, login+strings.Repeat("g", 1<<20)), nil // what visitors share is kept once
+		return dssauth.NewIdentity(login, login+strings.Repeat("g", 1<<20)), nil // text that visitors share is kept once
 	})
 	m := newAuth(t, dssauth.Config{Resolver: dss, TTL: time.Hour})
 	heap := func() int64 {

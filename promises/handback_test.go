@@ -66,7 +66,7 @@ func temporaryFiles(t *testing.T) func() []string {
 	}
 }
 
-// anUpload is a form with one file of so many bytes.
+// anUpload is a form with one file of this many bytes.
 func anUpload(t testing.TB, size int) (contentType string, body []byte) {
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)

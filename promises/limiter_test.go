@@ -15,7 +15,7 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// held answers by cookie, but not before release is closed.
+// held answers by cookie once release is closed.
 func held(release <-chan struct{}) answerer {
 	return func(ctx context.Context, cookie string) (dssauth.Identity, error) {
 		select {

@@ -219,7 +219,7 @@ func FuzzLocalPath(f *testing.F) {
 		require.NoError(t, err, "%q", back)
 		assert.Equal(t, "https://app.example", to.Scheme+"://"+to.Host, "%q", back)
 		assert.Equal(t, "app.example", browserHost(back), "%q", back)
-		// And if a program decodes it once too often.
+		// The same holds if a program decodes it once too often.
 		decoded, err := url.PathUnescape(strings.SplitN(back, "?", 2)[0])
 		require.NoError(t, err, "%q", back)
 		assert.Equal(t, "app.example", browserHost(decoded), "%q decodes to %q", back, decoded)

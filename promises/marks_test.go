@@ -301,7 +301,7 @@ func TestAGuessUsesNoRedirectUp(t *testing.T) {
 	assert.Equal(t, http.StatusFound, b.opens("/a").Code)
 }
 
-// A part's own refusal is still the application's to word.
+// The application still writes the refusal of a part.
 func TestOnErrorWritesWhatGoesWithAnHXRedirect(t *testing.T) {
 	m := newAuth(t, dssauth.Config{
 		Resolver: newDoorman(),
@@ -316,7 +316,7 @@ func TestOnErrorWritesWhatGoesWithAnHXRedirect(t *testing.T) {
 	assert.Equal(t, "our own words\n", w.Body.String())
 }
 
-// LoginURL is asked where its answer is used.
+// LoginURL is called only if its result is used.
 func TestLoginURLIsNotAskedInVain(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), LoginURL: func(r *http.Request, _ string) string {
 		t.Error("asked")

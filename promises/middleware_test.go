@@ -397,7 +397,7 @@ func rawGet(t testing.TB, addr, target, cookie string) (status int, body string)
 func TestAPIKeyWithoutAUser(t *testing.T) {
 	byKey := func() *http.Request { return request("GET", "/", "Authorization", "Bearer key") }
 	known := newDoorman()
-	// A resolver may return wrong data with a key.
+	// A Resolver may return wrong data beside the id of a key.
 	known.is("Bearer key", func() dssauth.Identity {
 		id := dssauth.NewIdentity("ann", "administrators")
 		id.APIKeyID = "ann"
@@ -558,7 +558,8 @@ func TestHitAllocatesOnce(t *testing.T) {
 		"with stray cookies": request("GET", "/", "Cookie", "_ga=1; session=ann"),
 		"in two headers":     request("GET", "/", "Cookie", "_ga=1", "Cookie", "session=ann"),
 	} {
-		// The first asks, the second learns that stray cookies do not matter.
+		// The first request asks DSS, the second one makes an alias for its
+		// stray cookies.
 		m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 		h := m.Handler(m.RequireGroup("analysts")(check))
 		admit(h, r)

@@ -168,8 +168,9 @@ func TestPlacesFollowDSS(t *testing.T) {
 	}
 }
 
-// busy is a script's Middleware of four places, which bob, eve and two newcomers
-// have. They and ann are known; lookup 5 and those after it are the newcomers'.
+// busy is a script's Middleware with four places. Bob, eve and two newcomers
+// have them. Bob, eve and ann are known. Lookup 5 and later ones are the
+// newcomers'.
 func busy(t *testing.T, dss *script) *dssauth.Middleware {
 	m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: 4})
 	for n, login := range []string{"ann", "bob", "eve"} {
@@ -244,7 +245,7 @@ func TestNewcomersGoInTheOrderOfTheirArrival(t *testing.T) {
 			dss.say(5+i, dssauth.NewIdentity(fmt.Sprint("login", i)), nil)
 			require.Equal(t, 8+i, dss.started())
 		}
-		// The lookups were theirs in this order, but for the first two.
+		// The lookups came in this order, except for the first two.
 		for i := range 6 {
 			assert.Equal(t, fmt.Sprint("login", i+2), <-waiting[i])
 		}
@@ -281,7 +282,7 @@ func TestOneUserLeavesRoomForOtherKnownVisitors(t *testing.T) {
 						pass(7200 * time.Millisecond)
 					}
 					dss.does(hangs)
-					newcomers(m, 100) // a stranger's hang as well
+					newcomers(m, 100) // a stranger's lookups hang as well
 					for i := range sessions {
 						asks(m, browser(fmt.Sprint("eve", i)))
 					}

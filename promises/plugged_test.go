@@ -149,7 +149,8 @@ func (e curiousError) As(any) bool {
 	return false
 }
 
-// Such a method would wait for ever, and no visitor would be served any more.
+// Under a lock, such a method would wait for ever, and no visitor would be
+// served any more.
 func TestPluggedInErrorsAreReadUnderNoLock(t *testing.T) {
 	for _, from := range []string{"a resolver", "a transport, for a lookup", "a transport, for our own question"} {
 		t.Run(from, func(t *testing.T) {

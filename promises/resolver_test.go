@@ -295,7 +295,7 @@ func TestSignOutsEndAccessWithinTTL(t *testing.T) {
 		require.Equal(t, "bob", who(m, bob))
 		d.EndSessions() // as a restart of DSS may
 		for start := time.Now(); time.Since(start) < 10*time.Second; pass(100 * time.Millisecond) {
-			who(m, ann) // whatever refreshes there are
+			who(m, ann) // also with refreshes
 		}
 		assert.Equal(t, "401", who(m, ann))
 		assert.Equal(t, "401", who(m, bob))
@@ -393,7 +393,7 @@ func TestDownDSSIsAskedOnceASecond(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, MaxLookups: 100})
 		d.Intercept("", -1, dsstest.Respond(502, "<html>"))
-		newcomers(m, 1) // of many, the last may have it asked again
+		newcomers(m, 1) // of many, the last may start it again
 		require.True(t, m.Stats().DSSDown)
 		require.Equal(t, 1, d.Calls(ownInfoPath), "one failed question says so")
 		lookups := d.Calls(lookupPath)

@@ -138,8 +138,9 @@ func TestWhatBrowsersPutOnTheWire(t *testing.T) {
 	}
 }
 
-// Credentials that differ by little belong to different users: each request
-// gets its own one's, whatever came before on the same connections.
+// Credentials that differ only a little belong to different users. Each request
+// gets the user of its own credentials, after any requests on the same
+// connections.
 func TestCredentialsThatAreNearlyTheSame(t *testing.T) {
 	for name, twins := range map[string][2]string{
 		"one byte of a value":               {"Cookie: session=aaaaaaaaaaaaaaaa", "Cookie: session=aaaaaaaaaaaaaaab"},
