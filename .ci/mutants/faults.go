@@ -506,7 +506,7 @@ var faults = []fault{
 		"owner := m.answers.owner(c); owner != \"\" &&", "owner := m.answers.owner(c); owner == \"-\" &&", "TestForgetForgetsTheVisitor ./promises"},
 	{"a sign-out ends the lookups of all", "flight.go",
 		"func (l *flights) forgetOwner(owner string, number, now int64) {\n", "func (l *flights) forgetOwner(owner string, number, now int64) {\n	for _, f := range l.byKey {\n		f.left = true\n	}\n", "TestSigningOutLeavesTheLookupsOfOthersAlone ./promises"},
-	{"answer a later request from before Forget", "answers.go",
+	{"answer a later request with an answer from before Forget", "answers.go",
 		"gone := f.goneFor(arrival)", "gone := min(0, f.goneFor(arrival))", "TestLookupOfAForgottenLoginIsAskedAgain ./promises"},
 	{"forget a lookup that begins in the same tick after Forget", "forgotten.go",
 		"	if asked >= s.last {", "	if asked > s.last+1 {", "TestLookupOfAForgottenLoginIsAskedAgain ./promises"},
