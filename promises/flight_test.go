@@ -158,11 +158,11 @@ func TestAnswersThatAreNone(t *testing.T) {
 		{"a login with NUL", dssauth.NewIdentity("ann\x00"), nil, "503"},
 		{"a login that is not UTF-8", dssauth.NewIdentity("ann\xff"), nil, "503"},
 		{"an identity beside an error", dssauth.NewIdentity("ann"), errBroken, "503"},
-		{"an identity beside a nobody", dssauth.NewIdentity("ann"), dssauth.ErrUnauthenticated, "401"},
+		{"an identity beside an anonymous error", dssauth.NewIdentity("ann"), dssauth.ErrUnauthenticated, "401"},
 		{"an error of an unknown kind", dssauth.Identity{}, errBroken, "503"},
 		{"an outage", dssauth.Identity{}, dssauth.ErrUnavailable, "503"},
-		{"a gate's error is none of a resolver's", dssauth.Identity{}, dssauth.ErrForbidden, "503"},
-		{"a nobody and an outage at once", dssauth.Identity{}, fmt.Errorf("%w, %w", dssauth.ErrUnauthenticated, dssauth.ErrUnavailable), "503"},
+		{"an error that only a gate may return", dssauth.Identity{}, dssauth.ErrForbidden, "503"},
+		{"anonymous and an outage at once", dssauth.Identity{}, fmt.Errorf("%w, %w", dssauth.ErrUnauthenticated, dssauth.ErrUnavailable), "503"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -311,8 +311,8 @@ func TestPageLoadsAtOnceShareTheirLookups(t *testing.T) {
 		want    string
 		lookups int
 	}{
-		{"the first that asked anew knows them", []answer{{id: dssauth.NewIdentity("ann")}, {id: dssauth.NewIdentity("ann")}}, "ann", 2},
-		{"who came after it had asked ask once more", []answer{{err: dssauth.ErrUnauthenticated}, {err: dssauth.ErrUnauthenticated}, {id: dssauth.NewIdentity("ann")}}, "ann", 3},
+		{"the first lookup that asked anew knows them", []answer{{id: dssauth.NewIdentity("ann")}, {id: dssauth.NewIdentity("ann")}}, "ann", 2},
+		{"later requests ask once more", []answer{{err: dssauth.ErrUnauthenticated}, {err: dssauth.ErrUnauthenticated}, {id: dssauth.NewIdentity("ann")}}, "ann", 3},
 		{"an outage is an outage for all", []answer{{err: errBroken}, {err: errBroken}}, "503", 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -175,13 +175,13 @@ func TestImpersonation(t *testing.T) {
 			"problem acting as the visitor by proxy user: not allowed", "This mode needs an administrator's API key."}},
 		"a ticket is needed and refused": {admin, refusing, "ticket", exitProblem, []string{
 			"problem acting as the visitor by ticket", "ok acting as the visitor by proxy user: allowed"}},
-		"an administrator is needed, and we are none": {runner, dsstest.Options{}, "proxy-user", exitProblem, []string{
+		"an administrator is needed, and we are not one": {runner, dsstest.Options{}, "proxy-user", exitProblem, []string{
 			"ok acting as the visitor by ticket: allowed", "problem acting as the visitor by proxy user"}},
 		"neither mode is allowed, and none is needed": {runner, refusing, "none", exitWell, []string{
 			"ok acting as the visitor by ticket: not allowed: this matters only if", right}},
 		"a ticket is refused, but we are an administrator": {admin, refusing, "either", exitWell, []string{
 			"ok acting as the visitor by ticket: not allowed", "ok acting as the visitor by proxy user: allowed"}},
-		"a ticket is allowed, and we are no administrator": {runner, dsstest.Options{}, "either", exitWell, []string{
+		"a ticket is allowed, and we are not an administrator": {runner, dsstest.Options{}, "either", exitWell, []string{
 			"ok acting as the visitor by ticket: allowed Config.Impersonation can be ByTicket",
 			"ok acting as the visitor by proxy user: not allowed: this matters only if"}},
 		"a very old DSS gives a bare ticket": {runner, dsstest.Options{BareTickets: true}, "ticket", exitWell, []string{
@@ -240,12 +240,12 @@ func TestAdministrator(t *testing.T) {
 		code   int
 		shows  string
 	}{
-		"some user of DSS is found":              {false, nil, exitWell, `ok administrator's rights: we have them: DSS lets us act as "ann"`},
-		"we are none":                            {true, nil, exitWell, `ok administrator's rights: we do not have them: this matters only if Config.Impersonation needs it DSS does not let us act as "ann"`},
-		"we are none, and should be":             {true, []string{"-impersonation", "proxy-user"}, exitProblem, "problem administrator's rights: we do not have them"},
-		"a user is named":                        {false, []string{"-user", "bob"}, exitWell, `DSS lets us act as "bob"`},
-		"a user is named who cannot be":          {false, []string{"-user", " "}, exitProblem, `problem administrator's rights: dss: As: the login is empty or blank Correct -user.`},
-		"a user is named whom DSS does not know": {false, []string{"-user", "zoe"}, exitProblem, `problem administrator's rights: DSS does not know the user "zoe"`},
+		"some user of DSS is found":                  {false, nil, exitWell, `ok administrator's rights: we have them: DSS lets us act as "ann"`},
+		"we are not an administrator":                {true, nil, exitWell, `ok administrator's rights: we do not have them: this matters only if Config.Impersonation needs it DSS does not let us act as "ann"`},
+		"we are not an administrator, and should be": {true, []string{"-impersonation", "proxy-user"}, exitProblem, "problem administrator's rights: we do not have them"},
+		"a user is named":                            {false, []string{"-user", "bob"}, exitWell, `DSS lets us act as "bob"`},
+		"a user is named who cannot be":              {false, []string{"-user", " "}, exitProblem, `problem administrator's rights: dss: As: the login is empty or blank Correct -user.`},
+		"a user is named whom DSS does not know":     {false, []string{"-user", "zoe"}, exitProblem, `problem administrator's rights: DSS does not know the user "zoe"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
@@ -309,7 +309,7 @@ func TestChangingCookies(t *testing.T) {
 		r := s.run("a=canary-one; b=2; c=1\n\na=canary-two; b=2; c=2\n", "-impersonation", "none")
 		s.shows(r, `problem changing cookies: "a", "c"`, `no single one is enough, so find the needed ones among "a", "b", "c"`)
 	})
-	t.Run("of a paste that is none", func(t *testing.T) {
+	t.Run("of a text that is not a paste", func(t *testing.T) {
 		s := newScene(t)
 		r := s.run(s.cookie() + "\n\nnonsense\n")
 		s.shows(r, "problem changing cookies: the second paste: it has no Cookie header")

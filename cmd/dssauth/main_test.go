@@ -195,18 +195,18 @@ func TestUsage(t *testing.T) {
 		code int
 		says string
 	}{
-		"no command is an error":                     {nil, exitUsage, "a command is missing: doctor or contract"},
-		"another command is an error":                {[]string{cookies}, exitUsage, "it is doctor or contract"},
-		"an argument after the flags is an error":    {[]string{"doctor", cookies}, exitUsage, "cookies are read from standard input"},
-		"cookies in place of their file's name":      {[]string{"doctor", "-cookie-file", cookies}, exitUsage, "-cookie-file: no such file"},
-		"an unknown flag is an error":                {[]string{"doctor", "-cookie=" + cookies}, exitUsage, "flag provided but not defined: -cookie:"},
-		"an unknown impersonation mode is an error":  {[]string{"doctor", "-impersonation", "x"}, exitUsage, "use none, ticket, proxy-user or either"},
-		"an application's address of no host":        {[]string{"doctor", "-app-url", "https:///" + cookies}, exitUsage, "-app-url: it is a whole address"},
-		"an application's address of no scheme":      {[]string{"doctor", "-app-url", cookies}, exitUsage, "as https://apps.example.com/report"},
-		"a timeout of nothing is an error":           {[]string{"doctor", "-timeout", "0s"}, exitUsage, "it must be positive"},
-		"help is none":                               {[]string{"help"}, exitWell, "Usage: dssauth doctor"},
-		"-help is none":                              {[]string{"-help"}, exitWell, "Usage: dssauth doctor"},
-		"the command's -help says what its flags do": {[]string{"doctor", "-help"}, exitWell, "-cookie-file file"},
+		"no command is an error":                                {nil, exitUsage, "a command is missing: doctor or contract"},
+		"another command is an error":                           {[]string{cookies}, exitUsage, "it is doctor or contract"},
+		"an argument after the flags is an error":               {[]string{"doctor", cookies}, exitUsage, "cookies are read from standard input"},
+		"cookies in place of a file's name are an error":        {[]string{"doctor", "-cookie-file", cookies}, exitUsage, "-cookie-file: no such file"},
+		"an unknown flag is an error":                           {[]string{"doctor", "-cookie=" + cookies}, exitUsage, "flag provided but not defined: -cookie:"},
+		"an unknown impersonation mode is an error":             {[]string{"doctor", "-impersonation", "x"}, exitUsage, "use none, ticket, proxy-user or either"},
+		"an application's address without a host is an error":   {[]string{"doctor", "-app-url", "https:///" + cookies}, exitUsage, "-app-url: it is a whole address"},
+		"an application's address without a scheme is an error": {[]string{"doctor", "-app-url", cookies}, exitUsage, "as https://apps.example.com/report"},
+		"a timeout of zero is an error":                         {[]string{"doctor", "-timeout", "0s"}, exitUsage, "it must be positive"},
+		"help is not an error":                                  {[]string{"help"}, exitWell, "Usage: dssauth doctor"},
+		"-help is not an error":                                 {[]string{"-help"}, exitWell, "Usage: dssauth doctor"},
+		"the command's -help describes its flags":               {[]string{"doctor", "-help"}, exitWell, "-cookie-file file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

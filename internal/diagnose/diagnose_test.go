@@ -92,7 +92,7 @@ func TestStart(t *testing.T) {
 		"DSS does not answer": {func(fake *dsstest.Server, a *diagnose.Application) {
 			a.Timeout = time.Nanosecond
 		}, []string{"problem connection: there was no answer in time"}, "If DSS takes so long, it is overloaded."},
-		"an administrator is needed, and we are none": {func(_ *dsstest.Server, a *diagnose.Application) { a.ByProxyUser = true },
+		"an administrator is needed, and we are not one": {func(_ *dsstest.Server, a *diagnose.Application) { a.ByProxyUser = true },
 			[]string{answers, runner, mayAsk, "problem administrator's rights: we do not have them"}, "ByTicket and identifying visitors work without one"},
 		"an administrator is needed, and there is no user to try": {func(fake *dsstest.Server, a *diagnose.Application) {
 			a.ByProxyUser = true
