@@ -288,10 +288,10 @@ func TestExplain(t *testing.T) {
 		err  error
 		what string
 	}{
-		"no route":                    {&net.OpError{Op: "dial", Addr: at, Err: syscall.EHOSTUNREACH}, "there is no route to 192.0.2.1:443"},
-		"no authorities":              {x509.SystemRootsError{}, "no list of authorities to trust"},
-		"another flaw":                {&tls.CertificateVerificationError{Err: errors.New("canary")}, "the certificate of DSS is not valid"},
-		"an error of an unknown kind": {errors.New("canary"), "no answer could be read"},
+		"no route":                     {&net.OpError{Op: "dial", Addr: at, Err: syscall.EHOSTUNREACH}, "there is no route to 192.0.2.1:443"},
+		"no authorities":               {x509.SystemRootsError{}, "no list of authorities to trust"},
+		"another flaw":                 {&tls.CertificateVerificationError{Err: errors.New("canary")}, "the certificate of DSS is not valid"},
+		"an error of an unknown kind":  {errors.New("canary"), "no answer could be read"},
 		"a refusal without an address": {syscall.ECONNREFUSED, "no program listens at this address"},
 	} {
 		t.Run(name, func(t *testing.T) {
