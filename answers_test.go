@@ -114,7 +114,7 @@ func TestForgottenLoginsAreBounded(t *testing.T) {
 		assert.LessOrEqual(t, len(m.answers.flights.bytes.spans), maxForgotten)
 		_, _, err = m.identify(r, false)
 		require.NoError(t, err)
-		assert.EqualValues(t, 1, dss.calls.Load(), "what is remembered stays: ann was not forgotten")
+		assert.EqualValues(t, 1, dss.calls.Load(), "the remembered answer stays: ann was not forgotten")
 	})
 }
 
@@ -137,7 +137,7 @@ func TestAttachingAgainReplaces(t *testing.T) {
 	require.NoError(t, err)
 	_, err = m.Authenticate(r)
 	require.NoError(t, err)
-	assert.Equal(t, other, r.Context().(*placed).Context.(*placed).m, "what another Middleware attached stays")
+	assert.Equal(t, other, r.Context().(*placed).Context.(*placed).m, "another Middleware's visit stays")
 }
 
 func TestLandedLookupLeavesNothing(t *testing.T) {
@@ -159,7 +159,7 @@ func TestLandedLookupLeavesNothing(t *testing.T) {
 	})
 }
 
-// lateResolver answers after an hour, whatever its context says.
+// lateResolver answers after an hour, and ignores its context.
 type lateResolver struct{}
 
 func (lateResolver) Resolve(context.Context, http.Header) (Identity, error) {

@@ -240,7 +240,7 @@ func TestNewerAnswerReplacesOlder(t *testing.T) {
 	assert.Same(t, fresh, c.find(numbered(1)))
 	assert.Nil(t, c.find(numbered(100)), "the older answer can still be found")
 	assert.Equal(t, 1, c.order.Len())
-	assert.Zero(t, c.evictions, "to replace is not to evict")
+	assert.Zero(t, c.evictions, "a replaced answer does not count as evicted")
 	assert.NotContains(t, c.byUser, "ann")
 	sound(t, c, 10)
 

@@ -61,7 +61,7 @@ func TestKeysOfDifferentCredentialsDiffer(t *testing.T) {
 			require.NoError(t, err)
 			_, keyB, err := s.picked(tt.b)
 			require.NoError(t, err)
-			assert.NotEqual(t, keyA, keyB, "keys of what DSS receives")
+			assert.NotEqual(t, keyA, keyB, "keys of the headers for DSS")
 		})
 	}
 }
@@ -178,7 +178,7 @@ func TestHeadersPicked(t *testing.T) {
 			assert.Equal(t, tt.want, got)
 			sent, err := s.raw(got)
 			require.NoError(t, err)
-			assert.Equal(t, sent, k, "the key covers something else than what is sent")
+			assert.Equal(t, sent, k, "the key does not cover exactly the sent headers")
 		})
 	}
 }
@@ -213,7 +213,7 @@ func TestOtherHeadersPicked(t *testing.T) {
 		assert.Equal(t, http.Header{"Cookie": {"a=1"}, "X-Name": {row.want}}, got)
 		sent, err := s.raw(got)
 		require.NoError(t, err)
-		assert.Equal(t, sent, k, "the key covers something else than what is sent")
+		assert.Equal(t, sent, k, "the key does not cover exactly the sent headers")
 	}
 }
 
@@ -503,11 +503,11 @@ func checkPick(t *testing.T, s *selector, h, picked http.Header, k key, err erro
 	assert.Equal(t, k, quick, "another key where no headers are made")
 	repicked, rekey, err := s.picked(picked)
 	require.NoError(t, err, "%q", picked)
-	assert.Equal(t, picked, repicked, "picking what was picked changed it")
+	assert.Equal(t, picked, repicked, "a second pick changed the headers")
 	assert.Equal(t, k, rekey)
 	raw, err := s.raw(picked)
 	require.NoError(t, err)
-	assert.Equal(t, k, raw, "what was picked is found under another key when it is sent as it is")
+	assert.Equal(t, k, raw, "picked headers that arrive unchanged have another key")
 }
 
 // picked is pick, with the headers and the key as separate results.

@@ -50,5 +50,5 @@ func TestEachFieldOfIdentityIsKept(t *testing.T) {
 	other := shared.identity()
 	assert.Equal(t, whole.AsOf.UnixNano(), other.AsOf.UnixNano())
 	whole.AsOf, other.AsOf = time.Time{}, time.Time{}
-	assert.Equal(t, whole, other, "what another replica reads")
+	assert.Equal(t, whole, other, "the identity that another replica reads")
 }

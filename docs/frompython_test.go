@@ -524,7 +524,7 @@ func TestThePageShowsTheExamples(t *testing.T) {
 	var names []string
 	for _, b := range shown {
 		if b.language == "go" {
-			assert.Equal(t, code[b.name], b.code, "%s is no longer what the page shows", b.name)
+			assert.Equal(t, code[b.name], b.code, "%s differs from the page", b.name)
 			names = append(names, b.name)
 		}
 	}

@@ -41,7 +41,7 @@ func TestReadmeIsShort(t *testing.T) {
 		"dsstest.NewServer(t)", "\n## Acting as the visitor\n", "cmd/dssauth@latest doctor", "docs/deploy.md", "\n## How it fails\n", "\n## Speed\n", "docs/how-it-works.md",
 	} {
 		at := strings.Index(readme[last:], next)
-		if assert.GreaterOrEqual(t, at, 0, "%s is missing, or stands before what comes first", next) {
+		if assert.GreaterOrEqual(t, at, 0, "%s is missing, or stands too early", next) {
 			last += at
 		}
 	}
@@ -240,7 +240,7 @@ func TestEachSettingIsOnAPage(t *testing.T) {
 		}
 	}
 	for field := range reflect.TypeFor[dssauth.Config]().Fields() {
-		assert.Regexp(t, `\bConfig\.`+field.Name+`\b|[{ ]`+field.Name+`: `, all.String(), "no page says what Config.%s is for", field.Name)
+		assert.Regexp(t, `\bConfig\.`+field.Name+`\b|[{ ]`+field.Name+`: `, all.String(), "no page explains Config.%s", field.Name)
 	}
 }
 

@@ -23,7 +23,7 @@ func TestFromContextWithoutTheMiddleware(t *testing.T) {
 	id, ok := dssauth.FromContext(t.Context())
 	assert.False(t, ok)
 	assert.Zero(t, id)
-	assert.Equal(t, "nobody", serve(whoami, fromAnn()).Body.String(), "a cookie alone is nobody")
+	assert.Equal(t, "nobody", serve(whoami, fromAnn()).Body.String(), "a cookie alone identifies nobody")
 }
 
 func TestNewContext(t *testing.T) {
@@ -152,7 +152,7 @@ func TestGroups(t *testing.T) {
 			assert.Equal(t, tt.in, id.InGroup(tt.group))
 		})
 	}
-	assert.False(t, dssauth.Identity{}.InGroup(""), "nobody is in no group")
+	assert.False(t, dssauth.Identity{}.InGroup(""), "an anonymous visitor is in no group")
 	assert.Empty(t, dssauth.Identity{}.Groups())
 }
 

@@ -143,7 +143,7 @@ func TestMissingRightToReadUsersIsSaidOnceAMinute(t *testing.T) {
 		}
 		answer = dsstest.Respond(404, `{"errorType": "com.dataiku.dip.server.controllers.NotFoundException"}`)
 		assert.Equal(t, "ann", who(auth, r))
-		assert.Len(t, book.with("Config.UserDetails"), 3, "another failure is no missing right")
+		assert.Len(t, book.with("Config.UserDetails"), 3, "another failure is not a missing right")
 	})
 }
 

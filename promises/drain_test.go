@@ -140,7 +140,7 @@ func TestSlowBodyHoldsUpARefusalForASecond(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, 401, reply.StatusCode)
 			assert.Equal(t, time.Second, time.Since(began))
-			assert.True(t, reply.Close, "what comes later is no request")
+			assert.True(t, reply.Close, "later bytes are not a request")
 			reply.Body.Close()
 		})
 	}

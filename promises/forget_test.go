@@ -433,7 +433,7 @@ func TestNestedMiddlewareTakesNoOtherAnswer(t *testing.T) {
 	_, err := m.Authenticate(hidden)
 	require.ErrorIs(t, err, dssauth.ErrUnavailable)
 	known.fails(nil)
-	assert.Equal(t, "ann", serve(m.Handler(whoami), hidden).Body.String(), "what hides another visitor is no answer")
+	assert.Equal(t, "ann", serve(m.Handler(whoami), hidden).Body.String(), "a hidden identity is not an answer of DSS")
 }
 
 // By Authenticate, a request that is handled for long, or served again, keeps its

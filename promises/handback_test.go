@@ -307,7 +307,7 @@ func TestAuthenticateAttachesInPlace(t *testing.T) {
 	calls := known.calls()
 	given.Header.Del("Cookie")
 	for _, each := range []*dssauth.Middleware{m, elsewhere} {
-		assert.Equal(t, 200, serve(each.RequireGroup("analysts")(whoami), given).Code, "what another Middleware attached stays")
+		assert.Equal(t, 200, serve(each.RequireGroup("analysts")(whoami), given).Code, "another Middleware's visit stays")
 	}
 	assert.Equal(t, calls, known.calls())
 }

@@ -102,7 +102,7 @@ func TestConnectionEndsLikeANewRequest(t *testing.T) {
 				assert.ErrorIs(t, context.Cause(ctx), test.cause)
 				calls := ann.calls.Load()
 				pass(time.Minute)
-				assert.Equal(t, calls, ann.calls.Load(), "then nobody asks any more")
+				assert.Equal(t, calls, ann.calls.Load(), "then no request asks any more")
 			})
 		})
 	}
@@ -785,7 +785,7 @@ func TestConnectionOfARefusedVisitorIsNotBridged(t *testing.T) {
 		w.SignOut(c)
 		w.behaves(ownInfoPath, badGateway)
 		pass(3 * time.Second)
-		require.NoError(t, ctx.Err(), "whom DSS meant is not known")
+		require.NoError(t, ctx.Err(), "a refusal that may mean us ends no connection")
 		pass(5 * time.Second)
 		require.True(t, m.Stats().DSSDown)
 		require.Equal(t, "503", who(m, ann))

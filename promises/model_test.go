@@ -428,7 +428,7 @@ func TestRandomVisitorsAreNeverTakenForOthers(t *testing.T) {
 	t.Logf("figure: %d wrong identities in %d random steps (%d identified, %d nobody, %d unavailable, %d lookups, %s)", len(wrong), steps,
 		seen.identified.Load(), seen.nobody.Load(), seen.unavailable.Load(), lookups, time.Since(start).Round(time.Second))
 	require.Greater(t, seen.identified.Load(), int64(steps/2), "most are known")
-	require.Less(t, seen.unavailable.Load(), int64(steps/4), "and few refused for want of an answer")
+	require.Less(t, seen.unavailable.Load(), int64(steps/4), "and few refused without an answer")
 }
 
 // The test above can fail: each planted fault is found.

@@ -98,7 +98,7 @@ func TestAmbiguousRefusalEndsOlderLookups(t *testing.T) {
 		s.say(1, dssauth.Identity{}, unclear{refused})
 		require.Equal(t, "503", <-newer)
 		s.say(0, dssauth.NewIdentity("ann"), nil)
-		require.Equal(t, "ann", <-older, "who asked before the refusal")
+		require.Equal(t, "ann", <-older, "a request from before the refusal")
 
 		later := asks(m, browser("ann"))
 		synctest.Wait()
@@ -120,7 +120,7 @@ func TestNoOldAnswerOfDSSFromBeforeRefusal(t *testing.T) {
 		pass(time.Second)
 		w.behaves(lookupPath, dsstest.Respond(401, nobodyReply))
 		require.Equal(t, "503", who(m, navigation("ann")))
-		require.Equal(t, "ann", <-older, "who asked before the refusal")
+		require.Equal(t, "ann", <-older, "a request from before the refusal")
 		synctest.Wait()
 		assert.Zero(t, m.Stats().Entries, "its answer is not remembered")
 		w.down(t, m, badGateway)

@@ -584,7 +584,7 @@ func TestEvictionsAreExplained(t *testing.T) {
 		pass(10 * time.Second)
 		who(m, browser("joe"))
 		synctest.Wait()
-		require.Empty(t, book.with(line), "what has ended is no loss")
+		require.Empty(t, book.with(line), "an ended answer is not removed early")
 		for i := range 9 {
 			who(m, browser(fmt.Sprint("user", i)))
 		}

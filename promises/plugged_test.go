@@ -182,7 +182,7 @@ func TestPluggedInErrorsAreReadUnderNoLock(t *testing.T) {
 			}
 			m = newAuth(t, c)
 			assert.Equal(t, "503", who(m, browser("ann")))
-			require.NoError(t, m.Close(), "what is under way ends")
+			require.NoError(t, m.Close(), "work under way ends")
 			assert.NotZero(t, read.Load())
 			assert.Zero(t, locked.Load())
 		})

@@ -392,7 +392,7 @@ func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 		cut.ForgetUser("ann")
 		d.SetDown(true)
 		pass(12 * time.Second)
-		require.Equal(t, "ann", who(hears, r.Clone(t.Context())), "nobody could tell it")
+		require.Equal(t, "ann", who(hears, r.Clone(t.Context())), "no notice reached it")
 		way.is.Store(false)
 		pass(3 * time.Second)
 		assert.Equal(t, "503", who(hears, r.Clone(t.Context())))
@@ -557,7 +557,7 @@ func TestStoreThatCannotBeWatched(t *testing.T) {
 				store.cut()
 				pass(5 * time.Minute)
 				assert.Len(t, lines(), 2)
-				assert.Empty(t, book.with("choked"), "what a panic quotes is not logged")
+				assert.Empty(t, book.with("choked"), "the text of a panic is not logged")
 			})
 		})
 	}
@@ -976,7 +976,7 @@ func TestCallsOfAStoreAreBounded(t *testing.T) {
 		synctest.Wait()
 		newcomers := store.under()
 		assert.Equal(t, 768, newcomers)
-		assert.Equal(t, "ann", who(m, known.Clone(t.Context())), "who has room left")
+		assert.Equal(t, "ann", who(m, known.Clone(t.Context())), "a known visitor still finds room")
 		assert.Greater(t, store.under(), newcomers)
 		for i := range 3000 {
 			go who(m, browser(fmt.Sprint("another", i)))

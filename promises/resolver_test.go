@@ -212,7 +212,7 @@ func TestRejectedKeySignsNobodyOut(t *testing.T) {
 				assert.Contains(t, book.with("REJECTS")[0], "level=ERROR")
 				assert.LessOrEqual(t, d.Calls(lookupPath), 12, "it is remembered for 5s")
 				assert.LessOrEqual(t, d.Calls(ownInfoPath), 11)
-				assert.False(t, m.Stats().DSSDown, "that is no outage")
+				assert.False(t, m.Stats().DSSDown, "that is not an outage")
 
 				pass(10 * time.Second)
 				require.Equal(t, "503", who(m, ann))
@@ -412,7 +412,7 @@ func TestDownDSSIsAskedOnceASecond(t *testing.T) {
 		ann := signedIn(d, "ann")
 		back := time.Now()
 		for who(m, ann) != "ann" {
-			require.Equal(t, lookups, d.Calls(lookupPath), "who is refused is not asked about")
+			require.Equal(t, lookups, d.Calls(lookupPath), "DSS is not asked about a refused visitor")
 			require.Less(t, time.Since(back), 2*time.Second)
 			pass(50 * time.Millisecond)
 		}

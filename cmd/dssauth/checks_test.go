@@ -48,7 +48,7 @@ func TestRightToAsk(t *testing.T) {
 			r := s.run(s.cookie())
 			s.shows(r, check, row.what, row.fix, "skipped everything else")
 			assert.Equal(t, exitProblem, r.code)
-			assert.Empty(t, r.stderr, "nobody is asked for what does not help")
+			assert.Empty(t, r.stderr, "the doctor asks for nothing that cannot help")
 		})
 	}
 }

@@ -86,7 +86,7 @@ func settings(t testing.TB, r result) dssauth.Config {
 		}
 	}
 	e, err := parser.ParseExpr("dssauth.Config{\n" + code + "}")
-	require.NoError(t, err, "it is no Go: %s", code)
+	require.NoError(t, err, "it is not Go: %s", code)
 	var cfg dssauth.Config
 	for _, element := range e.(*ast.CompositeLit).Elts {
 		field := element.(*ast.KeyValueExpr)

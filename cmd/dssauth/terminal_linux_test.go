@@ -112,7 +112,7 @@ func (d *desk) types(text string) {
 	case err := <-done:
 		require.NoError(d, err)
 	case <-time.After(time.Minute):
-		require.FailNow(d, "the doctor does not read what is pasted", d.shown())
+		require.FailNow(d, "the doctor does not read the paste", d.shown())
 	}
 }
 
@@ -344,7 +344,7 @@ func TestShellExecutesNothingOfAPaste(t *testing.T) {
 	assert.NoError(t, shell.Wait())
 	left, err := os.ReadDir(shell.Dir)
 	require.NoError(t, err)
-	assert.Empty(t, left, "the shell has executed what was pasted")
+	assert.Empty(t, left, "the shell has executed pasted text")
 	assert.NotContains(t, d.shown(), "canary")
 }
 
