@@ -167,7 +167,7 @@ func (v *visitor) run(until time.Time) error {
 			return err
 		}
 		if !bytes.HasPrefix(v.answer, okay) {
-			return errors.New("an answer that is no 200, or longer than the first: " + strconv.Quote(string(v.answer[:len(okay)])))
+			return errors.New("an answer that is not a 200, or is longer than the first: " + strconv.Quote(string(v.answer[:len(okay)])))
 		}
 		now := time.Now()
 		v.took.Add(now.Sub(began))

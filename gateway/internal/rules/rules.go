@@ -277,7 +277,7 @@ func checkPath(path string, wrong func(field, format string, args ...any)) bool 
 var (
 	errMethod    = errors.New("the method is not in upper case, or is one that is never passed on")
 	errReserved  = errors.New("the path is the gateway's own")
-	errAmbiguous = errors.New("the path differs from a rule's path only by what some upstreams ignore, such as upper case, or a dot or space at a segment's end")
+	errAmbiguous = errors.New("the path differs from a rule's path only in details that some upstreams ignore, such as upper case, or a dot or space at a segment's end")
 )
 
 // Find returns the index of the rule for a request. It takes the longest path of a
