@@ -17,7 +17,8 @@ func (c *countedContext) Value(k any) any {
 	return c.Context.Value(k)
 }
 
-// In a program that has no access log nobody searches contexts for one.
+// In a program without an access log, the Middleware does not search contexts
+// for one.
 func TestNoAccessLogIsLookedForWhereThereIsNone(t *testing.T) {
 	before := hasAccess.Swap(false)
 	defer hasAccess.Store(before)

@@ -38,9 +38,9 @@ func (a *answers) known(k key, now int64) (e *entry, due bool) {
 	return e, e.isOld(now) && e.renewing.CompareAndSwap(false, true)
 }
 
-// who identifies the sender of c, which is not known: by a lookup, or by a remembered
-// refusal. With anew, "not signed in" is believed only from a lookup that begins after
-// the call: a person who loads a page may have just signed in.
+// who identifies the sender of c by a lookup, or by a remembered refusal. No answer
+// about c is remembered. With anew, "not signed in" is believed only from a lookup
+// that begins after the call: a person who loads a page may have just signed in.
 func (a *answers) who(ctx context.Context, c credentials, anew bool) (*entry, error) {
 	now := a.now()
 	fresh := func(e *entry) bool { return now < e.expires }
@@ -77,8 +77,8 @@ func (a *answers) ask(ctx context.Context, c credentials, fresh func(*entry) boo
 	}
 }
 
-// lastMoment is the end of an answer's life. In it a refresh no longer lets all others
-// go first.
+// lastMoment is the end of an answer's life. In it a refresh no longer lets all other
+// lookups go first.
 const lastMoment = time.Second
 
 // refresh asks about e's visitor again before e ends. No request waits for it, so it
@@ -132,9 +132,9 @@ const anyLookup = -1
 // DSS. Otherwise it returns the flight that will bring the answer. It fails if no
 // lookup may start now. A new flight starts from [context.Background]: many requests
 // share it, the first one's cancellation must not fail the others, and routers recycle
-// a request's context when the handler returns. Join does not join a lookup whose
-// number is not above after, but starts another one beside it; if two are under way
-// already, one of these must do. Renews is the turn of a refresh, or nil.
+// a request's context when the handler returns. Join joins a lookup only if its number
+// is above after. Otherwise it starts another one beside it, or joins the newer one if
+// two are under way already. Renews is the turn of a refresh, or nil.
 func (a *answers) join(c credentials, fresh func(*entry) bool, renews *turn, after int64) (*entry, *flight, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -342,8 +342,8 @@ func (a *answers) failed(f *flight, err error, denied, outage bool) {
 	}
 }
 
-// newEntry makes an entry of f's result. Its life begins when DSS was asked: it has no
-// later change in DSS.
+// newEntry makes an entry of f's result. Its life begins when DSS was asked: it does
+// not know of later changes in DSS.
 func (a *answers) newEntry(f *flight, id Identity) *entry {
 	// Shorter by chance, so that answers of one moment do not all end at the same time.
 	life := int64(float64(a.keep.ttl) * (1 - jitter*rand.Float64()))

@@ -38,7 +38,7 @@ func TestLandedLookupIsFoundAtSecondLook(t *testing.T) {
 		fresh := func(e *entry) bool { return m.answers.now() < e.expires }
 		landed, err := m.answers.ask(t.Context(), c, fresh, false)
 		require.NoError(t, err)
-		// As if the first look had been before that.
+		// As if the first look came before that.
 		again, err := m.answers.ask(t.Context(), c, fresh, false)
 		require.NoError(t, err)
 		assert.Same(t, landed, again)
@@ -66,8 +66,8 @@ func TestReplacedAnswerIsNotRefreshed(t *testing.T) {
 
 func TestTheWallClockEndsNoAnswer(t *testing.T) {
 	m, _ := newCounted(t)
-	// Go measures by the monotonic clock where the earlier time has it. All
-	// times that are kept are differences to this one.
+	// Go measures by the monotonic clock if the earlier time has one. All kept
+	// times are differences to this one.
 	assert.Contains(t, m.answers.base.String(), " m=")
 }
 
@@ -84,8 +84,8 @@ func TestForgottenLoginsAreNotKeptForEver(t *testing.T) {
 	})
 }
 
-// However many logins are forgotten at once. Those that are not remembered any
-// more count as forgotten.
+// This holds for any number of logins forgotten at once. Those that are not
+// remembered any more count as forgotten.
 func TestForgottenLoginsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, dss := newCounted(t)
@@ -114,7 +114,7 @@ func TestForgottenLoginsAreBounded(t *testing.T) {
 		assert.LessOrEqual(t, len(m.answers.flights.bytes.spans), maxForgotten)
 		_, _, err = m.identify(r, false)
 		require.NoError(t, err)
-		assert.EqualValues(t, 1, dss.calls.Load(), "what is remembered stays: ann was not forgotten")
+		assert.EqualValues(t, 1, dss.calls.Load(), "the remembered answer stays: ann was not forgotten")
 	})
 }
 
@@ -137,7 +137,7 @@ func TestAttachingAgainReplaces(t *testing.T) {
 	require.NoError(t, err)
 	_, err = m.Authenticate(r)
 	require.NoError(t, err)
-	assert.Equal(t, other, r.Context().(*placed).Context.(*placed).m, "what another Middleware attached stays")
+	assert.Equal(t, other, r.Context().(*placed).Context.(*placed).m, "another Middleware's visit stays")
 }
 
 func TestLandedLookupLeavesNothing(t *testing.T) {
@@ -159,7 +159,7 @@ func TestLandedLookupLeavesNothing(t *testing.T) {
 	})
 }
 
-// lateResolver answers after an hour, whatever its context says.
+// lateResolver answers after an hour, and ignores its context.
 type lateResolver struct{}
 
 func (lateResolver) Resolve(context.Context, http.Header) (Identity, error) {
@@ -179,7 +179,7 @@ func TestAnswerLongAfterDeadlineIsNone(t *testing.T) {
 		_, f, _ := m.answers.join(c, func(*entry) bool { return false }, nil, anyLookup)
 		<-time.After(2 * time.Hour)
 		synctest.Wait()
-		// As somebody who came at the moment that it landed.
+		// As a request that came at the moment when it landed.
 		e, err := m.answers.wait(t.Context(), f)
 		assert.Nil(t, e)
 		require.ErrorIs(t, err, ErrUnavailable)

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The rows of howAsked's comment, each with what just misses it. What the sender
-// gets is in promises: TestHowEachKindOfRequestIsRefused.
+// The rows of howAsked's comment, each with requests that just miss it.
+// TestHowEachKindOfRequestIsRefused in promises checks the answers.
 func TestHowAsked(t *testing.T) {
 	const html = "text/html,application/xhtml+xml,*/*;q=0.8"
 	for _, tt := range []struct {

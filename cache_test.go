@@ -51,7 +51,7 @@ func (c owned) putLocked(e *entry) *entry {
 	return e
 }
 
-// sound checks that table, order and index tell the same.
+// sound checks that table, order and index have the same entries.
 func sound(t testing.TB, c owned, maxEntries int) {
 	t.Helper()
 	c.by.mu.Lock()
@@ -147,7 +147,8 @@ func TestUserEvictsOnlyOwnAnswers(t *testing.T) {
 	sound(t, c, 100)
 }
 
-// The bound of a user is hard; this is what makes room.
+// A user's entries never exceed the bound. This is the choice of the entry that
+// makes room.
 func TestOwnAnswerThatIsEvicted(t *testing.T) {
 	const minute = time.Minute
 	for name, test := range map[string]struct {
@@ -188,8 +189,8 @@ func TestOwnAnswerThatIsEvicted(t *testing.T) {
 	}
 }
 
-// Most often the newest of those that did not come back goes, so that most
-// browsers that take turns are still there in the next round.
+// Most often the newest of those that did not come back is evicted. So the
+// answers of most browsers that take turns are still there in the next round.
 func TestNewestIsEvictedMostOften(t *testing.T) {
 	gone := 0
 	for range 1000 {
@@ -239,7 +240,7 @@ func TestNewerAnswerReplacesOlder(t *testing.T) {
 	assert.Same(t, fresh, c.find(numbered(1)))
 	assert.Nil(t, c.find(numbered(100)), "the older answer can still be found")
 	assert.Equal(t, 1, c.order.Len())
-	assert.Zero(t, c.evictions, "to replace is not to evict")
+	assert.Zero(t, c.evictions, "a replaced answer does not count as evicted")
 	assert.NotContains(t, c.byUser, "ann")
 	sound(t, c, 10)
 
@@ -257,7 +258,7 @@ func TestAnswerEndsRefusal(t *testing.T) {
 	assert.True(t, c.refusals.Contains(numbered(2)))
 }
 
-// ofSize is DSS's answer of so many bytes in one group.
+// ofSize is DSS's answer with this many bytes in one group.
 func ofSize(k key, bytes int, asked time.Duration) *entry {
 	e := answer(k, "ann", asked)
 	e.identity.groups = makeGroups([]string{strings.Repeat("g", bytes-len("ann")-16)})
@@ -408,7 +409,7 @@ func TestClosedCacheIsEmpty(t *testing.T) {
 	sound(t, c, 10)
 }
 
-// Where raw bits of a key chose its place, watching places would tell
+// If raw bits of a key chose its place, an observer of places would learn
 // something about the key's secret.
 func TestPlacesTellNothingAboutKeys(t *testing.T) {
 	one, two := newCache(1024, 8), newCache(1024, 8)
@@ -467,8 +468,8 @@ func TestCacheStaysSoundWhateverHappens(t *testing.T) {
 	}
 }
 
-// Readers take no lock, while others put, replace, alias and remove. Whatever
-// a reader finds is an answer to the key that it looked for.
+// Readers take no lock, while others put, replace, alias and remove. Each entry
+// that a reader finds is an answer to the key that it looked for.
 func TestReadersWalkWhileAnswersComeAndGo(t *testing.T) {
 	const keys, rounds = 64, 3000
 	c := newOwned(32, 8)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever users send, what is remembered of it is bounded.
+// The remembered data is bounded, for anything that users send.
 func TestChurnRemembersLittle(t *testing.T) {
 	const limit = 8
 	c := newChurn(limit)
@@ -57,7 +57,8 @@ func TestChurnOfManyUsersIsSeen(t *testing.T) {
 	assert.Equal(t, []string{"Authorization"}, changing)
 }
 
-// Those who stay away keep nobody else from being watched, however many they are.
+// Users who stay away do not keep others from being watched, even if there are
+// many.
 func TestChurnForgetsWhoStaysAway(t *testing.T) {
 	for _, away := range []int{1, maxWatched - 1, maxWatched, 100} {
 		for _, pause := range []time.Duration{0, 2 * time.Minute} {
@@ -80,7 +81,8 @@ func TestChurnForgetsWhoStaysAway(t *testing.T) {
 	}
 }
 
-// A user is watched for an hour: what changes more seldom costs little.
+// A user is watched for an hour: a cookie that changes more seldom costs
+// little.
 func TestChurnWithinAnHour(t *testing.T) {
 	for _, test := range []struct {
 		pace  time.Duration

@@ -85,7 +85,7 @@ func kindOf(err error) error {
 	switch unsent, replied := errors.Is(err, dss.ErrNoCredentials), errors.As(err, &reply); {
 	case replied && reply.NotAuthenticated():
 		return ErrUnauthenticated
-	case unsent: // what DSS refused, it refused to the application
+	case unsent: // DSS refused the application, not the visitor
 		return ErrUnavailable
 	case replied:
 		return kindOfReply(reply)

@@ -24,7 +24,7 @@ import (
 )
 
 // fakeDSS stands in for DSS in these examples. It knows ann, an analyst, bob,
-// who is none, and eve.
+// who is not one, and eve.
 func fakeDSS() (fake *dsstest.DSS, client *dss.Client, stop func()) {
 	fake = dsstest.New()
 	for _, user := range dsstest.DemoUsers() {
@@ -42,7 +42,7 @@ func fakeDSS() (fake *dsstest.DSS, client *dss.Client, stop func()) {
 	}
 }
 
-// open prints what h answers to a browser with these cookies.
+// open prints h's answers to a browser with these cookies.
 func open(h http.Handler, path string, cookies ...*http.Cookie) {
 	w, r := httptest.NewRecorder(), httptest.NewRequest("GET", path, nil)
 	for _, c := range cookies {
@@ -129,7 +129,7 @@ func ExampleMiddleware_Handler() {
 	open(mux, "/", fake.SignIn("ann"))
 	open(mux, "/")
 	fake.SetDown(true)
-	open(mux, "/", fake.SignIn("bob")) // DSS cannot say who it is
+	open(mux, "/", fake.SignIn("bob")) // DSS does not answer
 	// Output:
 	// / 200 hello ann
 	// / 401
@@ -251,8 +251,8 @@ func ExampleMiddleware_Require() {
 }
 
 // Frameworks whose handlers are no http.Handler call Authenticate in a
-// middleware of their own. It has the response, and so sets what keeps shared
-// caches from giving one visitor's page to another.
+// middleware of their own. It has the response, and so sets the headers that
+// keep shared caches from giving one visitor's page to another.
 func ExampleMiddleware_Authenticate() {
 	fake, client, stop := fakeDSS()
 	defer stop()
@@ -396,7 +396,7 @@ func ExampleMiddleware_Close() {
 	// / 503
 }
 
-// A handler that cannot go on refuses, and Refuse finds out what the visitor sees.
+// A handler that cannot go on refuses, and Refuse decides what the visitor sees.
 func ExampleMiddleware_Refuse() {
 	fake, client, stop := fakeDSS()
 	defer stop()

@@ -61,12 +61,12 @@ func TestKeysOfDifferentCredentialsDiffer(t *testing.T) {
 			require.NoError(t, err)
 			_, keyB, err := s.picked(tt.b)
 			require.NoError(t, err)
-			assert.NotEqual(t, keyA, keyB, "keys of what DSS receives")
+			assert.NotEqual(t, keyA, keyB, "keys of the headers for DSS")
 		})
 	}
 }
 
-// What the raw key covers has not been looked at yet: any bytes may be in it.
+// The raw key covers bytes that were not checked yet: there may be any bytes.
 func TestRawKeysOfDifferentBytesDiffer(t *testing.T) {
 	s := selecting(t, nil, nil)
 	seen := map[key]string{}
@@ -178,13 +178,13 @@ func TestHeadersPicked(t *testing.T) {
 			assert.Equal(t, tt.want, got)
 			sent, err := s.raw(got)
 			require.NoError(t, err)
-			assert.Equal(t, sent, k, "the key covers something else than what is sent")
+			assert.Equal(t, sent, k, "the key does not cover exactly the sent headers")
 		})
 	}
 }
 
-// Other headers than Cookie and Authorization reach DSS as servers for Python would
-// give them to it.
+// Headers other than Cookie and Authorization reach DSS in the form in which
+// servers for Python would pass them on.
 func TestOtherHeadersPicked(t *testing.T) {
 	s := selecting(t, []string{"Cookie", "X-Name"}, nil)
 	for _, row := range []struct {
@@ -213,7 +213,7 @@ func TestOtherHeadersPicked(t *testing.T) {
 		assert.Equal(t, http.Header{"Cookie": {"a=1"}, "X-Name": {row.want}}, got)
 		sent, err := s.raw(got)
 		require.NoError(t, err)
-		assert.Equal(t, sent, k, "the key covers something else than what is sent")
+		assert.Equal(t, sent, k, "the key does not cover exactly the sent headers")
 	}
 }
 
@@ -329,9 +329,9 @@ func checkSize(t *testing.T, taken bool, err error, says string) {
 	assert.ErrorContains(t, err, says)
 }
 
-// Around the size of the buffer, and of the words and turns of the hash, and up
-// to what is allowed: the key of a request whose headers are not made, that of
-// those that are, and the raw one of these are the same.
+// The key of pickKey, the key of pick and the raw key of pick's headers are
+// equal, for sizes around the buffer's, around the words and turns of the hash,
+// and up to the allowed one.
 func TestKeyOfPickIsThatOfItsHeaders(t *testing.T) {
 	s := selecting(t, []string{"Cookie", "Authorization", "X-One"}, nil)
 	sizes := []int{1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 350, 1536, 16<<10 - 30}
@@ -390,7 +390,7 @@ func TestKeysAreDistinctAndSpread(t *testing.T) {
 	base := []byte("session=0123456789abcdef0123456789abcdef; other=0123456789")
 	variants := map[string]bool{}
 	for len(variants) < n {
-		// Close to each other: a few bytes differ, or the length does.
+		// They are close to each other: a few bytes differ, or the length.
 		v := bytes.Clone(base[:len(base)-rand.IntN(8)])
 		for range 3 {
 			v[8+rand.IntN(32)] = "0123456789abcdef"[rand.IntN(16)]
@@ -413,8 +413,8 @@ func TestKeysAreDistinctAndSpread(t *testing.T) {
 	}
 }
 
-// Where the process may use approved cryptography only, all of this holds as
-// well: the tests run once more in such a process.
+// All of this holds also in a process that may use approved cryptography only:
+// the tests run once more in such a process.
 func TestKeysUnderFIPSOnly(t *testing.T) {
 	if os.Getenv("GODEBUG") == "fips140=only" {
 		t.Skip("this is that process")
@@ -456,7 +456,8 @@ func FuzzSelect(f *testing.F) {
 			assert.Equal(t, pickA, pickB, "one raw key, two picks")
 			assert.Equal(t, errA == nil, errB == nil)
 		}
-		// What one sends as it is may be what was picked of the other.
+		// One request may arrive with exactly the headers that were picked of
+		// the other.
 		if rawErrA == nil && errB == nil && rawA == keyB {
 			require.NoError(t, errA)
 			assert.Equal(t, pickB, pickA, "found under another's key")
@@ -464,7 +465,8 @@ func FuzzSelect(f *testing.F) {
 	})
 }
 
-// fuzzedHeader leaves out empty cookies and is as net/http would make it.
+// fuzzedHeader returns a header as net/http would make it, without empty
+// cookies.
 func fuzzedHeader(cookie, more, authorization string) http.Header {
 	h := http.Header{"X-Dku-Proxyuser": {"admin"}, "X_dku_apiticket": {"ticket"}}
 	for _, c := range []string{cookie, more} {
@@ -501,14 +503,14 @@ func checkPick(t *testing.T, s *selector, h, picked http.Header, k key, err erro
 	assert.Equal(t, k, quick, "another key where no headers are made")
 	repicked, rekey, err := s.picked(picked)
 	require.NoError(t, err, "%q", picked)
-	assert.Equal(t, picked, repicked, "picking what was picked changed it")
+	assert.Equal(t, picked, repicked, "a second pick changed the headers")
 	assert.Equal(t, k, rekey)
 	raw, err := s.raw(picked)
 	require.NoError(t, err)
-	assert.Equal(t, k, raw, "what was picked is found under another key when it is sent as it is")
+	assert.Equal(t, k, raw, "picked headers that arrive unchanged have another key")
 }
 
-// picked is pick with the parts of its answer apart.
+// picked is pick, with the headers and the key as separate results.
 func (s *selector) picked(h http.Header) (http.Header, key, error) {
 	c, err := s.pick(h)
 	return c.header, c.key, err

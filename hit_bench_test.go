@@ -15,8 +15,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// BenchmarkHit is what a request of a known visitor costs, with every setting
-// at its default. bench/ compares that with other middleware.
+// BenchmarkHit measures a request of a known visitor, with every setting at its
+// default. bench/ compares that with other middleware.
 func BenchmarkHit(b *testing.B) {
 	for _, size := range []int{350, 1536} {
 		b.Run(fmt.Sprintf("%dB/hot", size), func(b *testing.B) { benchmarkHit(b, size, 1) })

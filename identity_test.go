@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A new field of Identity is copied, counted and shared with other replicas, as
-// the others are.
+// A new field of Identity must be copied, counted and shared with other
+// replicas, like the others.
 func TestEachFieldOfIdentityIsKept(t *testing.T) {
 	whole := NewIdentity("", "analysts")
 	texts := 0
@@ -50,5 +50,5 @@ func TestEachFieldOfIdentityIsKept(t *testing.T) {
 	other := shared.identity()
 	assert.Equal(t, whole.AsOf.UnixNano(), other.AsOf.UnixNano())
 	whole.AsOf, other.AsOf = time.Time{}, time.Time{}
-	assert.Equal(t, whole, other, "what another replica reads")
+	assert.Equal(t, whole, other, "the identity that another replica reads")
 }

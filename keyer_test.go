@@ -115,7 +115,7 @@ func wordsOf(h http.Header) []uint64 {
 	return words
 }
 
-// The secret suffices for as many header names as somebody may configure.
+// The secret is long enough for any number of configured header names.
 func TestKeyOverManyNames(t *testing.T) {
 	var names []string
 	for i := range 500 {

@@ -43,7 +43,7 @@ func (s *sharing) giveUp(f *found) {
 }
 
 // endLater ends a lease when the store answers again: other replicas would wait for it
-// in vain. A slow call may even store the lease only then.
+// without a result. A slow call may even store the lease only then.
 func (s *sharing) endLater(lease, token string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// setWallClock makes t tell another time of day, and leaves its monotonic clock
-// as it is: so the wall clock moved by d since t, the other way. A time.Time with
+// setWallClock changes the time of day of t, but not its monotonic clock. Seen
+// from t, the wall clock then moved by d in the other direction. A time.Time with
 // a monotonic clock begins with a word that has nanoseconds in its lowest 30
 // bits, and above them seconds.
 func setWallClock(tb testing.TB, t *time.Time, d time.Duration) {
@@ -58,8 +58,8 @@ func TestSettingTheClockMovesNoExpiry(t *testing.T) {
 	}
 }
 
-// All times that are kept are differences to one moment. Nothing else may read
-// a clock but what tells people how old an answer is.
+// All kept times are differences to one moment. Other code may read a clock
+// only to show people the age of an answer.
 func TestNothingElseReadsAClock(t *testing.T) {
 	files, err := os.ReadDir(".")
 	require.NoError(t, err)

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A handler may return while its connection's visitor is looked up. What a gate
-// reads may be gone by then.
+// A handler may return while its connection's visitor is looked up. The data
+// that a gate reads may be gone then.
 func TestEndedConnectionAsksNoGate(t *testing.T) {
 	m, _ := newCounted(t)
 	r, err := m.Authenticate(&http.Request{Header: http.Header{"Cookie": {"session=ann"}}})
@@ -35,6 +35,6 @@ func TestEndedConnectionAsksNoGate(t *testing.T) {
 	end()
 	_, err = c.look(v.entry)
 	assert.ErrorIs(t, err, context.Canceled)
-	c.asking <- struct{}{} // when a gate that may have been started has returned
+	c.asking <- struct{}{} // after a gate that may have started has returned
 	assert.Equal(t, 1, asked)
 }

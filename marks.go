@@ -25,9 +25,9 @@ const (
 	markLife = 30 * time.Second
 	// markAhead is how much the clock of another replica may be ahead of ours.
 	markAhead = 5 * time.Second
-	// maxMarks bounds the cookie. With so many valid marks, no page is redirected any
-	// more: another mark would push out the first, and that page would be redirected
-	// again.
+	// maxMarks bounds the cookie. With this many valid marks, no page is redirected
+	// any more: another mark would push out the first, and that page would be
+	// redirected again.
 	maxMarks = 4
 )
 

@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// order is that of this package's files, from top to bottom: each uses only
-// files that stand below it.
+// order is the order of this package's files, from top to bottom: each uses
+// only files below it.
 var order = []string{
 	"project.go", "live.go", "impersonate.go", "context.go",
 	"middleware.go", "config.go",
@@ -42,7 +42,7 @@ var upward = map[string]string{
 func TestFilesUseOnlyFilesBelow(t *testing.T) {
 	used := usesBetweenFiles(t)
 	for arrow := range maps.Keys(upward) {
-		assert.Contains(t, used, arrow, "an exception that is none any more")
+		assert.Contains(t, used, arrow, "an exception that is not needed any more")
 	}
 	for _, arrow := range slices.Sorted(maps.Keys(used)) {
 		from, to, _ := strings.Cut(arrow, " → ")
@@ -87,7 +87,7 @@ func usesBetweenFiles(t *testing.T) map[string]string {
 	return used
 }
 
-// A reader can keep a struct of this package in mind.
+// Structs are small, so that a reader can remember their fields.
 func TestStructsAreSmall(t *testing.T) {
 	entries, err := filepath.Glob("*.go")
 	require.NoError(t, err)
@@ -134,11 +134,11 @@ func TestHowItWorksNamesFilesInOrder(t *testing.T) {
 	}
 }
 
-// A check that cannot fail is none.
+// The check above can fail.
 func TestUpwardArrowsAreFound(t *testing.T) {
 	const nodes = "a[\"middleware.go · config.go<br>x\"]\nb[\"access.go<br>y\"]\nc[\"nosuch.go\"]\n"
 	assert.Empty(t, upwardArrows(strings.Replace(nodes, "nosuch.go", "keyer.go", 1)+"a --> b -- \"z\" --> c\nc -. \"back\" .-> a\nsomebody(\"x\") --> a\n"))
-	assert.Equal(t, []string{"nosuch.go is no file"}, upwardArrows(nodes))
+	assert.Equal(t, []string{"nosuch.go is not a file"}, upwardArrows(nodes))
 	assert.Equal(t, []string{"b --> a"}, upwardArrows(strings.Replace(nodes, "nosuch.go", "keyer.go", 1)+"a -- \"z\" --> b --> a\n"))
 	assert.Equal(t, []string{"c stands too high"}, upwardArrows(strings.Replace(nodes, "nosuch.go", "project.go", 1)))
 }
@@ -178,7 +178,7 @@ func upwardArrows(picture string) (wrong []string) {
 		for _, file := range node.files {
 			i := slices.Index(order, file)
 			if i < 0 {
-				return []string{file + " is no file"}
+				return []string{file + " is not a file"}
 			}
 			if i < last {
 				return []string{node.id + " stands too high"}

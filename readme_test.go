@@ -20,8 +20,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// README's program is built as it stands there, but for its address, and knows
-// its visitors.
+// README's program is built unchanged, except for its address, and knows its
+// visitors.
 func TestReadmeProgram(t *testing.T) {
 	address := freeAddress(t)
 	fake := dsstest.NewServer(t)

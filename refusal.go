@@ -238,14 +238,14 @@ a.main:hover { filter: brightness(1.08) }
 <h1>{{.Title}}</h1>
 <p>{{.Detail}}</p>
 {{- if and .Framed (eq .Status 401)}}
-<p>Another site shows this page inside its own, where browsers keep nobody signed in. Open it by itself.</p>
+<p>Another site shows this page in a frame, and browsers keep nobody signed in there. Open it outside the frame.</p>
 {{- end}}
 {{- if .Lost}}
-<p>Nothing was saved. Your browser’s “back” brings the form again.</p>
+<p>Nothing was saved. Use your browser’s “back” to see the form again.</p>
 {{- end}}
 <p class="ways">
 {{- with .Login}}<a class="main" href="{{.}}"{{if $.Framed}} target="_top"{{end}}>{{if eq $.Status 403}}Use another account{{else}}Sign in{{end}}</a>{{end}}
-{{- if not .Lost}}<a href=""{{if .Framed}} target="_top"{{end}}>{{if .Framed}}Open by itself{{else}}Try again{{end}}</a>{{end -}}
+{{- if not .Lost}}<a href=""{{if .Framed}} target="_top"{{end}}>{{if .Framed}}Open outside the frame{{else}}Try again{{end}}</a>{{end -}}
 </p>
 </main>
 </body>

@@ -59,7 +59,7 @@ func (d *dssResolver) Resolve(ctx context.Context, identifying http.Header) (Ide
 		return d.identity(ctx, identifying, info)
 	}
 	if forbids(err) && d.forbidden.due(d.now()) {
-		d.log.Error("dssauth: DSS does not let us ask who a browser is: give the API key, or the run-as user of this webapp, the right to", "error", err.Error())
+		d.log.Error("dssauth: DSS does not let us ask who a browser is: give the API key, or the run-as user of this webapp, the right to do so", "error", err.Error())
 	}
 	return Identity{}, err
 }
@@ -110,7 +110,7 @@ func (d *dssResolver) addDetails(ctx context.Context, identifying http.Header, i
 	case errors.As(err, &reply) && isRefusal(reply):
 		if d.nameless.due(d.now()) {
 			d.log.Warn("dssauth: DSS does not let us read users, so that Config.UserDetails has no effect: give the API key, or the run-as user of this webapp, "+
-				"the right to, or leave it out (said once a minute)", "error", err.Error())
+				"the right to read them, or leave Config.UserDetails off (said once a minute)", "error", err.Error())
 		}
 		return
 	case err != nil:

@@ -197,7 +197,7 @@ func TestStoredKeysCoverWhatAnAnswerHolds(t *testing.T) {
 		}
 	}
 	again := newReplica(t, shelf{}, func(c *Config) { c.TTL = time.Minute })
-	assert.Equal(t, "as it is", keys[again.answers.shared.keysOf(ofAnn(t, again)).answer[0]], "what an answer does not depend on")
+	assert.Equal(t, "as it is", keys[again.answers.shared.keysOf(ofAnn(t, again)).answer[0]], "keys do not depend on the TTL")
 }
 
 func TestDSSAtALoopbackAddressIsWarnedOf(t *testing.T) {

@@ -84,7 +84,7 @@ func TestAdmittedRequests(t *testing.T) {
 	}
 }
 
-// After Fill, DSS is not asked again: the figures are figures of hits.
+// After Fill, DSS is not asked again: so the figures are about hits only.
 func TestHitsAreHits(t *testing.T) {
 	d, contenders := start(t)
 	for _, c := range contenders {

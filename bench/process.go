@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// ServeDSS is what a command does as its own child process: it starts a [DSS],
-// prints its URL, and serves until the parent is done.
+// ServeDSS is the work of a command that runs as its own child process: it
+// starts a [DSS], prints its URL, and serves until the parent is done.
 func ServeDSS(users int) error {
 	d, err := StartDSS(users)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 
 var namedFile = regexp.MustCompile("(?m)^`([a-z_.]+)`[^`\n]*:\n\n```(?:go)?\n((?:[^`].*\n|\n)*)```$")
 
-// The program and the test of the page are written into an empty folder, and
-// what the page says about them is done there, with an empty home.
+// The test writes the program and the test of the page into an empty folder.
+// There it follows the page, with an empty home.
 func TestFirstDayAsItStands(t *testing.T) {
 	page, err := os.ReadFile("first-day.md")
 	require.NoError(t, err)

@@ -40,7 +40,7 @@ func TestFrameworksAreShownAsTheyWereTried(t *testing.T) {
 	}
 }
 
-// A check that cannot fail is none.
+// The check above can fail.
 func TestWithCode(t *testing.T) {
 	source := func(file string) ([]byte, error) {
 		if filepath.ToSlash(file) != "../examples/a/main.go" {
@@ -72,8 +72,8 @@ func TestWithCode(t *testing.T) {
 	}
 }
 
-// ofExample is code of a file, and noCode what other tests look after: commands,
-// pictures, and README's program.
+// ofExample is code of a file. noCode is for other tests: commands, pictures,
+// and README's program.
 var (
 	ofExample = regexp.MustCompile("(?m)^<!-- ((?:examples|dssprom|docs)/[a-z0-9_/]+\\.go)(?:: ([\\w ]+))? -->\n```go\n((?:[^`].*\n|\n)*)```$")
 	noCode    = regexp.MustCompile("(?m)^```(?:text|sh|mermaid|go\npackage main)$")

@@ -416,8 +416,8 @@ func Example_visitorsSettings() {
 	// DSS acted as ann
 }
 
-// What the examples stand on: a DSS of which ops is an administrator, and whose
-// API key the environment holds.
+// The examples need a DSS with the administrator ops. The environment holds the
+// API key of ops.
 var (
 	fake   = dsstest.New()
 	client *dss.Client
@@ -449,7 +449,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// visit serves h, and shows what the browsers of some visitors get from it.
+// visit serves h, and prints its answers to the browsers of some visitors.
 func visit(h http.Handler, visitors ...string) {
 	app := httptest.NewServer(h)
 	defer app.Close()
@@ -488,7 +488,7 @@ func browse(app *httptest.Server, method, visitor string) (status int, body stri
 
 func askForWeather(key string) { fmt.Println("it will be", key) }
 
-// kept says what ops keeps in DSS under a name.
+// kept returns the value that ops keeps in DSS under a name.
 func kept(name string) string {
 	var settings struct {
 		UserProperties map[string]string
@@ -524,7 +524,7 @@ func TestThePageShowsTheExamples(t *testing.T) {
 	var names []string
 	for _, b := range shown {
 		if b.language == "go" {
-			assert.Equal(t, code[b.name], b.code, "%s is no longer what the page shows", b.name)
+			assert.Equal(t, code[b.name], b.code, "%s differs from the page", b.name)
 			names = append(names, b.name)
 		}
 	}
@@ -551,8 +551,8 @@ func TestEachSampleHasItsCounterpart(t *testing.T) {
 	}
 }
 
-// pythonCalls are what is shown on DSS's page, and on those about webapps that
-// it sends its readers on to.
+// pythonCalls are the calls on DSS's page, and on the pages about webapps that
+// it links to.
 var pythonCalls = []string{
 	".get_auth_info()", ".get_auth_info(with_secrets=True)",
 	".get_auth_info_from_browser_headers(headers)", ".get_auth_info_from_browser_headers(headers, with_secrets=True)",
@@ -564,7 +564,7 @@ var pythonCalls = []string{
 	".set_basic_plugin_credential(", ".set_oauth2_plugin_credential(", ".remove_plugin_credential(",
 }
 
-// A check that cannot fail is none.
+// The check above can fail.
 func TestBlocksOfAPage(t *testing.T) {
 	got, err := blocks("```python\na\n```\n\n<!-- Example_b -->\n```go\nb\n\n\tb\n```\n")
 	require.NoError(t, err)

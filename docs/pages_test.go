@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pages are all that people read, as paths from this folder.
+// pages are all pages for readers, as paths from this folder.
 func pages(t *testing.T) []string {
 	all, err := filepath.Glob("*.md")
 	require.NoError(t, err)
@@ -38,7 +38,7 @@ func TestReadmeIsShort(t *testing.T) {
 		"dsstest.NewServer(t)", "\n## Acting as the visitor\n", "cmd/dssauth@latest doctor", "docs/deploy.md", "\n## How it fails\n", "\n## Speed\n", "docs/how-it-works.md",
 	} {
 		at := strings.Index(readme[last:], next)
-		if assert.GreaterOrEqual(t, at, 0, "%s is missing, or stands before what comes first", next) {
+		if assert.GreaterOrEqual(t, at, 0, "%s is missing, or stands too early", next) {
 			last += at
 		}
 	}
@@ -80,7 +80,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// A check that cannot fail is none.
+// The check above can fail.
 func TestDeadLinksAreFound(t *testing.T) {
 	read := func(file string) ([]byte, error) {
 		if file != filepath.FromSlash("dir/b.md") {
@@ -148,7 +148,7 @@ var (
 	moved   = regexp.MustCompile(`cd (\w+) && $`)
 )
 
-// A command on a page runs a folder that is there, and its flags are the program's.
+// A command on a page runs a folder that exists, and its flags are the program's.
 func TestCommandsNameWhatIsThere(t *testing.T) {
 	found := 0
 	for _, page := range pages(t) {
@@ -246,8 +246,8 @@ func TestEachEndpointIsFaked(t *testing.T) {
 	assert.Greater(t, found, 6)
 }
 
-// Each router's example is asked what all are asked, lists its routes, and has its
-// place on the page.
+// Each router's example passes the common test, lists its routes, and is on the
+// page.
 func TestEachRouterIsTriedAndShown(t *testing.T) {
 	page, err := os.ReadFile("frameworks.md")
 	require.NoError(t, err)
@@ -294,7 +294,7 @@ func allTests(t *testing.T) string {
 	return tests.String()
 }
 
-// What CONTRIBUTING.md names is there: files, folders and tests.
+// CONTRIBUTING.md names only files, folders and tests that exist.
 func TestContributingNamesWhatIsThere(t *testing.T) {
 	text, err := os.ReadFile("../CONTRIBUTING.md")
 	require.NoError(t, err)
@@ -311,7 +311,7 @@ func TestContributingNamesWhatIsThere(t *testing.T) {
 	}
 }
 
-// A release tags a module after all that it requires.
+// A release tags a module after all modules that it requires.
 func TestReleaseOrder(t *testing.T) {
 	page, err := os.ReadFile("../CONTRIBUTING.md")
 	require.NoError(t, err)

@@ -101,7 +101,7 @@ func newUpstream(auth *dssauth.Middleware, upstream *url.URL) http.Handler {
 		},
 	}
 	return http.NewCrossOriginProtection().Handler(auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Del("Cache-Control") // ReverseProxy adds to what is set
+		w.Header().Del("Cache-Control") // ReverseProxy adds to headers that are set
 		proxy.ServeHTTP(w, r)
 	})))
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Each row of these pages names tests, and they exist.
+// Each row of these pages names tests that exist.
 func TestRowsNameTestsThatExist(t *testing.T) {
 	for page, sections := range map[string][]string{
 		"reliability.md": {"Figures", "Identity", "Fails closed", "Overload", "Bounds", "DSS misbehaves", "Hostile browsers", "Sent to sign in", "Configuration", "Life", "The doctor", "The shared store", "Redis and Valkey", "The gateway"},
@@ -28,7 +28,7 @@ func TestRowsNameTestsThatExist(t *testing.T) {
 	}
 }
 
-// What CI shows as a figure is what the page says it shows.
+// CI prints each figure that the page names.
 func TestFiguresAreLogged(t *testing.T) {
 	text, err := os.ReadFile("reliability.md")
 	require.NoError(t, err)
@@ -58,7 +58,7 @@ func TestFiguresAreLogged(t *testing.T) {
 	assert.Contains(t, string(script), "grep -E 'figure:")
 }
 
-// A check that cannot fail is none.
+// The check above can fail.
 func TestWrongRowsAreFound(t *testing.T) {
 	const head = "## A\n\n| Done | Out | Tests |\n| --- | --- | --- |\n"
 	source := func(dir string) (string, error) {
@@ -91,7 +91,7 @@ var (
 	onlyNames = regexp.MustCompile("^" + testNames.String() + "(, " + testNames.String() + ")*$")
 )
 
-// wrongRows tells what is wrong about the tables of these sections of a page.
+// wrongRows returns the mistakes in the tables of these sections of a page.
 func wrongRows(page string, sections []string, testsIn func(dir string) (string, error)) (wrong []string) {
 	for _, section := range sections {
 		table := rows(page, section)

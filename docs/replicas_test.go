@@ -13,7 +13,8 @@ func TestReplicasAreShownAsTheyWereTried(t *testing.T) {
 	assert.Equal(t, "examples/replicas/replica.go examples/replicas/replica.go", filesShown(t, "replicas.md"))
 }
 
-// The page grants what rediscache documents, whose tests use it.
+// The page grants the rights that rediscache documents. The tests of rediscache
+// use them.
 func TestReplicasGrantWhatIsDocumented(t *testing.T) {
 	page, err := os.ReadFile("replicas.md")
 	require.NoError(t, err)

@@ -212,7 +212,7 @@ func (r *reader) associatedUser(to *string) {
 		switch {
 		case err != nil:
 			r.fail(spelling, err)
-		case login == "": // as good as absent
+		case login == "": // counts as absent
 		case *to != "" && *to != login:
 			r.fail(spelling, errors.New("differs from its other spelling"))
 		default:

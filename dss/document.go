@@ -62,7 +62,7 @@ func (d *document) text(name string) string {
 
 // section returns the members of an object in the document.
 func (d *document) section(name string) []member {
-	members, _ := parseObject(d.value(name)) // sound since parseDocument, or null
+	members, _ := parseObject(d.value(name)) // null, or parseDocument has checked it
 	return members
 }
 
@@ -89,7 +89,7 @@ func (d *document) remove(section, name string, fields ...field) {
 }
 
 func (d *document) secrets() [][]byte {
-	elements, _ := parseArray(d.value(memberSecrets)) // sound since parseDocument, or null
+	elements, _ := parseArray(d.value(memberSecrets)) // null, or parseDocument has checked it
 	return elements
 }
 

@@ -16,7 +16,7 @@ import (
 // is true if DSS does not know the browser that it was asked about, and also if
 // it does not accept this client's own credentials.
 //
-// However it is printed, it shows its fields and words of this package, and
+// In every printed form it shows its fields and words of this package, and
 // nothing else of the reply: see [Error.Message].
 type Error struct {
 	// StatusCode is the HTTP status. Any 3xx is an Error, as no redirect is

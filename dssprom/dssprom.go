@@ -16,7 +16,7 @@
 //	dssauth_places                             places that are open now, see dssauth.Config.MaxLookups
 //	dssauth_dss_down                           1 while DSS is down, by the application's own last question
 //	dssauth_store_hits_total                   lookups that the store answered, so that DSS was not asked
-//	dssauth_store_misses_total                 lookups that it did not
+//	dssauth_store_misses_total                 lookups that the store did not answer
 //	dssauth_store_rejected_total               values of the store that were rejected
 //	dssauth_store_failures_total               calls of the store that failed, or took too long
 //	dssauth_store_out                          1 while the store is out and not asked, until a probe succeeds
@@ -124,7 +124,7 @@ var fromStats = []struct {
 		func(s dssauth.Stats) float64 { return float64(s.Evictions) }},
 	{desc("dssauth_lookups_in_flight", "Lookups that have a place towards DSS now."), prometheus.GaugeValue,
 		func(s dssauth.Stats) float64 { return float64(s.InFlight) }},
-	{desc("dssauth_lookups_queued", "Lookups that wait for a place towards DSS now, refreshes ahead not among them."), prometheus.GaugeValue,
+	{desc("dssauth_lookups_queued", "Lookups that wait for a place towards DSS now, early refreshes not counted."), prometheus.GaugeValue,
 		func(s dssauth.Stats) float64 { return float64(s.Queued) }},
 	{desc("dssauth_places", "Lookups that may be under way towards DSS now."), prometheus.GaugeValue,
 		func(s dssauth.Stats) float64 { return float64(s.Places) }},

@@ -103,7 +103,7 @@ func (a *app) visits() {
 	require.NoError(a.t, a.auth.Close()) // a lookup is counted after its answer is out
 }
 
-// values are the samples of a scrape that are no part of a histogram's shape.
+// values are the samples of a scrape, without the buckets of histograms.
 func values(scrape string) (values []string) {
 	for line := range strings.Lines(scrape) {
 		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "#") && !strings.Contains(line, "_bucket{") && !strings.Contains(line, "_sum{") {

@@ -29,7 +29,7 @@ func TestCalls(t *testing.T) {
 	call(t, fake, keyOf("ann-key"), "GET", authInfo, "")
 
 	assert.Equal(t, 5, fake.Calls(""))
-	assert.Equal(t, 4, fake.Calls(authInfo), "whatever was answered")
+	assert.Equal(t, 4, fake.Calls(authInfo), "with any answer")
 	assert.Equal(t, 1, fake.Calls("/users/a/b"), "decoded")
 	assert.Zero(t, fake.Calls("/nothing"))
 	assert.Equal(t, []dsstest.Call{

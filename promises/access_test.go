@@ -19,8 +19,7 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// accessOf returns the login and the reason that an access log in front of h gets about
-// r.
+// accessOf returns the login and the reason for r in an access log in front of h.
 func accessOf(h http.Handler, r *http.Request) string {
 	ctx, access := dssauth.WithAccess(r.Context())
 	h.ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
@@ -60,26 +59,26 @@ func TestAccessNamesTheVisitorInFront(t *testing.T) {
 		r    *http.Request
 		want string
 	}{
-		"a visitor":                     {m.Handler(whoami), fromAnn(), "true ann 200"},
-		"through other contexts":        {through(m.Handler(through(whoami))), fromAnn(), "true ann 200"},
-		"nobody":                        {m.Handler(whoami), request("GET", "/"), "false  401"},
-		"a stranger":                    {m.Handler(whoami), request("GET", "/", "Cookie", "session=who"), "false  401"},
-		"an outage":                     {m.Handler(whoami), request("GET", "/", "Cookie", "session=outage"), "false  503"},
-		"two kinds of credentials":      {m.Handler(whoami), request("GET", "/", "Authorization", "Bearer a", "Authorization", "Bearer b"), "false  400"},
-		"a gate admits":                 {m.RequireGroup("analysts")(whoami), fromAnn(), "true ann 200"},
-		"a gate refuses":                {m.RequireGroup("analysts")(whoami), fromBob(), "true bob 403"},
-		"a gate inside refuses":         {m.Handler(m.RequireGroup("analysts")(whoami)), fromBob(), "true bob 403"},
-		"a handler refuses":             {m.Handler(forbids), fromAnn(), "true ann 403"},
-		"optional, known":               {m.Optional(whoami), fromAnn(), "true ann 200"},
-		"optional, nobody":              {m.Optional(whoami), request("GET", "/"), "false  200"},
-		"optional, a stranger":          {m.Optional(whoami), request("GET", "/", "Cookie", "session=who"), "false  200"},
-		"optional, then a gate":         {m.Optional(m.RequireGroup("analysts")(whoami)), request("GET", "/"), "false  401"},
-		"by hand":                       {authenticated, fromAnn(), "true ann 200"},
-		"by hand, nobody":               {authenticated, request("GET", "/"), "false  401"},
-		"no Middleware":                 {whoami, fromAnn(), "false  200"},
-		"two, a stranger to the second": {m.Handler(apart.Optional(whoami)), fromAnn(), "false  200"},
-		"two, of two instances of DSS":  {m.Handler(withKeys.Handler(whoami)), fromAnn(), "true ann 200"},
-		"a made up identity is no news": {byHand(func(w http.ResponseWriter, r *http.Request) {
+		"a visitor":                              {m.Handler(whoami), fromAnn(), "true ann 200"},
+		"through other contexts":                 {through(m.Handler(through(whoami))), fromAnn(), "true ann 200"},
+		"nobody":                                 {m.Handler(whoami), request("GET", "/"), "false  401"},
+		"a stranger":                             {m.Handler(whoami), request("GET", "/", "Cookie", "session=who"), "false  401"},
+		"an outage":                              {m.Handler(whoami), request("GET", "/", "Cookie", "session=outage"), "false  503"},
+		"two kinds of credentials":               {m.Handler(whoami), request("GET", "/", "Authorization", "Bearer a", "Authorization", "Bearer b"), "false  400"},
+		"a gate admits":                          {m.RequireGroup("analysts")(whoami), fromAnn(), "true ann 200"},
+		"a gate refuses":                         {m.RequireGroup("analysts")(whoami), fromBob(), "true bob 403"},
+		"a gate inside refuses":                  {m.Handler(m.RequireGroup("analysts")(whoami)), fromBob(), "true bob 403"},
+		"a handler refuses":                      {m.Handler(forbids), fromAnn(), "true ann 403"},
+		"optional, known":                        {m.Optional(whoami), fromAnn(), "true ann 200"},
+		"optional, nobody":                       {m.Optional(whoami), request("GET", "/"), "false  200"},
+		"Optional, and an anonymous visitor":     {m.Optional(whoami), request("GET", "/", "Cookie", "session=who"), "false  200"},
+		"Optional, and then a gate":              {m.Optional(m.RequireGroup("analysts")(whoami)), request("GET", "/"), "false  401"},
+		"by hand":                                {authenticated, fromAnn(), "true ann 200"},
+		"Authenticate, and an anonymous visitor": {authenticated, request("GET", "/"), "false  401"},
+		"no Middleware":                          {whoami, fromAnn(), "false  200"},
+		"two, a stranger to the second":          {m.Handler(apart.Optional(whoami)), fromAnn(), "false  200"},
+		"two, of two instances of DSS":           {m.Handler(withKeys.Handler(whoami)), fromAnn(), "true ann 200"},
+		"an identity of NewContext is not told": {byHand(func(w http.ResponseWriter, r *http.Request) {
 			dssauth.NewContext(r.Context(), dssauth.NewIdentity("eve"))
 		}), fromAnn(), "false  200"},
 		"a key that is not allowed": {m.Handler(whoami), key(), "false  403"},
@@ -122,7 +121,7 @@ func TestAccessAsksDSSNothing(t *testing.T) {
 }
 
 // A TimeoutHandler answers while the lookup still runs, and the handler behind it
-// goes on. The log reads what is known by then.
+// goes on. The log reads the results so far.
 func TestAccessBehindAHandlerThatGaveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Resolver: resolver(slowly(2*time.Second, byCookie))})
@@ -155,7 +154,7 @@ func TestAccessBehindAHandlerThatGaveUp(t *testing.T) {
 	})
 }
 
-// Requests at the same time do not tell each other's visitor.
+// Concurrent requests do not get each other's visitor.
 func TestAccessOfConcurrentRequests(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
 	h := m.RequireGroup("readers")(sayLogin)

@@ -14,7 +14,7 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// What browsers, htmx and programs send, as recorded from them.
+// The headers of browsers, htmx and programs, as recorded from them.
 var (
 	chromiumPage  = []string{"Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8", "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Site", "none", "Sec-Fetch-Dest", "document", "Sec-Fetch-User", "?1"}
 	plainHTTPPage = []string{"Accept", "text/html,application/xhtml+xml,*/*;q=0.8", "Upgrade-Insecure-Requests", "1"}
@@ -25,7 +25,7 @@ var (
 )
 
 // A row for each kind of request, with everything that depends on the kind. HOST stands
-// for the server's own.
+// for the server's host.
 func TestHowEachKindOfRequestIsRefused(t *testing.T) {
 	const (
 		page    = "text/html; charset=utf-8"

@@ -51,40 +51,40 @@ func TestResponsesAreForOneVisitor(t *testing.T) {
 		cacheControl values
 		vary         values
 	}{
-		{"nobody is refused, for no cache", chain(m.Handler), anonymous, 401, values{"no-store"}, with(both, "Accept", "Sec-Fetch-Mode")},
+		{"a refusal of an anonymous visitor is not stored", chain(m.Handler), anonymous, 401, values{"no-store"}, with(both, "Accept", "Sec-Fetch-Mode")},
 		{"a gate's refusal behind Handler names each header once", chain(m.Handler, m.RequireGroup("others")), fromAnn, 403, values{"no-store"}, with(both, "Accept", "Sec-Fetch-Mode")},
-		{"a gate's own refusal does as well", chain(m.RequireGroup("others")), fromAnn, 403, values{"no-store"}, with(both, "Accept", "Sec-Fetch-Mode")},
+		{"a gate's own refusal names each header once", chain(m.RequireGroup("others")), fromAnn, 403, values{"no-store"}, with(both, "Accept", "Sec-Fetch-Mode")},
 		{"a refusal behind another instance names the headers of both", chain(m.Handler, sso.RequireGroup("others")), fromAnn, 403, values{"no-store"}, with(both, "X-Sso", "Accept", "Sec-Fetch-Mode")},
-		{"a refusal keeps no public of before", chain(sets("Cache-Control", "public"), m.Handler), anonymous, 401, values{"no-store"}, with(both, "Accept", "Sec-Fetch-Mode")},
+		{"a refusal drops an earlier public", chain(sets("Cache-Control", "public"), m.Handler), anonymous, 401, values{"no-store"}, with(both, "Accept", "Sec-Fetch-Mode")},
 
 		{"behind Handler", chain(m.Handler), fromAnn, 200, values{"private"}, both},
 		{"behind Handler, for an API key", chain(m.Handler), byKey, 200, values{"private"}, both},
 		{"behind a gate alone", chain(group), fromAnn, 200, values{"private"}, both},
 		{"behind Optional, for a visitor", chain(m.Optional), fromAnn, 200, values{"private"}, both},
-		{"behind Optional, for nobody", chain(m.Optional), anonymous, 200, nil, both},
+		{"behind Optional, for an anonymous visitor", chain(m.Optional), anonymous, 200, nil, both},
 		{"behind Optional, without credentials", chain(m.Optional), func() *http.Request { return request("GET", "/") }, 200, nil, both},
 		{"with other headers that identify", chain(sso.Handler), fromAnn, 200, values{"private"}, values{"Cookie", "X-Sso"}},
-		{"behind many, once", chain(m.Optional, m.Handler, group, group, m.Handler), fromAnn, 200, values{"private"}, both},
-		{"behind two instances, for both", chain(m.Handler, sso.Handler), fromAnn, 200, values{"private"}, with(both, "X-Sso")},
+		{"behind many, each name once", chain(m.Optional, m.Handler, group, group, m.Handler), fromAnn, 200, values{"private"}, both},
+		{"behind two instances, the names of both", chain(m.Handler, sso.Handler), fromAnn, 200, values{"private"}, with(both, "X-Sso")},
 
-		{"what the handler sets wins", chain(m.Handler, replaces("Cache-Control", "public, max-age=60", "Vary", "Accept")), fromAnn, 200, values{"public, max-age=60"}, values{"Accept"}},
-		{"what the handler takes away is away", chain(m.Handler, removes("Cache-Control", "Vary")), fromAnn, 200, nil, nil},
-		{"what comes between a gate and Handler wins", chain(m.Handler, replaces("Cache-Control", "max-age=60"), group), fromAnn, 200, values{"max-age=60"}, both},
-		{"no-store of before stays", chain(sets("Cache-Control", "no-store"), m.Handler), fromAnn, 200, values{"no-store"}, both},
-		{"max-age of before stays", chain(sets("Cache-Control", "max-age=60"), m.Handler), fromAnn, 200, values{"max-age=60"}, both},
-		{"two directives of before stay", chain(sets("Cache-Control", "no-cache", "Cache-Control", "must-revalidate"), m.Handler), fromAnn, 200, values{"no-cache", "must-revalidate"}, both},
-		{"a name that begins as public stays", chain(sets("Cache-Control", "public-ish, x=public"), m.Handler), fromAnn, 200, values{"public-ish, x=public"}, both},
-		{"public of before becomes private", chain(sets("Cache-Control", "public"), m.Handler), fromAnn, 200, values{"private"}, both},
-		{"public and more of before becomes private", chain(sets("Cache-Control", "max-age=60 ,\tPUBLIC , immutable"), m.Handler), fromAnn, 200, values{"private"}, both},
-		{"public in a second line of before becomes private", chain(sets("Cache-Control", "max-age=60", "Cache-Control", "public"), group), fromAnn, 200, values{"private"}, both},
+		{"a header that the handler sets wins", chain(m.Handler, replaces("Cache-Control", "public, max-age=60", "Vary", "Accept")), fromAnn, 200, values{"public, max-age=60"}, values{"Accept"}},
+		{"a header that the handler removes stays removed", chain(m.Handler, removes("Cache-Control", "Vary")), fromAnn, 200, nil, nil},
+		{"a header set between a gate and Handler wins", chain(m.Handler, replaces("Cache-Control", "max-age=60"), group), fromAnn, 200, values{"max-age=60"}, both},
+		{"an earlier no-store stays", chain(sets("Cache-Control", "no-store"), m.Handler), fromAnn, 200, values{"no-store"}, both},
+		{"an earlier max-age stays", chain(sets("Cache-Control", "max-age=60"), m.Handler), fromAnn, 200, values{"max-age=60"}, both},
+		{"two earlier directives stay", chain(sets("Cache-Control", "no-cache", "Cache-Control", "must-revalidate"), m.Handler), fromAnn, 200, values{"no-cache", "must-revalidate"}, both},
+		{"a name that begins like public stays", chain(sets("Cache-Control", "public-ish, x=public"), m.Handler), fromAnn, 200, values{"public-ish, x=public"}, both},
+		{"an earlier public becomes private", chain(sets("Cache-Control", "public"), m.Handler), fromAnn, 200, values{"private"}, both},
+		{"an earlier public with more becomes private", chain(sets("Cache-Control", "max-age=60 ,\tPUBLIC , immutable"), m.Handler), fromAnn, 200, values{"private"}, both},
+		{"an earlier public in a second line becomes private", chain(sets("Cache-Control", "max-age=60", "Cache-Control", "public"), group), fromAnn, 200, values{"private"}, both},
 		{"a time for shared caches becomes private", chain(sets("Cache-Control", "max-age=0, S-MaxAge=60"), m.Optional), fromAnn, 200, values{"private"}, both},
-		{"public of before stays for nobody", chain(sets("Cache-Control", "public, max-age=60"), m.Optional), anonymous, 200, values{"public, max-age=60"}, both},
+		{"an earlier public stays for an anonymous visitor", chain(sets("Cache-Control", "public, max-age=60"), m.Optional), anonymous, 200, values{"public, max-age=60"}, both},
 
-		{"Vary of before is kept", chain(sets("Vary", "Accept-Encoding"), m.Handler), fromAnn, 200, values{"private"}, values{"Accept-Encoding", "Cookie", "Authorization"}},
-		{"Vary of before has one of them", chain(sets("Vary", "Origin, cookie"), m.Handler), fromAnn, 200, values{"private"}, values{"Origin, cookie", "Authorization"}},
-		{"Vary of before has all of them", chain(sets("Vary", "authorization ,Cookie"), m.Optional), anonymous, 200, nil, values{"authorization ,Cookie"}},
-		{"Vary of before is all headers", chain(sets("Vary", "*"), group), fromAnn, 200, values{"private"}, values{"*"}},
-		{"Vary of before has a name that begins as one of them", chain(sets("Vary", "Cookie2"), m.Handler), fromAnn, 200, values{"private"}, values{"Cookie2", "Cookie", "Authorization"}},
+		{"an earlier Vary is kept", chain(sets("Vary", "Accept-Encoding"), m.Handler), fromAnn, 200, values{"private"}, values{"Accept-Encoding", "Cookie", "Authorization"}},
+		{"an earlier Vary has one of the names", chain(sets("Vary", "Origin, cookie"), m.Handler), fromAnn, 200, values{"private"}, values{"Origin, cookie", "Authorization"}},
+		{"an earlier Vary has all names", chain(sets("Vary", "authorization ,Cookie"), m.Optional), anonymous, 200, nil, values{"authorization ,Cookie"}},
+		{"an earlier Vary is an asterisk", chain(sets("Vary", "*"), group), fromAnn, 200, values{"private"}, values{"*"}},
+		{"an earlier Vary has a name that begins like one of them", chain(sets("Vary", "Cookie2"), m.Handler), fromAnn, 200, values{"private"}, values{"Cookie2", "Cookie", "Authorization"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for range 2 { // the second time from memory
@@ -97,7 +97,7 @@ func TestResponsesAreForOneVisitor(t *testing.T) {
 	}
 }
 
-// replaces sets headers, whatever their values were.
+// replaces sets headers, and drops their earlier values.
 func replaces(headers ...string) wrapper {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -157,7 +157,8 @@ func TestAppendedHeadersStayInTheirResponse(t *testing.T) {
 	assert.Equal(t, "", roomy[:2][1])
 }
 
-// What a handler does to the list of names changes nothing about who is who.
+// A handler that changes the list of names does not change which headers
+// identify visitors.
 func TestNoHandlerChangesWhichHeadersIdentify(t *testing.T) {
 	known := newDoorman()
 	m := newAuth(t, dssauth.Config{Resolver: known, TTL: -1})
@@ -168,9 +169,9 @@ func TestNoHandlerChangesWhichHeadersIdentify(t *testing.T) {
 	assert.Equal(t, http.Header{"Cookie": {"session=ann"}}, known.lastAsked())
 }
 
-// sharedCache is the cache of a proxy. It keeps all that it may keep, and tells
-// requests apart by the headers that Vary names. A careless one does not, as
-// many content delivery networks.
+// sharedCache is the cache of a proxy. It keeps everything that it may keep,
+// and tells requests apart by the headers in Vary. A careless one ignores Vary,
+// like many content delivery networks.
 func sharedCache(careless bool, next http.Handler) http.Handler {
 	type stored struct {
 		vary  []string
@@ -235,8 +236,8 @@ func TestASharedCacheGivesNobodyAnothersPage(t *testing.T) {
 	}
 }
 
-// behindProxy is what a visitor gets from an upstream that sets these headers,
-// through a reverse proxy made as our example does, or without its two lines.
+// behindProxy returns a visitor's response from an upstream that sets these
+// headers, through a reverse proxy as in our example, or without its two lines.
 func behindProxy(t *testing.T, plain bool, hints bool, headers ...string) http.Header {
 	upstream := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		if hints {

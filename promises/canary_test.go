@@ -154,7 +154,7 @@ func newStory(t *testing.T) *story {
 	return s
 }
 
-// middleware notes what hooks, logger and OnError are given.
+// middleware notes the arguments of hooks, logger and OnError.
 func (s *story) middleware(c dssauth.Config) *dssauth.Middleware {
 	c.Logger = s.logger()
 	c.OnError = func(w http.ResponseWriter, r *http.Request, err error) {
@@ -223,7 +223,7 @@ func (s *story) app() http.Handler {
 	}))
 }
 
-// echoing answers with everything that it got.
+// echoing answers with the whole request.
 func echoing(status int, format string, headers ...string) dsstest.Interceptor {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		body, _ := io.ReadAll(r.Body)
@@ -433,7 +433,7 @@ func TestLogsQuoteNothingThatDSSWrote(t *testing.T) {
 	}
 }
 
-// A net with holes would catch no canary.
+// The check above finds a canary in each form.
 func TestCanariesWouldBeCaught(t *testing.T) {
 	p := new(printed)
 	p.value("anything", slog.LevelDebug)

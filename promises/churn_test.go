@@ -160,7 +160,7 @@ func (s *screens) visit(cookies string) {
 	}
 }
 
-// takeTurns lets n screens come, each once in every, for a while.
+// takeTurns lets n screens send requests, each once per every, for a while.
 func (s *screens) takeTurns(n int, every, while time.Duration) (hitRatio float64) {
 	s.hits, s.asks = 0, 0
 	for start := time.Now(); time.Since(start) < while; {
@@ -198,8 +198,8 @@ func TestOneAccountOnManyScreens(t *testing.T) {
 	}
 }
 
-// A session at work stays remembered beside any amount of junk of the same user, and a
-// new one gets in. It costs only the junk's lookups.
+// An active session stays remembered beside any amount of junk of the same user, and a
+// new session is remembered, too. Only the junk costs lookups.
 func TestSessionBesideJunkOfItsUser(t *testing.T) {
 	for _, test := range []struct {
 		ttl  time.Duration
@@ -291,8 +291,8 @@ func TestCookieHeaderIsNamedIfNoCookieIsToBlame(t *testing.T) {
 	})
 }
 
-// The sessions of one account's browsers that work one after the other come back, even
-// if there are many.
+// If the browsers of one account work one after the other, their sessions come back,
+// even if there are many.
 func (s *screens) comeAndGo(n int) {
 	for i := range n {
 		for range 20 {

@@ -201,8 +201,7 @@ func TestEntriesAreBoundedByDefault(t *testing.T) {
 	assert.Equal(t, 10_000, m.Stats().Entries)
 }
 
-// The client's credentials must not show through what holds it, whatever the
-// verb.
+// No value that holds the client may print its credentials, with any verb.
 func TestNothingPrintsCredentials(t *testing.T) {
 	client := someClient(t)
 	c := dssauth.Config{Client: client}

@@ -23,7 +23,7 @@ func TestFromContextWithoutTheMiddleware(t *testing.T) {
 	id, ok := dssauth.FromContext(t.Context())
 	assert.False(t, ok)
 	assert.Zero(t, id)
-	assert.Equal(t, "nobody", serve(whoami, fromAnn()).Body.String(), "a cookie alone is nobody")
+	assert.Equal(t, "nobody", serve(whoami, fromAnn()).Body.String(), "a cookie alone identifies nobody")
 }
 
 func TestNewContext(t *testing.T) {
@@ -46,8 +46,8 @@ func TestNewContext(t *testing.T) {
 	assert.Equal(t, "ann", got.Login)
 }
 
-// Anonymous is who has neither a login nor an API key's id, whatever else there
-// is, and whoever has a login that no Resolver may return.
+// A visitor is anonymous without a login and an API key's id, even with other
+// fields, and with a login that no Resolver may return.
 func TestNewContextOfNobodyIsAnonymous(t *testing.T) {
 	known := newDoorman()
 	m := newAuth(t, dssauth.Config{Resolver: known})
@@ -93,8 +93,9 @@ func TestNewContextOfNobodyIsAnonymous(t *testing.T) {
 	assert.Equal(t, "an API key", serve(whoami, r.WithContext(dssauth.NewContext(t.Context(), key))).Body.String())
 }
 
-// time.Since counts by the monotonic clock where there is one, and that stops
-// while the machine is suspended. Not in a bubble, whose times have none.
+// time.Since uses the monotonic clock if a time has one, and this clock stops
+// while the machine is suspended. Not in a bubble: its times have no monotonic
+// clock.
 func TestAsOfIsByTheWallClockAlone(t *testing.T) {
 	require.Contains(t, time.Now().String(), " m=")
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
@@ -151,7 +152,7 @@ func TestGroups(t *testing.T) {
 			assert.Equal(t, tt.in, id.InGroup(tt.group))
 		})
 	}
-	assert.False(t, dssauth.Identity{}.InGroup(""), "nobody is in no group")
+	assert.False(t, dssauth.Identity{}.InGroup(""), "an anonymous visitor is in no group")
 	assert.Empty(t, dssauth.Identity{}.Groups())
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// Where a DSS differs from what is assumed, nobody is admitted, and the log says
-// once in which setting the answer may be.
+// If a DSS differs from our assumptions, nobody is admitted, and the log names
+// once the setting that may help.
 func TestWhereDSSDiffers(t *testing.T) {
 	always := func(status int, body string, header ...string) func(*dsstest.DSS) {
 		return func(d *dsstest.DSS) { d.Intercept(lookupPath, -1, dsstest.Respond(status, body, header...)) }
@@ -73,7 +73,7 @@ func TestWhereDSSDiffers(t *testing.T) {
 }
 
 // The line about visitors whom DSS does not know is for an instance that knows
-// none: elsewhere strangers come and go.
+// none. On other instances strangers are normal.
 func TestStrangersAreNotLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -90,7 +90,7 @@ func TestStrangersAreNotLogged(t *testing.T) {
 	})
 }
 
-// A ticket that a caller inside DSS brings is not taken, and not passed on.
+// A ticket from a caller inside DSS is not used, and not passed on.
 func TestTicketsOfCallersAreNotTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -108,8 +108,8 @@ func TestTicketsOfCallersAreNotTaken(t *testing.T) {
 	})
 }
 
-// Where DSS reads X-DKU-ProxyUser as another login than was sent, no call is made
-// as whomever it read.
+// If DSS reads X-DKU-ProxyUser as another login than the one sent, no call is
+// made.
 func TestProxyUserThatIsReadAsAnother(t *testing.T) {
 	for name, row := range map[string]struct {
 		options dsstest.Options

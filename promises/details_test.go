@@ -118,7 +118,7 @@ func TestTheIdentityStandsWhereItsDetailsFail(t *testing.T) {
 	}
 }
 
-// The right to read users is missing for all visitors: the log says so once a minute,
+// A missing right to read users concerns all visitors: the log has it once a minute,
 // and not for each visitor.
 func TestMissingRightToReadUsersIsSaidOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -139,12 +139,12 @@ func TestMissingRightToReadUsersIsSaidOnceAMinute(t *testing.T) {
 			assert.Contains(t, warned[minute-1], "give the API key")
 			assert.NotContains(t, warned[minute-1], "ann")
 			assert.Len(t, book.with("level=WARN"), minute)
-			answer = dsstest.Respond(401, said) // DSS may say it so as well
+			answer = dsstest.Respond(401, said) // DSS may also say it in this way
 			pass(time.Minute)
 		}
 		answer = dsstest.Respond(404, `{"errorType": "com.dataiku.dip.server.controllers.NotFoundException"}`)
 		assert.Equal(t, "ann", who(auth, r))
-		assert.Len(t, book.with("Config.UserDetails"), 3, "another failure is no missing right")
+		assert.Len(t, book.with("Config.UserDetails"), 3, "another failure is not a missing right")
 	})
 }
 
@@ -166,7 +166,8 @@ func TestTheIdentityStandsWhereItsDetailsHang(t *testing.T) {
 	})
 }
 
-// A DSS that lets administrators only read users tells visitors their own name.
+// A DSS that lets only administrators read users still tells visitors their own
+// name.
 func TestUserDetailsAreReadAsTheVisitor(t *testing.T) {
 	for name, test := range map[string]struct {
 		mode  dssauth.Impersonation

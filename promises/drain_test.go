@@ -140,7 +140,7 @@ func TestSlowBodyHoldsUpARefusalForASecond(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, 401, reply.StatusCode)
 			assert.Equal(t, time.Second, time.Since(began))
-			assert.True(t, reply.Close, "what comes later is no request")
+			assert.True(t, reply.Close, "later bytes are not a request")
 			reply.Body.Close()
 		})
 	}
@@ -191,7 +191,7 @@ func TestRefusedUploadsBehindNginx(t *testing.T) {
 	for _, size := range []int{64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20, 2 << 20} {
 		seen := uploads(t, front, size, 40)
 		t.Logf("%d bytes: statuses %v", size, seen)
-		if size <= 256<<10 { // what is larger is not read, and may end as nginx's own 502
+		if size <= 256<<10 { // larger bodies are not read, and may end as nginx's own 502
 			assert.Equal(t, map[int]int{401: 40}, seen, "%d bytes", size)
 		}
 	}

@@ -33,7 +33,7 @@ func TestStatusCode(t *testing.T) {
 		{"not signed in and not allowed is not signed in", errors.Join(dssauth.ErrForbidden, dssauth.ErrUnauthenticated), 401},
 		{"a wrapped error is what it wraps", fmt.Errorf("gate: %w", dssauth.ErrForbidden), 403},
 		{"DSS knows no session", &dss.Error{StatusCode: 401, Type: "com.dataiku.dip.exceptions.NotAuthenticatedException"}, 401},
-		{"a proxy's 401 is about nobody", &dss.Error{StatusCode: 401}, 502},
+		{"a proxy's 401 is not about the visitor", &dss.Error{StatusCode: 401}, 502},
 		{"DSS forbids it", fmt.Errorf("gate: %w", &dss.Error{StatusCode: 403}), 403},
 		{"DSS has nothing", &dss.Error{StatusCode: 404}, 404},
 		{"DSS fails", &dss.Error{StatusCode: 500}, 503},
@@ -132,7 +132,8 @@ func TestMalformedCredentialsAreNotBlamedOnCookies(t *testing.T) {
 	}
 }
 
-// The request that Authenticate returns with an error is nil, and easily passed on.
+// The request that Authenticate returns with an error is nil, and a program easily
+// passes it on.
 func TestRefusalWithoutARequest(t *testing.T) {
 	w := httptest.NewRecorder()
 	dssauth.WriteRefusal(w, nil, dssauth.ErrUnauthenticated)
@@ -279,7 +280,7 @@ func TestRefusalsTellNothing(t *testing.T) {
 		{"DSS redirects", fails(302, secret), []string{"Cookie", cookie}, 503},
 		{"DSS answers nonsense", fails(200, secret), []string{"Cookie", cookie}, 503},
 		{"the visitor is in the wrong group", nothing, []string{"Cookie", cookie}, 403},
-		{"the visitor is nobody", nothing, []string{"Cookie", "session=" + secret}, 401},
+		{"the visitor is anonymous", nothing, []string{"Cookie", "session=" + secret}, 401},
 		{"the credentials are malformed", nothing, []string{"Authorization", "Bearer \x01" + secret}, 400},
 		{"the credentials are too large", nothing, []string{"Cookie", strings.Repeat(secret, 5000)}, 431},
 	}

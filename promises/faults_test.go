@@ -33,8 +33,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// badWire is a TCP proxy before DSS that treats its connections as the test
-// tells it.
+// badWire is a TCP proxy before DSS. The test decides how it treats its
+// connections.
 type badWire struct {
 	listener net.Listener
 	target   string
@@ -131,7 +131,7 @@ func reset(c *net.TCPConn) {
 	_ = c.Close()
 }
 
-// upTo passes DSS's reply on until stop says so of what has passed.
+// upTo passes DSS's reply on until stop returns true for the passed part.
 func upTo(client, dss *net.TCPConn, stop func(passed []byte) bool) {
 	go func() { _, _ = io.Copy(dss, client) }()
 	var passed []byte
@@ -211,14 +211,14 @@ func TestFaultsOfTheWire(t *testing.T) {
 				<-time.After(60 * time.Millisecond)
 			}
 		}},
-		{"a status line without sense", replies(strings.Replace(good, "HTTP/1.1 200 OK", "HTTP/1.1 OK 200", 1))},
-		{"no HTTP at all", replies("220 smtp.example ESMTP\r\n")},
+		{"a senseless status line", replies(strings.Replace(good, "HTTP/1.1 200 OK", "HTTP/1.1 OK 200", 1))},
+		{"a reply that is not HTTP", replies("220 smtp.example ESMTP\r\n")},
 		{"zeros", replies(strings.Repeat("\x00", 1000))},
 		{"a shorter body than announced", replies(strings.Replace(good, fmt.Sprint(len(annSays)), "1000", 1))},
 		{"a longer body than announced", replies(strings.Replace(good, fmt.Sprint(len(annSays)), "40", 1))},
 		{"two lengths", replies(strings.Replace(good, "Content-Length:", "Content-Length: 5\r\nContent-Length:", 1))},
 		{"a negative length", replies(strings.Replace(good, "Content-Length: ", "Content-Length: -", 1))},
-		{"a chunk of no size", replies("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + annSays)},
+		{"a chunk without a size", replies("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + annSays)},
 		{"chunks without an end", replies(fmt.Sprintf("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", len(annSays), annSays))},
 		{"a head without end", func(client, _ *net.TCPConn) {
 			_, _ = io.WriteString(client, "HTTP/1.1 200 OK\r\n")
@@ -236,7 +236,7 @@ func TestFaultsOfTheWire(t *testing.T) {
 			}
 		}},
 		{"another protocol", replies("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")},
-		{"gzip that is none", replies(strings.Replace(good, "\r\n\r\n", "\r\nContent-Encoding: gzip\r\n\r\n", 1))},
+		{"text that is not gzip", replies(strings.Replace(good, "\r\n\r\n", "\r\nContent-Encoding: gzip\r\n\r\n", 1))},
 		{"a byte that is not UTF-8 in a group", replies(strings.Replace(good, "analysts", "analyst\xff", 1))},
 		{"a quotation mark lost", replies(strings.Replace(good, `"ann"`, `"ann `, 1))},
 	} {
@@ -293,7 +293,8 @@ func TestRepliesWithoutEnd(t *testing.T) {
 	}
 }
 
-// gzipped is the start of a JSON object, and then so many bytes, compressed.
+// gzipped is the start of a JSON object and this many bytes after it,
+// compressed.
 func gzipped(t *testing.T, size int) string {
 	t.Helper()
 	var b bytes.Buffer

@@ -121,7 +121,7 @@ func (s *script) started() int {
 	return len(s.lookups)
 }
 
-// say answers lookup n, and returns when that has had all its effects.
+// say answers lookup n, and returns after all effects of the answer.
 func (s *script) say(n int, id dssauth.Identity, err error) {
 	s.mu.Lock()
 	c := s.lookups[n]
@@ -147,8 +147,7 @@ func navigation(login string) *http.Request {
 	return r
 }
 
-// who returns the login that a handler behind m sees, or else the status that the
-// visitor sees.
+// who returns the login that a handler behind m sees, or the status of a refusal.
 func who(m *dssauth.Middleware, r *http.Request) string {
 	w := httptest.NewRecorder()
 	m.Handler(sayLogin).ServeHTTP(w, r)
@@ -239,8 +238,8 @@ func (b *logBook) with(part string) []string {
 
 const ownKey = "dkuaps-our-own-key"
 
-// newMemory returns a fake DSS that is reached without sockets, as virtual time
-// demands, with ann, an analyst, and bob, who is none.
+// newMemory returns a fake DSS that is called without sockets, as virtual time
+// requires. It knows ann, an analyst, and bob, who is not one.
 func newMemory(t testing.TB) (*dsstest.DSS, *dss.Client) {
 	t.Helper()
 	d := dsstest.New()

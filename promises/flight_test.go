@@ -59,7 +59,7 @@ func TestWaitersThatGoAway(t *testing.T) {
 				for i, cancel := range cancels {
 					if test.leave(i) {
 						cancel()
-						assert.Equal(t, "503", <-answers[i], "who leaves does not wait on")
+						assert.Equal(t, "503", <-answers[i], "a request that leaves stops waiting")
 					}
 				}
 				pass(time.Second)
@@ -105,13 +105,13 @@ func TestWaitersOutlastLateResolverBriefly(t *testing.T) {
 		assert.Equal(t, 4*time.Second, time.Since(start))
 
 		assert.Equal(t, "503", who(m, browser("ann")))
-		assert.Equal(t, 4*time.Second, time.Since(start), "later ones do not wait for what has no deadline any more")
+		assert.Equal(t, 4*time.Second, time.Since(start), "later requests do not wait for a lookup beyond its deadline")
 
 		pass(1)
 		dss.say(0, dssauth.NewIdentity("ann"), nil)
 		got := asks(m, browser("ann"))
 		synctest.Wait()
-		require.Equal(t, 2, dss.started(), "what came that late was not stored")
+		require.Equal(t, 2, dss.started(), "the late answer was not stored")
 		dss.say(1, dssauth.NewIdentity("ann"), nil)
 		assert.Equal(t, "ann", <-got)
 	})
@@ -138,7 +138,7 @@ func TestAPanicInTheResolverIsNoAnswer(t *testing.T) {
 		_, err := m.Authenticate(browser("bob"))
 		require.NoError(t, err)
 		assert.Equal(t, "ann", who(m, browser("ann")))
-		assert.Empty(t, book.with("choked"), "what a panic quotes is not logged")
+		assert.Empty(t, book.with("choked"), "the text of a panic is not logged")
 	})
 }
 
@@ -158,11 +158,11 @@ func TestAnswersThatAreNone(t *testing.T) {
 		{"a login with NUL", dssauth.NewIdentity("ann\x00"), nil, "503"},
 		{"a login that is not UTF-8", dssauth.NewIdentity("ann\xff"), nil, "503"},
 		{"an identity beside an error", dssauth.NewIdentity("ann"), errBroken, "503"},
-		{"an identity beside a nobody", dssauth.NewIdentity("ann"), dssauth.ErrUnauthenticated, "401"},
+		{"an identity beside an anonymous error", dssauth.NewIdentity("ann"), dssauth.ErrUnauthenticated, "401"},
 		{"an error of an unknown kind", dssauth.Identity{}, errBroken, "503"},
 		{"an outage", dssauth.Identity{}, dssauth.ErrUnavailable, "503"},
-		{"a gate's error is none of a resolver's", dssauth.Identity{}, dssauth.ErrForbidden, "503"},
-		{"a nobody and an outage at once", dssauth.Identity{}, fmt.Errorf("%w, %w", dssauth.ErrUnauthenticated, dssauth.ErrUnavailable), "503"},
+		{"an error that only a gate may return", dssauth.Identity{}, dssauth.ErrForbidden, "503"},
+		{"anonymous and an outage at once", dssauth.Identity{}, fmt.Errorf("%w, %w", dssauth.ErrUnauthenticated, dssauth.ErrUnavailable), "503"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -252,9 +252,9 @@ func TestPageLoadAsksAnewBesideOlderLookup(t *testing.T) {
 					}
 					assert.Equal(t, test.early, <-early)
 					assert.Equal(t, "ann", <-load)
-					assert.Zero(t, m.Stats().Refusals, "what was learnt last is remembered")
+					assert.Zero(t, m.Stats().Refusals, "the newest answer is remembered")
 					if ttl > 0 {
-						assert.Equal(t, "ann", who(m, browser("ann")), "what was learnt last is remembered")
+						assert.Equal(t, "ann", who(m, browser("ann")), "the newest answer is remembered")
 						assert.Equal(t, 2, dss.started())
 					}
 				})
@@ -263,7 +263,7 @@ func TestPageLoadAsksAnewBesideOlderLookup(t *testing.T) {
 	}
 }
 
-// Two lookups of the same bytes are enough: but only of those that are under way.
+// Two lookups of the same bytes are enough, but both must be under way.
 func TestPageLoadAsksAnewOnceAnOlderLookupEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
@@ -311,8 +311,8 @@ func TestPageLoadsAtOnceShareTheirLookups(t *testing.T) {
 		want    string
 		lookups int
 	}{
-		{"the first that asked anew knows them", []answer{{id: dssauth.NewIdentity("ann")}, {id: dssauth.NewIdentity("ann")}}, "ann", 2},
-		{"who came after it had asked ask once more", []answer{{err: dssauth.ErrUnauthenticated}, {err: dssauth.ErrUnauthenticated}, {id: dssauth.NewIdentity("ann")}}, "ann", 3},
+		{"the first lookup that asked anew knows them", []answer{{id: dssauth.NewIdentity("ann")}, {id: dssauth.NewIdentity("ann")}}, "ann", 2},
+		{"later requests ask once more", []answer{{err: dssauth.ErrUnauthenticated}, {err: dssauth.ErrUnauthenticated}, {id: dssauth.NewIdentity("ann")}}, "ann", 3},
 		{"an outage is an outage for all", []answer{{err: errBroken}, {err: errBroken}}, "503", 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -448,8 +448,8 @@ func TestNegativeTTLsRememberNothing(t *testing.T) {
 	})
 }
 
-// onlyOnce answers each cookie's first lookup, and breaks on all later ones: so
-// an answer's end can be seen.
+// onlyOnce answers each cookie's first lookup, and fails on all later ones. So
+// a test sees the end of an answer.
 func onlyOnce() *fakeResolver {
 	var asked sync.Map
 	return resolver(func(ctx context.Context, cookie string) (dssauth.Identity, error) {
@@ -507,7 +507,7 @@ func TestAnswersAgeCountsFromTheQuestion(t *testing.T) {
 		})})
 		start := time.Now()
 		id := identity(t, m, browser("ann"))
-		assert.True(t, id.AsOf.Equal(start), "what changed in DSS after it was asked is not in the answer")
+		assert.True(t, id.AsOf.Equal(start), "later changes in DSS are not in the answer")
 		pass(6 * time.Second)
 		assert.Equal(t, "503", who(m, browser("ann")))
 	})
@@ -732,7 +732,7 @@ func TestForgottenBytesDoNotWaitForWhatWasAskedBefore(t *testing.T) {
 		assert.Equal(t, "401", <-late)
 		dss.say(0, dssauth.NewIdentity("ann"), nil)
 		assert.Equal(t, "ann", <-early)
-		assert.Equal(t, "401", who(m, browser("ann")), "the answer of before is not stored")
+		assert.Equal(t, "401", who(m, browser("ann")), "the earlier answer is not stored")
 	})
 }
 
@@ -827,7 +827,7 @@ func TestOlderLookupDoesNotUndoNewerOne(t *testing.T) {
 				<-first
 				third := asks(m, browser("session"))
 				synctest.Wait()
-				assert.Equal(t, 2, dss.started(), "what was learnt last is remembered")
+				assert.Equal(t, 2, dss.started(), "the newest answer is remembered")
 				if assert.Len(t, third, 1) {
 					assert.Equal(t, test.want, <-third)
 				}
@@ -854,7 +854,7 @@ func TestNothingReadsARequestAfterItsHandlerReturned(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []string
 		dss := resolver(func(ctx context.Context, cookie string) (dssauth.Identity, error) {
-			assert.Nil(t, ctx.Value("request"), "a lookup serves many requests: it sees the values of none")
+			assert.Nil(t, ctx.Value("request"), "a lookup serves many requests: it sees no request's values")
 			pass(time.Second)
 			_ = ctx.Value("request")
 			sent = append(sent, cookie)
@@ -919,7 +919,7 @@ func TestJunkBesideValidCookieIsBounded(t *testing.T) {
 	})
 }
 
-// crowd is so many groups with names of some 30 bytes.
+// crowd is this many groups with names of some 30 bytes.
 func crowd(n int) []string {
 	groups := make([]string, n)
 	for i := range groups {
@@ -964,7 +964,7 @@ func TestLargeAnswersKeepNoMemory(t *testing.T) {
 	const visitors = 100
 	dss := resolver(func(_ context.Context, cookie string) (dssauth.Identity, error) {
 		login := strings.TrimPrefix(cookie, "session=")
-		return dssauth.NewIdentity(login, login+strings.Repeat("g", 1<<20)), nil // what visitors share is kept once
+		return dssauth.NewIdentity(login, login+strings.Repeat("g", 1<<20)), nil // text that visitors share is kept once
 	})
 	m := newAuth(t, dssauth.Config{Resolver: dss, TTL: time.Hour})
 	heap := func() int64 {
@@ -991,7 +991,7 @@ func TestUnkeptAnswerEndsRememberedRefusal(t *testing.T) {
 		require.Equal(t, "401", who(m, browser("ann")))
 		f.does(byCookie)
 		require.Equal(t, "401", who(m, browser("ann")), "remembered")
-		require.Equal(t, "ann", who(m, navigation("ann")), "who signed in")
+		require.Equal(t, "ann", who(m, navigation("ann")), "a page load after the sign-in")
 		assert.Equal(t, "ann", who(m, browser("ann")))
 	})
 }

@@ -35,8 +35,8 @@ func muchJunk() int {
 	return 100_000
 }
 
-// flood is junk at a hundred to one beside visitors at work, in virtual time: a hit
-// takes no time, a lookup takes some.
+// flood sends a hundred junk requests for each request of active visitors, in
+// virtual time: a hit takes no time, a lookup takes some.
 type flood struct {
 	dss  *fakeResolver
 	auth *dssauth.Middleware
@@ -51,7 +51,7 @@ const floodLookup = 5 * time.Millisecond
 func newFlood(t *testing.T, c dssauth.Config, warm int) *flood {
 	f := &flood{dss: resolver(slowly(floodLookup, byCookie))}
 	c.Resolver = f.dss
-	// A million times, the status will do.
+	// This runs a million times, so it keeps only the status.
 	c.OnError = func(w http.ResponseWriter, _ *http.Request, err error) { w.WriteHeader(dssauth.StatusCode(err)) }
 	f.auth = newAuth(t, c)
 	for i := range warm {
@@ -60,7 +60,7 @@ func newFlood(t *testing.T, c dssauth.Config, warm int) *flood {
 	return f
 }
 
-// visit is a request of a visitor at work.
+// visit is a request of an active visitor.
 func (f *flood) visit(t *testing.T, i int) {
 	start := time.Now()
 	got := who(f.auth, browser("warm"+strconv.Itoa(i)))
@@ -74,7 +74,7 @@ func (f *flood) visit(t *testing.T, i int) {
 	}
 }
 
-// sendJunk sends so many cookies that nobody has, all at once.
+// sendJunk sends this many cookies that nobody has, all at once.
 func (f *flood) sendJunk(n int, done *sync.WaitGroup) {
 	for range n {
 		done.Go(func() {

@@ -99,7 +99,7 @@ func TestForgetForgetsTheVisitor(t *testing.T) {
 	}
 }
 
-// All in one moment of the clock: a counter says what was before.
+// All in one moment of the clock: a counter gives the order.
 func TestLookupOfAForgottenLoginIsAskedAgain(t *testing.T) {
 	for name, forget := range map[string]func(*dssauth.Middleware){
 		"Forget":     func(m *dssauth.Middleware) { m.Forget(browser("ann")) },
@@ -148,7 +148,8 @@ func TestLookupOfAForgottenLoginIsAskedAgain(t *testing.T) {
 	}
 }
 
-// A page load that waits for two lookups of before, and one that is refreshed.
+// A page load that waits for two earlier lookups, and an answer that is
+// refreshed.
 func TestNoAnswerOfBeforeForgettingReachesALaterRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
@@ -165,7 +166,7 @@ func TestNoAnswerOfBeforeForgettingReachesALaterRequest(t *testing.T) {
 		require.Equal(t, 3, dss.started())
 		dss.say(0, dssauth.NewIdentity("ann"), nil)
 		require.Empty(t, late)
-		m.ForgetUser("ann") // of which the one that waits came before
+		m.ForgetUser("ann") // the waiting one came before
 		dss.say(2, dssauth.NewIdentity("ann"), nil)
 		assert.Equal(t, "ann", <-late)
 		assert.Zero(t, m.Stats().Entries)
@@ -438,7 +439,7 @@ func TestNestedMiddlewareTakesNoOtherAnswer(t *testing.T) {
 	_, err := m.Authenticate(hidden)
 	require.ErrorIs(t, err, dssauth.ErrUnavailable)
 	known.fails(nil)
-	assert.Equal(t, "ann", serve(m.Handler(whoami), hidden).Body.String(), "what hides another visitor is no answer")
+	assert.Equal(t, "ann", serve(m.Handler(whoami), hidden).Body.String(), "a hidden identity is not an answer of DSS")
 }
 
 // By Authenticate, a request that is handled for long, or served again, keeps its
@@ -458,8 +459,8 @@ func TestAnswerOfAuthenticateHasAnEnd(t *testing.T) {
 	})
 }
 
-// countedContext counts the looks into it, except those for an Access: only programs
-// with an access log look for that, such as other tests of this one.
+// countedContext counts the looks into it, except those for an Access: they happen
+// only in programs with an access log, such as this package's tests.
 type countedContext struct {
 	context.Context
 	looks int

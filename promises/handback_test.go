@@ -67,7 +67,7 @@ func temporaryFiles(t *testing.T) func() []string {
 	}
 }
 
-// anUpload is a form with one file of so many bytes.
+// anUpload is a form with one file of this many bytes.
 func anUpload(t testing.TB, size int) (contentType string, body []byte) {
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
@@ -308,7 +308,7 @@ func TestAuthenticateAttachesInPlace(t *testing.T) {
 	calls := known.calls()
 	given.Header.Del("Cookie")
 	for _, each := range []*dssauth.Middleware{m, elsewhere} {
-		assert.Equal(t, 200, serve(each.RequireGroup("analysts")(whoami), given).Code, "what another Middleware attached stays")
+		assert.Equal(t, 200, serve(each.RequireGroup("analysts")(whoami), given).Code, "another Middleware's visit stays")
 	}
 	assert.Equal(t, calls, known.calls())
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// The calls that an application may make with its own credentials.
+// Calls that an application may make with its own credentials.
 const (
 	ownInfoPath  = "/auth/info"
 	lookupPath   = "/auth/info-from-browser-headers"

@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	noCall    = false // an error, and DSS acted upon nothing
+	noCall    = false // an error, and DSS acted on no call
 	asVisitor = true  // no error, and DSS acted as the visitor
 )
 
@@ -34,14 +34,14 @@ const (
 // visitor's.
 type attempt struct {
 	name   string
-	mode   dssauth.Impersonation // the only one that it makes sense in; zero: both
+	mode   dssauth.Impersonation // the only way in which it makes sense; zero: both
 	want   bool                  // noCall or asVisitor
 	try    func(*situation) error
 	config func(*situation, *dssauth.Config)
 }
 
-// No call ever leaves with an administrator's rights instead of a user's: the fake
-// records as whom it acted.
+// No call ever has an administrator's rights instead of a user's: the fake records
+// the user that it acted as.
 func TestNoCallActsAsAnybodyButTheVisitor(t *testing.T) {
 	for _, attempts := range [][]attempt{
 		withoutVisitor, withStrangeLogins(), withoutTicket(), withExpiredTickets, withFailingDSS, withLostRights,
@@ -141,8 +141,8 @@ var withoutVisitor = []attempt{
 	}},
 }
 
-// setForgedHeaders adds what DSS could take for an order to act as an
-// administrator, in all spellings, but for Cookie and Authorization.
+// setForgedHeaders adds headers that DSS could read as an order to act as an
+// administrator, in all spellings, without Cookie and Authorization.
 func setForgedHeaders(s *situation, h http.Header) {
 	for _, ticket := range []string{"X-Dku-Apiticket", "X-DKU-APITicket", "x-dku-apiticket", "X_DKU_APITicket", "x_dku-apiticket"} {
 		h[ticket] = []string{"canary-of-admin"}
@@ -972,7 +972,7 @@ func TestATicketIsFetchedAtFirstUse(t *testing.T) {
 	assert.Equal(t, []dsstest.Call{
 		{Method: "POST", Path: lookupPath, Admin: true, Status: 200},
 		{Method: "POST", Path: ticketPath, Admin: true, Status: 200},
-		{Method: "GET", Path: ownInfoPath, Caller: "ann", Status: 200}, // whose ticket is it?
+		{Method: "GET", Path: ownInfoPath, Caller: "ann", Status: 200}, // the user of the ticket
 		{Method: "GET", Path: projectsPath, Caller: "ann", Status: 200},
 		{Method: "GET", Path: projectsPath, Caller: "ann", Status: 200},
 		{Method: "GET", Path: projectsPath, Caller: "ann", Status: 200},

@@ -133,7 +133,7 @@ func TestClose(t *testing.T) {
 				}
 				assert.Zero(t, time.Since(start))
 				synctest.Wait()
-				assert.Equal(t, 10, count(waiting, refused), "who waits is refused")
+				assert.Equal(t, 10, count(waiting, refused), "a waiting request is refused")
 				assert.ErrorIs(t, context.Cause(ctx), dssauth.ErrUnavailable)
 				dss.does(byCookie)
 				calls := dss.calls.Load()

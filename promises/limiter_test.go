@@ -15,7 +15,7 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// held answers by cookie, but not before release is closed.
+// held answers by cookie once release is closed.
 func held(release <-chan struct{}) answerer {
 	return func(ctx context.Context, cookie string) (dssauth.Identity, error) {
 		select {
@@ -107,7 +107,7 @@ func TestWaitForPlaceEndsAfterOneSecond(t *testing.T) {
 		assert.Zero(t, m.Stats().Queued)
 		pass(5 * time.Second)
 		dss.does(byCookie)
-		assert.Equal(t, "late", who(m, browser("late")), "what found no place stands in nobody's way")
+		assert.Equal(t, "late", who(m, browser("late")), "a lookup without a place blocks nobody")
 	})
 }
 
@@ -181,7 +181,7 @@ func TestOfKnownVisitorsAllPlacesMayBeTaken(t *testing.T) {
 		pass(10 * time.Second)
 		release := make(chan struct{})
 		dss.does(held(release))
-		answers := newcomers(m, 20) // they are none any more
+		answers := newcomers(m, 20) // they are not newcomers any more
 		assert.EqualValues(t, 8, dss.inFlight.Load(), "but not more than all")
 		close(release)
 		synctest.Wait()

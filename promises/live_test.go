@@ -40,8 +40,8 @@ func (s *scene) changes(id dssauth.Identity, err error) {
 	})
 }
 
-// connect returns the context that a handler behind m and some gates holds for a
-// connection of r's visitor.
+// connect returns the context of a connection of r's visitor, from a handler
+// behind m and some gates.
 func connect(t *testing.T, m *dssauth.Middleware, r *http.Request, every time.Duration, gates ...func(http.Handler) http.Handler) (ctx context.Context, cancel context.CancelFunc) {
 	t.Helper()
 	var h http.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -102,7 +102,7 @@ func TestConnectionEndsLikeANewRequest(t *testing.T) {
 				assert.ErrorIs(t, context.Cause(ctx), test.cause)
 				calls := ann.calls.Load()
 				pass(time.Minute)
-				assert.Equal(t, calls, ann.calls.Load(), "then nobody asks any more")
+				assert.Equal(t, calls, ann.calls.Load(), "then no request asks any more")
 			})
 		})
 	}
@@ -705,7 +705,7 @@ func TestGateOfAClosedMiddlewareIsAFailedLook(t *testing.T) {
 	})
 }
 
-// An old answer admits a new request, and that asks the gates.
+// An old answer admits a new request, and the new request asks the gates.
 func TestGateEndsAConnectionInAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -771,7 +771,7 @@ func TestCloseEndsARunningGate(t *testing.T) {
 	})
 }
 
-// If it is not known whom a refusal means, no old answer stands in.
+// If a refusal may mean the visitor or us, no old answer stands in.
 func TestConnectionOfARefusedVisitorIsNotBridged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)
@@ -785,7 +785,7 @@ func TestConnectionOfARefusedVisitorIsNotBridged(t *testing.T) {
 		w.SignOut(c)
 		w.behaves(ownInfoPath, badGateway)
 		pass(3 * time.Second)
-		require.NoError(t, ctx.Err(), "whom DSS meant is not known")
+		require.NoError(t, ctx.Err(), "a refusal that may mean us ends no connection")
 		pass(5 * time.Second)
 		require.True(t, m.Stats().DSSDown)
 		require.Equal(t, "503", who(m, ann))
@@ -793,7 +793,7 @@ func TestConnectionOfARefusedVisitorIsNotBridged(t *testing.T) {
 	})
 }
 
-// One that does not even end with its context.
+// A gate that does not even end with its context.
 func TestHangingGateKeepsNoConnectionOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const every, ttl, timeout = time.Second, 10 * time.Second, 5 * time.Second

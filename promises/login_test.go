@@ -134,23 +134,23 @@ func TestReturnPath(t *testing.T) {
 		name, target, want string
 	}{
 		{"two slashes would be another host", "//evil.example/x", "/evil.example/x"},
-		{"so would three", "///evil.example", "/evil.example"},
-		{"so would a backslash", `/\evil.example`, "/evil.example"},
-		{"so would two", `\\evil.example`, ""},
-		{"so would a slash that comes after a dot segment", "/.//evil.example", "/evil.example"},
-		{"so would one after two", "/x/..//evil.example", "/evil.example"},
-		{"escaped slashes are slashes for somebody", "/%2f%2fevil.example", "/evil.example"},
-		{"also where nothing comes after them", "/%2f", "/"},
-		{"escaped backslashes are too", "/%5c%5Cevil.example", "/evil.example"},
+		{"three slashes would be another host", "///evil.example", "/evil.example"},
+		{"a slash and a backslash would be another host", `/\evil.example`, "/evil.example"},
+		{"two backslashes would be another host", `\\evil.example`, ""},
+		{"two slashes after a dot segment would be another host", "/.//evil.example", "/evil.example"},
+		{"two slashes after .. would be another host", "/x/..//evil.example", "/evil.example"},
+		{"some programs read escaped slashes as slashes", "/%2f%2fevil.example", "/evil.example"},
+		{"an escaped slash alone becomes the root", "/%2f", "/"},
+		{"some programs read escaped backslashes as slashes", "/%5c%5Cevil.example", "/evil.example"},
 		{"a browser ignores tabs and line ends between slashes", "/%09/evil.example", "/"},
-		{"control characters are no part of a path", "/a%0d%0ab", "/"},
-		{"nor is what is no text", "/a%ff", "/"},
+		{"a path with control characters is not kept", "/a%0d%0ab", "/"},
+		{"a path that is not UTF-8 is not kept", "/a%ff", "/"},
 		{"a proxy's request names a host, which is dropped", "http://evil.example/x?y=1", "/x?y=1"},
-		{"one without a path too", "http://evil.example", "/"},
+		{"a host without a path becomes the root", "http://evil.example", "/"},
 		{"user and password are dropped", "http://a:b@evil.example//x", "/x"},
-		{"a long path is no use", long, "/"},
-		{"a long query is no use", "/?" + long, "/"},
-		{"a fragment is no part of a path", "/a#//evil.example", "/a%23//evil.example"},
+		{"a long path is not kept", long, "/"},
+		{"a query with a long text is not kept", "/?" + long, "/"},
+		{"a fragment sign in a path is escaped", "/a#//evil.example", "/a%23//evil.example"},
 		{"a query with a backslash is left out", `/a?b=\x`, "/a"},
 		{"a query with a fragment is left out", "/a?b#c", "/a"},
 		{"a query in UTF-8 that is not escaped is left out", "/a?b=é", "/a"},
@@ -161,16 +161,16 @@ func TestReturnPath(t *testing.T) {
 		{"a query stays as it is", "/a?b=%2F%2Fx&c=d+e&f", "/a?b=%2F%2Fx&c=d+e&f"},
 		{"a path stays escaped as it is", "/a%20b/%C3%A9%3F", "/a%20b/%C3%A9%3F"},
 		{"an escaped slash within a segment stays", "/projects/a%2Fb", "/projects/a%2Fb"},
-		{"two slashes within stay", "/files/bucket//key", "/files/bucket//key"},
-		{"so do slashes at the end", "/files//", "/files//"},
-		{"so do escaped ones", "/files/%2F%2fkey", "/files/%2F%2fkey"},
-		{"so do two slashes behind two at the beginning", "//files//key", "/files//key"},
-		{"a backslash within is a slash for browsers", `/files\key`, "/files/key"},
-		{"dot segments go", "/a/./b/../c", "/a/c"},
-		{"escaped ones too", "/a/%2e%2E/c", "/c"},
-		{"two slashes beside them stay", "/a//b/../c//d", "/a//c//d"},
-		{"a dot segment takes an empty segment with it", "/a//../b", "/a/b"},
-		{"none leads above the root", "/../../b", "/b"},
+		{"two slashes inside stay", "/files/bucket//key", "/files/bucket//key"},
+		{"two slashes at the end stay", "/files//", "/files//"},
+		{"two escaped slashes stay", "/files/%2F%2fkey", "/files/%2F%2fkey"},
+		{"two slashes inside stay if two at the beginning are dropped", "//files//key", "/files//key"},
+		{"a backslash inside becomes a slash, as in browsers", `/files\key`, "/files/key"},
+		{"dot segments are removed", "/a/./b/../c", "/a/c"},
+		{"escaped dot segments are removed", "/a/%2e%2E/c", "/c"},
+		{"two slashes beside dot segments stay", "/a//b/../c//d", "/a//c//d"},
+		{"a dot segment removes an empty segment", "/a//../b", "/a/b"},
+		{"a dot segment does not lead above the root", "/../../b", "/b"},
 		{"a slash behind a dot segment stays", "/a/../b/", "/b/"},
 		{"names that begin with dots are names", "/.well-known/..a/...", "/.well-known/..a/..."},
 	}
@@ -219,7 +219,7 @@ func FuzzLocalPath(f *testing.F) {
 		require.NoError(t, err, "%q", back)
 		assert.Equal(t, "https://app.example", to.Scheme+"://"+to.Host, "%q", back)
 		assert.Equal(t, "app.example", browserHost(back), "%q", back)
-		// And if a program decodes it once too often.
+		// The same holds if a program decodes it once too often.
 		decoded, err := url.PathUnescape(strings.SplitN(back, "?", 2)[0])
 		require.NoError(t, err, "%q", back)
 		assert.Equal(t, "app.example", browserHost(decoded), "%q decodes to %q", back, decoded)

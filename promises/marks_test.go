@@ -153,21 +153,21 @@ func TestPlantedMarksShowThePageAtWorst(t *testing.T) {
 		status       int
 	}{
 		{"nothing in it", marksName + "=", 302},
-		{"that of a version of before", marksName + "=1", 302},
+		{"a mark of an earlier version", marksName + "=1", 302},
 		{"separators only", marksName + "=.-.-.-.-.-.-", 302},
 		{"no time", marksName + "=" + hash, 302},
 		{"no page", marksName + "=-" + at, 302},
 		{"a long page", marksName + "=" + strings.Repeat("0", 4000) + "-" + at, 302},
-		{"letters that are none", marksName + "=" + strings.Repeat("z", 16) + "-" + at, 302},
+		{"letters that are not hexadecimal", marksName + "=" + strings.Repeat("z", 16) + "-" + at, 302},
 		{"a time out of all bounds", marksName + "=" + hash + "-" + strings.Repeat("f", 40), 302},
 		{"a negative time", marksName + "=" + hash + "--1", 302},
 		{"another page", marksName + "=" + strings.Repeat("0", 16) + "-" + at, 302},
 		{"this page", marksName + "=" + a, 401},
 		{"this page among junk", marksName + "=x.." + a + ".-", 401},
 		{"this page behind a cookie of the same name", marksName + "=; " + marksName + "=" + a, 401},
-		{"this page before one", marksName + "=" + a + "; " + marksName + "=junk", 401},
-		{"many of other pages", marksName + "=" + strings.Repeat(strings.Repeat("0", 16)+"-"+at+".", 200), 401},
-		{"this page, by the name for TLS", "__Host-" + marksName + "=" + a, 302},
+		{"this page before a cookie of the same name", marksName + "=" + a + "; " + marksName + "=junk", 401},
+		{"many marks of other pages", marksName + "=" + strings.Repeat(strings.Repeat("0", 16)+"-"+at+".", 200), 401},
+		{"this page, in the cookie for TLS", "__Host-" + marksName + "=" + a, 302},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := serve(h, request("GET", "/a", with(pageHeaders, "Cookie", tt.cookie)...))
@@ -301,7 +301,7 @@ func TestAGuessUsesNoRedirectUp(t *testing.T) {
 	assert.Equal(t, http.StatusFound, b.opens("/a").Code)
 }
 
-// A part's own refusal is still the application's to word.
+// The application still writes the refusal of a part.
 func TestOnErrorWritesWhatGoesWithAnHXRedirect(t *testing.T) {
 	m := newAuth(t, dssauth.Config{
 		Resolver: newDoorman(),
@@ -316,7 +316,7 @@ func TestOnErrorWritesWhatGoesWithAnHXRedirect(t *testing.T) {
 	assert.Equal(t, "our own words\n", w.Body.String())
 }
 
-// LoginURL is asked where its answer is used.
+// LoginURL is called only if its result is used.
 func TestLoginURLIsNotAskedInVain(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), LoginURL: func(r *http.Request, _ string) string {
 		t.Error("asked")

@@ -31,14 +31,14 @@ func TestHandler(t *testing.T) {
 		asked   int
 	}{
 		{"no credentials are refused without asking DSS", nil, 401, 0},
-		{"empty credentials are too", []string{"Cookie", "", "Authorization", ""}, 401, 0},
-		{"stray cookies are no credentials", []string{"Cookie", "_ga=1"}, 401, 0},
-		{"nobody's cookie is refused", []string{"Cookie", "session=nobody"}, 401, 1},
+		{"empty credentials are refused without asking DSS", []string{"Cookie", "", "Authorization", ""}, 401, 0},
+		{"stray cookies are not credentials", []string{"Cookie", "_ga=1"}, 401, 0},
+		{"an unknown cookie is refused", []string{"Cookie", "session=nobody"}, 401, 1},
 		{"two API keys are refused without asking DSS", []string{"Authorization", "Bearer a", "Authorization", "Bearer b"}, 400, 0},
-		{"an unreadable API key is too", []string{"Authorization", "Bearer \xff"}, 400, 0},
-		{"too many bytes are too", []string{"Cookie", strings.Repeat("a", 16<<10+1)}, 431, 0},
+		{"an unreadable API key is refused without asking DSS", []string{"Authorization", "Bearer \xff"}, 400, 0},
+		{"too many bytes are refused without asking DSS", []string{"Cookie", strings.Repeat("a", 16<<10+1)}, 431, 0},
 		{"an API key without a user is refused", []string{"Authorization", "Bearer key"}, 403, 1},
-		{"X-DKU headers of a browser are no credentials", []string{"X-DKU-ProxyUser", "ann", "X-DKU-APITicket", "t"}, 401, 0},
+		{"X-DKU headers of a browser are not credentials", []string{"X-DKU-ProxyUser", "ann", "X-DKU-APITicket", "t"}, 401, 0},
 		{"a visitor is admitted", []string{"Cookie", "session=ann"}, 200, 1},
 		{"a visitor with stray cookies is admitted", []string{"Cookie", "_ga=1; session=ann; AWSALB=2"}, 200, 1},
 	}
@@ -67,11 +67,11 @@ func TestOptional(t *testing.T) {
 	}{
 		{"an outage is not an anonymous visitor", outage, []string{"Cookie", "session=ann"}, 503, ""},
 		{"malformed credentials are not an anonymous visitor", nil, []string{"Authorization", "\x01"}, 400, ""},
-		{"too large ones neither", nil, []string{"Cookie", strings.Repeat("a", 16<<10+1)}, 431, ""},
-		{"an API key neither", nil, []string{"Authorization", "Bearer key"}, 403, ""},
-		{"no credentials are", nil, nil, 200, "nobody"},
-		{"no credentials are, also in an outage", outage, nil, 200, "nobody"},
-		{"nobody's cookie is", nil, []string{"Cookie", "session=nobody"}, 200, "nobody"},
+		{"too large credentials are not an anonymous visitor", nil, []string{"Cookie", strings.Repeat("a", 16<<10+1)}, 431, ""},
+		{"an API key is not an anonymous visitor", nil, []string{"Authorization", "Bearer key"}, 403, ""},
+		{"a visitor without credentials is anonymous", nil, nil, 200, "nobody"},
+		{"a visitor without credentials is anonymous, also in an outage", outage, nil, 200, "nobody"},
+		{"a visitor with an unknown cookie is anonymous", nil, []string{"Cookie", "session=nobody"}, 200, "nobody"},
 		{"a visitor is known", nil, []string{"Cookie", "session=ann"}, 200, "ann"},
 	}
 	for _, tt := range tests {
@@ -119,7 +119,7 @@ func TestRequireGroup(t *testing.T) {
 		{"a group that begins as the visitor's is refused", []string{"analysts-lead"}, fromAnn, 403},
 		{"the same letters composed differently are refused", []string{"cafe\u0301"}, func() *http.Request { return request("GET", "/", "Cookie", "session=cleo") }, 403},
 		{"an API key is refused", []string{"analysts"}, func() *http.Request { return request("GET", "/", "Authorization", "Bearer key") }, 403},
-		{"nobody is refused as nobody", []string{"analysts"}, func() *http.Request { return request("GET", "/") }, 401},
+		{"an anonymous visitor is refused as anonymous", []string{"analysts"}, func() *http.Request { return request("GET", "/") }, 401},
 		{"a member is admitted", []string{"analysts"}, fromAnn, 200},
 		{"a member of one of them is admitted", []string{"administrators", "readers"}, fromAnn, 200},
 		{"a member by the same bytes is admitted", []string{"caf\u00e9"}, func() *http.Request { return request("GET", "/", "Cookie", "session=cleo") }, 200},
@@ -174,12 +174,12 @@ func TestRequire(t *testing.T) {
 		status int
 	}{
 		{"an unknown error is a mistake", func(*http.Request, dssauth.Identity) error { return errors.New("no database") }, 500},
-		{"a malformed request is no verdict", func(*http.Request, dssauth.Identity) error { return dssauth.ErrMalformed }, 500},
-		{"not signed in is no verdict on who is signed in", func(*http.Request, dssauth.Identity) error { return dssauth.ErrUnauthenticated }, 500},
+		{"a malformed request is a mistake", func(*http.Request, dssauth.Identity) error { return dssauth.ErrMalformed }, 500},
+		{"not signed in is a mistake", func(*http.Request, dssauth.Identity) error { return dssauth.ErrUnauthenticated }, 500},
 		{"no answer now is an outage", func(*http.Request, dssauth.Identity) error {
 			return fmt.Errorf("%w: no database", dssauth.ErrUnavailable)
 		}, 503},
-		{"not signed in and not allowed at once is no verdict", func(*http.Request, dssauth.Identity) error {
+		{"not signed in and not allowed at once is a mistake", func(*http.Request, dssauth.Identity) error {
 			return errors.Join(dssauth.ErrForbidden, dssauth.ErrUnauthenticated)
 		}, 500},
 		{"not allowed is refused", func(*http.Request, dssauth.Identity) error { return dssauth.ErrForbidden }, 403},
@@ -397,7 +397,7 @@ func rawGet(t testing.TB, addr, target, cookie string) (status int, body string)
 func TestAPIKeyWithoutAUser(t *testing.T) {
 	byKey := func() *http.Request { return request("GET", "/", "Authorization", "Bearer key") }
 	known := newDoorman()
-	// A resolver may return wrong data with a key.
+	// A Resolver may return wrong data beside the id of a key.
 	known.is("Bearer key", func() dssauth.Identity {
 		id := dssauth.NewIdentity("ann", "administrators")
 		id.APIKeyID = "ann"
@@ -558,7 +558,8 @@ func TestHitAllocatesOnce(t *testing.T) {
 		"with stray cookies": request("GET", "/", "Cookie", "_ga=1; session=ann"),
 		"in two headers":     request("GET", "/", "Cookie", "_ga=1", "Cookie", "session=ann"),
 	} {
-		// The first asks, the second learns that stray cookies do not matter.
+		// The first request asks DSS, the second one makes an alias for its
+		// stray cookies.
 		m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 		h := m.Handler(m.RequireGroup("analysts")(check))
 		admit(h, r)

@@ -47,7 +47,7 @@ const (
 )
 
 // model is a DSS that remembers its past: the users of each credential, and their
-// times. So it can tell whether an answer was true lately.
+// times. So it knows whether an answer was true lately.
 type model struct {
 	start       time.Time
 	credentials []*credential
@@ -78,9 +78,9 @@ type state struct {
 	since, until int64
 }
 
-// plant is a deliberate fault: the checker must notice each.
+// plant is a deliberate fault. The checker must notice it.
 type plant struct {
-	mixEvery    int64         // one in so many lookups is answered with another credential's identity; 0: none
+	mixEvery    int64         // one in this many lookups is answered with another credential's identity; 0: none
 	old         time.Duration // answers are that old
 	forgetsNone bool          // Forget is not called although the model thinks so
 }
@@ -194,7 +194,7 @@ func (w *model) request(c *credential) *http.Request {
 	return r
 }
 
-// sight is the result that a handler, or the visitor, saw.
+// sight is the result for a handler or the visitor.
 type sight struct {
 	status int
 	id     dssauth.Identity
@@ -345,8 +345,8 @@ func (w *model) send(m *dssauth.Middleware, c *credential, cancelled bool, seen 
 	return w.check(c, s, from, w.now(), atLeast, &forgot)
 }
 
-// sendJunk sends credentials that nobody ever had, some of them very like ones
-// that somebody has.
+// sendJunk sends credentials that nobody ever had. Some differ only a little
+// from a user's.
 func (w *model) sendJunk(m *dssauth.Middleware) error {
 	c := w.credentials[rand.N(len(w.credentials))]
 	r := w.request(c)
@@ -365,9 +365,9 @@ func (w *model) sendJunk(m *dssauth.Middleware) error {
 	return nil
 }
 
-// run lets many visitors of two DSS instances do so many random steps, and
-// returns the first errors. Both instances know the same cookies, and mean
-// others by them.
+// run lets many visitors of two DSS instances do this many random steps, and
+// returns the first errors. Both instances know the same cookies, but as other
+// users'.
 func (p plant) run(t *testing.T, steps int, c dssauth.Config) (wrong []error, seen *tally, lookups int64) {
 	const goroutines = 16
 	seen = &tally{}
@@ -428,7 +428,7 @@ func TestRandomVisitorsAreNeverTakenForOthers(t *testing.T) {
 	t.Logf("figure: %d wrong identities in %d random steps (%d identified, %d nobody, %d unavailable, %d lookups, %s)", len(wrong), steps,
 		seen.identified.Load(), seen.nobody.Load(), seen.unavailable.Load(), lookups, time.Since(start).Round(time.Second))
 	require.Greater(t, seen.identified.Load(), int64(steps/2), "most are known")
-	require.Less(t, seen.unavailable.Load(), int64(steps/4), "and few refused for want of an answer")
+	require.Less(t, seen.unavailable.Load(), int64(steps/4), "and few refused without an answer")
 }
 
 // The test above can fail: each planted fault is found.

@@ -56,8 +56,8 @@ func TestOutagesOfAnyLength(t *testing.T) {
 	t.Logf("figure: %d wrong admissions in %d requests during outages of DSS, served again %s after its end at the latest", wrong, requests, longest.Round(time.Millisecond))
 }
 
-// If DSS failed in between, a refusal has an unknown meaning, and may have been about
-// the visitor: from then on, no old answer stands in for them.
+// If DSS fails meanwhile, a refusal may mean the visitor or us. From then on no old
+// answer of the visitor is used.
 func TestAmbiguousRefusalEndsBridging(t *testing.T) {
 	for name, moment := range map[string]time.Duration{"by a refresh ahead": 7 * time.Second, "by a lookup": 11 * time.Second} {
 		t.Run(name, func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestAmbiguousRefusalEndsOlderLookups(t *testing.T) {
 		s.say(1, dssauth.Identity{}, unclear{refused})
 		require.Equal(t, "503", <-newer)
 		s.say(0, dssauth.NewIdentity("ann"), nil)
-		require.Equal(t, "ann", <-older, "who asked before the refusal")
+		require.Equal(t, "ann", <-older, "a request from before the refusal")
 
 		later := asks(m, browser("ann"))
 		synctest.Wait()
@@ -113,14 +113,14 @@ func TestNoOldAnswerOfDSSFromBeforeRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)
 		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, Timeout: time.Minute})
-		w.behaves(ownInfoPath, dsstest.Respond(200, "<html>")) // whom a refusal means is not known
+		w.behaves(ownInfoPath, dsstest.Respond(200, "<html>")) // so a refusal may mean the visitor or us
 		w.behaves(lookupPath, late(3*time.Second, dsstest.Respond(200, `{"authIdentifier":"ann","groups":[]}`)))
 		older := asks(m, browser("ann"))
 		synctest.Wait()
 		pass(time.Second)
 		w.behaves(lookupPath, dsstest.Respond(401, nobodyReply))
 		require.Equal(t, "503", who(m, navigation("ann")))
-		require.Equal(t, "ann", <-older, "who asked before the refusal")
+		require.Equal(t, "ann", <-older, "a request from before the refusal")
 		synctest.Wait()
 		assert.Zero(t, m.Stats().Entries, "its answer is not remembered")
 		w.down(t, m, badGateway)
@@ -136,7 +136,7 @@ func (e unclear) Unwrap() error { return e.cause }
 
 // Our own question finds out whom DSS meant, and that question finds the outage.
 func TestRefusalOutweighsAnOutageFoundAfterIt(t *testing.T) {
-	for range 100 { // what wakes first is chance
+	for range 100 { // the order of waking is random
 		synctest.Test(t, func(t *testing.T) {
 			w := newWatched(t)
 			m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: 2 * time.Second})
@@ -169,7 +169,7 @@ func TestRefusalCountsBeforeItIsUnderstood(t *testing.T) {
 		w.behaves(lookupPath, ofCookie("poison", badGateway, c.Value, late(100*time.Millisecond, nil)))
 		asks(m, ann)
 		synctest.Wait()
-		require.Equal(t, "503", who(m, browser("poison"))) // has it found out that DSS is down
+		require.Equal(t, "503", who(m, browser("poison"))) // makes it find out that DSS is down
 		synctest.Wait()
 		require.True(t, m.Stats().DSSDown)
 		require.Equal(t, "ann", who(m, ann), "DSS has not answered")

@@ -83,7 +83,7 @@ func TestAPanicBelowTheClientIsNoAnswer(t *testing.T) {
 					}
 					assert.Zero(t, m.Stats().Entries)
 					assert.Zero(t, m.Stats().Refusals)
-					assert.Empty(t, book.with("choked"), "what a panic quotes is not logged")
+					assert.Empty(t, book.with("choked"), "the text of a panic is not logged")
 					wire.over.Store(true)
 					assert.Equal(t, test.want, who(m, visitor))
 				})

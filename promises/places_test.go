@@ -132,21 +132,21 @@ func TestPlacesFollowDSS(t *testing.T) {
 		want    int
 	}{
 		{"at first there are 32", 0, 0, nil, nil, 32},
-		{"or MaxLookups", 8, 0, nil, nil, 8},
-		{"nobody waits", 0, 24, users(24), nil, 32},
-		{"four who are named while somebody waits are a place", 0, 60, users(4), nil, 33},
-		{"three are none", 0, 60, users(3), nil, 32},
-		{"never more than MaxLookups", 34, 100, users(40), nil, 34},
-		{"none above a MaxLookups below the floor", 8, 100, users(40), nil, 8},
-		{"junk opens none", 0, 60, repeat(8, nobody), nil, 32},
-		{"junk closes what was open", 0, 90, append(users(16), repeat(8, nobody)...), nil, 34},
-		{"but not where nobody waits", 0, 43, append(users(16), repeat(27, nobody)...), nil, 36},
-		{"junk closes none below the floor", 0, 90, append(users(8), repeat(20, nobody)...), nil, 32},
+		{"at first there are MaxLookups if that is less", 8, 0, nil, nil, 8},
+		{"no place opens if no lookup waits", 0, 24, users(24), nil, 32},
+		{"four named users while a lookup waits open a place", 0, 60, users(4), nil, 33},
+		{"three named users open no place", 0, 60, users(3), nil, 32},
+		{"places never exceed MaxLookups", 34, 100, users(40), nil, 34},
+		{"places never exceed a MaxLookups below the floor", 8, 100, users(40), nil, 8},
+		{"junk opens no place", 0, 60, repeat(8, nobody), nil, 32},
+		{"junk closes open places", 0, 90, append(users(16), repeat(8, nobody)...), nil, 34},
+		{"junk closes no place if no lookup waits", 0, 43, append(users(16), repeat(27, nobody)...), nil, 36},
+		{"junk closes no place below the floor", 0, 90, append(users(8), repeat(20, nobody)...), nil, 32},
 		{"failures close half a place each", 0, 90, append(users(16), repeat(4, broken)...), nil, 34},
-		{"failures close none below the floor", 0, 90, append(users(4), repeat(20, broken)...), nil, 32},
+		{"failures close no place below the floor", 0, 90, append(users(4), repeat(20, broken)...), nil, 32},
 		{"slow answers close half a place each", 0, 90, users(16), users(4), 34},
-		{"slow answers close none below the floor", 0, 90, users(8), users(20), 32},
-		{"an answer in place of another one of the user opens none", 0, 90, repeat(40, named("eve")), nil, 34},
+		{"slow answers close no place below the floor", 0, 90, users(8), users(20), 32},
+		{"an answer that replaces another one of its user opens no place", 0, 90, repeat(40, named("eve")), nil, 34},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -168,8 +168,9 @@ func TestPlacesFollowDSS(t *testing.T) {
 	}
 }
 
-// busy is a script's Middleware of four places, which bob, eve and two newcomers
-// have. They and ann are known; lookup 5 and those after it are the newcomers'.
+// busy is a script's Middleware with four places. Bob, eve and two newcomers
+// have them. Bob, eve and ann are known. Lookup 5 and later ones are the
+// newcomers'.
 func busy(t *testing.T, dss *script) *dssauth.Middleware {
 	m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: 4})
 	for n, login := range []string{"ann", "bob", "eve"} {
@@ -244,7 +245,7 @@ func TestNewcomersGoInTheOrderOfTheirArrival(t *testing.T) {
 			dss.say(5+i, dssauth.NewIdentity(fmt.Sprint("login", i)), nil)
 			require.Equal(t, 8+i, dss.started())
 		}
-		// The lookups were theirs in this order, but for the first two.
+		// The lookups came in this order, except for the first two.
 		for i := range 6 {
 			assert.Equal(t, fmt.Sprint("login", i+2), <-waiting[i])
 		}
@@ -281,7 +282,7 @@ func TestOneUserLeavesRoomForOtherKnownVisitors(t *testing.T) {
 						pass(7200 * time.Millisecond)
 					}
 					dss.does(hangs)
-					newcomers(m, 100) // a stranger's hang as well
+					newcomers(m, 100) // a stranger's lookups hang as well
 					for i := range sessions {
 						asks(m, browser(fmt.Sprint("eve", i)))
 					}
@@ -583,7 +584,7 @@ func TestEvictionsAreExplained(t *testing.T) {
 		pass(10 * time.Second)
 		who(m, browser("joe"))
 		synctest.Wait()
-		require.Empty(t, book.with(line), "what has ended is no loss")
+		require.Empty(t, book.with(line), "an ended answer is not removed early")
 		for i := range 9 {
 			who(m, browser(fmt.Sprint("user", i)))
 		}

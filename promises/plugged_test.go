@@ -149,7 +149,8 @@ func (e curiousError) As(any) bool {
 	return false
 }
 
-// Such a method would wait for ever, and no visitor would be served any more.
+// Under a lock, such a method would wait for ever, and no visitor would be
+// served any more.
 func TestPluggedInErrorsAreReadUnderNoLock(t *testing.T) {
 	for _, from := range []string{"a resolver", "a transport, for a lookup", "a transport, for our own question"} {
 		t.Run(from, func(t *testing.T) {
@@ -181,7 +182,7 @@ func TestPluggedInErrorsAreReadUnderNoLock(t *testing.T) {
 			}
 			m = newAuth(t, c)
 			assert.Equal(t, "503", who(m, browser("ann")))
-			require.NoError(t, m.Close(), "what is under way ends")
+			require.NoError(t, m.Close(), "work under way ends")
 			assert.NotZero(t, read.Load())
 			assert.Zero(t, locked.Load())
 		})

@@ -114,8 +114,8 @@ func (a *askedTimes) note() {
 	a.at = append(a.at, time.Now())
 }
 
-// least is the shortest time from one question to the next. Where connections are
-// cut, a repeat at once is the same question.
+// least is the shortest time from one question to the next. After a cut
+// connection, an immediate repeat is the same question.
 func (a *askedTimes) least(cut bool) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -254,7 +254,7 @@ func TestOutageBesidePoisonedRequests(t *testing.T) {
 					}
 					ticks(3*time.Second, func() {})
 					m.is(down)
-					pass(time.Second) // a TTL: what DSS answered before has ended
+					pass(time.Second) // a TTL: earlier answers have ended
 					var admitted atomic.Int64
 					ticks(8*time.Second, func() {
 						for _, r := range []*http.Request{ann, bob, signedIn(m.DSS, "newcomer")} {
@@ -282,7 +282,7 @@ func TestOutageBesidePoisonedRequests(t *testing.T) {
 						})
 					})
 					visits.Wait()
-					if !p.slow { // else the stranger holds the newcomers' places
+					if !p.slow { // otherwise the stranger holds the newcomers' places
 						require.NotZero(t, newcomer.Load())
 						assert.LessOrEqual(t, time.Duration(newcomer.Load()), 5*time.Second, "a newcomer")
 					}

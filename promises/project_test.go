@@ -88,14 +88,14 @@ func TestProjectGateAdmitsWhomDSSLetsReadTheProject(t *testing.T) {
 		{"uma", "CHURN", 200},  // named herself
 		{"two", "CHURN", 200},  // dashboards by one group, all by another
 		{"dora", "CHURN", 403}, // dashboards only
-		{"rex", "CHURN", 403},  // another right, which does not read
+		{"rex", "CHURN", 403},  // another right, without the right to read
 		{"eve", "CHURN", 403},  // groups with names nearly like it
 		{"olga", "OPEN_to_find", 200},
 		{"adm", "OPEN_to_find", 200},
 		{"ann", "OPEN_to_find", 403}, // may find it
 		{"eve", "OPEN_to_find", 403},
 		{"olga", "MISSING", 403},
-		{"adm", "MISSING", 403}, // DSS tells an administrator that it is not there
+		{"adm", "MISSING", 403}, // DSS tells an administrator that it does not exist
 		{"ann", "churn", 403},   // keys are told apart by case
 		{"ann", "CHURN_", 403},
 		{"ann", strings.Repeat("A", 200), 403},
@@ -113,7 +113,7 @@ func TestProjectGateAdmitsWhomDSSLetsReadTheProject(t *testing.T) {
 		{"ann", "CHÜRN", 400},
 		{"ann", "CHURN\x00", 400},
 		{"ann", "CHURN\n", 400},
-		{"", "..", 401}, // who is anonymous learns nothing of keys
+		{"", "..", 401}, // anonymous visitors learn nothing about keys
 		{"adm", "CHURN;x", 400},
 	}
 	for _, mode := range []dssauth.Impersonation{dssauth.ByTicket, dssauth.ByProxyUser} {
@@ -236,8 +236,8 @@ func TestProjectVerdictIsAskedForOnce(t *testing.T) {
 	})
 }
 
-// A visitor at work never waits for a verdict after the first, and one who does
-// not open the project is not asked about again.
+// An active visitor waits for the first verdict only. DSS is not asked again
+// about a visitor who does not open the project.
 func TestProjectVerdictIsRefreshedAheadWhereItIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket})
@@ -354,8 +354,8 @@ func TestProjectVerdictEndsWithTheAnswer(t *testing.T) {
 	}
 }
 
-// Config.StaleIfError also bridges an outage for an answer's verdicts: as long as for
-// the answer, for the project that was open before, and for no other.
+// Config.StaleIfError also bridges an outage for the verdicts of an answer: for as
+// long as the answer, and only for projects with a verdict.
 func TestProjectVerdictIsBridgedWithItsAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket, TTL: 10 * time.Second, StaleIfError: time.Minute})

@@ -72,8 +72,8 @@ func (w *watched) calls(path string) []time.Duration {
 func (w *watched) questions() []time.Duration { return w.calls(ownInfoPath) }
 func (w *watched) lookups() []time.Duration   { return w.calls(lookupPath) }
 
-// behaves makes f answer all calls of a path, or with "" all calls, from now on; nil is
-// DSS.
+// behaves makes f answer all calls of a path from now on; "" means all calls, and a nil
+// f means DSS.
 func (w *watched) behaves(path string, f dsstest.Interceptor) {
 	w.Intercept(path, 0, nil)
 	if f != nil {
@@ -164,7 +164,7 @@ func TestFailedLookupsAskTheQuestionOnce(t *testing.T) {
 				pass(25 * time.Second)
 				assert.Equal(t, 20, count(answers, refused))
 				assert.False(t, m.Stats().DSSDown, "it was answered")
-				if name != "no answer in time" { // which has it asked as long as it lasts
+				if name != "no answer in time" { // the question is asked again while this lasts
 					assert.Len(t, w.questions(), 1)
 				}
 			})
@@ -405,7 +405,7 @@ func TestWhileDSSIsDownNoLookupStarts(t *testing.T) {
 					pass(100 * time.Millisecond)
 					synctest.Wait()
 				}
-				pass(5 * time.Second) // what was under way ends
+				pass(5 * time.Second) // the lookups under way end
 				who(m, browser("somebody"))
 				synctest.Wait()
 				require.True(t, m.Stats().DSSDown)
@@ -468,8 +468,8 @@ func TestEvidenceOfAnOutageCountsThreeSeconds(t *testing.T) {
 		gap      time.Duration // since our own question's end
 		back     bool          // DSS is back
 		bridges  bool
-		known    string // what a known visitor gets
-		newcomer string // what a newcomer gets
+		known    string // result of a known visitor
+		newcomer string // result of a newcomer
 		waits    time.Duration
 		lookups  int
 	}{
@@ -522,7 +522,7 @@ func TestNoLookupStartsFourSecondsAfterSilence(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					w := newWatched(t)
 					m := newAuth(t, dssauth.Config{Client: w.client})
-					silent := w.start.Add(3 * time.Second) // what is sent from then on has no answer
+					silent := w.start.Add(3 * time.Second) // later calls get no answer
 					var mu sync.Mutex
 					var firstUnanswered, lastAnswer time.Duration
 					w.Intercept("", -1, func(rw http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -557,7 +557,7 @@ func TestNoLookupStartsFourSecondsAfterSilence(t *testing.T) {
 					for w.since() < 15*time.Second {
 						if asked >= 0 && !ended && w.since()+50*time.Millisecond > 3*time.Second-asked {
 							ended = true
-							visits.Go(func() { who(m, browser("nobody")) }) // which has the question asked
+							visits.Go(func() { who(m, browser("nobody")) }) // this starts the question
 						}
 						pass(50 * time.Millisecond)
 					}
@@ -719,13 +719,13 @@ func TestRefusedWhileDownStartsNoPause(t *testing.T) {
 		w.down(t, m, badGateway)
 		started, _ := hooks.lookups()
 		ann := signedIn(w.DSS, "ann")
-		pass(50 * time.Millisecond) // not when a question begins
+		pass(50 * time.Millisecond) // not at the start of a question
 		for range 8 {
 			require.Equal(t, "503", who(m, ann))
 			pass(500 * time.Millisecond)
 		}
 		w.behaves("", nil)
-		who(m, browser("somebody")) // has the question asked
+		who(m, browser("somebody")) // starts the question
 		pass(time.Second)
 		synctest.Wait()
 		require.False(t, m.Stats().DSSDown)
@@ -799,7 +799,7 @@ func TestLookupOfAnOldOutageStartsNoPause(t *testing.T) {
 		}
 		require.Empty(t, first, "it is under way still")
 		start := time.Now()
-		assert.Equal(t, "ann", who(m, ann), "who comes now does not wait for it")
+		assert.Equal(t, "ann", who(m, ann), "a new request does not wait for it")
 		assert.Zero(t, time.Since(start))
 		m.ForgetUser("ann")
 		require.Equal(t, "503", <-first)
@@ -914,7 +914,7 @@ func TestKnownVisitorWithoutAPlaceIsBridged(t *testing.T) {
 		waiting := asks(m, bob)
 		synctest.Wait()
 		require.Equal(t, 2, m.Stats().InFlight, "all places are taken")
-		assert.Equal(t, "ann", who(m, ann), "who found none within a second")
+		assert.Equal(t, "ann", who(m, ann), "a known visitor without a place after a second")
 		assert.Equal(t, 3*time.Second, time.Since(start))
 		assert.Equal(t, "bob", <-waiting)
 		pass(5 * time.Second)
@@ -1007,7 +1007,7 @@ func TestQuestionOfBeforeTheLookupSaysNothing(t *testing.T) {
 		require.Len(t, w.questions(), 1, "it is under way")
 		pass(100 * time.Millisecond)
 		w.Intercept("", 0, nil)
-		w.behaves("", badGateway) // but for that question, which is answered
+		w.behaves("", badGateway) // except that question, which is answered
 		assert.Equal(t, "ann", who(m, ann))
 		assert.Len(t, w.questions(), 2)
 	})
@@ -1102,7 +1102,7 @@ func TestCloseEndsTheQuestion(t *testing.T) {
 					assert.Zero(t, time.Since(start))
 					pass(time.Minute)
 					assert.Len(t, book.with("DSS is back"), back)
-					assert.Len(t, book.lines, lines, "what is closed says nothing of DSS")
+					assert.Len(t, book.lines, lines, "a closed Middleware proves nothing about DSS")
 					questions := len(w.questions())
 					assert.Equal(t, "503", who(m, ann))
 					pass(time.Minute)

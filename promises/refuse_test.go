@@ -25,7 +25,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// refusingBy is a handler without Handler: what frameworks do.
+// refusingBy is a handler without Handler, as frameworks have it.
 func refusingBy(m *dssauth.Middleware) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := m.Authenticate(r); err != nil {
@@ -124,7 +124,7 @@ func TestOnErrorMayRefuse(t *testing.T) {
 	assert.Equal(t, []int{1, 1}, []int{calls, told}, "it is not called again for its own refusal")
 }
 
-// With only Authenticate's answer, nothing is known about the request.
+// With only Authenticate's error, nothing is known about the request.
 func TestRefuseWithoutARequest(t *testing.T) {
 	m := newAuth(t, dssauth.Config{
 		Resolver: newDoorman(),
@@ -358,7 +358,7 @@ func TestRefuseOfNothing(t *testing.T) {
 	assert.Len(t, book.with("level=ERROR"), 1)
 }
 
-// A visitor who left is no mistake of a gate that gave up.
+// If a visitor left and a gate gave up, that is not a mistake of the gate.
 func TestRequestsThatEndedAreNoMistake(t *testing.T) {
 	var book logBook
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), Logger: book.logger()})
@@ -371,7 +371,7 @@ func TestRequestsThatEndedAreNoMistake(t *testing.T) {
 	assert.Empty(t, book.with("level=ERROR"))
 }
 
-// Of a gate, three kinds of error keep their status.
+// Three kinds of a gate's errors keep their status.
 func TestGatesSendNobodyToSignIn(t *testing.T) {
 	var other error // of another Middleware, about a request of its own
 	_, other = newAuth(t, dssauth.Config{Resolver: newDoorman()}).Authenticate(request("GET", "/"))
@@ -439,7 +439,8 @@ func TestRedirectDropsTheLengthOfAnotherBody(t *testing.T) {
 	assert.Empty(t, w.Header().Values("Content-Length"))
 }
 
-// Behind Optional a handler that acts as its visitor sends the anonymous to sign in.
+// Behind Optional, a handler that acts as its visitor sends anonymous visitors to
+// sign in.
 func TestCallAsAnAnonymousVisitor(t *testing.T) {
 	s := newSituation(t, dssauth.ByTicket, func(_ *situation, c *dssauth.Config) {
 		c.LoginURL = func(*http.Request, string) string { return "/login" }

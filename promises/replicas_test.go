@@ -172,7 +172,7 @@ func TestASignOutReachesAllReplicas(t *testing.T) {
 				}
 				if test.knows {
 					require.Equal(t, "ann", who(all[0], r.Clone(t.Context())))
-				} else { // and nobody can tell it
+				} else { // and no notice reaches it
 					store.set(func(s *memory) { clear(s.entries) })
 				}
 				d.SignOut(c)
@@ -222,8 +222,8 @@ func afterForgetUser(t *testing.T) (*dss.Client, *memory, []*dssauth.Middleware,
 	return client, store, all, r, old
 }
 
-// TestAnswerOfBeforeIsNotTakenFromTheStore lets a lookup that began before
-// ForgetUser be stored after it.
+// TestAnswerOfBeforeIsNotTakenFromTheStore stores, after ForgetUser, the answer
+// of a lookup that began before it.
 func TestAnswerOfBeforeIsNotTakenFromTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, store, all, r, old := afterForgetUser(t)
@@ -232,14 +232,14 @@ func TestAnswerOfBeforeIsNotTakenFromTheStore(t *testing.T) {
 				s.entries[k] = stored{v, time.Now().Add(time.Hour)}
 			}
 		})
-		late := replica(t, client, store)                               // it has heard of nothing
+		late := replica(t, client, store)                               // it has heard no notice
 		for i, m := range append([]*dssauth.Middleware{late}, all...) { // that one before another answer is stored
 			assert.Equal(t, []string{"readers"}, identity(t, m, r.Clone(t.Context())).Groups(), i)
 		}
 	})
 }
 
-// TestForgettingHoldsHereWhateverTheStoreSays has the store lose what was forgotten.
+// TestForgettingHoldsHereWhateverTheStoreSays makes the store lose its marks.
 func TestForgettingHoldsHereWhateverTheStoreSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, store, all, r, old := afterForgetUser(t)
@@ -392,8 +392,8 @@ func TestNoticesCountOnce(t *testing.T) {
 	})
 }
 
-// TestWhatCouldNotBeToldIsToldLater has one replica out of reach of the store while
-// it forgets, which another one hears all the time.
+// TestWhatCouldNotBeToldIsToldLater cuts one replica off from the store while it
+// forgets. Another replica reaches the store all the time.
 func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -412,7 +412,7 @@ func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
 		cut.ForgetUser("ann")
 		d.SetDown(true)
 		pass(12 * time.Second)
-		require.Equal(t, "ann", who(hears, r.Clone(t.Context())), "nobody could tell it")
+		require.Equal(t, "ann", who(hears, r.Clone(t.Context())), "no notice reached it")
 		way.is.Store(false)
 		pass(3 * time.Second)
 		assert.Equal(t, "503", who(hears, r.Clone(t.Context())))
@@ -442,8 +442,8 @@ func (c *cutOff) Put(ctx context.Context, e dssauth.StoreEntry) (bool, error) {
 	return c.memory.Put(ctx, e)
 }
 
-// TestASignOutReachesAnswersThatTheStoreNeverSaw has a visitor identified while the
-// store was out, and signed out where nobody knows the login.
+// TestASignOutReachesAnswersThatTheStoreNeverSaw identifies a visitor while the
+// store is out. A replica that does not know the login signs the visitor out.
 func TestASignOutReachesAnswersThatTheStoreNeverSaw(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -469,8 +469,8 @@ func TestASignOutReachesAnswersThatTheStoreNeverSaw(t *testing.T) {
 	})
 }
 
-// TestASignOutReachesTheSecondLookup ends one of two lookups for a visitor, and then
-// the visit, elsewhere.
+// TestASignOutReachesTheSecondLookup ends one of two lookups for a visitor. Then the
+// visitor signs out on another replica.
 func TestASignOutReachesTheSecondLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -541,7 +541,8 @@ func TestReplicaThatDoesNotHear(t *testing.T) {
 	})
 }
 
-// TestStoreThatCannotBeWatched is all that tells an operator: nothing else fails.
+// TestStoreThatCannotBeWatched checks the only sign for an operator: nothing else
+// fails.
 func TestStoreThatCannotBeWatched(t *testing.T) {
 	for name, test := range map[string]struct {
 		ends func() error
@@ -576,7 +577,7 @@ func TestStoreThatCannotBeWatched(t *testing.T) {
 				store.cut()
 				pass(5 * time.Minute)
 				assert.Len(t, lines(), 2)
-				assert.Empty(t, book.with("choked"), "what a panic quotes is not logged")
+				assert.Empty(t, book.with("choked"), "the text of a panic is not logged")
 			})
 		})
 	}
@@ -685,7 +686,7 @@ func TestReplicaThatWasKilled(t *testing.T) {
 	})
 }
 
-// orphan makes a lease of each one that was ever taken: of a replica that was killed.
+// orphan restores each lease that was ever taken, as if its replica was killed.
 func (s *memory) orphan() {
 	for _, e := range s.written() {
 		if e.IfAbsent {
@@ -694,8 +695,8 @@ func (s *memory) orphan() {
 	}
 }
 
-// TestRefreshesThatWaitForAnotherReplicaHoldNoPlace has leases of a replica that was
-// killed, or of a store that lies, in the way of more refreshes than there are places.
+// TestRefreshesThatWaitForAnotherReplicaHoldNoPlace starts more refreshes than there
+// are places. Leases of a killed replica, or of a lying store, make them wait.
 func TestRefreshesThatWaitForAnotherReplicaHoldNoPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -735,8 +736,8 @@ func leasesOf(all map[string][]byte) (leases []string) {
 	return leases
 }
 
-// TestOutagesAreBridgedOnlyWhereForgettingIsHeard cuts a replica off for a moment,
-// in which another one forgets its visitor.
+// TestOutagesAreBridgedOnlyWhereForgettingIsHeard cuts a replica off for a moment.
+// In this moment another one forgets the visitor.
 func TestOutagesAreBridgedOnlyWhereForgettingIsHeard(t *testing.T) {
 	for name, test := range map[string]struct {
 		during func(*memory)
@@ -995,7 +996,7 @@ func TestCallsOfAStoreAreBounded(t *testing.T) {
 		synctest.Wait()
 		newcomers := store.under()
 		assert.Equal(t, 768, newcomers)
-		assert.Equal(t, "ann", who(m, known.Clone(t.Context())), "who has room left")
+		assert.Equal(t, "ann", who(m, known.Clone(t.Context())), "a known visitor still finds room")
 		assert.Greater(t, store.under(), newcomers)
 		for i := range 3000 {
 			go who(m, browser(fmt.Sprint("another", i)))
@@ -1008,7 +1009,8 @@ func TestCallsOfAStoreAreBounded(t *testing.T) {
 	})
 }
 
-// TestACrowdLeavesRoomForForgetting has as many lookups wait for a slow store as may.
+// TestACrowdLeavesRoomForForgetting lets as many lookups as allowed wait for a slow
+// store.
 func TestACrowdLeavesRoomForForgetting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
@@ -1067,7 +1069,8 @@ func (e *ending) Put(context.Context, dssauth.StoreEntry) (bool, error) { e.does
 func (e *ending) Delete(context.Context, string) error                  { e.does(); return nil }
 func (e *ending) Watch(context.Context, func(), func([]byte)) error     { e.does(); return nil }
 
-// TestLeasesEnd shows that no lookup leaves one behind, for every kind of end.
+// TestLeasesEnd checks that no lookup leaves a lease behind, for every kind of
+// end.
 func TestLeasesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)

@@ -212,7 +212,7 @@ func TestRejectedKeySignsNobodyOut(t *testing.T) {
 				assert.Contains(t, book.with("REJECTS")[0], "level=ERROR")
 				assert.LessOrEqual(t, d.Calls(lookupPath), 12, "it is remembered for 5s")
 				assert.LessOrEqual(t, d.Calls(ownInfoPath), 11)
-				assert.False(t, m.Stats().DSSDown, "that is no outage")
+				assert.False(t, m.Stats().DSSDown, "that is not an outage")
 
 				pass(10 * time.Second)
 				require.Equal(t, "503", who(m, ann))
@@ -295,7 +295,7 @@ func TestSignOutsEndAccessWithinTTL(t *testing.T) {
 		require.Equal(t, "bob", who(m, bob))
 		d.EndSessions() // as a restart of DSS may
 		for start := time.Now(); time.Since(start) < 10*time.Second; pass(100 * time.Millisecond) {
-			who(m, ann) // whatever refreshes there are
+			who(m, ann) // also with refreshes
 		}
 		assert.Equal(t, "401", who(m, ann))
 		assert.Equal(t, "401", who(m, bob))
@@ -393,7 +393,7 @@ func TestDownDSSIsAskedOnceASecond(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, MaxLookups: 100})
 		d.Intercept("", -1, dsstest.Respond(502, "<html>"))
-		newcomers(m, 1) // of many, the last may have it asked again
+		newcomers(m, 1) // of many, the last may start it again
 		require.True(t, m.Stats().DSSDown)
 		require.Equal(t, 1, d.Calls(ownInfoPath), "one failed question says so")
 		lookups := d.Calls(lookupPath)
@@ -412,7 +412,7 @@ func TestDownDSSIsAskedOnceASecond(t *testing.T) {
 		ann := signedIn(d, "ann")
 		back := time.Now()
 		for who(m, ann) != "ann" {
-			require.Equal(t, lookups, d.Calls(lookupPath), "who is refused is not asked about")
+			require.Equal(t, lookups, d.Calls(lookupPath), "DSS is not asked about a refused visitor")
 			require.Less(t, time.Since(back), 2*time.Second)
 			pass(50 * time.Millisecond)
 		}

@@ -60,8 +60,8 @@ func newRotating(t testing.TB) (*dsstest.DSS, *dss.Client, *vault) {
 	return d, client, v
 }
 
-// DSS accepted the key a moment ago, and accepts its successor: neither says that
-// it accepted the key that the lookup was made with.
+// DSS accepted the key a moment ago, and accepts its successor. Neither proves
+// that it accepted the key of the lookup.
 func TestRefusalOfAReplacedKeySignsNobodyOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client, v := newRotating(t)

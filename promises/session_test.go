@@ -21,7 +21,7 @@ func TestRefreshHandsOnWhatActsAsTheVisitor(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		mode dssauth.Impersonation
-		call string // that is made once for a visitor
+		call string // made once for a visitor
 	}{
 		{"a ticket", dssauth.ByTicket, ticketPath},
 		{"a verified proxy user", dssauth.ByProxyUser, ownInfoPath},

@@ -138,8 +138,9 @@ func TestWhatBrowsersPutOnTheWire(t *testing.T) {
 	}
 }
 
-// Credentials that differ by little belong to different users: each request
-// gets its own one's, whatever came before on the same connections.
+// Credentials that differ only a little belong to different users. Each request
+// gets the user of its own credentials, after any requests on the same
+// connections.
 func TestCredentialsThatAreNearlyTheSame(t *testing.T) {
 	for name, twins := range map[string][2]string{
 		"one byte of a value":               {"Cookie: session=aaaaaaaaaaaaaaaa", "Cookie: session=aaaaaaaaaaaaaaab"},
@@ -200,7 +201,7 @@ func TestAPIKeysShareNothing(t *testing.T) {
 	assert.Equal(t, "503", who(unknown, ann), "an answer, or the good key, of another")
 	assert.Equal(t, "503", who(unknown, browser("junk")))
 	one.Forget(ann)
-	assert.Equal(t, "ann", who(two, ann), "what another forgot")
+	assert.Equal(t, "ann", who(two, ann), "another Middleware's Forget changes nothing here")
 	assert.Equal(t, 3, fake.Calls(lookupPath), "the rejected key is not tried again at once, and two's answer was remembered")
 	assert.Equal(t, "ann", who(one, ann), "another's rejection")
 	assert.Equal(t, "401", who(one, browser("junk")), "another's rejection")

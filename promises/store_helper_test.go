@@ -13,7 +13,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// memory is a simple Store. It fails, waits and lies if a test wants that.
+// memory is a simple Store. A test can make it fail, wait and lie.
 type memory struct {
 	mu       sync.Mutex
 	entries  map[string]stored
@@ -23,9 +23,9 @@ type memory struct {
 
 	fails error                                 // answered to everything, if set
 	waits time.Duration                         // before each answer
-	hangs bool                                  // and looks at no context
-	lies  func(key string, value []byte) []byte // what Get gives instead
-	deaf  func(value []byte) (kept bool)        // which notices reach nobody
+	hangs bool                                  // and ignores contexts
+	lies  func(key string, value []byte) []byte // Get's result instead
+	deaf  func(value []byte) (kept bool)        // true for notices that reach nobody
 }
 
 type stored struct {

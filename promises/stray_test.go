@@ -38,7 +38,7 @@ func TestStrayCookieThatChangesCostsNoLookup(t *testing.T) {
 		assert.Equal(t, 2, known.calls())
 		assert.Equal(t, http.Header{"Cookie": {"session=bob"}}, known.lastAsked())
 
-		// Nor do they live any longer for it.
+		// Their answers do not live longer either.
 		known.is("session=ann", dssauth.NewIdentity("carol"))
 		pass(10 * time.Second)
 		assert.Equal(t, "carol", who(m, request("GET", "/", "Cookie", "AWSALB=new; session=ann")))
@@ -86,8 +86,8 @@ func TestHitWithChangingCookieAllocatesOnce(t *testing.T) {
 	}
 }
 
-// Cookies that are not sent to DSS count as arriving bytes: four times as many of these
-// are accepted.
+// Cookies that are not sent to DSS count only as arriving bytes, and four times as many
+// arriving bytes are accepted.
 func TestDroppedCookiesLockNobodyOut(t *testing.T) {
 	const most = 16 << 10
 	tests := []struct {

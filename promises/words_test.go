@@ -181,7 +181,7 @@ func tellWhatWasSent(t *testing.T, p *printed, answer dsstest.Interceptor) {
 	}
 	known := newAuth(t, config)
 	gate := known.Require(func(r *http.Request, _ dssauth.Identity) error {
-		return client.Do(r.Context(), "GET", "/projects/", nil, nil) // as gates do
+		return client.Do(r.Context(), "GET", "/projects/", nil, nil) // as gates
 	})
 	calls := known.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		fake.Intercept("", -1, answer)
@@ -268,7 +268,7 @@ func TestAGatesRefusalIsPassedOn(t *testing.T) {
 	assert.Equal(t, []error{forbidden, forbidden}, []error{hook, page})
 }
 
-// tooLong is an error of a Middleware that DSS told to wait for 4 seconds.
+// tooLong is a Middleware's error after DSS asked it to wait for 4 seconds.
 func tooLong(t *testing.T) error {
 	fake := dsstest.NewServer(t)
 	fake.Intercept(lookupPath, -1, dsstest.Respond(429, "", "Retry-After", "4"))

@@ -2,10 +2,10 @@
 // outside this repository. `replace` lines and the workspace make everything work
 // in a clone, and nothing for anybody else.
 //
-// It releases the last commit at a made-up version to a proxy of files, with all
-// modules that go.mod files make, and then, in modules of a stranger's, runs
-// README's install line, builds README's program and tests it, and gets, builds
-// and installs each module.
+// It releases the last commit, with all its modules, at a made-up version to a
+// module proxy of files. Then it acts as a stranger in new modules: it runs
+// README's install line, builds and tests README's program, and gets, builds and
+// installs each module.
 //
 //	go run ./.ci/fetch
 package main
@@ -55,7 +55,7 @@ func fetch(folder string) error {
 		return err
 	}
 	if len(modules[0].required) > maxRequired {
-		return fmt.Errorf("the root requires %d modules, and may %d: %s", len(modules[0].required), maxRequired, strings.Join(modules[0].required, ", "))
+		return fmt.Errorf("the root requires %d modules, more than %d: %s", len(modules[0].required), maxRequired, strings.Join(modules[0].required, ", "))
 	}
 	proxy := filepath.Join(folder, "proxy")
 	for _, m := range modules {
@@ -96,8 +96,9 @@ func newStranger(folder, proxy string, modules []module) (stranger, error) {
 	return stranger{folder, []string{
 		"GOWORK=off",
 		"GOBIN=" + filepath.Join(folder, "bin"),
-		// A cache of its own: what is made up must not stay in the usual one, which
-		// only spares downloads. -trimpath lets builds be found again all the same.
+		// A cache of its own: made-up versions must not stay in the usual one,
+		// which only saves downloads. With -trimpath, earlier builds are used again
+		// all the same.
 		"GOMODCACHE=" + filepath.Join(folder, "cache"),
 		"GOFLAGS=-modcacherw -trimpath -buildvcs=false",
 		"GOPROXY=file://" + filepath.ToSlash(proxy) + ",file://" + filepath.ToSlash(cache) + "/cache/download," + others,
@@ -164,8 +165,8 @@ func (s stranger) tryReadme(readme, root string) error {
 	return nil
 }
 
-// parseReadme returns the words of the install line, and the program, which
-// listens where the test says.
+// parseReadme returns the words of the install line, and the program. The test
+// sets the address that the program listens on.
 func parseReadme(text, root string) (install []string, program string, err error) {
 	for line := range strings.Lines(text) {
 		if words := strings.Fields(line); len(words) > 2 && words[0] == "go" && words[1] == "get" && words[2] == root {

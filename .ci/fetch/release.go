@@ -106,8 +106,8 @@ func readModule(folder string) (module, error) {
 	return m, nil
 }
 
-// release puts the module into the proxy as a tag would: modules of this
-// repository are required at the version, and replaced no more.
+// release puts the module into the proxy as a tag would: it requires modules of
+// this repository at the version, and replaces none.
 func (m module) release(all []module, proxy string) error {
 	edit := []string{"mod", "edit"}
 	for _, other := range all {
@@ -151,7 +151,7 @@ func (m module) release(all []module, proxy string) error {
 	return nil
 }
 
-// zip holds the module's files, and none of the modules inside it.
+// zip holds the module's files, without the modules inside it.
 func (m module) zip() ([]byte, error) {
 	var out bytes.Buffer
 	w := zip.NewWriter(&out)

@@ -13,7 +13,7 @@ import (
 // root is the directory that the faults' files and packages are relative to.
 var root = filepath.Join("..", "..")
 
-// This test finds a fault that can no longer be planted in a moment. The
+// This test finds in a moment a fault that can no longer be planted. The
 // command would find it only after it tried all others.
 func TestFaultsCanBePlanted(t *testing.T) {
 	seen, errors := map[string]bool{}, map[[3]string]string{}

@@ -198,8 +198,8 @@ func killerOf(names []string, pkg string) string {
 	return "(" + strings.Join(names, "|") + ") " + pkg
 }
 
-// soundWithout makes sure that every killer passes on the code as it is: a
-// test that always fails would kill anything.
+// soundWithout makes sure that every killer passes on the code without faults:
+// a test that always fails would kill anything.
 func soundWithout(faults []fault) error {
 	for pkg, names := range killers(faults) {
 		if pkg == "" {

@@ -231,8 +231,8 @@ func (s site) String() string {
 	return fmt.Sprintf("%s:%d, in %s\n\t- %s\n\t+ %s", s.file, s.line, s.in, s.old, s.new)
 }
 
-// randomPackages are the packages that get random errors. With each stand the
-// other packages whose tests notice its errors.
+// randomPackages are the packages that get random errors. Each has a list of
+// the other packages whose tests notice its errors.
 var randomPackages = map[string][]string{
 	".":                 {"./promises"},
 	"dss":               {"./promises"},

@@ -1,7 +1,7 @@
 package main
 
-// survivor is an error that no test can notice, since it changes nothing that
-// anybody relies on.
+// survivor is an error that no test can notice, since it changes nothing that a
+// caller relies on.
 type survivor struct {
 	file, in string // in is the function's name
 	old, new string // as the command prints them

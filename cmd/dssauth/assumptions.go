@@ -72,7 +72,7 @@ var assumptions = []assumption{{
 	name: "ambiguous-refusal", takes: acceptance,
 	says:    "a lookup with such credentials gets the same NotAuthenticatedException as one for a browser without a session",
 	source:  recordings + " (error_json)",
-	means:   "a lookup under a rejected key may read like an answer about the visitor; the application's own question, asked beside it, still keeps that from signing anybody out",
+	means:   "a lookup with a rejected key may look like an answer about the visitor; nobody is signed out even then, since the application also asks its own question",
 	setting: noSetting,
 	try:     (*contract).ambiguousRefusal,
 }, {

@@ -48,7 +48,7 @@ func TestRightToAsk(t *testing.T) {
 			r := s.run(s.cookie())
 			s.shows(r, check, row.what, row.fix, "skipped everything else")
 			assert.Equal(t, exitProblem, r.code)
-			assert.Empty(t, r.stderr, "nobody is asked for what does not help")
+			assert.Empty(t, r.stderr, "the doctor asks for nothing that cannot help")
 		})
 	}
 }
@@ -103,7 +103,7 @@ func TestVisitor(t *testing.T) {
 	})
 }
 
-// Whatever DSS repeats of the cookies, and wherever, it is not printed.
+// If DSS repeats a part of the cookies, at any place, it is not printed.
 func TestEchoedCookies(t *testing.T) {
 	for name, row := range map[string]struct {
 		status int
@@ -128,7 +128,8 @@ func TestEchoedCookies(t *testing.T) {
 	}
 }
 
-// DSS may call a key by itself, and a broken one may call us by what we sent.
+// DSS may use a key as its own name, and a broken DSS may name us by bytes that
+// we sent.
 func TestEchoedKeys(t *testing.T) {
 	t.Run("as the key's id", func(t *testing.T) {
 		s := newScene(t)
@@ -174,13 +175,13 @@ func TestImpersonation(t *testing.T) {
 			"problem acting as the visitor by proxy user: not allowed", "This mode needs an administrator's API key."}},
 		"a ticket is needed and refused": {admin, refusing, "ticket", exitProblem, []string{
 			"problem acting as the visitor by ticket", "ok acting as the visitor by proxy user: allowed"}},
-		"an administrator is needed, and we are none": {runner, dsstest.Options{}, "proxy-user", exitProblem, []string{
+		"an administrator is needed, and we are not one": {runner, dsstest.Options{}, "proxy-user", exitProblem, []string{
 			"ok acting as the visitor by ticket: allowed", "problem acting as the visitor by proxy user"}},
 		"neither mode is allowed, and none is needed": {runner, refusing, "none", exitWell, []string{
 			"ok acting as the visitor by ticket: not allowed: this matters only if", right}},
 		"a ticket is refused, but we are an administrator": {admin, refusing, "either", exitWell, []string{
 			"ok acting as the visitor by ticket: not allowed", "ok acting as the visitor by proxy user: allowed"}},
-		"a ticket is allowed, and we are no administrator": {runner, dsstest.Options{}, "either", exitWell, []string{
+		"a ticket is allowed, and we are not an administrator": {runner, dsstest.Options{}, "either", exitWell, []string{
 			"ok acting as the visitor by ticket: allowed Config.Impersonation can be ByTicket",
 			"ok acting as the visitor by proxy user: not allowed: this matters only if"}},
 		"a very old DSS gives a bare ticket": {runner, dsstest.Options{BareTickets: true}, "ticket", exitWell, []string{
@@ -199,7 +200,7 @@ func TestImpersonation(t *testing.T) {
 	}
 }
 
-// Rights that are not the visitor's would be used without anybody noticing.
+// Nobody would notice that calls have the rights of another user.
 func TestImpersonationOfSomebodyElse(t *testing.T) {
 	t.Run("by a ticket of another user", func(t *testing.T) {
 		s := newScene(t)
@@ -239,12 +240,12 @@ func TestAdministrator(t *testing.T) {
 		code   int
 		shows  string
 	}{
-		"some user of DSS is found":              {false, nil, exitWell, `ok administrator's rights: we have them: DSS lets us act as "ann"`},
-		"we are none":                            {true, nil, exitWell, `ok administrator's rights: we do not have them: this matters only if Config.Impersonation needs it DSS does not let us act as "ann"`},
-		"we are none, and should be":             {true, []string{"-impersonation", "proxy-user"}, exitProblem, "problem administrator's rights: we do not have them"},
-		"a user is named":                        {false, []string{"-user", "bob"}, exitWell, `DSS lets us act as "bob"`},
-		"a user is named who cannot be":          {false, []string{"-user", " "}, exitProblem, `problem administrator's rights: dss: As: the login is empty or blank Correct -user.`},
-		"a user is named whom DSS does not know": {false, []string{"-user", "zoe"}, exitProblem, `problem administrator's rights: DSS does not know the user "zoe"`},
+		"some user of DSS is found":                  {false, nil, exitWell, `ok administrator's rights: we have them: DSS lets us act as "ann"`},
+		"we are not an administrator":                {true, nil, exitWell, `ok administrator's rights: we do not have them: this matters only if Config.Impersonation needs it DSS does not let us act as "ann"`},
+		"we are not an administrator, and should be": {true, []string{"-impersonation", "proxy-user"}, exitProblem, "problem administrator's rights: we do not have them"},
+		"a user is named":                            {false, []string{"-user", "bob"}, exitWell, `DSS lets us act as "bob"`},
+		"a user is named who cannot be":              {false, []string{"-user", " "}, exitProblem, `problem administrator's rights: dss: As: the login is empty or blank Correct -user.`},
+		"a user is named whom DSS does not know":     {false, []string{"-user", "zoe"}, exitProblem, `problem administrator's rights: DSS does not know the user "zoe"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)
@@ -308,7 +309,7 @@ func TestChangingCookies(t *testing.T) {
 		r := s.run("a=canary-one; b=2; c=1\n\na=canary-two; b=2; c=2\n", "-impersonation", "none")
 		s.shows(r, `problem changing cookies: "a", "c"`, `no single one is enough, so find the needed ones among "a", "b", "c"`)
 	})
-	t.Run("of a paste that is none", func(t *testing.T) {
+	t.Run("of a text that is not a paste", func(t *testing.T) {
 		s := newScene(t)
 		r := s.run(s.cookie() + "\n\nnonsense\n")
 		s.shows(r, "problem changing cookies: the second paste: it has no Cookie header")
@@ -322,7 +323,7 @@ func TestChangingCookies(t *testing.T) {
 	})
 }
 
-// A cookie without a name is its bare value, and is not shown for a name.
+// A cookie without a name is a bare value, and is not shown as a name.
 func TestNamelessCookies(t *testing.T) {
 	s := newScene(t)
 	value := rand.Text()
@@ -332,7 +333,8 @@ func TestNamelessCookies(t *testing.T) {
 	assert.Equal(t, exitWell, r.code)
 }
 
-// In base64 a bare value ends with what parts names from values.
+// In base64 a bare value ends with an equals sign, which also separates a name
+// from its value.
 func TestValuesAreNotShownAsNames(t *testing.T) {
 	const secret, other, third = "YW5uOmNhbmFyeQ", "c2Vzc2lvbmNhbmFyeQ", "sessioncanary"
 	t.Run("among those that are sent, and change", func(t *testing.T) {

@@ -95,7 +95,7 @@ type outcome struct {
 	Status     string `json:"status"`
 }
 
-// examine is the job of the doctor for the contract.
+// examine is the doctor's job when it tries the contract.
 func (c *contract) examine(ctx context.Context) {
 	if c.file != nil {
 		defer c.file.Close()

@@ -75,7 +75,7 @@ func TestContractHolds(t *testing.T) {
 	for name, row := range map[string]struct {
 		options dsstest.Options
 		as      string
-		lacks   []string // what cannot be tried
+		lacks   []string // these cannot be tried
 	}{
 		"with an administrator's key and a cookie":      {lacks: []string{"findable-project", "ended-session"}},
 		"with a user's key and a cookie":                {as: "key", lacks: []string{"proxy-user-bytes", "findable-project", "ended-session"}},
@@ -142,7 +142,7 @@ const (
 	answerBob  = `{"authIdentifier": "bob", "authSource": "USER_FROM_UI", "associatedDSSUser": "bob", "groups": []}`
 )
 
-// Each breaks one assumption, which the contract names, and no other one.
+// Each row breaks one assumption. The contract names that one and no other.
 func TestContractNamesWhatDiffers(t *testing.T) {
 	const tickets = "/auth/ticket-from-browser-headers"
 	rows := []struct {
@@ -248,7 +248,7 @@ func TestContractNamesWhatDiffers(t *testing.T) {
 		}},
 		{"dss-version", "without them", false, dsstest.Options{Version: "canary-token"}, nil},
 	}
-	broken := []string{"x-dku-headers"} // by this library alone: a deliberate fault does
+	broken := []string{"x-dku-headers"} // only a deliberate fault of this library breaks it
 	for _, row := range rows {
 		broken = append(broken, row.assumption)
 		t.Run(row.assumption+" "+row.seen, func(t *testing.T) {
@@ -287,7 +287,7 @@ func (change changed) RoundTrip(r *http.Request) (*http.Response, error) {
 	return reply, err
 }
 
-// An answer that does not come says nothing about an assumption.
+// A missing answer proves nothing about an assumption.
 func TestContractWithoutAnswers(t *testing.T) {
 	t.Run("to one question", func(t *testing.T) {
 		s := newScene(t)
@@ -420,8 +420,8 @@ func TestContractReport(t *testing.T) {
 	}
 }
 
-// repeating answers with what it was sent, and with what DSS answers to it, in
-// every place there is.
+// repeating answers with the bytes of the request, and of DSS's answer to it,
+// in every place of a reply.
 func repeating(w http.ResponseWriter, r *http.Request, next http.Handler) {
 	rec := httptest.NewRecorder()
 	next.ServeHTTP(rec, r)
@@ -497,7 +497,7 @@ func TestKindsOfValues(t *testing.T) {
 	assert.Less(t, len(fmt.Sprint(deep)), 200)
 }
 
-// The page says what the code says.
+// The page has the same text as the code.
 func TestContractPage(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "contract.md"))
 	require.NoError(t, err)

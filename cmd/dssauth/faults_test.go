@@ -54,7 +54,7 @@ func TestSettings(t *testing.T) {
 	})
 }
 
-// insideDSS sets what DSS sets for the processes that it starts.
+// insideDSS sets the variables that DSS sets for its processes.
 func (s *scene) insideDSS(ticket string) {
 	u, err := url.Parse(s.fake.URL())
 	require.NoError(s, err)
@@ -87,7 +87,7 @@ func TestCredentialsAreRejected(t *testing.T) {
 	})
 }
 
-// What is in the place of DSS's answer to who we are.
+// These replies stand in place of DSS's answer about our own user.
 func TestNoAnswer(t *testing.T) {
 	for name, row := range map[string]struct {
 		answer dsstest.Interceptor
@@ -128,7 +128,7 @@ func TestNoAnswer(t *testing.T) {
 	}
 }
 
-// prefixed is how a status is introduced.
+// prefixed is the text in front of a status.
 func prefixed(what string) string {
 	if '0' <= what[0] && what[0] <= '9' {
 		return "the answer is " + what
@@ -136,7 +136,7 @@ func prefixed(what string) string {
 	return what
 }
 
-// What is in the place of DSS.
+// These servers stand in place of DSS.
 func TestNoConnection(t *testing.T) {
 	for name, row := range map[string]struct {
 		where func(s *scene) dss.Config // URL and way there
@@ -173,7 +173,7 @@ func TestNoConnection(t *testing.T) {
 }
 
 func unknownName(*scene) dss.Config {
-	// The resolver itself is not there: tests ask no name server.
+	// The resolver is missing: tests ask no name server.
 	dialer := net.Dialer{Resolver: &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
 		return nil, errors.New("no name server")
 	}}}
@@ -281,18 +281,18 @@ func rootsOf(server *httptest.Server) *x509.CertPool {
 	return pool
 }
 
-// What cannot be provoked on one machine.
+// These errors cannot be caused on one machine.
 func TestExplain(t *testing.T) {
 	at := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}
 	for name, row := range map[string]struct {
 		err  error
 		what string
 	}{
-		"no route":             {&net.OpError{Op: "dial", Addr: at, Err: syscall.EHOSTUNREACH}, "there is no route to 192.0.2.1:443"},
-		"no authorities":       {x509.SystemRootsError{}, "no list of authorities to trust"},
-		"another flaw":         {&tls.CertificateVerificationError{Err: errors.New("canary")}, "the certificate of DSS is not valid"},
-		"an error of no kind":  {errors.New("canary"), "no answer could be read"},
-		"a refusal of nowhere": {syscall.ECONNREFUSED, "no program listens at this address"},
+		"no route":                     {&net.OpError{Op: "dial", Addr: at, Err: syscall.EHOSTUNREACH}, "there is no route to 192.0.2.1:443"},
+		"no authorities":               {x509.SystemRootsError{}, "no list of authorities to trust"},
+		"another flaw":                 {&tls.CertificateVerificationError{Err: errors.New("canary")}, "the certificate of DSS is not valid"},
+		"an error of an unknown kind":  {errors.New("canary"), "no answer could be read"},
+		"a refusal without an address": {syscall.ECONNREFUSED, "no program listens at this address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := explain(row.err)

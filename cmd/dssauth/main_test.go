@@ -49,20 +49,21 @@ func (s *scene) at(url, key string) {
 	s.secret(key, base64.StdEncoding.EncodeToString([]byte(key+":")))
 }
 
-// asRunner uses the key of a user who is no administrator.
+// asRunner uses the key of a user who is not an administrator.
 func (s *scene) asRunner() { s.at(s.fake.URL(), "dkuaps-canary-of-runner") }
 
 // secret is something that must not be printed.
 func (s *scene) secret(values ...string) { s.secrets = append(s.secrets, values...) }
 
-// cookie signs ann in and returns what her browser sends.
+// cookie signs ann in and returns her browser's Cookie header.
 func (s *scene) cookie() string {
 	c := s.fake.SignIn("ann")
 	s.secret(c.Value)
 	return c.Name + "=" + c.Value
 }
 
-// result is what a run printed, in lines of one word apart, and its exit code.
+// result has the output of a run, with one space between words, and its exit
+// code.
 type result struct {
 	code        int
 	out, stderr string
@@ -99,10 +100,10 @@ func (s *scene) command(stdin string, args []string) result {
 	return result{code, words(stdout.String()), words(stderr.String()), strings.Split(strings.TrimSpace(stdout.String()), "\n")}
 }
 
-// words undoes the line breaks, which are not what is tested.
+// words removes the line breaks, which are not under test.
 func words(text string) string { return strings.Join(strings.Fields(text), " ") }
 
-// shows checks one line of the report and what is said below it.
+// shows checks one line of the report and the text below it.
 func (s *scene) shows(r result, line string, advice ...string) {
 	s.Helper()
 	assert.Contains(s, r.out, line)
@@ -194,18 +195,18 @@ func TestUsage(t *testing.T) {
 		code int
 		says string
 	}{
-		"no command is an error":                     {nil, exitUsage, "a command is missing: doctor or contract"},
-		"another command is an error":                {[]string{cookies}, exitUsage, "it is doctor or contract"},
-		"an argument after the flags is an error":    {[]string{"doctor", cookies}, exitUsage, "cookies are read from standard input"},
-		"cookies in place of their file's name":      {[]string{"doctor", "-cookie-file", cookies}, exitUsage, "-cookie-file: no such file"},
-		"an unknown flag is an error":                {[]string{"doctor", "-cookie=" + cookies}, exitUsage, "flag provided but not defined: -cookie:"},
-		"an unknown impersonation mode is an error":  {[]string{"doctor", "-impersonation", "x"}, exitUsage, "use none, ticket, proxy-user or either"},
-		"an application's address of no host":        {[]string{"doctor", "-app-url", "https:///" + cookies}, exitUsage, "-app-url: it is a whole address"},
-		"an application's address of no scheme":      {[]string{"doctor", "-app-url", cookies}, exitUsage, "as https://apps.example.com/report"},
-		"a timeout of nothing is an error":           {[]string{"doctor", "-timeout", "0s"}, exitUsage, "it must be positive"},
-		"help is none":                               {[]string{"help"}, exitWell, "Usage: dssauth doctor"},
-		"-help is none":                              {[]string{"-help"}, exitWell, "Usage: dssauth doctor"},
-		"the command's -help says what its flags do": {[]string{"doctor", "-help"}, exitWell, "-cookie-file file"},
+		"no command is an error":                                {nil, exitUsage, "a command is missing: doctor or contract"},
+		"another command is an error":                           {[]string{cookies}, exitUsage, "it is doctor or contract"},
+		"an argument after the flags is an error":               {[]string{"doctor", cookies}, exitUsage, "cookies are read from standard input"},
+		"cookies in place of a file's name are an error":        {[]string{"doctor", "-cookie-file", cookies}, exitUsage, "-cookie-file: no such file"},
+		"an unknown flag is an error":                           {[]string{"doctor", "-cookie=" + cookies}, exitUsage, "flag provided but not defined: -cookie:"},
+		"an unknown impersonation mode is an error":             {[]string{"doctor", "-impersonation", "x"}, exitUsage, "use none, ticket, proxy-user or either"},
+		"an application's address without a host is an error":   {[]string{"doctor", "-app-url", "https:///" + cookies}, exitUsage, "-app-url: it is a whole address"},
+		"an application's address without a scheme is an error": {[]string{"doctor", "-app-url", cookies}, exitUsage, "as https://apps.example.com/report"},
+		"a timeout of zero is an error":                         {[]string{"doctor", "-timeout", "0s"}, exitUsage, "it must be positive"},
+		"help is not an error":                                  {[]string{"help"}, exitWell, "Usage: dssauth doctor"},
+		"-help is not an error":                                 {[]string{"-help"}, exitWell, "Usage: dssauth doctor"},
+		"the command's -help describes its flags":               {[]string{"doctor", "-help"}, exitWell, "-cookie-file file"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
@@ -221,7 +222,8 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// A flag that is missing from the help, or only there, would be found by nobody.
+// No user would find a flag that is missing from the help, or a flag that is
+// only there.
 func TestHelpNamesEveryFlag(t *testing.T) {
 	for _, name := range []string{"cookie-file", "app-url", "impersonation", "user", "timeout", "report", "project", "ended-cookie-file"} {
 		assert.Contains(t, help, "\n  -"+name+" ")

@@ -195,7 +195,7 @@ func fieldsOfHeaders(text string) (fields []field, to site, err error) {
 }
 
 // cutHeader reads a line "name: value". The names of HTTP/2's own begin with a
-// colon. A URL is no header.
+// colon. A URL is not a header.
 func cutHeader(line string) (name, value string, ok bool) {
 	line = trim(line)
 	rest, own := strings.CutPrefix(line, ":")

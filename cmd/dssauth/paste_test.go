@@ -79,7 +79,7 @@ func TestCookiesAreNotPrinted(t *testing.T) {
 	assert.Equal(t, "(cookies: session lang (name not shown))", c.String())
 }
 
-// All headers of a request are read, and of its address the host.
+// All headers of a request are read, and the host of its address.
 func TestPastedHeaders(t *testing.T) {
 	for name, row := range map[string]struct {
 		text string
@@ -134,7 +134,7 @@ func FuzzParsePaste(f *testing.F) {
 	})
 }
 
-// Whatever a cookie holds, it comes out of each way of quoting it unchanged.
+// Any cookie comes out unchanged of each way to quote it.
 func FuzzCurlQuoting(f *testing.F) {
 	for _, value := range []string{"b", "it's", `\`, `"`, "^", "$x `y` !z", "%PATH%", "é\u2028", "-H"} {
 		f.Add(value)

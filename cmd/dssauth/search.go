@@ -239,7 +239,7 @@ func binomial(n, k int) int {
 	return choices
 }
 
-// combinations yields each choice of so many names, in their order.
+// combinations yields each choice of size names, in their order.
 func combinations(names []string, size int) func(func([]string) bool) {
 	return func(yield func([]string) bool) {
 		var choose func(chosen, from []string) bool

@@ -25,7 +25,8 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// browser is what Chrome sends, and no value of it may be printed.
+// browser has the headers that Chrome sends. None of their values may be
+// printed.
 var browser = []string{
 	"Accept: text/html,application/xhtml+xml", "Accept-Language: en", "Connection: keep-alive", "Referer: https://dss.example/?token=canary-referer",
 	"Sec-Fetch-Mode: navigate", "User-Agent: canary-agent/1.0", "X-Forwarded-For: 192.0.2.77", "X-Sso-Token: canary-of-sso",
@@ -46,8 +47,8 @@ func (s *scene) copied(cookie string, headers ...string) string {
 	return command + "  -b '" + cookie + "'\n\n"
 }
 
-// needs makes a session seen only with certain headers of the browser, which are
-// asked for in whatever case.
+// needs lets DSS see a session only with certain headers of the browser, in any
+// case.
 func (s *scene) needs(enough func(h http.Header) bool) *atomic.Int32 {
 	var asked atomic.Int32
 	s.fake.Intercept(browserInfo, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -76,7 +77,7 @@ func has(names ...string) func(http.Header) bool {
 	}
 }
 
-// settings are those that a report says to write, as Go reads them.
+// settings are the lines for dssauth.Config in a report, as Go reads them.
 func settings(t testing.TB, r result) dssauth.Config {
 	var code string
 	for _, line := range r.lines {
@@ -85,7 +86,7 @@ func settings(t testing.TB, r result) dssauth.Config {
 		}
 	}
 	e, err := parser.ParseExpr("dssauth.Config{\n" + code + "}")
-	require.NoError(t, err, "it is no Go: %s", code)
+	require.NoError(t, err, "it is not Go: %s", code)
 	var cfg dssauth.Config
 	for _, element := range e.(*ast.CompositeLit).Elts {
 		field := element.(*ast.KeyValueExpr)
@@ -149,7 +150,7 @@ func TestSearch(t *testing.T) {
 	}
 }
 
-// identifies has an application with these settings asked.
+// identifies asks an application with these settings.
 func (s *scene) identifies(cfg dssauth.Config, paste string) {
 	s.Helper()
 	sent, err := parsePaste(paste)
@@ -297,7 +298,7 @@ func TestSearchIsDisturbed(t *testing.T) {
 	}
 }
 
-// A reply may repeat whatever was pasted where a name is expected.
+// A reply may repeat any part of the paste in place of a name.
 func TestSearchPrintsNoHeader(t *testing.T) {
 	for name, value := range map[string]string{
 		"a header":           "canary-of-sso",
@@ -334,7 +335,8 @@ func TestSearchPrintsNoOddName(t *testing.T) {
 	assert.Equal(t, []string{"Cookie", "X-Sso-Token"}, settings(t, r).Headers)
 }
 
-// Whatever DSS needs, what is found is enough, and the smallest where it is said to be.
+// For anything that DSS needs, the found set is enough. It is the smallest one if the
+// report says so.
 func TestMinimal(t *testing.T) {
 	source := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
@@ -384,7 +386,7 @@ func isEnough(sets [][]string, some []string) bool {
 	return slices.ContainsFunc(sets, func(set []string) bool { return len(without(set, some)) == 0 })
 }
 
-// DSS is asked a bounded number of questions, whatever is pasted.
+// The number of questions to DSS is bounded for any paste.
 func TestSearchIsBounded(t *testing.T) {
 	s := newScene(t)
 	s.fake.AddSession("SESSION", "canary-session", "ann")
@@ -409,27 +411,27 @@ func TestHostNames(t *testing.T) {
 		known            bool
 		says             string
 	}{
-		"one name":                               {"https://dss.example", "https://dss.example/app", "", true, `ok host names: the application and DSS share "dss.example"`},
-		"one name in two spellings":              {"https://DSS.example.", "https://dss.example:8443", "", true, `ok host names: the application and DSS share "dss.example"`},
-		"one name, two ports":                    {"http://127.0.0.1:11200", "http://127.0.0.1:8080", "", false, "cookies do not know ports"},
-		"one name, without TLS":                  {"https://dss.example", "http://dss.example", "", true, "marks its session cookie as Secure"},
-		"one name, without TLS, and yet":         {"https://dss.example", "http://dss.example", "http://dss.example", true, "ok host names"},
-		"one name, and the paste is of DSS's":    {"https://dss.example", "http://dss.example:8080", "https://dss.example/", true, "marks its session cookie as Secure"},
-		"the same, by a name of our own":         {"http://10.0.0.7:11200", "http://dss.example:8080", "https://dss.example/", true, "marks its session cookie as Secure"},
-		"one name, and only DSS without TLS":     {"http://10.0.0.7:11200", "https://dss.example", "http://dss.example/", true, `the application and DSS share "dss.example"`},
-		"we know DSS by another name":            {"http://10.0.0.7:11200", "https://dss.example/app", "https://dss.example/", true, `but the paste is from a request to the application`},
-		"two names of a loopback":                {"http://127.0.0.1:11200", "http://localhost:8080", "", true, `problem host names: the application is at "localhost", and DSS at "127.0.0.1"`},
-		"two names":                              {"https://dss.example", "https://apps.test", "", true, "they do not send its session cookie to the application"},
-		"two names, as the paste has it":         {"https://10.0.0.7", "https://apps.test", "https://dss.example", true, `DSS at "dss.example"`},
-		"two names of a domain":                  {"https://dss.corp.example", "https://apps.corp.example", "", true, `skipped host names: the application is at "apps.corp.example", and DSS at "dss.corp.example": browsers send DSS's session cookie to the application only if it has a Domain that covers both, such as "corp.example"`},
-		"two names of a domain, and it arrived":  {"https://dss.corp.example", "https://apps.corp.example", "https://apps.corp.example", true, "or the session cookie has a Domain that covers both"},
-		"two names of a domain, without a user":  {"https://dss.corp.example", "https://apps.corp.example", "https://apps.corp.example", false, "skipped host names"},
-		"a name below another":                   {"https://corp.example", "https://apps.corp.example", "", true, `such as "corp.example"`},
-		"two addresses":                          {"https://10.0.0.7", "https://10.1.0.7", "", true, "problem host names"},
-		"IPv6":                                   {"http://[::1]:11200", "http://[::1]:8080", "", true, `share "::1"`},
-		"two names with a suffix of one label":   {"https://dss.test", "https://apps.test", "", true, "problem host names"},
-		"a name that only ends like the other's": {"https://dss.example", "https://notdss.example", "", true, "problem host names"},
-		"nothing to compare":                     {"https://dss.example", "", "https://dss.example", true, "add -app-url"},
+		"one name":                  {"https://dss.example", "https://dss.example/app", "", true, `ok host names: the application and DSS share "dss.example"`},
+		"one name in two spellings": {"https://DSS.example.", "https://dss.example:8443", "", true, `ok host names: the application and DSS share "dss.example"`},
+		"one name, two ports":       {"http://127.0.0.1:11200", "http://127.0.0.1:8080", "", false, "cookies do not know ports"},
+		"one name, without TLS":     {"https://dss.example", "http://dss.example", "", true, "marks its session cookie as Secure"},
+		"one name, without TLS, but the paste is from there": {"https://dss.example", "http://dss.example", "http://dss.example", true, "ok host names"},
+		"one name, and the paste is from DSS":                {"https://dss.example", "http://dss.example:8080", "https://dss.example/", true, "marks its session cookie as Secure"},
+		"the same, and we use another name":                  {"http://10.0.0.7:11200", "http://dss.example:8080", "https://dss.example/", true, "marks its session cookie as Secure"},
+		"one name, and only DSS without TLS":                 {"http://10.0.0.7:11200", "https://dss.example", "http://dss.example/", true, `the application and DSS share "dss.example"`},
+		"we know DSS by another name":                        {"http://10.0.0.7:11200", "https://dss.example/app", "https://dss.example/", true, `but the paste is from a request to the application`},
+		"two names of this machine":                          {"http://127.0.0.1:11200", "http://localhost:8080", "", true, `problem host names: the application is at "localhost", and DSS at "127.0.0.1"`},
+		"two names":                                          {"https://dss.example", "https://apps.test", "", true, "they do not send its session cookie to the application"},
+		"two names, one from the paste":                      {"https://10.0.0.7", "https://apps.test", "https://dss.example", true, `DSS at "dss.example"`},
+		"two names of a domain":                              {"https://dss.corp.example", "https://apps.corp.example", "", true, `skipped host names: the application is at "apps.corp.example", and DSS at "dss.corp.example": browsers send DSS's session cookie to the application only if it has a Domain that covers both, such as "corp.example"`},
+		"two names of a domain, and the cookie arrived":      {"https://dss.corp.example", "https://apps.corp.example", "https://apps.corp.example", true, "or the session cookie has a Domain that covers both"},
+		"two names of a domain, without a user":              {"https://dss.corp.example", "https://apps.corp.example", "https://apps.corp.example", false, "skipped host names"},
+		"a name below another":                               {"https://corp.example", "https://apps.corp.example", "", true, `such as "corp.example"`},
+		"two addresses":                                      {"https://10.0.0.7", "https://10.1.0.7", "", true, "problem host names"},
+		"IPv6":                                               {"http://[::1]:11200", "http://[::1]:8080", "", true, `share "::1"`},
+		"two names with a suffix of one label":               {"https://dss.test", "https://apps.test", "", true, "problem host names"},
+		"a name that only ends like the other's":             {"https://dss.example", "https://notdss.example", "", true, "problem host names"},
+		"nothing to compare":                                 {"https://dss.example", "", "https://dss.example", true, "add -app-url"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out strings.Builder
@@ -475,7 +477,7 @@ type answers func(*http.Request) (*http.Response, error)
 
 func (f answers) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// At most ten questions start in a second, and fewer where none is answered.
+// At most ten questions start in a second, and fewer if none is answered.
 func TestSearchIsPaced(t *testing.T) {
 	for status, least := range map[int]time.Duration{200: searchPause, 503: 33 * searchPause} {
 		synctest.Test(t, func(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-// asCommand makes the test binary be the command.
+// asCommand makes the test binary run as the command.
 const asCommand = "DSSAUTH_TEST_AS_COMMAND"
 
 func TestMain(m *testing.M) {
@@ -30,7 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// desk is a person at a terminal: a real one, by its two ends.
+// desk is a person at a terminal. The terminal is a real one, with its two
+// ends.
 type desk struct {
 	*testing.T
 	keyboard *os.File // and screen
@@ -81,7 +82,8 @@ func (d *desk) shown() string {
 	return d.screen.String()
 }
 
-// sees waits until something appears on the screen, below what was seen before.
+// sees waits until a text appears on the screen, below the texts of earlier
+// calls.
 func (d *desk) sees(text string) {
 	d.Helper()
 	for late := time.After(time.Minute); ; {
@@ -97,8 +99,8 @@ func (d *desk) sees(text string) {
 	}
 }
 
-// types sends what a keyboard does, or a paste. A terminal takes little more than
-// what is read.
+// types sends keys, or a paste. A terminal accepts little more than programs have
+// read.
 func (d *desk) types(text string) {
 	d.Helper()
 	done := make(chan error, 1)
@@ -110,7 +112,7 @@ func (d *desk) types(text string) {
 	case err := <-done:
 		require.NoError(d, err)
 	case <-time.After(time.Minute):
-		require.FailNow(d, "the doctor does not read what is pasted", d.shown())
+		require.FailNow(d, "the doctor does not read the paste", d.shown())
 	}
 }
 
@@ -128,8 +130,8 @@ func (d *desk) ends(cmd *exec.Cmd) {
 	require.True(d, late.Stop(), "it does not end, and shows:\n%s", d.shown())
 }
 
-// leavesNothing checks what a shell finds where the doctor has ended: a terminal
-// as it was, and only what is typed from now on.
+// leavesNothing checks the terminal that a shell finds after the doctor: its
+// settings are as before, and it has only text that is typed from now on.
 func (d *desk) leavesNothing(before unix.Termios) {
 	d.Helper()
 	require.Equal(d, before, d.modes(), "the modes of the terminal")
@@ -174,7 +176,8 @@ func (p *patient) doctor(d *desk, term string, args ...string) *exec.Cmd {
 
 const (
 	question = "Enter alone skips this, Ctrl-C ends.\r\n> "
-	// canary is what a paste brings beside the cookies, for a shell to execute.
+	// canary is a part of a paste, beside the cookies, that a shell would
+	// execute.
 	canary = "touch pasted-canary"
 )
 
@@ -187,7 +190,7 @@ func TestPasteLeavesNothingForTheShell(t *testing.T) {
 	for name, row := range map[string]struct {
 		term  string
 		args  []string
-		text  string // COOKIE stands for what ann's browser sends
+		text  string // COOKIE stands for the cookie of ann's browser
 		then  func(*desk, *exec.Cmd)
 		again bool // a second question comes, which Enter skips
 		code  int
@@ -267,7 +270,7 @@ func TestEarlyExitLeavesNothingForTheShell(t *testing.T) {
 		before := d.modes()
 		cmd := p.doctor(d, "")
 		cmd.Env = append(cmd.Env, "DKU_DSS_URL=nonsense")
-		d.types("\rrm typed-ahead\rrm typed") // before there is anybody to keep it from the screen
+		d.types("\rrm typed-ahead\rrm typed") // before the doctor keeps it from the screen
 		require.NoError(t, cmd.Start())
 		d.ends(cmd)
 		assert.Equal(t, exitProblem, cmd.ProcessState.ExitCode())
@@ -310,7 +313,7 @@ func TestEarlyExitLeavesNothingForTheShell(t *testing.T) {
 	})
 }
 
-// A shell is what executes the rest of a paste, so one has its chance here.
+// A shell would execute the rest of a paste, so this test runs one.
 func TestShellExecutesNothingOfAPaste(t *testing.T) {
 	p, d := newPatient(t), newDesk(t)
 	shell := exec.CommandContext(t.Context(), "sh", "-i")
@@ -341,7 +344,7 @@ func TestShellExecutesNothingOfAPaste(t *testing.T) {
 	assert.NoError(t, shell.Wait())
 	left, err := os.ReadDir(shell.Dir)
 	require.NoError(t, err)
-	assert.Empty(t, left, "the shell has executed what was pasted")
+	assert.Empty(t, left, "the shell has executed pasted text")
 	assert.NotContains(t, d.shown(), "canary")
 }
 

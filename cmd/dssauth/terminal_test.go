@@ -94,7 +94,7 @@ func TestEndlessPasteIsBounded(t *testing.T) {
 	}
 }
 
-// Whatever is pasted, a person can end it.
+// A person can end any paste.
 func FuzzTyping(f *testing.F) {
 	for _, sent := range []string{"", "a=b\r", pasteBegins + "a\rb" + pasteEnds, "\x1b\x1b[200~", "\x1b[20\x1b[201~", "a\x7f\x15\x04"} {
 		f.Add(sent)

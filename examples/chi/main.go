@@ -21,7 +21,7 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-func newRouter(auth *dssauth.Middleware) http.Handler {
+func newRouter(auth *dssauth.Middleware) chi.Router {
 	r := chi.NewRouter()
 	r.Use(auth.Handler) // signed-in DSS users only, on every route
 	r.Get("/me", me)

@@ -14,7 +14,9 @@ import (
 	"github.com/dssauth/dssauth/examples/internal/routertest"
 )
 
-func TestRouter(t *testing.T) { routertest.Run(t, newRouter) }
+func TestRouter(t *testing.T) {
+	routertest.Run(t, func(auth *dssauth.Middleware) http.Handler { return newRouter(auth) })
+}
 
 func TestReport(t *testing.T) {
 	fake := dsstest.NewServer(t) // a fake DSS
@@ -22,7 +24,7 @@ func TestReport(t *testing.T) {
 	auth, err := dssauth.New(dssauth.Config{Client: fake.Client()})
 	require.NoError(t, err)
 	r, w := httptest.NewRequest("GET", "/report", nil), httptest.NewRecorder()
-	r.AddCookie(fake.SignIn("ann")) // without it: 401; without the group: 403; if fake.SetDown(true) came before: 503
+	r.AddCookie(fake.SignIn("ann")) // without it: 401; without the group: 403; with fake.SetDown(true) before the request: 503
 	newRouter(auth).ServeHTTP(w, r)
 	assert.Equal(t, http.StatusOK, w.Code)
 	require.NoError(t, auth.Close())

@@ -18,7 +18,7 @@ func TestNoRouteForgotten(t *testing.T) {
 	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
-	router := newRouter(auth).(chi.Router)
+	router := newRouter(auth)
 	dsstest.NoRouteForgotten(t, router, routesOf(t, router))
 }
 

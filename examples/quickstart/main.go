@@ -34,8 +34,8 @@ Flags:
   -addr host:port
         where to listen (default 127.0.0.1:8080; port 0 is any free one)
   -check
-        play the whole story without a person, on the fake DSS; fail where
-        anything is not as it should be
+        play the whole story without a person, on the fake DSS; fail if
+        anything is wrong
   -real
         the visitors are users of the DSS that is configured: inside DSS, by
         DKU_DSS_URL and DKU_API_KEY, or in ~/.dataiku/config.json

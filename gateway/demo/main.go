@@ -36,8 +36,7 @@ Flags:
   -addr host:port
         where the gateway listens (default 127.0.0.1:8080; port 0 is any free one)
   -check
-        send requests of several visitors, and fail where an answer is not as it
-        should be
+        send requests of several visitors, and fail if an answer is wrong
 `
 
 // rules are the demo's own.

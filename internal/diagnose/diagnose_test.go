@@ -38,8 +38,8 @@ func application(t *testing.T, cfg dss.Config) *diagnose.Application {
 	return &diagnose.Application{Client: client, Timeout: time.Minute}
 }
 
-// found is what Start finds, a line a finding, without the advice. A problem has
-// some, and nothing holds the key in any form.
+// found returns Start's findings, one on a line, without the advice. It checks
+// that each problem has advice, and that nothing holds the key in any form.
 func found(t *testing.T, a *diagnose.Application) (lines []string, advice string) {
 	for f := range a.Start(t.Context()) {
 		assert.Equal(t, f.Status == diagnose.Problem, f.Advice != nil, f.Check)
@@ -92,7 +92,7 @@ func TestStart(t *testing.T) {
 		"DSS does not answer": {func(fake *dsstest.Server, a *diagnose.Application) {
 			a.Timeout = time.Nanosecond
 		}, []string{"problem connection: there was no answer in time"}, "If DSS takes so long, it is overloaded."},
-		"an administrator is needed, and we are none": {func(_ *dsstest.Server, a *diagnose.Application) { a.ByProxyUser = true },
+		"an administrator is needed, and we are not one": {func(_ *dsstest.Server, a *diagnose.Application) { a.ByProxyUser = true },
 			[]string{answers, runner, mayAsk, "problem administrator's rights: we do not have them"}, "ByTicket and identifying visitors work without one"},
 		"an administrator is needed, and there is no user to try": {func(fake *dsstest.Server, a *diagnose.Application) {
 			a.ByProxyUser = true
@@ -138,7 +138,7 @@ func TestStartWithoutDSS(t *testing.T) {
 	assert.Contains(t, advice, "DSS is not running, or is at another port")
 }
 
-// A program that stops while it finds out has nothing to say of DSS.
+// A program that stops during the checks reports nothing about DSS.
 func TestStartIsInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	fake := newDSS(t)

@@ -55,8 +55,8 @@ type Hash struct {
 	rare   []byte // see Rare
 }
 
-// New makes secrets for messages with so many bytes of text, and so many pairs and
-// texts. [Sum.Fits] finds longer ones.
+// New makes secrets for messages with up to this many bytes of text, and this many
+// pairs and texts. [Sum.Fits] tells whether a message is longer.
 func New(bytes, parts int) Hash {
 	return Hash{
 		secret: randomWords(2*(bytes/16+parts) + 2),
@@ -89,9 +89,9 @@ type Sum struct {
 // Start returns the sum of the empty message.
 func (h *Hash) Start() Sum { return Sum{secret: h.secret} }
 
-// Fits reports whether the secret is long enough to add texts of so many bytes, and so
-// many pairs and texts. Pair and Text panic if it is not: use [Hash.Rare] for such a
-// rare message.
+// Fits reports whether the secret is long enough to add texts of this many bytes, in
+// this many pairs and texts. Pair and Text panic if it is not: use [Hash.Rare] for
+// such a rare message.
 //
 // A text is filled up to a multiple of 16 bytes, and the second lane reads the secret
 // 16 bytes further on.

@@ -47,8 +47,8 @@ func wordsOf(parts []part) (words []uint64) {
 	return words
 }
 
-// plainKey is what the package's comment says, worked out by numbers without
-// bounds.
+// plainKey computes the key as the package's comment describes it, with numbers
+// without bounds.
 func plainKey(h *Hash, words []uint64) (key Key) {
 	whole := func(u uint64) *big.Int { return new(big.Int).SetUint64(u) }
 	double := func(u uint128) *big.Int { return new(big.Int).Add(new(big.Int).Lsh(whole(u.hi), 64), whole(u.lo)) }
@@ -135,7 +135,7 @@ func TestMessagesThatDifferHaveTwoKeys(t *testing.T) {
 	add("the same number", part{a: 1, text: string(text), isText: true})
 }
 
-// What fits can be added, to the last word of the secret.
+// Everything that fits can be added, to the last word of the secret.
 func TestWhatFitsCanBeAdded(t *testing.T) {
 	h := New(256, 4)
 	fits := 0

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// Text returns s if it is valid UTF-8. Otherwise it reads s as Latin-1: servers for
-// Python read the bytes of every header so.
+// Text returns s if it is valid UTF-8. Otherwise it reads s as Latin-1, as servers
+// for Python read every header.
 func Text(s string) string {
 	if utf8.ValidString(s) {
 		return s

@@ -16,8 +16,8 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// DSS works on so many questions at once, each for the same time, even if its caller
-// has gone. Others wait. It is a [dssauth.Resolver].
+// DSS works on a fixed number of questions at once, each for the same time, even if
+// its caller has gone. Others wait. It is a [dssauth.Resolver].
 type DSS struct {
 	workers chan struct{}
 	latency time.Duration
@@ -83,7 +83,7 @@ func (d *DSS) Load() (l Load) {
 type Visitors struct {
 	Count    int
 	Arriving time.Duration // within which they come
-	Every    time.Duration // is the mean time between two requests of one
+	Every    time.Duration // the mean time between two requests of one visitor
 	Staying  time.Duration // from the start to the end
 	Settling time.Duration // from the start to the time when all should be known
 }

@@ -30,8 +30,8 @@ const (
 	flooded weather = "junk cookies"
 )
 
-// quietHangFlood times the hits of a hundred warm users while DSS works, while
-// it hangs, and while strangers flood it with junk cookies.
+// quietHangFlood measures the hits of a hundred warm users while DSS works,
+// while it hangs, and while strangers flood it with junk cookies.
 func quietHangFlood(rounds int) ([]bench.Target, error) {
 	p99 := map[weather]bench.Sample{}
 	all := map[weather]*bench.Histogram{quiet: {}, hanging: {}, flooded: {}}

@@ -17,7 +17,7 @@ import (
 func main() {
 	rounds := flag.Int("rounds", 12, "rounds of what is timed")
 	busy := flag.Duration("busy", 25*time.Second, "how long the busy visitor is watched")
-	enforce := flag.Bool("enforce", false, "exit with status 1 where a target is missed")
+	enforce := flag.Bool("enforce", false, "exit with status 1 if a target is missed")
 	flag.Parse()
 	log.SetFlags(0)
 	// The hanging DSS is intended here.

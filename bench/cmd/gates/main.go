@@ -18,7 +18,7 @@ func main() {
 	rounds := flag.Int("rounds", 40, "rounds")
 	each := flag.Duration("time", 50*time.Millisecond, "how long each is measured in a round")
 	size := flag.Int("size", 350, "bytes of the Cookie header")
-	enforce := flag.Bool("enforce", false, "exit with status 1 where a target is missed")
+	enforce := flag.Bool("enforce", false, "exit with status 1 if a target is missed")
 	flag.Parse()
 	log.SetFlags(0)
 	log.SetPrefix("gates: ")

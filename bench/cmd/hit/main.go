@@ -19,7 +19,7 @@ func main() {
 	each := flag.Duration("time", 150*time.Millisecond, "time of one measurement")
 	hot := flag.Bool("hot", false, "measure one user only, and not ten thousand")
 	cpu := flag.Bool("cpu", false, "judge by the process's CPU time instead of the clock on the wall, where other processes need the machine too")
-	enforce := flag.Bool("enforce", false, "exit with status 1 where a target is missed")
+	enforce := flag.Bool("enforce", false, "exit with status 1 if a target is missed")
 	flag.Parse()
 	log.SetFlags(0)
 

@@ -27,7 +27,7 @@ func main() {
 	lookups := flag.Int("lookups", 50, "lookups in a turn")
 	cores := flag.Int("cores", 1, "cores that the process uses")
 	profile := flag.String("memprofile", "", "write a profile of all allocations of dss.Client to this file")
-	enforce := flag.Bool("enforce", false, "exit with status 1 where a target is missed")
+	enforce := flag.Bool("enforce", false, "exit with status 1 if a target is missed")
 	serve := flag.Bool("serve", false, "for the command's own child process")
 	flag.Parse()
 	log.SetFlags(0)

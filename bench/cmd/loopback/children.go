@@ -22,7 +22,7 @@ type children struct {
 	ends      []io.Closer
 }
 
-// library is what the library is compared with: an application with and without it.
+// library is the comparison of the library: an application with and without it.
 type library struct {
 	children
 	dss string

@@ -28,8 +28,8 @@ type gateway struct {
 	dir                          string
 }
 
-// servers are what is loaded, each with the processes between the visitors and the
-// upstream. One visitor has all connections, or many have one each.
+// servers are the servers under load, each with the processes between the visitors
+// and the upstream. One visitor has all connections, or many have one each.
 func (g *gateway) servers(many bool) []server {
 	alone := server{proxyAlone, g.alone, []*exec.Cmd{g.children.processes[1]}, !many}
 	door := server{proxyGateway, g.door, []*exec.Cmd{g.programs[0].cmd}, !many}
@@ -52,8 +52,8 @@ dss_cookies: ["dss_session_*"]
 
 var errNoCaddy = errors.New("caddy is not installed")
 
-// startGateway builds the gateway, and starts it and its peers. Where Caddy is not
-// installed it returns errNoCaddy beside all others.
+// startGateway builds the gateway, and starts it and its peers. If Caddy is not
+// installed, it returns errNoCaddy beside the other servers.
 func startGateway(dss string) (g *gateway, err error) {
 	g = &gateway{}
 	defer func() {
@@ -88,7 +88,7 @@ func startGateway(dss string) (g *gateway, err error) {
 	return g, caddy
 }
 
-// repository is where this module's go.mod finds the library.
+// repository is the folder in which this module's go.mod finds the library.
 func repository() (string, error) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/dssauth/dssauth").Output()
 	return strings.TrimSpace(string(out)), err
@@ -118,8 +118,8 @@ func (g *gateway) startDoor(dss string) error {
 	return g.run(cmd, g.door)
 }
 
-// startCaddy starts it with gateway/Caddyfile, of which only addresses and TLS are
-// changed. It may keep as many connections as the others.
+// startCaddy starts it with gateway/Caddyfile. Only addresses and TLS are changed
+// in it. It may keep as many connections as the others.
 func (g *gateway) startCaddy() error {
 	file, err := exec.LookPath("caddy")
 	if err != nil {
@@ -179,10 +179,11 @@ func (g *gateway) stop() {
 	_ = os.RemoveAll(g.dir)
 }
 
-// who is a path of the upstream: it answers with the login that it is told.
+// who is a path of the upstream. The upstream answers it with the login that
+// the proxy sent.
 const who = "/who"
 
-// serveUpstream serves an empty handler, but for who.
+// serveUpstream serves an empty handler, and the path who.
 func serveUpstream() error {
 	address, err := serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != who {
@@ -198,7 +199,8 @@ func serveUpstream() error {
 	return announce(address)
 }
 
-// tells makes sure that a server does its work: its upstream learns who asks.
+// tells makes sure that a server does its work: its upstream gets the visitor's
+// login.
 func tells(address, login string) error {
 	r := bench.Request(bench.Session, 0, 350)
 	r.RequestURI, r.URL = "", &url.URL{Scheme: "http", Host: address, Path: who}
@@ -252,7 +254,7 @@ func (b *buffers) Get() []byte {
 
 func (b *buffers) Put(buffer []byte) { b.pool.Put(&buffer) }
 
-// cpuTime is what processes have used of all cores, on Linux.
+// cpuTime is the time that processes have used on all cores, on Linux.
 func cpuTime(processes []*exec.Cmd) (sum time.Duration, err error) {
 	const tick = time.Second / 100 // of each Linux, for programs
 	for _, p := range processes {

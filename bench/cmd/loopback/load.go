@@ -19,7 +19,7 @@ import (
 
 // loadResult is the result of one process that loads a server.
 type loadResult struct {
-	Requests  int // with those that warm up
+	Requests  int // including those that warm up
 	PerSecond float64
 	P50, P99  time.Duration
 }
@@ -37,8 +37,9 @@ func runLoad(s server, connections int, each time.Duration) (l loadResult, err e
 	return l, json.Unmarshal(out, &l)
 }
 
-// load sends requests over as many connections at once, each again as soon as
-// it is answered, and prints a loadResult.
+// load sends requests over several connections at once. Each connection sends
+// the next request as soon as the last one is answered. load prints a
+// loadResult.
 func load(address string, connections int, hot bool, each time.Duration) error {
 	visitors := make([]*visitor, connections)
 	for i := range visitors {
@@ -166,7 +167,7 @@ func (v *visitor) run(until time.Time) error {
 			return err
 		}
 		if !bytes.HasPrefix(v.answer, okay) {
-			return errors.New("an answer that is no 200, or longer than the first: " + strconv.Quote(string(v.answer[:len(okay)])))
+			return errors.New("an answer that is not a 200, or is longer than the first: " + strconv.Quote(string(v.answer[:len(okay)])))
 		}
 		now := time.Now()
 		v.took.Add(now.Sub(began))

@@ -22,7 +22,7 @@ func main() {
 	each := flag.Duration("time", time.Second, "time of one measurement")
 	connections := flag.Int("connections", 64, "connections at once: of a visitor each for the library, of one for the gateway")
 	many := flag.Bool("many", false, "for the gateway, too, a visitor for each connection")
-	enforce := flag.Bool("enforce", false, "exit with status 1 where a target is missed")
+	enforce := flag.Bool("enforce", false, "exit with status 1 if a target is missed")
 	part := flag.String("part", "all", "what to compare: library, gateway or all")
 	role := flag.String("role", "", "for the command's own child processes")
 	hot := flag.Bool("hot", false, "likewise")

@@ -24,7 +24,7 @@ import (
 
 func main() {
 	entries := flag.Int("entries", 100_000, "visitors to remember")
-	enforce := flag.Bool("enforce", false, "exit with status 1 where a target is missed")
+	enforce := flag.Bool("enforce", false, "exit with status 1 if a target is missed")
 	flag.Parse()
 	log.SetFlags(0)
 

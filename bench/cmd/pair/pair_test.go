@@ -96,7 +96,7 @@ func TestLastCommitAgainstWorkingTree(t *testing.T) {
 	}
 	left, err := filepath.Glob(filepath.Join(os.TempDir(), "pair*"))
 	require.NoError(t, err)
-	assert.Empty(t, left, "what the command leaves behind")
+	assert.Empty(t, left, "files that the command leaves behind")
 }
 
 func TestNeitherCommitNorFolder(t *testing.T) {

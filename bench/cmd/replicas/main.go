@@ -33,7 +33,7 @@ var (
 	window  = flag.Duration("window", 2*time.Second, "how long each is")
 	rounds  = flag.Int("rounds", 100, "rounds of hits with and without a store")
 	each    = flag.Duration("time", 50*time.Millisecond, "how long each of these is measured in a round")
-	enforce = flag.Bool("enforce", false, "exit with status 1 where a target is missed")
+	enforce = flag.Bool("enforce", false, "exit with status 1 if a target is missed")
 	serve   = flag.Bool("serve", false, "for the command's own child process")
 )
 

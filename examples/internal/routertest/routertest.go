@@ -70,9 +70,9 @@ func refusals(t *testing.T, newServer Server) {
 		{name: "a reader's browser is shown a page", login: "bob", path: "/report", accept: "text/html", status: 403},
 		{name: "an analyst does not see the administrators' pages", login: "ann", path: "/admin/users/bob", status: 403},
 		{name: "an administrator outside analysts does not read the report", login: "admin", path: "/report", status: 403},
-		{name: "a user without groups sees the own identity", login: "eve", path: "/me", status: 200,
+		{name: "a user without groups sees their identity", login: "eve", path: "/me", status: 200,
 			body: `{"login":"eve","groups":[],"profile":"READER"}`},
-		{name: "an analyst sees the own identity", login: "ann", path: "/me", status: 200,
+		{name: "an analyst sees their identity", login: "ann", path: "/me", status: 200,
 			body: `{"login":"ann","groups":["analysts","readers"],"profile":"DESIGNER"}`},
 		{name: "an analyst reads the report", login: "ann", path: "/report", status: 200,
 			body: "the report, for ann"},
@@ -150,7 +150,7 @@ func get(t *testing.T, url string, cookie *http.Cookie, accept string) answer {
 	resp.Header.Del("Date")
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	// In pieces or as a whole: each server decides that by its own size.
+	// In pieces or as a whole: each server decides that by a size of its own.
 	resp.TransferEncoding, resp.ContentLength = nil, int64(len(body))
 	resp.Header.Del("Content-Length")
 	resp.Body = io.NopCloser(bytes.NewReader(body))

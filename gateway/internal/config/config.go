@@ -152,7 +152,7 @@ func (r *reader) together(c *Config, file string) {
 		r.found["metrics"].refuse(c.Metrics, "listen has this address: choose another port")
 	}
 	if c.Upstream != nil && isLoopback(c.Upstream.Hostname()) && overlap(c.Listen, hostAndPort(c.Upstream)) {
-		r.found["upstream"].refuse(c.Upstream.String(), "this is the gateway's own address, listen: name the application's")
+		r.found["upstream"].refuse(c.Upstream.String(), "this is the gateway's own address (listen): give the application's")
 	}
 
 	names := []struct{ field, header string }{

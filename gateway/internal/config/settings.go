@@ -33,7 +33,7 @@ type setting struct {
 }
 
 var settings = []setting{
-	{name: "listen", help: "the address to listen on. The default is 127.0.0.1:8080; in a Code Studio it is the one that DSS tells for port 8080",
+	{name: "listen", help: "the address to listen on. The default is 127.0.0.1:8080; in a Code Studio it is the one that DSS gives for port 8080",
 		read: func(c *Config, e entry) { e.into(&c.Listen, address) }},
 	{name: "tls.certificate", help: "a file with the certificate and its chain, in PEM. Without it the gateway speaks plain http",
 		read: func(c *Config, e entry) { e.into(&c.TLS.Certificate, anything) }},
@@ -59,7 +59,7 @@ var settings = []setting{
 				})
 			}
 		}},
-	{name: "rules", yaml: true, help: "the paths, and which visitors get there. Of the rules whose path begins the request's path the longest counts. A rule has a path, perhaps methods, and one of: allow (everyone, signed-in or nobody), groups, of which one is enough, or project, the key of a DSS project that the visitor may see. There must be a rule for /",
+	{name: "rules", yaml: true, help: "the paths, and which visitors get there. If the paths of several rules begin the request's path, the longest counts. A rule has a path, perhaps methods, and one of: allow (everyone, signed-in or nobody), groups, of which one is enough, or project, the key of a DSS project that the visitor may see. There must be a rule for /",
 		read: readRules},
 	{name: "headers.user", fallback: "Remote-User", help: "the header that tells the application the visitor's login",
 		read: func(c *Config, e entry) { e.into(&c.Headers.User, header) }},
@@ -314,7 +314,7 @@ var taken = regexp.MustCompile(`^(cookie2?|authorization|host|connection|keep-al
 func header(text string) string {
 	switch {
 	case !token.MatchString(text):
-		return "it is no header's name: use letters, digits and -, as in Remote-User"
+		return "it is not a header's name: use letters, digits and -, as in Remote-User"
 	case taken.MatchString(folded(text)) || headers.Routing[folded(text)]:
 		return "this header has a meaning of its own: choose another name, as in Remote-User"
 	}

@@ -145,7 +145,7 @@ func parse(text []byte) (node *yaml.Node, line int, err error) {
 		if err = decoder.Decode(&second); err == io.EOF {
 			return first.Content[0], 0, nil
 		} else if err == nil {
-			return nil, second.Line, errors.New("a second YAML document begins here: leave one")
+			return nil, second.Line, errors.New("a second YAML document begins here: keep one of them")
 		}
 	}
 	at := yamlError.FindStringSubmatch(err.Error())
@@ -167,7 +167,7 @@ func parse(text []byte) (node *yaml.Node, line int, err error) {
 	return nil, line, fmt.Errorf("this is not YAML%s: %s%s", here, at[3], hint)
 }
 
-const noAliases = "anchors (&), aliases (*) and merges (<<) are not read: write the value out, in quotes if it begins so"
+const noAliases = "anchors (&), aliases (*) and merges (<<) are not read: write the value itself, and put it in quotes if it begins with one of these characters"
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
@@ -240,7 +240,7 @@ func (e entry) members(known []string) []entry {
 			at.wrong("there is no such key%s", didYouMean(name, known))
 		case lines[name] > 0:
 			at.field = e.field + "." + name
-			at.wrong("it is there twice, first in line %d: leave one", lines[name])
+			at.wrong("it is there twice, first in line %d: remove one", lines[name])
 		default:
 			lines[name] = key.Line
 			at.field, at.node = e.field+"."+name, value
@@ -325,7 +325,7 @@ func (e entry) texts(example string, check func(string) string) (all []string, o
 		}
 		problem := check(text)
 		if before, twice := first[text]; twice && problem == "" {
-			problem = fmt.Sprintf("%s[%d] says the same: leave one", e.field, before)
+			problem = fmt.Sprintf("%s[%d] says the same: remove one", e.field, before)
 		}
 		if problem != "" {
 			element.refuse(text, problem)
@@ -416,7 +416,7 @@ func (r *reader) flags(args []string) (c Command, given map[string]string) {
 	for _, s := range settings {
 		take := func(text string) error {
 			if _, twice := given[s.name]; twice {
-				r.mistakes = append(r.mistakes, fmt.Errorf("flag -%s: it is there twice: leave one", s.name))
+				r.mistakes = append(r.mistakes, fmt.Errorf("flag -%s: it is there twice: remove one", s.name))
 			}
 			given[s.name] = text
 			return nil
@@ -435,7 +435,7 @@ func (r *reader) flags(args []string) (c Command, given map[string]string) {
 		rest := set.Args()
 		if err == nil {
 			if len(rest) > 0 {
-				r.mistakes = append(r.mistakes, errors.New("command line: what is at its end belongs to no flag: write a flag as in -listen 127.0.0.1:8080, and true or false as in -user_details=true"))
+				r.mistakes = append(r.mistakes, errors.New("command line: the text at its end does not belong to a flag: write a flag as in -listen 127.0.0.1:8080, and true or false as in -user_details=true"))
 			}
 			break
 		}

@@ -29,7 +29,7 @@ var (
 // request, without the query. Do not take it from a [net/url.URL]: if the path has
 // a character such as |, EscapedPath encodes it again, and turns %2F into a slash.
 // The upstream reads the path by itself, so Normal accepts only a path that all
-// servers read alike. An error says what is wrong, and quotes nothing.
+// servers read alike. An error names the mistake, and quotes nothing.
 //
 //   - //, dot segments: some servers merge or resolve them, some do not.
 //   - \ is a slash on Windows. Tomcat and Jetty cut a segment at a semicolon.

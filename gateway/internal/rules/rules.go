@@ -152,7 +152,7 @@ func (n *node) add(i int, forAll bool, methods []string, wrong func(field, forma
 	}
 	for _, m := range methods {
 		if other, ok := n.byMethod[m]; ok {
-			wrong("methods", "rules[%d] is about %s of %q already: give it in one of them", other, m, n.path)
+			wrong("methods", "rules[%d] already has %s for %q: keep it in one of them", other, m, n.path)
 			continue
 		}
 		n.byMethod[m] = i
@@ -205,7 +205,7 @@ func (r Rule) checkWho(wrong func(field, format string, args ...any)) {
 	if strings.ContainsFunc(r.Project, func(c rune) bool {
 		return c != '_' && (c < '0' || '9' < c) && (c < 'A' || 'Z' < c) && (c < 'a' || 'z' < c)
 	}) {
-		wrong("project", "%q is no project's key: write it as in CHURN, with letters, digits and underscores only", r.Project)
+		wrong("project", "%q is not a project's key: write it as in CHURN, with letters, digits and underscores only", r.Project)
 	}
 }
 
@@ -219,7 +219,7 @@ func (r Rule) checkMethods(wrong func(field, format string, args ...any)) (metho
 		case m != strings.ToUpper(m):
 			wrong("methods", "%q has to be in upper case: write %q", m, strings.ToUpper(m))
 		case !isMethod(m):
-			wrong("methods", "%q is no method: write it as in POST", m)
+			wrong("methods", "%q is not a method: write it as in POST", m)
 		case !Passes(m):
 			wrong("methods", "%s is never passed on: leave it out", m)
 		case m == "HEAD":
@@ -263,7 +263,7 @@ func checkPath(path string, wrong func(field, format string, args ...any)) bool 
 	case strings.Contains(path, "%") && bad == nil && decoded != path:
 		wrong("path", "%q is percent-encoded: write %q", path, decoded)
 	case strings.Contains(path, "%"):
-		wrong("path", "%q has a percent sign, which no path that is admitted has", path)
+		wrong("path", "%q has a percent sign, and requests for such a path are refused: write another one", path)
 	case notNormal != nil:
 		wrong("path", "%q: %v, and such a request is refused: write another one", path, notNormal)
 	case path[len(path)-1] != '/':
@@ -277,7 +277,7 @@ func checkPath(path string, wrong func(field, format string, args ...any)) bool 
 var (
 	errMethod    = errors.New("the method is not in upper case, or is one that is never passed on")
 	errReserved  = errors.New("the path is the gateway's own")
-	errAmbiguous = errors.New("the path differs from a rule's path only by what some upstreams ignore, such as upper case, or a dot or space at a segment's end")
+	errAmbiguous = errors.New("the path differs from a rule's path only in details that some upstreams ignore, such as upper case, or a dot or space at a segment's end")
 )
 
 // Find returns the index of the rule for a request. It takes the longest path of a

@@ -170,13 +170,13 @@ func TestWrongRules(t *testing.T) {
 
 		{[]Rule{root, {Path: "/", Methods: []string{}, Allow: Nobody}}, []string{"rules[1].methods: the list is empty: name a method"}},
 		{[]Rule{root, {Path: "/", Methods: []string{"get"}, Allow: Nobody}}, []string{`rules[1].methods: "get" has to be in upper case: write "GET"`}},
-		{[]Rule{root, {Path: "/", Methods: []string{"GET,POST"}, Allow: Nobody}}, []string{`rules[1].methods: "GET,POST" is no method`}},
-		{[]Rule{root, {Path: "/", Methods: []string{""}, Allow: Nobody}}, []string{`rules[1].methods: "" is no method`}},
+		{[]Rule{root, {Path: "/", Methods: []string{"GET,POST"}, Allow: Nobody}}, []string{`rules[1].methods: "GET,POST" is not a method`}},
+		{[]Rule{root, {Path: "/", Methods: []string{""}, Allow: Nobody}}, []string{`rules[1].methods: "" is not a method`}},
 		{[]Rule{root, {Path: "/", Methods: []string{"TRACE", "CONNECT"}, Allow: Nobody}}, []string{"rules[1].methods: TRACE is never passed on", "rules[1].methods: CONNECT is never"}},
 		{[]Rule{root, {Path: "/", Methods: []string{"HEAD"}, Allow: Nobody}}, []string{"rules[1].methods: GET covers HEAD: write GET"}},
 		{[]Rule{root, {Path: "/", Methods: []string{"PUT", "PUT"}, Allow: Nobody}}, []string{"rules[1].methods: PUT is given twice"}},
 		{[]Rule{root, {Path: "/", Methods: []string{"PUT"}, Allow: Nobody}, {Path: "/", Methods: []string{"GET", "PUT"}, Allow: Nobody}},
-			[]string{`rules[2].methods: rules[1] is about PUT of "/" already`}},
+			[]string{`rules[2].methods: rules[1] already has PUT for "/"`}},
 
 		{[]Rule{{Path: "/"}}, []string{"rules[0]: 0 of allow, groups and project are given: give exactly one"}},
 		{[]Rule{{Path: "/", Allow: SignedIn, Groups: []string{"a"}, Project: "P"}}, []string{"rules[0]: 3 of allow"}},
@@ -187,7 +187,7 @@ func TestWrongRules(t *testing.T) {
 		{[]Rule{{Path: "/", Groups: []string{"a", " "}}}, []string{`rules[0].groups: " " is blank`}},
 		{[]Rule{{Path: "/", Groups: []string{" a"}}}, []string{`rules[0].groups: " a" has spaces at its ends, and names match exactly: write "a"`}},
 		{[]Rule{{Path: "/", Groups: []string{"a\x00b"}}}, []string{`rules[0].groups: "a\x00b" has control characters`}},
-		{[]Rule{{Path: "/", Project: "CHURN/x"}}, []string{`rules[0].project: "CHURN/x" is no project's key`}},
+		{[]Rule{{Path: "/", Project: "CHURN/x"}}, []string{`rules[0].project: "CHURN/x" is not a project's key`}},
 
 		{[]Rule{{Path: "x"}, {Path: "/y/", Methods: []string{"get"}, Project: "-"}},
 			[]string{"rules[0]: 0 of", "rules[0].path: ", "rules[1].project: ", "rules[1].methods: ", `rules: no rule has the path "/"`}},

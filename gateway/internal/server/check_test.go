@@ -29,7 +29,7 @@ func TestCheckTellsTheProxyWhoAsks(t *testing.T) {
 	reply := w.get("/dssauth/check", nil, "X-Original-Uri", "/open/", "X-Original-Method", "GET")
 	require.Equal(t, 200, reply.StatusCode)
 	for _, name := range []string{"Remote-User", "Remote-Groups", "Remote-Name", "Remote-Email", assertionHeader, cookieHeader} {
-		assert.Equal(t, []string{""}, reply.Header[name], "what the browser sent must not stay")
+		assert.Equal(t, []string{""}, reply.Header[name], "the browser's value must not stay")
 	}
 	assert.Empty(t, w.upstream.all())
 }

@@ -151,7 +151,7 @@ func (s *Server) serveOn(l net.Listener, server *http.Server) error {
 
 func hostOf(c config.Config) string {
 	if c.Upstream == nil {
-		return "none: the check alone is served"
+		return "none: only the check is served"
 	}
 	return c.Upstream.String()
 }
@@ -167,7 +167,7 @@ func (s *Server) say(c config.Config) {
 		}
 	}
 	if s.identity.signer == nil && c.Upstream == nil {
-		s.log.Info("no assertion is sent: the upstream must be reachable through the proxy alone")
+		s.log.Info("no assertion is sent: the upstream must be reachable only through the proxy")
 	}
 }
 

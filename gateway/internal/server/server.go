@@ -1,7 +1,6 @@
 // Package server is the gateway: it identifies the visitors of an application that
 // knows nothing of DSS, enforces the rules, and tells the application who its
-// visitors are. It has two doors: a reverse proxy, and a check that other proxies
-// ask.
+// visitors are. It has two doors: a reverse proxy, and a check for other proxies.
 package server
 
 import (

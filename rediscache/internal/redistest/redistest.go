@@ -145,8 +145,8 @@ func (s *Server) CLI(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// StartCluster starts a cluster of three or more masters. It serves on while
-// one is out.
+// StartCluster starts a cluster of three or more masters. It goes on while one
+// of them is out.
 func StartCluster(t testing.TB, program string, masters int, args ...string) []*Server {
 	t.Helper()
 	var nodes []*Server

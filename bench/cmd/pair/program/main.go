@@ -32,9 +32,9 @@ type round struct {
 }
 
 // liveHeap is an application's data in memory. The collector runs before each
-// turn. With so much data it does not run within a turn, where it would burden
-// one side by chance. Its work is in proportion to the bytes, and the bytes are
-// counted.
+// turn. With this much data it does not run within a turn, where it would
+// burden one side by chance. Its work is in proportion to the bytes, and these
+// are counted.
 const liveHeap = 64 << 20
 
 func main() {
