@@ -163,7 +163,7 @@ func (c *connection) patience(e *entry, began int64) int64 {
 func untilNextLook(err error) int64 {
 	var r *refusal
 	if errors.As(err, &r) && r.retryAfter > 0 {
-		return int64(r.retryAfter)
+		return max(int64(r.retryAfter), int64(minEvery))
 	}
 	return int64(afterFailure)
 }

@@ -58,4 +58,9 @@ var survivors = []survivor{
 		"ctx, cancel := context.WithTimeout(life, a.timeout+grace/2-time.Duration(a.now()-l.began))",
 		"ctx, cancel := context.WithTimeout(life, a.timeout+grace/2+time.Duration(a.now()-l.began))",
 		"our own question ends within two seconds, and requests wait for their own time only"},
+	{"places.go", "(*places).wait",
+		"defer timer.Stop()", "", "the timer is collected when it is unreachable, stopped or not"},
+	{"verdict.go", "(*dssResolver).meaning",
+		`return unavailable("DSS refused either the visitor or us, and it is not known which", errors.Join(err, unsure), 0)`,
+		`return unavailable("DSS refused either the visitor or us, and it is not known which", errors.Join(err, unsure), (0+1))`, waitsALittle},
 }
