@@ -48,6 +48,7 @@ func (c *credentials) ofKey() *credentials {
 }
 
 func keyCredentials(key string) *credentials {
+	key = strings.Clone(key) // a server may use its memory again
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(key+":"))
 	return &credentials{
 		set:    func(h http.Header) { h.Set("Authorization", basic) },
@@ -60,6 +61,7 @@ func callerWithTicket(kind, ticket string) caller {
 }
 
 func ticketCredentials(ticket string) *credentials {
+	ticket = strings.Clone(ticket)
 	return &credentials{
 		set:    func(h http.Header) { h.Set(headerTicket, ticket) },
 		secret: func() string { return ticket },
@@ -112,7 +114,7 @@ func (a caller) renewed(ctx context.Context, used *credentials, aboutABrowser bo
 // characters or spaces at its ends. It also refuses a client that acts as a
 // user already. A login outside ASCII is sent as UTF-8.
 func (c *Client) As(login string) (*Client, error) {
-	own, err := c.actingAs(login)
+	own, err := c.actingAs(strings.Clone(login))
 	if err != nil {
 		return nil, fmt.Errorf("dss: As: %w", err)
 	}
@@ -128,11 +130,11 @@ func (c *Client) As(login string) (*Client, error) {
 //
 // DSS: GET /auth/info
 func (c *Client) AsVerified(login string) (*Client, error) {
+	login = strings.Clone(login)
 	as, err := c.actingAs(login)
 	if err != nil {
 		return nil, fmt.Errorf("dss: AsVerified: %w", err)
 	}
-	login = strings.Clone(login) // it is compared later, and a server may reuse its memory
 	unchecked := c.acting(as)
 	check := func(ctx context.Context) (*credentials, error) {
 		var used ownkey.Used

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -107,6 +108,34 @@ func TestAsVerifiedAsksOnce(t *testing.T) {
 	}
 	assert.Equal(t, 1, checks)
 	assert.Len(t, server.requests(), 32)
+}
+
+// A server such as fasthttp uses the memory of its texts again.
+func TestTextsOfBorrowedMemoryAreCopied(t *testing.T) {
+	for name, act := range map[string]struct {
+		was  string
+		with func(c *dss.Client, text string) (*dss.Client, error)
+		want map[string][]string
+	}{
+		"As":         {"bob", (*dss.Client).As, map[string][]string{"authorization": {basic(testKey)}, "x-dku-proxyuser": {"bob"}}},
+		"AsVerified": {"bob", (*dss.Client).AsVerified, map[string][]string{"authorization": {basic(testKey)}, "x-dku-proxyuser": {"bob"}}},
+		"WithTicket": {"ticket", (*dss.Client).WithTicket, map[string][]string{"x-dku-apiticket": {"ticket"}}},
+		"WithTicketSource": {"ticket", func(c *dss.Client, text string) (*dss.Client, error) {
+			c = c.WithTicketSource(func(context.Context) (string, error) { return text, nil })
+			return c, c.Do(t.Context(), "GET", "/y", nil, nil)
+		}, map[string][]string{"x-dku-apiticket": {"ticket"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := actingDSS(t)
+			memory := []byte(act.was)
+			c, err := act.with(server.client(t), unsafe.String(unsafe.SliceData(memory), len(memory)))
+			require.NoError(t, err)
+			copy(memory, "evil-one")
+			require.NoError(t, c.Do(t.Context(), "PUT", "/x", nil, nil))
+			all := server.requests()
+			assert.Equal(t, act.want, credentialHeaders(all[len(all)-1].Header))
+		})
+	}
 }
 
 func TestAsVerifiedSendsNoCallOnDoubt(t *testing.T) {

@@ -281,3 +281,17 @@ func TestUntakenQuestionIsSentOnAnotherConnection(t *testing.T) {
 		}
 	}
 }
+
+// The last byte of a reply is not kept back until more come, wherever a pair of bytes
+// ends.
+func TestReplyIsReadToItsLastByte(t *testing.T) {
+	for _, reason := range []string{"OK", "Yes", "Fine"} {
+		for _, body := range []string{"Content-Length: 0\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"} {
+			s := &scripted{pieces: strings.Split("HTTP/1.1 200 "+reason+"\r\n"+body, "")}
+			c, _ := asked(t, s)
+			got, err := readReply(bufio.NewReader(c), "GET")
+			require.NoError(t, err, "%s, %q", reason, body)
+			assert.Empty(t, got)
+		}
+	}
+}

@@ -154,7 +154,7 @@ func (s *keySource) land(f *fetching, key string, err error) {
 		f.err = s.trouble
 		return
 	}
-	next := keyCredentials(strings.Clone(key)) // its memory may be used again
+	next := keyCredentials(key)
 	next.number = 1
 	if s.held != nil {
 		next.number += s.held.number
