@@ -148,6 +148,9 @@ var (
 	moved   = regexp.MustCompile(`cd (\w+) && $`)
 )
 
+// ofGoTest are the flags that may stand before the folder of a go test.
+var ofGoTest = []string{"-race", "-run", "-v", "-timeout", "-count", "-fuzz", "-fuzztime", "-bench", "-vet"}
+
 // A command on a page runs a folder that exists, and its flags are the program's.
 func TestCommandsNameWhatIsThere(t *testing.T) {
 	found := 0
@@ -159,7 +162,7 @@ func TestCommandsNameWhatIsThere(t *testing.T) {
 			from = "../bench"
 		}
 		for _, at := range command.FindAllStringSubmatchIndex(string(text), -1) {
-			whole, folder, flags := string(text[at[0]:at[1]]), string(text[at[4]:at[5]]), string(text[at[6]:at[7]])
+			whole, before, folder, flags := string(text[at[0]:at[1]]), string(text[at[2]:at[3]]), string(text[at[4]:at[5]]), string(text[at[6]:at[7]])
 			base := from
 			if cd := moved.FindSubmatch(text[max(0, at[0]-20):at[0]]); cd != nil {
 				base = filepath.Join(from, string(cd[1]))
@@ -177,7 +180,13 @@ func TestCommandsNameWhatIsThere(t *testing.T) {
 			inner, err := filepath.Glob(filepath.Join(base, filepath.FromSlash(folder), "internal", "*", "*.go"))
 			require.NoError(t, err)
 			sources = append(sources, inner...)
-			if !assert.NotEmpty(t, sources, "%s: %s: no such folder", page, whole) || strings.HasPrefix(whole, "go test") {
+			if !assert.NotEmpty(t, sources, "%s: %s: no such folder", page, whole) {
+				continue
+			}
+			if strings.HasPrefix(whole, "go test") {
+				for _, flag := range regexp.MustCompile(`-[a-z]\w*`).FindAllString(before, -1) {
+					assert.Contains(t, ofGoTest, flag, "%s: %s: go test takes what follows a flag of a test for arguments of the test: the folder comes first", page, whole)
+				}
 				continue
 			}
 			inside, err := filepath.Glob(filepath.Join(base, filepath.FromSlash(folder), "internal", "*", "*.go"))

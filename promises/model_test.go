@@ -417,7 +417,7 @@ var modelConfig = dssauth.Config{
 // exactly their credentials from within the last TTL, or is refused. For longer than
 // usual:
 //
-//	go test -run TestRandomVisitors -steps 100000000 -timeout 0 -v .
+//	go test . -run TestRandomVisitors -steps 100000000 -timeout 0 -v
 func TestRandomVisitorsAreNeverTakenForOthers(t *testing.T) {
 	steps := manySteps()
 	start := time.Now()
