@@ -31,9 +31,7 @@ func routesOf(t *testing.T, router chi.Routes) (routes []string) {
 }
 
 func TestForgottenRouteIsFound(t *testing.T) {
-	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	auth := routertest.NewAuth(t)
 	router := chi.NewRouter()
 	router.Get("/healthz", open)
 	router.Get("/forgotten/{id:[0-9]{3}}/*", open)

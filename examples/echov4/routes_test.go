@@ -5,19 +5,14 @@ import (
 	"testing"
 
 	"github.com/labstack/echo/v4"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
-	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dsstest"
 	"github.com/dssauth/dssauth/examples/internal/routertest"
 )
 
 // Each route refuses anonymous visitors, except those named after routes.
 func TestNoRouteForgotten(t *testing.T) {
-	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	auth := routertest.NewAuth(t)
 	router := newRouter(auth).(*echo.Echo)
 	dsstest.NoRouteForgotten(t, router, routesOf(router))
 }
@@ -32,9 +27,7 @@ func routesOf(router *echo.Echo) (routes []string) {
 }
 
 func TestForgottenRouteIsFound(t *testing.T) {
-	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	auth := routertest.NewAuth(t)
 	router := echo.New()
 	router.GET("/healthz", open)
 	router.PUT("/forgotten/:id/*", open)

@@ -5,19 +5,14 @@ import (
 
 	"github.com/gofiber/fiber/v3"
 	"github.com/gofiber/fiber/v3/middleware/adaptor"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
-	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dsstest"
 	"github.com/dssauth/dssauth/examples/internal/routertest"
 )
 
 // Each route refuses anonymous visitors, except those named after routes.
 func TestNoRouteForgotten(t *testing.T) {
-	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	auth := routertest.NewAuth(t)
 	app := newApp(auth)
 	dsstest.NoRouteForgotten(t, adaptor.FiberApp(app), routesOf(app))
 }
@@ -30,9 +25,7 @@ func routesOf(app *fiber.App) (routes []string) {
 }
 
 func TestForgottenRouteIsFound(t *testing.T) {
-	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	auth := routertest.NewAuth(t)
 	app := fiber.New()
 	app.Post("/healthz", open)
 	app.Put("/forgotten/:id<int>/*", open)

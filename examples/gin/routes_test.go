@@ -5,19 +5,14 @@ import (
 	"testing"
 
 	"github.com/gin-gonic/gin"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 
-	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dsstest"
 	"github.com/dssauth/dssauth/examples/internal/routertest"
 )
 
 // Each route refuses anonymous visitors, except those named after routes.
 func TestNoRouteForgotten(t *testing.T) {
-	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	auth := routertest.NewAuth(t)
 	router := newRouter(auth).(*gin.Engine)
 	dsstest.NoRouteForgotten(t, router, routesOf(router))
 }
@@ -30,9 +25,7 @@ func routesOf(router *gin.Engine) (routes []string) {
 }
 
 func TestForgottenRouteIsFound(t *testing.T) {
-	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	auth := routertest.NewAuth(t)
 	router := gin.New()
 	router.GET("/healthz", open)
 	router.PUT("/forgotten/:id/*rest", open)

@@ -5,19 +5,15 @@ import (
 	"testing"
 
 	"github.com/gorilla/mux"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dsstest"
 	"github.com/dssauth/dssauth/examples/internal/routertest"
 )
 
 // Each route refuses anonymous visitors, except those named after routes.
 func TestNoRouteForgotten(t *testing.T) {
-	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	auth := routertest.NewAuth(t)
 	router := newRouter(auth).(*mux.Router)
 	dsstest.NoRouteForgotten(t, router, routesOf(t, router))
 }
@@ -44,9 +40,7 @@ func routesOf(t *testing.T, router *mux.Router) (routes []string) {
 }
 
 func TestForgottenRouteIsFound(t *testing.T) {
-	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	auth := routertest.NewAuth(t)
 	router := mux.NewRouter()
 	router.HandleFunc("/healthz", open)
 	router.PathPrefix("/forgotten").Subrouter().HandleFunc("/{id:[0-9]{3}}", open).Methods("PUT")

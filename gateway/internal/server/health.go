@@ -10,7 +10,7 @@ import (
 func (s *Server) stop() { s.end() }
 
 // healthy answers that the process serves requests.
-func healthy(w http.ResponseWriter, _ *http.Request) {
+func healthy(w *answer, _ *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	fmt.Fprintln(w, "ok")
 }
@@ -18,7 +18,7 @@ func healthy(w http.ResponseWriter, _ *http.Request) {
 // serveReady says whether requests may be sent here. While DSS is down they may:
 // the gateway still serves open pages, and refuses the rest with a page that
 // says why. No other replica could do better.
-func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) serveReady(w *answer, _ *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if s.running.Err() != nil {
 		http.Error(w, "stopping", http.StatusServiceUnavailable)
