@@ -5,10 +5,6 @@ import (
 	"net/http"
 )
 
-// stop makes readyz answer 503, so that a load balancer sends no new requests. It
-// also ends websockets and event streams, which would keep the process running.
-func (s *Server) stop() { s.end() }
-
 // healthy answers that the process serves requests.
 func healthy(w *answer, _ *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")

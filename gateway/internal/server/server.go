@@ -36,9 +36,12 @@ type Server struct {
 	checked  []http.Handler // by rule: answers a proxy that asks
 	refused  []http.Handler // by rule: shows a refusal again, for nginx
 	own      map[string]func(*answer, *http.Request)
-	running  context.Context // ends when the gateway is told to stop
-	end      context.CancelFunc
-	log      *slog.Logger
+	// running ends when the gateway is told to stop. Then readyz answers 503, so that
+	// a load balancer sends no new requests. Websockets and event streams, which would
+	// keep the process running, end.
+	running context.Context
+	end     context.CancelFunc
+	log     *slog.Logger
 
 	client      *dss.Client
 	certificate *tls.Certificate     // nil: plain http
