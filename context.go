@@ -82,11 +82,8 @@ func (p *placed) Value(k any) any {
 	return p.visit.Value(k)
 }
 
-// String keeps the request's headers out of a printed context.
-func (v *visit) String() string { return "dssauth.visit" }
-
-// Format is String, for every verb.
-func (v *visit) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, v.String()) }
+// Format keeps the request's headers out of a printed context, for every verb.
+func (v *visit) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "dssauth.visit") }
 
 // attach returns a shallow copy of r that carries DSS's answer about its visitor.
 func (m *Middleware) attach(r *http.Request, e *entry) *http.Request {

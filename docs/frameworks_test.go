@@ -40,7 +40,44 @@ func TestFrameworksAreShownAsTheyWereTried(t *testing.T) {
 	}
 }
 
-// The check above can fail.
+func TestObservabilityIsShownAsItWasTried(t *testing.T) {
+	assert.Equal(t, "examples/metrics/main.go dssprom/example_test.go examples/traces/main.go examples/accesslog/main.go", filesShown(t, "observability.md"))
+}
+
+// The page has a row for each metric, and for no other.
+func TestObservabilityNamesEachMetric(t *testing.T) {
+	source, err := os.ReadFile("../dssprom/dssprom.go")
+	require.NoError(t, err)
+	page, err := os.ReadFile("observability.md")
+	require.NoError(t, err)
+	var made, shown []string
+	for _, m := range regexp.MustCompile(`"(dssauth_\w+)"`).FindAllStringSubmatch(string(source), -1) {
+		made = append(made, m[1])
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `(dssauth_\\w+)` \\|").FindAllStringSubmatch(string(page), -1) {
+		shown = append(shown, m[1])
+	}
+	assert.NotEmpty(t, made)
+	assert.ElementsMatch(t, made, shown)
+}
+
+func TestReplicasAreShownAsTheyWereTried(t *testing.T) {
+	assert.Equal(t, "examples/replicas/replica.go examples/replicas/replica.go", filesShown(t, "replicas.md"))
+}
+
+// The page grants the rights that rediscache documents. The tests of rediscache
+// use them.
+func TestReplicasGrantWhatIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("replicas.md")
+	require.NoError(t, err)
+	source, err := os.ReadFile("../rediscache/rediscache.go")
+	require.NoError(t, err)
+	line := regexp.MustCompile(`(?m)^//\t(ACL SETUSER .*)$`).FindStringSubmatch(string(source))
+	require.NotNil(t, line)
+	assert.Contains(t, string(page), "```text\n"+line[1]+"\n```\n")
+}
+
+// The check of code on pages can fail.
 func TestWithCode(t *testing.T) {
 	source := func(file string) ([]byte, error) {
 		if filepath.ToSlash(file) != "../examples/a/main.go" {

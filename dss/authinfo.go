@@ -127,21 +127,17 @@ func (c *Client) AuthInfoFromBrowserHeaders(ctx context.Context, h http.Header, 
 	return c.authInfo(ctx, k, options)
 }
 
-// pythonBool writes a query's value as the official client does.
-func pythonBool(b bool) string {
-	if b {
-		return "True"
-	}
-	return "False"
-}
-
 func (c *Client) authInfo(ctx context.Context, k call, options []AuthInfoOption) (AuthInfo, error) {
 	var o authInfoOptions
 	for _, option := range options {
 		option(&o)
 	}
 	k.read = true
-	k.path += "?withSecrets=" + pythonBool(o.secrets)
+	withSecrets := "False" // as the official client writes it
+	if o.secrets {
+		withSecrets = "True"
+	}
+	k.path += "?withSecrets=" + withSecrets
 	var info AuthInfo
 	k.reply = decoded(maxReplyBytes, func(body []byte) (err error) {
 		info, err = decodeAuthInfo(body)

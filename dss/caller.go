@@ -17,17 +17,16 @@ const (
 	headerCallOrigin = "X-DKU-CallOrigin"
 )
 
-// caller is the identity that a client calls with: fixed credentials,
-// credentials from a source, or an error that fails each call.
+// caller is the identity that a client calls with.
 type caller struct {
-	kind   string // in words
-	acts   bool   // acts as a user; must not be made to act as another one
-	fixed  *credentials
-	source *credentialSource
-	keys   *keySource                      // gives the API key for the credentials
-	over   func(*credentials) *credentials // makes credentials from that key; nil: the key alone is enough
-	renews bool                            // the source gives tickets, which DSS may reject
-	err    error                           // the reason why no call can be made
+	kind string // in words
+	acts bool   // acts as a user; must not be made to act as another one
+
+	// current returns the credentials to send now. On any doubt it returns none, so
+	// that nothing is sent.
+	current func(context.Context) (*credentials, error)
+	keys    *keySource // gives the API key for the credentials; nil: another one never comes
+	tickets *keep      // holds the credentials, a ticket that DSS may reject; nil: they are none
 }
 
 // credentials are kept behind functions, because fmt prints what it finds in
@@ -47,6 +46,9 @@ func (c *credentials) ofKey() *credentials {
 	return c
 }
 
+// always is the current of a caller with these credentials and no others.
+func (c *credentials) always(context.Context) (*credentials, error) { return c, nil }
+
 func keyCredentials(key string) *credentials {
 	key = strings.Clone(key) // a server may use its memory again
 	basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(key+":"))
@@ -57,7 +59,7 @@ func keyCredentials(key string) *credentials {
 }
 
 func callerWithTicket(kind, ticket string) caller {
-	return caller{kind: kind, fixed: ticketCredentials(ticket)}
+	return caller{kind: kind, current: ticketCredentials(ticket).always}
 }
 
 func ticketCredentials(ticket string) *credentials {
@@ -68,34 +70,16 @@ func ticketCredentials(ticket string) *credentials {
 	}
 }
 
-// current returns the credentials to send now. On any doubt it returns none, so
-// that nothing is sent.
-func (a caller) current(ctx context.Context) (*credentials, error) {
-	switch {
-	case a.err != nil:
-		return nil, a.err
-	case a.source != nil:
-		return a.source.current(ctx)
-	case a.keys != nil && a.over != nil:
-		return a.over(a.keys.current()), nil
-	case a.keys != nil:
-		return a.keys.current(), nil
-	case a.fixed != nil:
-		return a.fixed, nil
-	}
-	return nil, errors.New("no credentials")
-}
-
 // canRenew reports whether credentials that DSS rejects can be replaced.
-func (a caller) canRenew() bool { return a.renews || a.keys != nil }
+func (a caller) canRenew() bool { return a.tickets != nil || a.keys != nil }
 
 // renewed reports whether there are credentials other than used. DSS rejected
 // used. If the question was about a browser, DSS may have rejected the browser
 // instead.
 func (a caller) renewed(ctx context.Context, used *credentials, aboutABrowser bool) bool {
 	switch {
-	case a.renews:
-		a.source.forget(used)
+	case a.tickets != nil:
+		a.tickets.forget(used)
 		return true
 	case aboutABrowser:
 		return a.keys.current() != used.ofKey()
@@ -155,7 +139,7 @@ func (c *Client) AsVerified(login string) (*Client, error) {
 	if as.keys != nil {
 		source.outdated = func(held *credentials) bool { return held.ofKey() != as.keys.current() }
 	}
-	return c.acting(caller{kind: as.kind, source: source, keys: as.keys}), nil
+	return c.acting(caller{kind: as.kind, current: source.current, keys: as.keys}), nil
 }
 
 // actingAs returns the caller that acts as login with this client's
@@ -168,7 +152,11 @@ func (c *Client) actingAs(login string) (caller, error) {
 	if err := checkName(login); err != nil {
 		return caller{}, fmt.Errorf("the login %w", err)
 	}
-	over := func(key *credentials) *credentials {
+	current := func(ctx context.Context) (*credentials, error) {
+		key, err := own.current(ctx)
+		if err != nil {
+			return nil, err
+		}
 		return &credentials{
 			set: func(h http.Header) {
 				key.set(h)
@@ -177,15 +165,9 @@ func (c *Client) actingAs(login string) (caller, error) {
 			secret: key.secret,
 			number: key.number,
 			key:    key,
-		}
+		}, nil
 	}
-	as := caller{kind: own.kind + " acting as a user"}
-	if own.keys != nil {
-		as.keys, as.over = own.keys, over
-	} else {
-		as.fixed = over(own.fixed)
-	}
-	return as, nil
+	return caller{kind: own.kind + " acting as a user", current: current, keys: own.keys}, nil
 }
 
 // WithTicket returns a copy of the client that calls with ticket in place of

@@ -148,10 +148,11 @@ func newClient(cfg Config, o origin) (*Client, error) {
 	}
 	if cfg.APIKeySource != nil { // last: it takes time
 		name := o.field("APIKeySource")
-		own.kind = "API key from " + name
-		if own.keys, err = newKeySource(name, cfg.APIKeySource); err != nil {
+		keys, err := newKeySource(name, cfg.APIKeySource)
+		if err != nil {
 			return nil, err
 		}
+		own = caller{kind: "API key from " + name, keys: keys, current: func(context.Context) (*credentials, error) { return keys.current(), nil }}
 	}
 	warn(cfg, base)
 	return &Client{dss: in, as: own}, nil
@@ -172,7 +173,7 @@ func ownCredentials(cfg Config, o origin) (caller, error) {
 		if err := checkAPIKey(cfg.APIKey); err != nil {
 			return caller{}, fmt.Errorf("dss: %s: %w", key, err)
 		}
-		return caller{kind: "API key", fixed: keyCredentials(cfg.APIKey)}, nil
+		return caller{kind: "API key", current: keyCredentials(cfg.APIKey).always}, nil
 	case cfg.Ticket != "":
 		if err := checkTicket(cfg.Ticket); err != nil {
 			return caller{}, fmt.Errorf("dss: %s: %w", ticket, err)

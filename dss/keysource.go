@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/url"
 	"os"
-	"strings"
 	"sync"
 	"time"
 )
@@ -113,53 +112,42 @@ func (s *keySource) why(used *credentials) string {
 func (s *keySource) ask() *fetching {
 	f := &fetching{done: make(chan struct{})}
 	s.flight, s.asked = f, time.Now()
-	go s.run(f)
+	go f.run(s.name, "API key", keyTime, s.next, func() { s.land(f) })
 	return f
 }
 
-func (s *keySource) run(f *fetching) {
-	// The result if the source calls runtime.Goexit.
-	key, err := "", errors.New("it gave no API key")
-	defer func() {
-		if recover() != nil {
-			key, err = "", errors.New("it panicked") // without the panic's value, which may be a key
-		}
-		s.land(f, key, err)
-	}()
-	// Not the context of a call: many may wait for this, and each may leave.
-	ctx, cancel := context.WithTimeout(context.Background(), keyTime)
-	defer cancel()
-	given, failed := s.fetch(ctx)
+// next returns the source's key.
+func (s *keySource) next(ctx context.Context) (*credentials, error) {
+	key, err := s.fetch(ctx)
 	switch {
-	case failed != nil:
-		err = s.oneLine(failed, given) // here, since an error's own method can panic, too
-	case given == "":
-		err = errors.New("the API key is empty")
-	default:
-		key, err = given, checkAPIKey(given)
+	case err != nil:
+		return nil, s.oneLine(err, key) // here, since an error's own method can panic, too
+	case key == "":
+		return nil, errors.New("the API key is empty")
 	}
+	if err := checkAPIKey(key); err != nil {
+		return nil, err
+	}
+	return keyCredentials(key), nil
 }
 
 // land keeps the key that f brought, unless it is the one that is there.
-func (s *keySource) land(f *fetching, key string, err error) {
+func (s *keySource) land(f *fetching) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer close(f.done)
-	s.flight = nil
-	if err == nil && s.held != nil && s.held.secret() == key {
-		err = errors.New("it gave the same API key again")
-	}
-	if err != nil {
-		s.trouble = fmt.Errorf("%s: %w", s.name, err)
-		f.err = s.trouble
+	s.flight, s.trouble = nil, f.err
+	switch {
+	case f.err != nil:
 		return
+	case s.held == nil:
+		f.got.number = 1
+	case s.held.secret() == f.got.secret():
+		s.trouble = errors.New(s.name + ": it gave the same API key again")
+		return
+	default:
+		f.got.number = s.held.number + 1
 	}
-	next := keyCredentials(key)
-	next.number = 1
-	if s.held != nil {
-		next.number += s.held.number
-	}
-	s.held, s.trouble = next, nil
+	s.held = f.got
 }
 
 // oneLine returns a source's error as one line, without a key that came with it

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
+	"time"
 )
 
 // Tickets keeps the ticket of one user until DSS rejects it, for all clients
@@ -15,9 +15,6 @@ type Tickets struct{ kept keep }
 
 // Format shows nothing of a ticket, for every verb.
 func (t *Tickets) Format(s fmt.State, _ rune) { fmt.Fprint(s, "dss.Tickets") }
-
-// LogValue is the text of Format, for slog.
-func (t *Tickets) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(t)) }
 
 // WithTickets is [Client.WithTicketSource] for clients that share a ticket. If
 // t holds none, the source of one of them is asked, and its ticket serves all
@@ -32,19 +29,20 @@ func (c *Client) WithTickets(t *Tickets, source func(context.Context) (string, e
 		err = errors.New("the Tickets are nil")
 	}
 	if err != nil {
-		return c.acting(caller{kind: "no credentials", err: fmt.Errorf("WithTicketSource: %w", err)})
+		err = fmt.Errorf("WithTicketSource: %w", err)
+		return c.acting(caller{kind: "no credentials", current: func(context.Context) (*credentials, error) { return nil, err }})
 	}
-	return c.acting(caller{kind: "tickets of a user", renews: true, source: &credentialSource{
-		keep: &t.kept, name: "ticket source", gives: "ticket", fetch: func(ctx context.Context) (*credentials, error) {
-			ticket, err := source(ctx)
-			if err == nil {
-				err = checkTicket(ticket)
-			}
-			if err != nil {
-				return nil, err
-			}
-			return ticketCredentials(ticket), nil
-		}}})
+	tickets := &credentialSource{keep: &t.kept, name: "ticket source", gives: "ticket", fetch: func(ctx context.Context) (*credentials, error) {
+		ticket, err := source(ctx)
+		if err == nil {
+			err = checkTicket(ticket)
+		}
+		if err != nil {
+			return nil, err
+		}
+		return ticketCredentials(ticket), nil
+	}}
+	return c.acting(caller{kind: "tickets of a user", current: tickets.current, tickets: tickets.keep})
 }
 
 // ErrNoCredentials is wrapped by the error of a call that was not made because
@@ -70,10 +68,35 @@ type keep struct {
 	flight *fetching // the one fetch under way, or nil
 }
 
+// fetching is a question to something of the application's that gives
+// credentials.
 type fetching struct {
 	done chan struct{} // closed when the rest is set
 	got  *credentials
 	err  error
+}
+
+// run asks next, calls land with the result in f, and ends the wait for f. In
+// errors, name is what was asked, and gives is what it gives.
+func (f *fetching) run(name, gives string, limit time.Duration, next func(context.Context) (*credentials, error), land func()) {
+	f.err = errors.New(name + ": it gave no " + gives) // the result if next calls runtime.Goexit
+	defer func() {
+		if recover() != nil {
+			// Without the panic's value, which may be a secret.
+			f.got, f.err = nil, errors.New(name+": it panicked")
+		}
+		land()
+		close(f.done)
+	}()
+
+	// Not the context of a call: many may wait for this, and each may leave.
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	got, err := next(ctx)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	f.got, f.err = got, err
 }
 
 // current returns the credentials. It fetches them if none are kept. The end of
@@ -92,7 +115,7 @@ func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
 	if f == nil {
 		f = &fetching{done: make(chan struct{})}
 		s.flight = f
-		go s.run(f)
+		go f.run(s.name, s.gives, defaultTimeout, s.next, func() { s.land(f) })
 	}
 	s.mu.Unlock()
 
@@ -104,29 +127,21 @@ func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
 	}
 }
 
-func (s *credentialSource) run(f *fetching) {
-	// The result if fetch calls runtime.Goexit.
-	f.err = unsent{fmt.Errorf("%s: it gave no %s", s.name, s.gives)}
-	defer func() {
-		if recover() != nil {
-			// Without the panic's value, which may be a ticket.
-			f.got, f.err = nil, unsent{errors.New(s.name + ": it panicked")}
-		}
-		s.mu.Lock()
-		s.held, s.flight = f.got, nil
-		s.mu.Unlock()
-		close(f.done)
-	}()
-
-	// Not the context of a call: many may wait for this, and each may leave.
-	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
-	defer cancel()
+func (s *credentialSource) next(ctx context.Context) (*credentials, error) {
 	got, err := s.fetch(ctx)
 	if err != nil {
-		f.err = unsent{fmt.Errorf("%s: %w", s.name, oneLine{err})}
-		return
+		return nil, oneLine{err}
 	}
-	f.got, f.err = got, nil
+	return got, nil
+}
+
+func (s *credentialSource) land(f *fetching) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held, s.flight = f.got, nil
+	if f.err != nil {
+		f.err = unsent{f.err}
+	}
 }
 
 // unsent is the error of a call that had no credentials to act with.

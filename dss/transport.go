@@ -91,9 +91,9 @@ func (c *Client) roundTrip(req *http.Request) (*http.Response, *exchange, error)
 	}
 	discard(reply.Body)
 	x = &exchange{used: next}
-	if reply, err = c.send(req, body, x); err == nil && c.as.renews && rejectsCredentials(reply) {
+	if reply, err = c.send(req, body, x); err == nil && c.as.tickets != nil && rejectsCredentials(reply) {
 		x.judge(true)
-		c.as.source.forget(next)
+		c.as.tickets.forget(next)
 	}
 	return reply, x, err
 }

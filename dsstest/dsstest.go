@@ -64,7 +64,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -191,12 +190,3 @@ func (d *DSS) currentOptions() Options {
 
 // Format does not show the content, which includes keys, sessions and secrets.
 func (d *DSS) Format(s fmt.State, _ rune) { io.WriteString(s, "dsstest.DSS") }
-
-// forget removes everything that belongs to login. The caller holds d.mu.
-func (d *DSS) forget(login string) {
-	delete(d.users, login)
-	delete(d.settings, login)
-	maps.DeleteFunc(d.sessions, func(_ session, of string) bool { return of == login })
-	maps.DeleteFunc(d.keys, func(_ string, k apiKey) bool { return k.login == login })
-	maps.DeleteFunc(d.tickets, func(_, of string) bool { return of == login })
-}

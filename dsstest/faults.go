@@ -1,11 +1,12 @@
 package dsstest
 
 import (
-	"bytes"
 	"context"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"time"
 )
@@ -125,8 +126,11 @@ func Reset(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 // CutShort announces DSS's answer, sends half of its body and cuts the
 // connection.
 func CutShort(w http.ResponseWriter, r *http.Request, next http.Handler) {
-	body := announce(w, r, next)
-	w.Write(body[:len(body)/2])
+	answer := httptest.NewRecorder()
+	next.ServeHTTP(answer, r)
+	maps.Copy(w.Header(), answer.Header())
+	w.WriteHeader(answer.Code)
+	w.Write(answer.Body.Bytes()[:answer.Body.Len()/2])
 	http.NewResponseController(w).Flush()
 	panic(http.ErrAbortHandler)
 }
@@ -143,25 +147,6 @@ func Endless(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 	}
 	panic(http.ErrAbortHandler)
 }
-
-// announce sends the head of next's answer and returns its body.
-func announce(w http.ResponseWriter, r *http.Request, next http.Handler) []byte {
-	answer := &buffered{header: w.Header(), status: http.StatusOK}
-	next.ServeHTTP(answer, r)
-	w.WriteHeader(answer.status)
-	return answer.body.Bytes()
-}
-
-// buffered keeps a body back.
-type buffered struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (b *buffered) Header() http.Header         { return b.header }
-func (b *buffered) WriteHeader(status int)      { b.status = status }
-func (b *buffered) Write(p []byte) (int, error) { return b.body.Write(p) }
 
 // wait reports whether d passed before ctx ended.
 func wait(ctx context.Context, d time.Duration) bool {

@@ -1,6 +1,7 @@
 package dsstest
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -60,9 +61,14 @@ func (d *DSS) putUser(u User) {
 func (d *DSS) RemoveUser(login string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if login != "" {
-		d.forget(login)
+	if login == "" { // the keys and tickets without a user
+		return
 	}
+	delete(d.users, login)
+	delete(d.settings, login)
+	maps.DeleteFunc(d.sessions, func(_ session, of string) bool { return of == login })
+	maps.DeleteFunc(d.keys, func(_ string, k apiKey) bool { return k.login == login })
+	maps.DeleteFunc(d.tickets, func(_, of string) bool { return of == login })
 }
 
 // DemoUsers are the users of the quickstart and of the fakedss command: ann

@@ -74,35 +74,35 @@ func TestBareValuesThatChangeAreNotLogged(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var log logBook
-				m := newAuth(t, dssauth.Config{Resolver: resolveFunc(bySession), Logger: log.logger(), MaxEntriesPerUser: 8})
-				for i := range 20 {
-					r := request("GET", "/", "Cookie", fmt.Sprintf("session=ann-s3cret; theme=%d; "+cookie, i, i))
-					require.Equal(t, 200, serve(m.Handler(whoami), r).Code)
-				}
-				synctest.Wait() // the line is written once the visitor has the answer
-				lines := log.with(churnWarning)
-				require.Len(t, lines, 1)
-				assert.Contains(t, lines[0], `"(name not shown) theme"`)
-				assert.NotContains(t, lines[0], "c4n4ry")
-				assert.NotContains(t, lines[0], "dHJhY2")
+				line := churnLine(t, 20, func(i int) string { return fmt.Sprintf("theme=%d; "+cookie, i, i) })
+				assert.Contains(t, line, `"(name not shown) theme"`)
+				assert.NotContains(t, line, "c4n4ry")
+				assert.NotContains(t, line, "dHJhY2")
 			})
 		})
 	}
 }
 
+// churnLine returns the one line about cookies that change, after n requests of a user
+// with other cookies each time.
+func churnLine(t *testing.T, n int, others func(i int) string) string {
+	t.Helper()
+	var log logBook
+	m := newAuth(t, dssauth.Config{Resolver: resolveFunc(bySession), Logger: log.logger(), MaxEntriesPerUser: 8})
+	for i := range n {
+		r := request("GET", "/", "Cookie", "session=ann-s3cret; "+others(i))
+		require.Equal(t, 200, serve(m.Handler(whoami), r).Code)
+	}
+	synctest.Wait() // the line is written once the visitor has the answer
+	lines := log.with(churnWarning)
+	require.Len(t, lines, 1)
+	return lines[0]
+}
+
 func TestChangeOfOneOfSeveralCookiesIsSeen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log logBook
-		m := newAuth(t, dssauth.Config{Resolver: resolveFunc(bySession), Logger: log.logger(), MaxEntriesPerUser: 8})
-		for i := range 20 {
-			r := request("GET", "/", "Cookie", fmt.Sprintf("session=ann-s3cret; trace=%d; trace=same", i))
-			require.Equal(t, 200, serve(m.Handler(whoami), r).Code)
-		}
-		synctest.Wait() // the line is written once the visitor has the answer
-		lines := log.with(churnWarning)
-		require.Len(t, lines, 1)
-		assert.Contains(t, lines[0], "changing=trace")
+		line := churnLine(t, 20, func(i int) string { return fmt.Sprintf("trace=%d; trace=same", i) })
+		assert.Contains(t, line, "changing=trace")
 	})
 }
 
@@ -277,17 +277,8 @@ func TestHeadersThatChangeAreNamed(t *testing.T) {
 
 func TestCookieHeaderIsNamedIfNoCookieIsToBlame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log logBook
-		m := newAuth(t, dssauth.Config{Resolver: resolveFunc(bySession), Logger: log.logger(), MaxEntriesPerUser: 8})
-		for i := range 16 {
-			// Names of its own each time.
-			r := request("GET", "/", "Cookie", fmt.Sprintf("session=ann-s3cret; csrf_%d=1", i))
-			require.Equal(t, 200, serve(m.Handler(whoami), r).Code)
-		}
-		synctest.Wait() // the line is written once the visitor has the answer
-		lines := log.with(churnWarning)
-		require.Len(t, lines, 1)
-		assert.Contains(t, lines[0], "changing=Cookie")
+		line := churnLine(t, 16, func(i int) string { return fmt.Sprintf("csrf_%d=1", i) })
+		assert.Contains(t, line, "changing=Cookie")
 	})
 }
 

@@ -215,22 +215,6 @@ func TestUserDetailsWhereTheVisitorIsNotActedAs(t *testing.T) {
 	}
 }
 
-func TestTheIdentityAsJSON(t *testing.T) {
-	s := annAnalyst(t, nil)
-	text, err := json.Marshal(s.identity())
-	require.NoError(t, err)
-	assert.JSONEq(t, `{"login": "ann", "groups": ["analysts"], "profile": "DESIGNER", "displayName": "Ann Analyst", "email": "ann@example.com"}`, string(text))
-
-	s = annAnalyst(t, func(_ *situation, c *dssauth.Config) { c.UserDetails = false })
-	text, err = json.Marshal(s.identity())
-	require.NoError(t, err)
-	assert.JSONEq(t, `{"login": "ann", "groups": ["analysts"], "profile": "DESIGNER"}`, string(text))
-
-	text, err = json.Marshal(dssauth.Identity{Login: "eve"})
-	require.NoError(t, err)
-	assert.JSONEq(t, `{"login": "eve", "groups": [], "profile": ""}`, string(text), "a list of groups, also where there is none")
-}
-
 // annsSecrets is ann with a secret, and somebody else with another.
 func annsSecrets(t *testing.T, change func(*situation, *dssauth.Config)) *situation {
 	t.Helper()

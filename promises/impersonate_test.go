@@ -1003,10 +1003,20 @@ func TestDroppedProxyUserStopsAllCalls(t *testing.T) {
 }
 
 func TestProxyUserIsVerifiedOnceAnAnswer(t *testing.T) {
+	actsOnceAnAnswer(t, dssauth.ByProxyUser, ownInfoPath)
+}
+
+func TestTicketEndsWithTheAnswer(t *testing.T) {
+	actsOnceAnAnswer(t, dssauth.ByTicket, ticketPath)
+}
+
+// actsOnceAnAnswer checks that the call to path, which lets handlers act as the visitor,
+// is made once for each answer about the visitor, for every kind of end.
+func actsOnceAnAnswer(t *testing.T, by dssauth.Impersonation, path string) {
 	for name, row := range map[string]struct {
-		ttl    time.Duration
-		end    func(*situation)
-		checks int
+		ttl   time.Duration
+		end   func(*situation)
+		calls int // after three requests before and one after
 	}{
 		"while the answer lasts":           {0, func(*situation) {}, 1},
 		"after Forget":                     {0, func(s *situation) { s.auth.Forget(s.request()) }, 2},
@@ -1014,15 +1024,15 @@ func TestProxyUserIsVerifiedOnceAnAnswer(t *testing.T) {
 		"where answers are not remembered": {-1, func(*situation) {}, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSituation(t, dssauth.ByProxyUser, func(_ *situation, c *dssauth.Config) { c.TTL = row.ttl })
+			s := newSituation(t, by, func(_ *situation, c *dssauth.Config) { c.TTL = row.ttl })
 			s.kept()
-			require.Zero(t, s.fake.Calls(ownInfoPath), "the handler did not use its client")
+			require.Zero(t, s.fake.Calls(path), "the handler did not use its client")
 			for range 3 {
 				require.NoError(t, s.visit(listProjects))
 			}
 			row.end(s)
 			require.NoError(t, s.visit(listProjects))
-			assert.Equal(t, row.checks, s.fake.Calls(ownInfoPath))
+			assert.Equal(t, row.calls, s.fake.Calls(path))
 			assert.Equal(t, 4, s.actedAs("ann"))
 		})
 	}
@@ -1061,13 +1071,21 @@ func firstUsesAtOnce(t *testing.T, by dssauth.Impersonation, path string) {
 }
 
 func TestAFailedVerificationIsTriedAgain(t *testing.T) {
-	s := newSituation(t, dssauth.ByProxyUser, nil)
-	s.fake.Intercept(ownInfoPath, 1, dsstest.Respond(500, ""))
+	failsAndThenSucceeds(t, dssauth.ByProxyUser, ownInfoPath)
+}
+
+func TestFailedTicketFetchIsNotRemembered(t *testing.T) {
+	failsAndThenSucceeds(t, dssauth.ByTicket, ticketPath)
+}
+
+func failsAndThenSucceeds(t *testing.T, by dssauth.Impersonation, path string) {
+	s := newSituation(t, by, nil)
+	s.fake.Intercept(path, 1, dsstest.Respond(500, ""))
 	client := s.kept()
 	require.Error(t, listWith(client))
 	require.NoError(t, listWith(client))
 	require.NoError(t, s.visit(listProjects))
-	assert.Equal(t, 2, s.fake.Calls(ownInfoPath))
+	assert.Equal(t, 2, s.fake.Calls(path))
 	assert.Equal(t, 1, s.fake.Calls(lookupPath), "a failure forgets nobody")
 }
 
@@ -1087,42 +1105,6 @@ func TestATicketIsFetchedForAllWhoWait(t *testing.T) {
 	require.NoError(t, listWith(second))
 	assert.Equal(t, 1, s.fake.Calls(ticketPath))
 	assert.Equal(t, 1, s.actedAs("ann"))
-}
-
-func TestFailedTicketFetchIsNotRemembered(t *testing.T) {
-	s := newSituation(t, dssauth.ByTicket, nil)
-	s.fake.Intercept(ticketPath, 1, dsstest.Respond(500, ""))
-	client := s.kept()
-	require.Error(t, listWith(client))
-	require.NoError(t, listWith(client))
-	require.NoError(t, s.visit(listProjects))
-	assert.Equal(t, 2, s.fake.Calls(ticketPath))
-}
-
-// A ticket is kept as long as DSS's answer about its visitor, for every kind of end.
-func TestTicketEndsWithTheAnswer(t *testing.T) {
-	for _, tc := range []struct {
-		name   string
-		ttl    time.Duration
-		end    func(*situation)
-		ticket int // calls for one, after three requests before and one after
-	}{
-		{"while the answer lasts", 0, func(*situation) {}, 1},
-		{"after Forget", 0, func(s *situation) { s.auth.Forget(s.request()) }, 2},
-		{"after ForgetUser", 0, func(s *situation) { s.auth.ForgetUser("ann") }, 2},
-		{"where answers are not remembered", -1, func(*situation) {}, 4},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := newSituation(t, dssauth.ByTicket, func(_ *situation, c *dssauth.Config) { c.TTL = tc.ttl })
-			for range 3 {
-				require.NoError(t, s.visit(listProjects))
-			}
-			tc.end(s)
-			require.NoError(t, s.visit(listProjects))
-			assert.Equal(t, tc.ticket, s.fake.Calls(ticketPath))
-			assert.Equal(t, 4, s.actedAs("ann"))
-		})
-	}
 }
 
 // A handler waits for a ticket at most as long as Config.Timeout.

@@ -27,9 +27,9 @@ type keeper struct {
 
 func newKeeper(h http.Handler) *keeper { return &keeper{h, map[string]string{}} }
 
-// asks sends a request with some headers: name, value, name, value.
-func (b *keeper) asks(method, target string, headers ...string) *httptest.ResponseRecorder {
-	r := request(method, target, headers...)
+// gets sends a request with some headers: name, value, name, value.
+func (b *keeper) gets(target string, headers ...string) *httptest.ResponseRecorder {
+	r := request("GET", target, headers...)
 	for _, name := range slices.Sorted(maps.Keys(b.cookies)) {
 		r.AddCookie(&http.Cookie{Name: name, Value: b.cookies[name]})
 	}
@@ -43,7 +43,7 @@ func (b *keeper) asks(method, target string, headers ...string) *httptest.Respon
 }
 
 func (b *keeper) opens(target string) *httptest.ResponseRecorder {
-	return b.asks("GET", target, pageHeaders...)
+	return b.gets(target, pageHeaders...)
 }
 
 // markedFor is the Cookie header of a browser that h just sent to sign in for these
@@ -278,7 +278,7 @@ func TestMarksIdentifyNobody(t *testing.T) {
 func TestPartsOfAPublicPageCostOneSignIn(t *testing.T) {
 	b := newKeeper(signingIn(t, newDoorman()).Handler(whoami))
 	asks := func(i int) string {
-		return b.asks("GET", fmt.Sprint("/part/", i), with(htmxPart, "HX-Current-URL", "http://example.com/public?tab=1")...).Header().Get("HX-Redirect")
+		return b.gets(fmt.Sprint("/part/", i), with(htmxPart, "HX-Current-URL", "http://example.com/public?tab=1")...).Header().Get("HX-Redirect")
 	}
 	assert.Equal(t, loginPage+"?back=%2Fpublic%3Ftab%3D1", asks(1))
 	for i := range 6 {
@@ -288,7 +288,7 @@ func TestPartsOfAPublicPageCostOneSignIn(t *testing.T) {
 	assert.Equal(t, http.StatusFound, b.opens("/part/1").Code, "it is not that of the part")
 
 	b.cookies["session"] = "ann"
-	assert.Equal(t, "ann", b.asks("GET", "/part/2", htmxPart...).Body.String())
+	assert.Equal(t, "ann", b.gets("/part/2", htmxPart...).Body.String())
 	delete(b.cookies, "session")
 	assert.NotEmpty(t, asks(1), "signed out again, and not sent to sign in")
 }
@@ -296,7 +296,7 @@ func TestPartsOfAPublicPageCostOneSignIn(t *testing.T) {
 func TestAGuessUsesNoRedirectUp(t *testing.T) {
 	b := newKeeper(signingIn(t, newDoorman()).Handler(whoami))
 	for range 3 {
-		assert.Equal(t, 401, b.asks("GET", "/a", with(pageHeaders, "Sec-Purpose", "prefetch")...).Code)
+		assert.Equal(t, 401, b.gets("/a", with(pageHeaders, "Sec-Purpose", "prefetch")...).Code)
 	}
 	assert.Equal(t, http.StatusFound, b.opens("/a").Code)
 }

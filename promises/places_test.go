@@ -383,15 +383,15 @@ func TestOneUsersShareIsGivenBack(t *testing.T) {
 	})
 }
 
-// taken makes a Middleware of two places, on which ann's answer is as old as age,
-// and both places are taken by others, until release is closed.
-func taken(t *testing.T, age time.Duration, hooks dssauth.Hooks) (m *dssauth.Middleware, dss *fakeResolver, release chan struct{}) {
+// taken makes a Middleware of two places, on which ann's answer is due, and both
+// places are taken by others, until release is closed.
+func taken(t *testing.T, hooks dssauth.Hooks) (m *dssauth.Middleware, dss *fakeResolver, release chan struct{}) {
 	dss = resolver(byCookie)
 	m = newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: 2, Hooks: hooks})
 	require.Equal(t, "bob", who(m, browser("bob")))
 	pass(10 * time.Second)
 	require.Equal(t, "ann", who(m, browser("ann")))
-	pass(age)
+	pass(due)
 	release = make(chan struct{})
 	dss.does(held(release))
 	asks(m, browser("newcomer"))
@@ -409,7 +409,7 @@ const due, dueStill = 7 * time.Second, 900 * time.Millisecond
 func TestRefreshWaitsWhileAllPlacesAreTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book hookBook
-		m, dss, release := taken(t, due, book.hooks())
+		m, dss, release := taken(t, book.hooks())
 		for range 9 {
 			require.Equal(t, "ann", who(m, browser("ann")))
 			pass(dueStill / 9)
@@ -433,7 +433,7 @@ func TestRefreshWaitsWhileAllPlacesAreTaken(t *testing.T) {
 
 func TestRefreshWaitsUntilTheLastSecondOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, dss, release := taken(t, due, dssauth.Hooks{})
+		m, dss, release := taken(t, dssauth.Hooks{})
 		require.Equal(t, "ann", who(m, browser("ann")))
 		pass(dueStill)
 		require.Zero(t, m.Stats().Queued)
@@ -460,7 +460,7 @@ func TestRefreshWaitsUntilTheLastSecondOnly(t *testing.T) {
 func TestRequestThatJoinsARefreshWaitsForItsSecond(t *testing.T) {
 	for range 20 { // answers end at random
 		synctest.Test(t, func(t *testing.T) {
-			m, dss, release := taken(t, due, dssauth.Hooks{})
+			m, dss, release := taken(t, dssauth.Hooks{})
 			pass(1900 * time.Millisecond) // her answer's last second, most times
 			require.Equal(t, "ann", who(m, browser("ann")))
 			ann := asks(m, browser("ann"))
@@ -479,7 +479,7 @@ func TestRequestThatJoinsARefreshWaitsForItsSecond(t *testing.T) {
 		})
 	}
 	synctest.Test(t, func(t *testing.T) {
-		m, _, release := taken(t, due, dssauth.Hooks{})
+		m, _, release := taken(t, dssauth.Hooks{})
 		for range 300 {
 			pass(10 * time.Millisecond)
 			start := time.Now()
@@ -504,7 +504,7 @@ func TestRefreshThatIsNotNeededLeavesItsPlace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m, dss, release := taken(t, due, dssauth.Hooks{})
+				m, dss, release := taken(t, dssauth.Hooks{})
 				require.Equal(t, "ann", who(m, browser("ann")))
 				forget(m)
 				calls := dss.calls.Load()
@@ -520,7 +520,7 @@ func TestRefreshThatIsNotNeededLeavesItsPlace(t *testing.T) {
 
 func TestCloseEndsRefreshesThatWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m, dss, release := taken(t, due, dssauth.Hooks{})
+		m, dss, release := taken(t, dssauth.Hooks{})
 		require.Equal(t, "ann", who(m, browser("ann")))
 		calls := dss.calls.Load()
 		close(release)

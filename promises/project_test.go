@@ -205,8 +205,8 @@ func TestProjectGateReadsDSSsAnswer(t *testing.T) {
 	}
 }
 
-// questions returns how often DSS was asked about a project, in sum.
-func (c *company) questions(project string) int { return c.fake.Calls(jobsOf(project)) }
+// questions returns how often DSS was asked about the project CHURN.
+func (c *company) questions() int { return c.fake.Calls(jobsOf("CHURN")) }
 
 func TestProjectVerdictIsAskedForOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -223,16 +223,16 @@ func TestProjectVerdictIsAskedForOnce(t *testing.T) {
 		for range 200 {
 			assert.Equal(t, 200, <-answers)
 		}
-		assert.Equal(t, 1, c.questions("CHURN"))
+		assert.Equal(t, 1, c.questions())
 		assert.Equal(t, 1, c.fake.Calls(ticketPath))
 
 		// Another session of ann's is another visitor, and bob anyway.
 		status, _ := c.opens(gate, c.request("ann", "/"))
 		assert.Equal(t, 200, status)
-		assert.Equal(t, 2, c.questions("CHURN"))
+		assert.Equal(t, 2, c.questions())
 		status, _ = c.opens(gate, c.request("dora", "/"))
 		assert.Equal(t, 403, status)
-		assert.Equal(t, 3, c.questions("CHURN"))
+		assert.Equal(t, 3, c.questions())
 	})
 }
 
@@ -259,12 +259,12 @@ func TestProjectVerdictIsRefreshedAheadWhereItIsUsed(t *testing.T) {
 		visits(gate, 100)
 		refreshes := c.fake.Calls(lookupPath) - lookups
 		assert.Greater(t, refreshes, 9)
-		assert.InDelta(t, 1+refreshes, c.questions("CHURN"), 1)
+		assert.InDelta(t, 1+refreshes, c.questions(), 1)
 		assert.Equal(t, 1, c.fake.Calls(ticketPath))
 
-		before := c.questions("CHURN")
+		before := c.questions()
 		visits(everybody, 100)
-		assert.Equal(t, before, c.questions("CHURN"))
+		assert.Equal(t, before, c.questions())
 	})
 }
 
@@ -281,11 +281,11 @@ func TestRenewalOfAVerdictThatFailsIsTriedOnce(t *testing.T) {
 		pass(8 * time.Second)
 		opens() // starts the refresh of the answer
 		c.fake.Intercept(jobsOf("CHURN"), 1000, dsstest.Respond(502, "no"))
-		before := c.questions("CHURN")
+		before := c.questions()
 		for range 10 {
 			opens()
 		}
-		assert.Equal(t, before+1, c.questions("CHURN"))
+		assert.Equal(t, before+1, c.questions())
 	})
 }
 
@@ -498,7 +498,7 @@ func TestProjectGateWithoutTheRightToActAsVisitors(t *testing.T) {
 					status, _ := c.opens(gate, r.Clone(t.Context()))
 					require.Equal(t, 503, status)
 				}
-				assert.Zero(t, c.questions("CHURN"))
+				assert.Zero(t, c.questions())
 				errors := book.with("level=ERROR")
 				require.Len(t, errors, 1)
 				assert.Contains(t, errors[0], row.fix)

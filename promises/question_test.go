@@ -61,6 +61,18 @@ func newWatched(t *testing.T) *watched {
 	return w
 }
 
+// withOldAnswer returns a Middleware that remembers old answers, and a request of ann, whose
+// answer has just become old.
+func withOldAnswer(t *testing.T) (*watched, *dssauth.Middleware, *http.Request) {
+	t.Helper()
+	w := newWatched(t)
+	m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: time.Second})
+	ann := signedIn(w.DSS, "ann")
+	require.Equal(t, "ann", who(m, ann))
+	pass(time.Second)
+	return w, m, ann
+}
+
 func (w *watched) since() time.Duration { return time.Since(w.start) }
 
 func (w *watched) calls(path string) []time.Duration {
@@ -373,11 +385,7 @@ func TestWireErrorsOfOurOwnQuestion(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWatched(t)
-				m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: time.Second})
-				ann := signedIn(w.DSS, "ann")
-				require.Equal(t, "ann", who(m, ann))
-				pass(time.Second)
+				w, m, ann := withOldAnswer(t)
 				w.wire = map[string]error{ownInfoPath: test.wire, lookupPath: test.wire}
 				got := who(m, ann)
 				synctest.Wait()
@@ -971,11 +979,7 @@ func TestPlaceIsFreeWhileTheQuestionIsAsked(t *testing.T) {
 // refused for it.
 func TestRequestsBesideAFailureAreBridgedAsWell(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWatched(t)
-		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: time.Second})
-		ann := signedIn(w.DSS, "ann")
-		require.Equal(t, "ann", who(m, ann))
-		pass(time.Second)
+		w, m, ann := withOldAnswer(t)
 		w.behaves(lookupPath, badGateway)
 		w.behaves(ownInfoPath, dsstest.Hang)
 		start := time.Now()
@@ -995,11 +999,7 @@ func TestRequestsBesideAFailureAreBridgedAsWell(t *testing.T) {
 // outage.
 func TestQuestionOfBeforeTheLookupSaysNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWatched(t)
-		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: time.Second})
-		ann := signedIn(w.DSS, "ann")
-		require.Equal(t, "ann", who(m, ann))
-		pass(time.Second)
+		w, m, ann := withOldAnswer(t)
 		w.behaves(ownInfoPath, late(500*time.Millisecond, nil))
 		w.behaves(lookupPath, badGateway)
 		require.Equal(t, "503", who(m, browser("poison")))
@@ -1015,11 +1015,7 @@ func TestQuestionOfBeforeTheLookupSaysNothing(t *testing.T) {
 
 func TestPauseKeepsNoOldAnswerBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWatched(t)
-		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: time.Second})
-		ann := signedIn(w.DSS, "ann")
-		require.Equal(t, "ann", who(m, ann))
-		pass(time.Second)
+		w, m, ann := withOldAnswer(t)
 		w.behaves("", dsstest.Respond(503, "<html>", "Retry-After", "4"))
 		require.Equal(t, "ann", who(m, ann))
 		pass(3500 * time.Millisecond) // no evidence, and a pause still
@@ -1031,11 +1027,7 @@ func TestPartialFailureIsNotBridged(t *testing.T) {
 	for name, fault := range failures {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWatched(t)
-				m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: time.Second})
-				ann := signedIn(w.DSS, "ann")
-				require.Equal(t, "ann", who(m, ann))
-				pass(time.Second)
+				w, m, ann := withOldAnswer(t)
 				w.behaves(lookupPath, fault)
 				for range 100 {
 					require.Equal(t, "503", who(m, ann))
@@ -1139,11 +1131,7 @@ func TestCloseEndsAWaitOfRefuse(t *testing.T) {
 
 func TestCloseEndsAWaitForTheQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWatched(t)
-		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: time.Second})
-		ann := signedIn(w.DSS, "ann")
-		require.Equal(t, "ann", who(m, ann))
-		pass(time.Second)
+		w, m, ann := withOldAnswer(t)
 		w.behaves(lookupPath, badGateway)
 		w.behaves(ownInfoPath, dsstest.Hang)
 		got := asks(m, ann)

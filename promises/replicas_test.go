@@ -34,10 +34,7 @@ const lookups = "/auth/info-from-browser-headers"
 
 func TestReplicasShareAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		all := replicas(t, 3, client, store, func(c *dssauth.Config) { c.UserDetails = true })
-		synctest.Wait()
+		d, _, all := sharing(t, 3, func(c *dssauth.Config) { c.UserDetails = true })
 		r := signedIn(d, "ann")
 		first := identity(t, all[0], r.Clone(t.Context()))
 		synctest.Wait() // no request waits for the store's calls
@@ -120,9 +117,7 @@ func TestReplicasAskAsOneProcess(t *testing.T) {
 
 func TestAgeOfAnAnswerCountsFromWhenDSSWasAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		all := replicas(t, 2, client, newStore())
-		synctest.Wait()
+		d, _, all := sharing(t, 2)
 		r := signedIn(d, "ann")
 		began := time.Now()
 		require.Equal(t, "ann", who(all[0], r.Clone(t.Context())))
@@ -138,9 +133,7 @@ func TestAgeOfAnAnswerCountsFromWhenDSSWasAsked(t *testing.T) {
 
 func TestForgettingAUserReachesAllReplicas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		all := replicas(t, 3, client, newStore())
-		synctest.Wait()
+		d, _, all := sharing(t, 3)
 		r := signedIn(d, "ann")
 		for _, m := range all {
 			require.Equal(t, []string{"analysts"}, identity(t, m, r.Clone(t.Context())).Groups())
@@ -335,10 +328,8 @@ func TestReplayAfterASignOut(t *testing.T) {
 // store goes on giving the older answer.
 func TestDSSsNoIsNotUndoneByTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		m := replica(t, client, store)
-		synctest.Wait()
+		d, store, all := sharing(t, 1)
+		m := all[0]
 		greeting := slices.Collect(maps.Keys(store.live()))[0]
 		c := d.SignIn("ann")
 		r := withCookies(c.Name + "=" + c.Value)
@@ -370,10 +361,7 @@ func navigationWith(r *http.Request) *http.Request {
 
 func TestNoticesCountOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		all := replicas(t, 2, client, store)
-		synctest.Wait()
+		d, store, all := sharing(t, 2)
 		r := signedIn(d, "ann")
 		all[0].ForgetUser("ann")
 		pass(3 * time.Second) // the mark does not reach that far
@@ -473,10 +461,7 @@ func TestASignOutReachesAnswersThatTheStoreNeverSaw(t *testing.T) {
 // visitor signs out on another replica.
 func TestASignOutReachesTheSecondLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		all := replicas(t, 2, client, store)
-		synctest.Wait()
+		d, store, all := sharing(t, 2)
 		r := signedIn(d, "ann")
 		d.SetLatency(time.Second)
 		d.Intercept(lookups, 1, dsstest.Respond(http.StatusBadGateway, "no"))
@@ -499,10 +484,7 @@ func TestASignOutReachesTheSecondLookup(t *testing.T) {
 // which few are remembered.
 func TestJunkOfOneUserKeepsNoSignOutFromOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		all := replicas(t, 2, client, store, func(c *dssauth.Config) { c.MaxEntries, c.MaxEntriesPerUser = 100, 2 })
-		synctest.Wait()
+		d, store, all := sharing(t, 2, func(c *dssauth.Config) { c.MaxEntries, c.MaxEntriesPerUser = 100, 2 })
 		c := d.SignIn("ann")
 		r := withCookies(c.Name + "=" + c.Value)
 		require.Equal(t, "ann", who(all[1], r.Clone(t.Context())))
@@ -646,10 +628,8 @@ func TestStoreThatIsOut(t *testing.T) {
 
 func TestStoreThatFailsNowAndThenIsNotOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		m := replica(t, client, store)
-		synctest.Wait()
+		d, store, all := sharing(t, 1)
+		m := all[0]
 		for range 10 {
 			for _, fails := range []error{errStoreBroken, nil} {
 				store.set(func(s *memory) { s.fails = fails })
@@ -699,10 +679,8 @@ func (s *memory) orphan() {
 // are places. Leases of a killed replica, or of a lying store, make them wait.
 func TestRefreshesThatWaitForAnotherReplicaHoldNoPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		m := replica(t, client, store)
-		synctest.Wait()
+		d, store, all := sharing(t, 1)
+		m := all[0]
 		var known []*http.Request
 		for i := range 40 {
 			login := fmt.Sprint("visitor", i)
@@ -774,9 +752,7 @@ func TestOutagesAreBridgedOnlyWhereForgettingIsHeard(t *testing.T) {
 
 func TestFreshAnswersAreSharedInAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		all := replicas(t, 2, client, newStore())
-		synctest.Wait()
+		d, _, all := sharing(t, 2)
 		r := signedIn(d, "ann")
 		require.Equal(t, "ann", who(all[0], r.Clone(t.Context())))
 		d.SetDown(true)
@@ -920,10 +896,8 @@ func sum(h hash.Hash, text string) []byte {
 // TestOnlyIdentitiesAreStored has strangers, failures and project verdicts.
 func TestOnlyIdentitiesAreStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		m := replica(t, client, store)
-		synctest.Wait()
+		d, store, all := sharing(t, 1)
+		m := all[0]
 		before := len(store.live()) // a greeting
 		require.Equal(t, "401", who(m, browser("stranger")))
 		d.Intercept(lookups, 1, dsstest.Respond(http.StatusBadGateway, "no"))
@@ -936,10 +910,7 @@ func TestOnlyIdentitiesAreStored(t *testing.T) {
 // TestSessionThatACallFindsEnded must not be revived by the store.
 func TestSessionThatACallFindsEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		all := replicas(t, 2, client, store, func(c *dssauth.Config) { c.Impersonation = dssauth.ByTicket })
-		synctest.Wait()
+		d, _, all := sharing(t, 2, func(c *dssauth.Config) { c.Impersonation = dssauth.ByTicket })
 		c := d.SignIn("ann")
 		r := withCookies(c.Name + "=" + c.Value)
 		for _, m := range all {
@@ -960,9 +931,7 @@ func TestSessionThatACallFindsEnded(t *testing.T) {
 
 func TestConnectionsAskDSSThroughTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		all := replicas(t, 2, client, newStore())
-		synctest.Wait()
+		d, _, all := sharing(t, 2)
 		c := d.SignIn("ann")
 		r, err := all[0].Authenticate(withCookies(c.Name + "=" + c.Value))
 		require.NoError(t, err)
@@ -982,10 +951,8 @@ func TestConnectionsAskDSSThroughTheStore(t *testing.T) {
 // TestCallsOfAStoreAreBounded has a store that never returns, and a crowd.
 func TestCallsOfAStoreAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		m := replica(t, client, store)
-		synctest.Wait()
+		d, store, all := sharing(t, 1)
+		m := all[0]
 		known := signedIn(d, "ann")
 		require.Equal(t, "ann", who(m, known.Clone(t.Context())))
 		pass(12 * time.Second)
@@ -1013,10 +980,8 @@ func TestCallsOfAStoreAreBounded(t *testing.T) {
 // store.
 func TestACrowdLeavesRoomForForgetting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		m := replica(t, client, store)
-		synctest.Wait()
+		d, store, all := sharing(t, 1)
+		m := all[0]
 		var known []*http.Request
 		for i := range 300 {
 			login := fmt.Sprint("visitor", i)
@@ -1073,10 +1038,8 @@ func (e *ending) Watch(context.Context, func(), func([]byte)) error     { e.does
 // end.
 func TestLeasesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, client := newMemory(t)
-		store := newStore()
-		m := replica(t, client, store)
-		synctest.Wait()
+		d, store, all := sharing(t, 1)
+		m := all[0]
 		require.Equal(t, "ann", who(m, signedIn(d, "ann")))
 		require.Equal(t, "401", who(m, browser("stranger")))
 		d.Intercept(lookups, 1, dsstest.Respond(http.StatusBadGateway, "no"))
@@ -1099,10 +1062,7 @@ func TestLeaseIsEndedOnceTheStoreAnswers(t *testing.T) {
 	for name, fails := range map[string]time.Duration{"at once": time.Millisecond, "after an outage": 3 * time.Second} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				d, client := newMemory(t)
-				store := newStore()
-				all := replicas(t, 2, client, store)
-				synctest.Wait()
+				d, store, all := sharing(t, 2)
 				d.Intercept(lookups, 1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 					store.set(func(s *memory) { s.fails = errStoreBroken })
 					next.ServeHTTP(w, r)

@@ -7,10 +7,12 @@ import (
 	"maps"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/dsstest"
 )
 
 // memory is a simple Store. A test can make it fail, wait and lie.
@@ -213,4 +215,14 @@ func replicas(t testing.TB, n int, client *dss.Client, store dssauth.Store, chan
 		all[i] = replica(t, client, store, change...)
 	}
 	return all
+}
+
+// sharing returns n replicas that hear each other, with their DSS and their store.
+func sharing(t testing.TB, n int, change ...func(*dssauth.Config)) (*dsstest.DSS, *memory, []*dssauth.Middleware) {
+	t.Helper()
+	d, client := newMemory(t)
+	store := newStore()
+	all := replicas(t, n, client, store, change...)
+	synctest.Wait()
+	return d, store, all
 }

@@ -376,7 +376,6 @@ func endedContexts(ctx context.Context, a, b dssauth.Store) error {
 // watcher is a call of Watch.
 type watcher struct {
 	name  string
-	store dssauth.Store
 	ready chan struct{}
 	end   context.CancelFunc
 
@@ -392,7 +391,7 @@ type watcher struct {
 }
 
 func watch(ctx context.Context, name string, s dssauth.Store) *watcher {
-	w := &watcher{name: name, store: s, ready: make(chan struct{}), returned: make(chan struct{}), changed: make(chan struct{}, 1)}
+	w := &watcher{name: name, ready: make(chan struct{}), returned: make(chan struct{}), changed: make(chan struct{}, 1)}
 	ctx, w.end = context.WithCancel(ctx)
 	var readied, hearing atomic.Int32
 	go func() {

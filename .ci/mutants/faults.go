@@ -240,7 +240,7 @@ var faults = []fault{
 	{"send the browser to another site", "asking.go",
 		"	back := safePath(u)\n", "	back := u.EscapedPath()\n", "TestReturnPath ./promises"},
 	{"print a context with its request", "context.go",
-		"{ return \"dssauth.visit\" }", "{ return v.request.Header.Get(\"Cookie\") }", "TestContextPrintsNothingOfTheRequest ./promises"},
+		"io.WriteString(s, \"dssauth.visit\")", "io.WriteString(s, v.request.Header.Get(\"Cookie\"))", "TestContextPrintsNothingOfTheRequest ./promises"},
 
 	// Connections that last.
 	{"keep a websocket open after sign-out", "live.go",

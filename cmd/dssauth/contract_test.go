@@ -93,7 +93,7 @@ func TestContractHolds(t *testing.T) {
 			case "key":
 				s.asRunner()
 			case "ticket":
-				s.insideDSS("canary-ticket")
+				s.insideDSS()
 				s.fake.AddTicket("canary-ticket", "runner")
 			}
 			r := s.contract(s.cookie())

@@ -45,7 +45,7 @@ func TestSettings(t *testing.T) {
 	})
 	t.Run("are hidden by the ticket that DSS gave", func(t *testing.T) {
 		s := newScene(t)
-		s.insideDSS("canary-ticket")
+		s.insideDSS()
 		s.fake.AddTicket("canary-ticket", "runner")
 		r := s.run("", "-user", "ann")
 		s.shows(r, "ok settings: "+s.fake.URL()+", ticket, from DKU_API_TICKET", "DKU_DSS_URL and DKU_API_KEY have no effect")
@@ -55,7 +55,8 @@ func TestSettings(t *testing.T) {
 }
 
 // insideDSS sets the variables that DSS sets for its processes.
-func (s *scene) insideDSS(ticket string) {
+func (s *scene) insideDSS() {
+	const ticket = "canary-ticket"
 	u, err := url.Parse(s.fake.URL())
 	require.NoError(s, err)
 	s.Setenv("DKU_API_TICKET", ticket)
@@ -75,7 +76,7 @@ func TestCredentialsAreRejected(t *testing.T) {
 	})
 	t.Run("a ticket that has expired", func(t *testing.T) {
 		s := newScene(t)
-		s.insideDSS("canary-ticket")
+		s.insideDSS()
 		r := s.run("")
 		s.shows(r, "problem own credentials: DSS rejects them", "restart the webapp or Code Studio")
 		assert.Equal(t, exitProblem, r.code)

@@ -447,7 +447,7 @@ func TestHostNames(t *testing.T) {
 	}
 	t.Run("inside DSS", func(t *testing.T) {
 		s := newScene(t)
-		s.insideDSS("canary-ticket")
+		s.insideDSS()
 		s.fake.AddTicket("canary-ticket", "")
 		r := s.run(s.cookie(), "-app-url", "https://apps.example.com")
 		s.shows(r, "skipped host names: ", "inside DSS we do not know the address at which browsers find DSS")

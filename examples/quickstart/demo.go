@@ -15,11 +15,10 @@ import (
 // demo is a fake DSS, with forms for actions that a real DSS has pages for:
 // signing in and out, and groups. Any visitor may do anything here.
 type demo struct {
-	fake   *dsstest.DSS
-	url    string
-	key    string // our own
-	cookie string // the session cookie's name
-	close  func() error
+	fake  *dsstest.DSS
+	url   string
+	key   string // our own
+	close func() error
 }
 
 func startDemo() (*demo, error) {
@@ -29,14 +28,10 @@ func startDemo() (*demo, error) {
 	}
 	d := &demo{fake: dsstest.New(), url: "http://" + listener.Addr().String(), key: rand.Text()}
 	d.fake.AddAPIKey(d.key, "")
-	users := dsstest.DemoUsers()
-	for _, u := range users {
+	for _, u := range dsstest.DemoUsers() {
 		d.fake.AddUser(u)
 		d.fake.AddAPIKey(u.Login+"-key", u.Login)
 	}
-	probe := d.fake.SignIn(users[0].Login)
-	d.fake.SignOut(probe)
-	d.cookie = probe.Name
 
 	server := &http.Server{Handler: d.fake, ReadHeaderTimeout: 5 * time.Second}
 	d.close = server.Close

@@ -113,8 +113,6 @@ func start(ctx context.Context, addr, rules string, log *slog.Logger) (*demo, er
 		d.fake.AddUser(u)
 	}
 	d.fake.AddProject(dsstest.Project{Key: "CHURN", Owner: "ann"})
-	probe := d.fake.SignIn("ann")
-	d.fake.SignOut(probe)
 
 	front, err := free(addr)
 	if err != nil {
@@ -128,7 +126,7 @@ func start(ctx context.Context, addr, rules string, log *slog.Logger) (*demo, er
 		return nil, err
 	}
 	c, _, err := config.Load([]string{
-		"-listen=" + front, "-upstream=" + d.application, "-rules=" + rules, "-dss_cookies=[" + probe.Name + "]", "-user_details",
+		"-listen=" + front, "-upstream=" + d.application, "-rules=" + rules, "-dss_cookies=[dss_session_*]", "-user_details",
 		"-assertion.issuer=" + d.gateway, "-assertion.audience=demo", "-login_url=" + d.dss + "/sign-in?redirect=" + d.gateway + "{back}",
 	}, nil)
 	if err != nil {

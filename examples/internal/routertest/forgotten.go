@@ -8,8 +8,18 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dsstest"
 )
+
+// NewAuth returns a Middleware whose fake DSS has no users.
+func NewAuth(t *testing.T) *dssauth.Middleware {
+	t.Helper()
+	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, auth.Close()) })
+	return auth
+}
 
 // FailsForgotten tries the routes of a router. Two of them are open to
 // everybody: the pattern open is named as such, and the pattern forgotten is

@@ -40,7 +40,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -265,13 +264,7 @@ func (s *Signer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// String returns the issuer, the audience and the ids of the keys.
-func (s *Signer) String() string {
-	return fmt.Sprintf("assertion.Signer{iss %q, aud %q, keys %q}", s.issuer, s.audience, s.keyIDs)
+// Format prints the issuer, the audience and the ids of the keys, for every verb.
+func (s *Signer) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "assertion.Signer{iss %q, aud %q, keys %q}", s.issuer, s.audience, s.keyIDs)
 }
-
-// Format prints what String returns, for every verb.
-func (s *Signer) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
-
-// LogValue returns what String returns.
-func (s *Signer) LogValue() slog.Value { return slog.StringValue(s.String()) }

@@ -225,7 +225,6 @@ func TestNothingShowsThePrivateKey(t *testing.T) {
 	var log bytes.Buffer
 	slog.New(slog.NewTextHandler(&log, nil)).Info("text", "signer", s)
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("JSON", "signer", s)
-	assert.Equal(t, 2, strings.Count(log.String(), "report-app"))
 	data, err := json.Marshal(map[string]any{"signer": s})
 	require.NoError(t, err)
 	assertHidden(t, key, log.String()+string(data)+string(published(s)))

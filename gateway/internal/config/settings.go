@@ -74,9 +74,9 @@ var settings = []setting{
 	{name: "assertion.audience", help: "the aud of the signed assertion: a name for the application, which checks it",
 		read: func(c *Config, e entry) { e.into(&c.assertion().Audience, anything) }},
 	{name: "assertion.key_files", yaml: true, help: "files with the private keys of the assertion: the first signs, all are published. Without it a key is made at start",
-		read: func(c *Config, e entry) { c.assertion().KeyFiles, _ = e.texts("[/etc/dssauth/key.pem]", anything) }},
+		read: func(c *Config, e entry) { c.assertion().KeyFiles = e.texts("[/etc/dssauth/key.pem]", anything) }},
 	{name: "dss_cookies", yaml: true, help: "the names of the cookies that DSS knows a visitor by, with * for any characters, as in [dss_*]. The application does not get them. Without it, it gets no cookie at all",
-		read: func(c *Config, e entry) { c.DSSCookies, _ = e.texts("[dss_*]", cookie) }},
+		read: func(c *Config, e entry) { c.DSSCookies = e.texts("[dss_*]", cookie) }},
 	{name: "forward_credentials", fallback: "false", boolean: true, help: "true passes the cookies of DSS and Authorization to the application, which can then act as the visitor",
 		read: func(c *Config, e entry) { e.boolean(&c.ForwardCredentials) }},
 	{name: "login_url", help: "the page where a visitor signs in: a path, or a whole URL. {back} in its query or fragment is replaced by the escaped path to come back to; without {back} nothing is added. Without login_url a refusal is shown",
@@ -419,7 +419,7 @@ func readRule(e entry) ruleEntry {
 		case "path":
 			member.into(&r.rule.Path, anything)
 		case "methods":
-			r.rule.Methods, _ = member.texts("[GET, POST]", anything)
+			r.rule.Methods = member.texts("[GET, POST]", anything)
 		case "allow":
 			var word string
 			member.into(&word, func(text string) string {
@@ -430,7 +430,7 @@ func readRule(e entry) ruleEntry {
 			})
 			r.rule.Allow = allows[word]
 		case "groups":
-			r.rule.Groups, _ = member.texts("[administrators]", anything)
+			r.rule.Groups = member.texts("[administrators]", anything)
 		case "project":
 			member.into(&r.rule.Project, anything)
 		}

@@ -310,17 +310,15 @@ func (e entry) list(example string) ([]entry, bool) {
 }
 
 // texts returns the elements of a list of texts. The list must not be empty.
-func (e entry) texts(example string, check func(string) string) (all []string, ok bool) {
+func (e entry) texts(example string, check func(string) string) (all []string) {
 	elements, ok := e.list(example)
 	if ok && len(elements) == 0 {
 		e.wrong("the list is empty: leave it out, or fill it, as in %s", example)
-		return nil, false
 	}
 	first := map[string]int{}
 	for i, element := range elements {
-		text, good := element.text()
-		if !good {
-			ok = false
+		text, ok := element.text()
+		if !ok {
 			continue
 		}
 		problem := check(text)
@@ -329,13 +327,12 @@ func (e entry) texts(example string, check func(string) string) (all []string, o
 		}
 		if problem != "" {
 			element.refuse(text, problem)
-			ok = false
 			continue
 		}
 		first[text] = i
 		all = append(all, text)
 	}
-	return all, ok
+	return all
 }
 
 func kind(n *yaml.Node) string {

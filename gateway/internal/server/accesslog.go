@@ -10,9 +10,9 @@ import (
 	"github.com/dssauth/dssauth"
 )
 
-// logged calls serve, and then writes a line to the log. The line has the path
-// without its query, which may hold a secret.
-func (s *Server) logged(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter, *http.Request)) {
+// ServeHTTP serves both doors, and then writes a line to the log. The line has the
+// path without its query, which may hold a secret.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, access := dssauth.WithAccess(r.Context())
 	answer := &answer{ResponseWriter: w, status: http.StatusOK, method: r.Method, path: r.URL.Path}
 	start := time.Now()
@@ -30,24 +30,17 @@ func (s *Server) logged(w http.ResponseWriter, r *http.Request, serve func(http.
 		}
 		s.log.LogAttrs(ctx, slog.LevelInfo, "request", line...)
 	}()
-	serve(answer, r.WithContext(ctx))
+	s.serve(answer, r.WithContext(ctx))
 	done = true
 }
 
 // answer remembers what the log line needs.
 type answer struct {
 	http.ResponseWriter
-	method, path string
+	method, path string // of the request; for a proxy that asks, of the one it asks about
 	why          string // what is wrong with a bad request
 	status       int
 	wrote        bool
-}
-
-// note makes the log name the request that a proxy asked about.
-func note(w http.ResponseWriter, asked *http.Request) {
-	if a, ok := w.(*answer); ok {
-		a.method, a.path = asked.Method, asked.URL.Path
-	}
 }
 
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }

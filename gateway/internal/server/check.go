@@ -26,7 +26,7 @@ var askers = []asker{
 
 // check answers a proxy that asks about a request: 200 with the headers for the
 // upstream, or the refusal.
-func (s *Server) check(w http.ResponseWriter, r *http.Request) {
+func (s *Server) check(w *answer, r *http.Request) {
 	s.asked(w, r, s.checked, func(w http.ResponseWriter, asked *http.Request, kind asker, h http.Handler) {
 		if kind.statuses {
 			w = &unredirected{w}
@@ -37,13 +37,13 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request) {
 
 // refusal shows the refusal of check, for nginx: its auth_request passes on no body
 // and no redirect.
-func (s *Server) refusal(w http.ResponseWriter, r *http.Request) {
+func (s *Server) refusal(w *answer, r *http.Request) {
 	s.asked(w, r, s.refused, func(w http.ResponseWriter, asked *http.Request, _ asker, h http.Handler) { h.ServeHTTP(w, asked) })
 }
 
 // asked finds out which request a proxy asks about. It calls then with this request
 // and with the gate of its rule.
-func (s *Server) asked(w http.ResponseWriter, r *http.Request, gates []http.Handler, then func(http.ResponseWriter, *http.Request, asker, http.Handler)) {
+func (s *Server) asked(w *answer, r *http.Request, gates []http.Handler, then func(http.ResponseWriter, *http.Request, asker, http.Handler)) {
 	if !s.isProxy(r) {
 		// Only the peer gets this, and it holds no secret.
 		http.Error(w, "This is for proxies. Add the proxy's address to \"proxies\" of the gateway's configuration.", http.StatusForbidden)
@@ -54,7 +54,7 @@ func (s *Server) asked(w http.ResponseWriter, r *http.Request, gates []http.Hand
 		s.bad(w, r, err.Error())
 		return
 	}
-	note(w, asked)
+	w.method, w.path = asked.Method, asked.URL.Path
 	if !rules.Passes(asked.Method) {
 		s.notAllowed(w)
 		return

@@ -5,12 +5,8 @@ import (
 	"net/http"
 )
 
-// stop makes readyz answer 503, so that a load balancer sends no new requests. It
-// also ends websockets and event streams, which would keep the process running.
-func (s *Server) stop() { s.end() }
-
 // healthy answers that the process serves requests.
-func healthy(w http.ResponseWriter, _ *http.Request) {
+func healthy(w *answer, _ *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	fmt.Fprintln(w, "ok")
 }
@@ -18,7 +14,7 @@ func healthy(w http.ResponseWriter, _ *http.Request) {
 // serveReady says whether requests may be sent here. While DSS is down they may:
 // the gateway still serves open pages, and refuses the rest with a page that
 // says why. No other replica could do better.
-func (s *Server) serveReady(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) serveReady(w *answer, _ *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	if s.running.Err() != nil {
 		http.Error(w, "stopping", http.StatusServiceUnavailable)

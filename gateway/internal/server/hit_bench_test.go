@@ -46,11 +46,16 @@ func BenchmarkHit(b *testing.B) {
 			r.Out.Host = r.In.Host
 			r.SetXForwarded()
 		}}
+		noted := &answer{}
+		unlogged := func(w http.ResponseWriter, r *http.Request) {
+			noted.ResponseWriter = w
+			s.serve(noted, r)
+		}
 		for _, what := range []struct {
 			name string
 			h    http.Handler
 			r    *http.Request
-		}{{"ReverseProxy", alone, r}, {"proxy", s, r}, {"unlogged", http.HandlerFunc(s.serve), r}, {"check", s, check}} {
+		}{{"ReverseProxy", alone, r}, {"proxy", s, r}, {"unlogged", http.HandlerFunc(unlogged), r}, {"check", s, check}} {
 			reply := httptest.NewRecorder()
 			what.h.ServeHTTP(reply, what.r)
 			require.Equal(b, 200, reply.Code)

@@ -67,7 +67,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	case <-ctx.Done():
 		log.Info("stopping")
 	}
-	s.stop()
+	s.end()
 	stopping, cancel := context.WithTimeout(context.Background(), c.Shutdown)
 	defer cancel()
 	requests.wait(stopping, c.Shutdown/2)

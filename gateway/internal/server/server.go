@@ -35,10 +35,13 @@ type Server struct {
 	proxied  []http.Handler // by rule: passes a request to the upstream
 	checked  []http.Handler // by rule: answers a proxy that asks
 	refused  []http.Handler // by rule: shows a refusal again, for nginx
-	own      map[string]http.Handler
-	running  context.Context // ends when the gateway is told to stop
-	end      context.CancelFunc
-	log      *slog.Logger
+	own      map[string]func(*answer, *http.Request)
+	// running ends when the gateway is told to stop. Then readyz answers 503, so that
+	// a load balancer sends no new requests. Websockets and event streams, which would
+	// keep the process running, end.
+	running context.Context
+	end     context.CancelFunc
+	log     *slog.Logger
 
 	client      *dss.Client
 	certificate *tls.Certificate     // nil: plain http
@@ -80,20 +83,20 @@ func New(c config.Config, client *dss.Client, log *slog.Logger) (*Server, error)
 	if c.Upstream != nil {
 		forward = newProxy(s.running, c, auth, s.identity, log)
 	}
-	answer := http.HandlerFunc(s.admit)
+	admit := http.HandlerFunc(s.admit)
 	for _, rule := range c.Rules {
 		s.proxied = append(s.proxied, s.gate(rule, forward))
-		s.checked = append(s.checked, s.gate(rule, answer))
+		s.checked = append(s.checked, s.gate(rule, admit))
 		s.refused = append(s.refused, s.gate(rule, http.HandlerFunc(s.late)))
 	}
-	s.own = map[string]http.Handler{
-		c.Check:                    http.HandlerFunc(s.check),
-		rules.Reserved + "refusal": http.HandlerFunc(s.refusal),
-		rules.Reserved + "healthz": http.HandlerFunc(healthy),
-		rules.Reserved + "readyz":  http.HandlerFunc(s.serveReady),
+	s.own = map[string]func(*answer, *http.Request){
+		c.Check:                    s.check,
+		rules.Reserved + "refusal": s.refusal,
+		rules.Reserved + "healthz": healthy,
+		rules.Reserved + "readyz":  s.serveReady,
 	}
 	if signer != nil {
-		s.own[rules.Reserved+"jwks.json"] = signer
+		s.own[rules.Reserved+"jwks.json"] = func(w *answer, r *http.Request) { signer.ServeHTTP(w, r) }
 	}
 	return s, nil
 }
@@ -200,15 +203,10 @@ func (s *Server) open(next http.Handler) http.Handler {
 	})
 }
 
-// ServeHTTP serves both doors.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.logged(w, r, s.serve)
-}
-
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serve(w *answer, r *http.Request) {
 	target := pathOf(r.RequestURI)
 	if own, ok := s.own[target]; ok {
-		own.ServeHTTP(w, r)
+		own(w, r)
 		return
 	}
 	if !rules.Passes(r.Method) {
@@ -241,10 +239,8 @@ func (s *Server) noUpstream(w http.ResponseWriter, _ *http.Request) {
 
 // bad refuses a request that the upstream could read differently from the rules.
 // It does not ask DSS, so it knows no visitor.
-func (s *Server) bad(w http.ResponseWriter, r *http.Request, why string) {
-	if a, ok := w.(*answer); ok {
-		a.why = why
-	}
+func (s *Server) bad(w *answer, r *http.Request, why string) {
+	w.why = why
 	s.auth.Refuse(w, r, fmt.Errorf("%w: %s", dssauth.ErrMalformed, why))
 }
 

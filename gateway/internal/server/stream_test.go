@@ -151,7 +151,7 @@ func TestStopEndsStreams(t *testing.T) {
 	})
 	reply := w.get("/events", w.dss.SignIn("ann"))
 	open := w.get("/open/", nil)
-	w.server.stop()
+	w.server.end()
 	_, err := io.ReadAll(reply.Body)
 	assert.Error(t, err)
 	assert.Equal(t, 200, open.StatusCode)
