@@ -36,7 +36,7 @@ func defaultShown(field string, v reflect.Value) string {
 	case "Headers":
 		return "`" + strings.Join(defaultHeaders, "`, `") + "`"
 	case "Cookies":
-		return "all but those of well-known analytics tools and load balancers"
+		return "all, except cookies of well-known analytics tools and load balancers"
 	case "OnError":
 		return "`WriteRefusal`"
 	case "Logger":

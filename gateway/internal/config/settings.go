@@ -33,7 +33,7 @@ type setting struct {
 }
 
 var settings = []setting{
-	{name: "listen", help: "the address to listen on. The default is 127.0.0.1:8080; in a Code Studio it is the one that DSS gives for port 8080",
+	{name: "listen", help: "the address to listen on. The default is 127.0.0.1:8080; in a Code Studio, DSS names the address for port 8080",
 		read: func(c *Config, e entry) { e.into(&c.Listen, address) }},
 	{name: "tls.certificate", help: "a file with the certificate and its chain, in PEM. Without it the gateway speaks plain http",
 		read: func(c *Config, e entry) { e.into(&c.TLS.Certificate, anything) }},
@@ -48,7 +48,7 @@ var settings = []setting{
 		}},
 	{name: "check", fallback: "/dssauth/check", help: "the path that nginx, Caddy or Traefik asks. It is below /dssauth/",
 		read: func(c *Config, e entry) { e.into(&c.Check, check) }},
-	{name: "proxies", fallback: "[127.0.0.0/8, '::1']", yaml: true, help: "the addresses and networks of the proxies in front: they may ask the check, and their X-Forwarded-... count. [] is none",
+	{name: "proxies", fallback: "[127.0.0.0/8, '::1']", yaml: true, help: "the addresses and networks of the proxies in front: they may ask the check, and the gateway believes their X-Forwarded-... headers. [] means no proxies",
 		read: func(c *Config, e entry) {
 			elements, _ := e.list("[127.0.0.1, 10.0.0.0/8]")
 			c.Proxies = make([]netip.Prefix, len(elements))
@@ -59,7 +59,7 @@ var settings = []setting{
 				})
 			}
 		}},
-	{name: "rules", yaml: true, help: "the paths, and which visitors get there. If the paths of several rules begin the request's path, the longest counts. A rule has a path, perhaps methods, and one of: allow (everyone, signed-in or nobody), groups, of which one is enough, or project, the key of a DSS project that the visitor may see. There must be a rule for /",
+	{name: "rules", yaml: true, help: "the paths, and which visitors get there. If several rules match the request's path, the rule with the longest path counts. A rule has a path, perhaps methods, and one of: allow (everyone, signed-in or nobody), groups, of which one is enough, or project, the key of a DSS project that the visitor may see. There must be a rule for /",
 		read: readRules},
 	{name: "headers.user", fallback: "Remote-User", help: "the header that tells the application the visitor's login",
 		read: func(c *Config, e entry) { e.into(&c.Headers.User, header) }},
@@ -69,17 +69,17 @@ var settings = []setting{
 		read: func(c *Config, e entry) { e.into(&c.Headers.Name, header) }},
 	{name: "headers.email", fallback: "Remote-Email", help: "the header with the visitor's e-mail address. It is empty without user_details",
 		read: func(c *Config, e entry) { e.into(&c.Headers.Email, header) }},
-	{name: "assertion.issuer", help: "the iss of the signed assertion, as in https://apps.example. Without assertion.issuer and assertion.audience none is sent",
+	{name: "assertion.issuer", help: "the iss of the signed assertion, as in https://apps.example. Without assertion.issuer and assertion.audience no assertion is sent",
 		read: func(c *Config, e entry) { e.into(&c.assertion().Issuer, anything) }},
 	{name: "assertion.audience", help: "the aud of the signed assertion: a name for the application, which checks it",
 		read: func(c *Config, e entry) { e.into(&c.assertion().Audience, anything) }},
-	{name: "assertion.key_files", yaml: true, help: "files with the private keys of the assertion: the first signs, all are published. Without it a key is made at start",
+	{name: "assertion.key_files", yaml: true, help: "files with the private keys of the assertion: the first key signs, and all keys are published. Without key files a key is made at start",
 		read: func(c *Config, e entry) { c.assertion().KeyFiles = e.texts("[/etc/dssauth/key.pem]", anything) }},
-	{name: "dss_cookies", yaml: true, help: "the names of the cookies that DSS knows a visitor by, with * for any characters, as in [dss_*]. The application does not get them. Without it, it gets no cookie at all",
+	{name: "dss_cookies", yaml: true, help: "the names of DSS's cookies, with * for any characters, as in [dss_*]. The application does not get these cookies. Without this setting the application gets no cookie at all",
 		read: func(c *Config, e entry) { c.DSSCookies = e.texts("[dss_*]", cookie) }},
-	{name: "forward_credentials", fallback: "false", boolean: true, help: "true passes the cookies of DSS and Authorization to the application, which can then act as the visitor",
+	{name: "forward_credentials", fallback: "false", boolean: true, help: "true passes the cookies of DSS and Authorization to the application. Then the application can act as the visitor",
 		read: func(c *Config, e entry) { e.boolean(&c.ForwardCredentials) }},
-	{name: "login_url", help: "the page where a visitor signs in: a path, or a whole URL. {back} in its query or fragment is replaced by the escaped path to come back to; without {back} nothing is added. Without login_url a refusal is shown",
+	{name: "login_url", help: "the page where a visitor signs in: a path, or a whole URL. The gateway replaces {back} in its query or fragment by the visitor's path, escaped; without {back} nothing is added. Without login_url a refusal is shown",
 		read: func(c *Config, e entry) { e.into(&c.LoginURL, loginURL) }},
 	{name: "ttl", fallback: "0s", help: "how long an answer of DSS is used again, at most 1h. 0s is the library's default, 10s",
 		read: func(c *Config, e entry) { e.duration(&c.TTL, 0) }},
@@ -92,7 +92,7 @@ var settings = []setting{
 				return problem
 			})
 		}},
-	{name: "metrics", help: "the address of a listener of its own for Prometheus, at /metrics. Without it there are no metrics",
+	{name: "metrics", help: "the address of a separate listener for Prometheus, at /metrics. Without it there are no metrics",
 		read: func(c *Config, e entry) { e.into(&c.Metrics, address) }},
 	{name: "shutdown", fallback: "20s", help: "how long requests may take to end when the gateway stops, at most 1h",
 		read: func(c *Config, e entry) { e.duration(&c.Shutdown, time.Millisecond) }},
