@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
 )
 
 // pages are all that people read, as paths from this folder.
@@ -246,38 +249,77 @@ func TestEachEndpointIsFaked(t *testing.T) {
 	assert.Greater(t, found, 6)
 }
 
+// otherExamples are those that adapt no router. Interceptors are adapters, but have no
+// routes.
+var (
+	otherExamples = []string{"accesslog", "deploy", "impersonation", "metrics", "quickstart", "replicas", "spa", "sse", "traces", "websocket"}
+	interceptors  = []string{"connect", "grpc"}
+)
+
+// adapters are the examples that docs/frameworks.md shows: all but otherExamples.
+func adapters(t *testing.T) (names []string) {
+	files, err := filepath.Glob("../examples/*/main.go")
+	require.NoError(t, err)
+	for _, file := range files {
+		if name := filepath.Base(filepath.Dir(file)); !slices.Contains(otherExamples, name) {
+			names = append(names, name)
+		}
+	}
+	require.Greater(t, len(names), 8)
+	return names
+}
+
+// routers are the examples of a router.
+func routers(t *testing.T) []string {
+	return slices.DeleteFunc(adapters(t), func(name string) bool { return slices.Contains(interceptors, name) })
+}
+
 // Each router's example is asked what all are asked, lists its routes, and has its
 // place on the page.
 func TestEachRouterIsTriedAndShown(t *testing.T) {
 	page, err := os.ReadFile("frameworks.md")
 	require.NoError(t, err)
-	examples, err := filepath.Glob("../examples/*/main.go")
-	require.NoError(t, err)
 	recipes, err := os.ReadFile("recipes.md")
 	require.NoError(t, err)
-	routers := 0
-	for _, file := range examples {
-		assert.Contains(t, string(recipes), "](../examples/"+filepath.Base(filepath.Dir(file))+")", "Programs to copy")
-		source, err := os.ReadFile(file)
-		require.NoError(t, err)
-		if !strings.Contains(string(source), `"/admin`) {
-			continue
-		}
-		routers++
-		dir := filepath.Dir(file)
-		tests, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-		require.NoError(t, err)
-		var all strings.Builder
-		for _, test := range tests {
-			text, err := os.ReadFile(test)
-			require.NoError(t, err)
-			all.Write(text)
-		}
-		assert.Regexp(t, `routertest\.Run`, all.String(), dir)
-		assert.Contains(t, all.String(), "dsstest.NoRouteForgotten(", dir)
-		assert.Contains(t, string(page), "examples/"+filepath.Base(dir), dir)
+	for _, name := range append(adapters(t), otherExamples...) {
+		assert.True(t, strings.Contains(string(recipes), "](../examples/"+name+")"), "docs/recipes.md, Programs to copy, has no link to ../examples/%s", name)
 	}
-	assert.GreaterOrEqual(t, routers, 7)
+	for _, name := range adapters(t) {
+		assert.True(t, strings.Contains(tableOf(string(page)), "](../examples/"+name+")"), "the table of docs/frameworks.md has no row with a link to ../examples/%s", name)
+	}
+	for _, name := range routers(t) {
+		tests, err := testsIn("examples/" + name)
+		require.NoError(t, err)
+		for part, file := range map[string]string{
+			"\nfunc TestRouter(":                "main_test.go",
+			"routertest.Run":                    "main_test.go",
+			"dsstest.NoRouteForgotten(":         "routes_test.go",
+			"\nfunc TestForgottenRouteIsFound(": "routes_test.go",
+			"routertest.FailsForgotten(":        "routes_test.go",
+		} {
+			assert.True(t, strings.Contains(tests, part), "examples/%s/%s lacks %s: see examples/chi. If the example is of no router, add it to otherExamples, in docs/pages_test.go",
+				name, file, strings.TrimSpace(part))
+		}
+	}
+}
+
+// tableOf is the first table of a page.
+func tableOf(page string) string {
+	_, table, _ := strings.Cut(page, "\n| ")
+	table, _, _ = strings.Cut("| "+table, "\n\n")
+	return table
+}
+
+// One page lists the fields of an answer that is kept; others link to it.
+func TestKeptFieldsAreListed(t *testing.T) {
+	page, err := os.ReadFile("how-it-works.md")
+	require.NoError(t, err)
+	row := regexp.MustCompile("(?m)^\\| an answer about a user.*$").FindString(string(page))
+	for field := range reflect.TypeFor[dssauth.Identity]().Fields() {
+		if field.IsExported() {
+			assert.True(t, strings.Contains(row, "`"+field.Name+"`"), "docs/how-it-works.md: the first row of \"What is kept\" does not name Identity's field %s", field.Name)
+		}
+	}
 }
 
 // allTests is the code of all tests.
