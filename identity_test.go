@@ -2,6 +2,7 @@ package dssauth
 
 import (
 	"encoding/json"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -105,4 +106,8 @@ func TestOtherFieldsAreAnotherVersion(t *testing.T) {
 			"Replicas of two versions run side by side during a deployment, and a field that the other one did not store is read as empty. "+
 			"Raise Version, in internal/seal/seal.go, with each change of the fields; say so in CHANGELOG.md; then write both into this test.",
 		strings.Join(fields, ", "), seal.Version, held, version)
+
+	changes, err := os.ReadFile("CHANGELOG.md")
+	require.NoError(t, err)
+	assert.True(t, strings.Contains(string(changes), "`"+seal.Version+"`"), "CHANGELOG.md does not name the version %q of what replicas store", seal.Version)
 }
