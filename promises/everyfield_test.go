@@ -39,7 +39,7 @@ func TestEachFieldOfIdentityComesFromDSS(t *testing.T) {
 	fake.AddAPIKey("key-of-nobody", "")
 	ofKey := seen(func(r *http.Request) { r.SetBasicAuth("key-of-nobody", "") })
 
-	assert.Equal(t, []string{"analysts"}, ofUser.Groups())
+	assert.Equal(t, []string{"analysts"}, ofUser.Groups(), "resolver.go does not set the groups")
 	for field := range reflect.TypeFor[dssauth.Identity]().Fields() {
 		if field.IsExported() {
 			assert.False(t, reflect.ValueOf(ofUser).FieldByIndex(field.Index).IsZero() && reflect.ValueOf(ofKey).FieldByIndex(field.Index).IsZero(),
