@@ -322,6 +322,20 @@ func TestKeptFieldsAreListed(t *testing.T) {
 	}
 }
 
+// README's figure is the measured one.
+func TestMemoryIsAsMeasured(t *testing.T) {
+	figure := func(page, pattern string) string {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		found := regexp.MustCompile(pattern).FindStringSubmatch(string(text))
+		require.NotNil(t, found, "%s has nothing like %s", page, pattern)
+		return found[1]
+	}
+	measured := figure("../bench/results/memory.md", `(?m)^\| dssauth \| (\d+) \|`)
+	assert.Equal(t, measured, figure("../bench/README.md", `(?m)^\| dssauth \| (\d+) \| \d+ \| \d+ \|`), "bench/README.md, Memory")
+	assert.Equal(t, measured, figure("../README.md", `takes (\d+) bytes`), "README, Speed")
+}
+
 // allTests is the code of all tests.
 func allTests(t *testing.T) string {
 	var tests strings.Builder
