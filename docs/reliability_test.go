@@ -29,17 +29,6 @@ func TestRowsNameTestsThatExist(t *testing.T) {
 	}
 }
 
-// eachRouter writes a test of examples/NAME as that of each router's example.
-func eachRouter(page string, routers []string) string {
-	return regexp.MustCompile("`examples/NAME: (\\w+)`").ReplaceAllStringFunc(page, func(name string) string {
-		var all []string
-		for _, router := range routers {
-			all = append(all, strings.Replace(name, "NAME", router, 1))
-		}
-		return strings.Join(all, ", ")
-	})
-}
-
 // What CI shows as a figure is what the page says it shows.
 func TestFiguresAreLogged(t *testing.T) {
 	text, err := os.ReadFile("reliability.md")
@@ -170,4 +159,15 @@ func testsIn(dir string) (string, error) {
 		all.Write(text)
 	}
 	return all.String(), nil
+}
+
+// eachRouter writes a test of examples/NAME as that of each router's example.
+func eachRouter(page string, routers []string) string {
+	return regexp.MustCompile("`examples/NAME: (\\w+)`").ReplaceAllStringFunc(page, func(name string) string {
+		var all []string
+		for _, router := range routers {
+			all = append(all, strings.Replace(name, "NAME", router, 1))
+		}
+		return strings.Join(all, ", ")
+	})
 }
