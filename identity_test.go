@@ -23,23 +23,38 @@ func TestEachFieldOfIdentityIsKept(t *testing.T) {
 			v.SetString("the " + field.Name)
 			texts++
 		default:
-			require.Contains(t, []string{"AsOf", "groups"}, field.Name, "this test knows no such field")
+			require.Contains(t, []string{"AsOf", "groups"}, field.Name, "a field that is not a string: add its own checks to this test")
 		}
 	}
 	require.Greater(t, texts, 5)
 
-	memory := []byte(whole.Login)
+	// Each text is in memory that changes afterwards.
+	var borrowed [][]byte
 	cut := whole
-	cut.Login = unsafe.String(&memory[0], len(memory))
+	for _, v := range reflect.ValueOf(&cut).Elem().Fields() {
+		if v.Kind() == reflect.String {
+			memory := []byte(v.String())
+			v.SetString(unsafe.String(&memory[0], len(memory)))
+			borrowed = append(borrowed, memory)
+		}
+	}
 	kept := cut.own()
-	memory[0] = 'X'
-	assert.Equal(t, whole, kept, "own")
+	for _, memory := range borrowed {
+		memory[0] = 'X'
+	}
+	for field, v := range reflect.ValueOf(kept).Fields() {
+		if field.Type.Kind() == reflect.String {
+			assert.Equal(t, "the "+field.Name, v.String(), "%s is in borrowed memory: copy it in own, in identity.go", field.Name)
+		}
+	}
+	assert.Equal(t, whole.Groups(), kept.Groups(), "own")
+	assert.Equal(t, whole.AsOf, kept.AsOf, "own")
 
 	for field := range reflect.TypeFor[Identity]().Fields() {
 		if field.Type.Kind() == reflect.String {
 			large := NewIdentity("")
 			reflect.ValueOf(&large).Elem().FieldByIndex(field.Index).SetString(strings.Repeat("x", maxAnswerBytes+1))
-			assert.False(t, large.fits(), "fits does not count %s", field.Name)
+			assert.False(t, large.fits(), "%s can be of any length: count it in fits, in identity.go", field.Name)
 		}
 	}
 
@@ -48,6 +63,11 @@ func TestEachFieldOfIdentityIsKept(t *testing.T) {
 	var shared sharedAnswer
 	require.NoError(t, json.Unmarshal(text, &shared))
 	other := shared.identity()
+	for field, v := range reflect.ValueOf(other).Fields() {
+		if field.Type.Kind() == reflect.String {
+			assert.Equal(t, "the "+field.Name, v.String(), "another replica does not read %s: see newSharedAnswer and identity, in sharing.go", field.Name)
+		}
+	}
 	assert.Equal(t, whole.AsOf.UnixNano(), other.AsOf.UnixNano())
 	whole.AsOf, other.AsOf = time.Time{}, time.Time{}
 	assert.Equal(t, whole, other, "the identity that another replica reads")

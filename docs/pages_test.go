@@ -5,6 +5,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dssauth/dssauth"
 )
 
 // pages are all pages for readers, as paths from this folder.
@@ -260,33 +263,48 @@ func TestEachEndpointIsFaked(t *testing.T) {
 func TestEachRouterIsTriedAndShown(t *testing.T) {
 	page, err := os.ReadFile("frameworks.md")
 	require.NoError(t, err)
-	examples, err := filepath.Glob("../examples/*/main.go")
-	require.NoError(t, err)
 	recipes, err := os.ReadFile("recipes.md")
 	require.NoError(t, err)
-	routers := 0
-	for _, file := range examples {
-		assert.Contains(t, string(recipes), "](../examples/"+filepath.Base(filepath.Dir(file))+")", "Programs to copy")
-		source, err := os.ReadFile(file)
-		require.NoError(t, err)
-		if !strings.Contains(string(source), `"/admin`) {
-			continue
-		}
-		routers++
-		dir := filepath.Dir(file)
-		tests, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
-		require.NoError(t, err)
-		var all strings.Builder
-		for _, test := range tests {
-			text, err := os.ReadFile(test)
-			require.NoError(t, err)
-			all.Write(text)
-		}
-		assert.Regexp(t, `routertest\.Run`, all.String(), dir)
-		assert.Contains(t, all.String(), "dsstest.NoRouteForgotten(", dir)
-		assert.Contains(t, string(page), "examples/"+filepath.Base(dir), dir)
+	for _, name := range append(adapters(t), otherExamples...) {
+		assert.True(t, strings.Contains(string(recipes), "](../examples/"+name+")"), "docs/recipes.md, Programs to copy, has no link to ../examples/%s", name)
 	}
-	assert.GreaterOrEqual(t, routers, 7)
+	for _, name := range adapters(t) {
+		assert.True(t, strings.Contains(tableOf(string(page)), "](../examples/"+name+")"), "the table of docs/frameworks.md has no row with a link to ../examples/%s", name)
+	}
+	for _, name := range routers(t) {
+		tests, err := testsIn("examples/" + name)
+		require.NoError(t, err)
+		for _, part := range []string{"\nfunc TestRouter(", "routertest.Run", "dsstest.NoRouteForgotten(", "\nfunc TestForgottenRouteIsFound(", "routertest.FailsForgotten("} {
+			assert.True(t, strings.Contains(tests, part), "examples/%s/main_test.go lacks %s: see examples/chi. If the example is of no router, add it to otherExamples, in docs/pages_test.go",
+				name, strings.TrimSpace(part))
+		}
+	}
+}
+
+// One page lists the fields of an answer that is kept; others link to it.
+func TestKeptFieldsAreListed(t *testing.T) {
+	page, err := os.ReadFile("how-it-works.md")
+	require.NoError(t, err)
+	row := regexp.MustCompile("(?m)^\\| an answer about a user.*$").FindString(string(page))
+	for field := range reflect.TypeFor[dssauth.Identity]().Fields() {
+		if field.IsExported() {
+			assert.True(t, strings.Contains(row, "`"+field.Name+"`"), "docs/how-it-works.md: the first row of \"What is kept\" does not name Identity's field %s", field.Name)
+		}
+	}
+}
+
+// README's figure is the measured one.
+func TestMemoryIsAsMeasured(t *testing.T) {
+	figure := func(page, pattern string) string {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		found := regexp.MustCompile(pattern).FindStringSubmatch(string(text))
+		require.NotNil(t, found, "%s has nothing like %s", page, pattern)
+		return found[1]
+	}
+	measured := figure("../bench/results/memory.md", `(?m)^\| dssauth \| (\d+) \|`)
+	assert.Equal(t, measured, figure("../bench/README.md", `(?m)^\| dssauth \| (\d+) \| \d+ \| \d+ \|`), "bench/README.md, Memory")
+	assert.Equal(t, measured, figure("../README.md", `takes (\d+) bytes`), "README, Speed")
 }
 
 // allTests is the code of all tests.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -13,6 +14,32 @@ import (
 
 	"github.com/dssauth/dssauth/dss"
 )
+
+// A member of another type, or spelled in another case, is no answer. An absent
+// one, and null, leave its field empty.
+func TestEachMemberIsReadExactly(t *testing.T) {
+	for field := range reflect.TypeFor[dss.AuthInfo]().Fields() {
+		member := strings.ToLower(field.Name[:1]) + field.Name[1:]
+		with := func(name, value string) (dss.AuthInfo, error) {
+			reply := `{"authIdentifier": "alice", "` + name + `": ` + value + `}`
+			if name == "authIdentifier" {
+				reply = `{"authIdentifier": ` + value + `}`
+			}
+			return newRecorder(t, replying(http.StatusOK, reply)).client(t).AuthInfo(t.Context(), dss.WithSecrets())
+		}
+		if member != "via" { // which identifies nobody
+			_, err := with(member, "7")
+			assert.ErrorIs(t, err, dss.ErrUnexpectedReply, "%s is a number: decodeAuthInfo, in dss/authinfo.go, reads it", member)
+		}
+		_, err := with(strings.ToUpper(member), `"alice"`)
+		assert.ErrorIs(t, err, dss.ErrUnexpectedReply, "%s is spelled in another case: newReader in decodeAuthInfo, in dss/authinfo.go, needs its name", member)
+		if member != "authIdentifier" {
+			info, err := with(member, "null")
+			require.NoError(t, err, member)
+			assert.True(t, reflect.ValueOf(info).FieldByIndex(field.Index).IsZero(), member)
+		}
+	}
+}
 
 func TestAuthInfoRefusesAmbiguousReplies(t *testing.T) {
 	for name, row := range map[string]struct{ reply, want string }{

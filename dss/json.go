@@ -191,6 +191,7 @@ func parseString(value []byte) (string, error) {
 // member that is absent or null changes nothing.
 type reader struct {
 	members []member
+	names   []string
 	parser  *parser // for lists and objects among the values
 	err     error
 }
@@ -199,7 +200,7 @@ type reader struct {
 // lower case, or by the character U+FFFD: some JSON libraries, and so some
 // proxies and logs, do not tell the two apart.
 func newReader(members []member, names ...string) *reader {
-	r := &reader{members: members, parser: new(parser)}
+	r := &reader{members: members, names: names, parser: new(parser)}
 	for _, m := range members {
 		if slices.Contains(names, string(m.name)) {
 			continue
@@ -226,8 +227,12 @@ func (r *reader) fail(name string, err error) {
 	}
 }
 
-// raw returns a member's value, or nil where it is absent.
+// raw returns a member's value, or nil where it is absent. It panics on a name
+// that newReader did not get: its other spellings would be taken for absent.
 func (r *reader) raw(name string) []byte {
+	if !slices.Contains(r.names, name) {
+		panic("dss: newReader's names lack " + name)
+	}
 	for _, m := range r.members {
 		if string(m.name) == name {
 			return m.value

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -326,8 +327,7 @@ func (c *contract) writeReport() error {
 func (c *contract) holdsValue(text string) bool {
 	values := []string{c.env("DKU_API_KEY"), c.env("DKU_API_TICKET"), c.ticket, c.project}
 	for _, info := range []dss.AuthInfo{c.own, c.visiting.info} {
-		values = append(values, info.AuthIdentifier, info.AssociatedDSSUser, info.UserForImpersonation, info.UserProfile)
-		values = append(values, info.Groups...)
+		values = append(values, textsOf(info)...)
 	}
 	if c.noCookies == "" {
 		for _, pair := range c.copied.pairs() {
@@ -337,6 +337,21 @@ func (c *contract) holdsValue(text string) bool {
 	return slices.ContainsFunc(values, func(value string) bool {
 		return len(value) >= minShown && strings.Contains(strings.ToLower(text), strings.ToLower(value))
 	})
+}
+
+// textsOf returns each text of DSS's answer, but for authSource: that is DSS's own word.
+func textsOf(info dss.AuthInfo) (texts []string) {
+	for field, v := range reflect.ValueOf(info).Fields() {
+		switch value := v.Interface().(type) {
+		case string:
+			if field.Name != "AuthSource" {
+				texts = append(texts, value)
+			}
+		case []string:
+			texts = append(texts, value...)
+		}
+	}
+	return texts
 }
 
 // minShown is the least length of a value that is found within a name: a cookie "1"

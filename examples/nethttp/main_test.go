@@ -1,6 +1,9 @@
 package main
 
 import (
+	"maps"
+	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -21,4 +24,20 @@ func TestNoRouteForgotten(t *testing.T) {
 	// A ServeMux does not list its patterns.
 	routes := []string{"GET /me", "GET /report", "GET /admin/users/{login}"}
 	dsstest.NoRouteForgotten(t, newRouter(auth), routes)
+}
+
+// Routes in a map can be listed.
+func TestForgottenRouteIsFound(t *testing.T) {
+	auth := routertest.NewAuth(t)
+	open := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	handlers := map[string]http.Handler{
+		"GET /healthz":                  open,
+		"PUT /forgotten/{id}/{rest...}": open,
+		"/me/{id}":                      auth.Handler(http.HandlerFunc(me)),
+	}
+	mux := http.NewServeMux()
+	for pattern, h := range handlers {
+		mux.Handle(pattern, h)
+	}
+	routertest.FailsForgotten(t, mux, slices.Collect(maps.Keys(handlers)), "GET /healthz", "PUT /forgotten/{id}/{rest...}")
 }

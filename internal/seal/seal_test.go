@@ -83,14 +83,14 @@ func TestValuesTellNeitherTextNorLength(t *testing.T) {
 // TestSealedAsDescribed opens a value with nothing but the standard library.
 func TestSealedAsDescribed(t *testing.T) {
 	s := seal.New([][]byte{secretA})
-	keys, err := hkdf.Key(sha256.New, secretA, nil, "dssauth 1 keys", 32)
+	keys, err := hkdf.Key(sha256.New, secretA, nil, seal.Version+" keys", 32)
 	require.NoError(t, err)
 	mac := hmac.New(sha256.New, keys)
 	mac.Write([]byte("\x06answer\x03ann\x00"))
 	key := base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 	require.Equal(t, []string{key}, s.Keys("answer", "ann", ""))
 
-	values, err := hkdf.Key(sha256.New, secretA, nil, "dssauth 1 values", 32)
+	values, err := hkdf.Key(sha256.New, secretA, nil, seal.Version+" values", 32)
 	require.NoError(t, err)
 	cipherKey, err := hkdf.Expand(sha256.New, values, key, 32)
 	require.NoError(t, err)
@@ -99,7 +99,7 @@ func TestSealedAsDescribed(t *testing.T) {
 	gcm, err := cipher.NewGCM(block)
 	require.NoError(t, err)
 	value := s.Seal(0, key, []byte("text"))
-	text, err := gcm.Open(nil, value[:12], value[12:], []byte("dssauth 1 "+key))
+	text, err := gcm.Open(nil, value[:12], value[12:], []byte(seal.Version+" "+key))
 	require.NoError(t, err)
 	assert.Equal(t, append([]byte("text"), make([]byte, 252)...), text)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 	"unicode"
 
@@ -51,16 +52,29 @@ func parseUsers(text []byte) ([]dsstest.User, error) {
 	return users, nil
 }
 
-func parseUser(entry []byte) (dsstest.User, error) {
-	var u struct {
-		Login       string   `json:"login"`
-		DisplayName string   `json:"displayName"`
-		Email       string   `json:"email"`
-		Groups      []string `json:"groups"`
-		Profile     string   `json:"profile"`
-		Admin       bool     `json:"admin"`
-		Disabled    bool     `json:"disabled"`
+// userEntry is a dsstest.User in the file.
+type userEntry struct {
+	Login       string   `json:"login"`
+	DisplayName string   `json:"displayName"`
+	Email       string   `json:"email"`
+	Groups      []string `json:"groups"`
+	Profile     string   `json:"profile"`
+	Admin       bool     `json:"admin"`
+	Disabled    bool     `json:"disabled"`
+}
+
+// knownFields names the fields of userEntry.
+func knownFields() string {
+	var names []string
+	for field := range reflect.TypeFor[userEntry]().Fields() {
+		names = append(names, field.Tag.Get("json"))
 	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+func parseUser(entry []byte) (dsstest.User, error) {
+	var u userEntry
 	dec := json.NewDecoder(bytes.NewReader(entry))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(&u)
@@ -101,5 +115,5 @@ func explain(err error, whole, want string) error {
 		return errors.New("not JSON: it ends too early")
 	}
 	field, _ := strings.CutPrefix(err.Error(), "json: unknown field ")
-	return fmt.Errorf("unknown field %s: known are login, displayName, email, groups, profile, admin and disabled", field)
+	return fmt.Errorf("unknown field %s: known are %s", field, knownFields())
 }

@@ -70,11 +70,13 @@ func TestCommentsHaveTheStartCommands(t *testing.T) {
 			continue
 		}
 		if name != "metrics" { // which listens at a second address, too: its own test starts it
-			assert.Contains(t, examples, name, "how the example is visited")
+			_, visited := examples[name]
+			assert.True(t, visited, "examples/internal/withoutdss/withoutdss_test.go: the table examples has no line for %q", name)
 		}
 		comment, _, _ := strings.Cut(string(source), "\npackage main")
-		assert.Contains(t, comment, "\n//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev\n"+
-			"//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/"+name, file)
+		commands := "//	go run ./dsstest/cmd/fakedss -addr 127.0.0.1:11200 -admin-key dev\n" +
+			"//	DKU_DSS_URL=http://127.0.0.1:11200 DKU_API_KEY=dev go run ./examples/" + name
+		assert.True(t, strings.Contains(comment+"\n", "\n"+commands+"\n"), "the comment of examples/%s/main.go lacks these lines:\n%s", name, commands)
 	}
 }
 
