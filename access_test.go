@@ -19,7 +19,7 @@ func (c *countedContext) Value(k any) any {
 
 // In a program without an access log, the Middleware does not search contexts
 // for one.
-func TestNoAccessLogIsLookedForWhereThereIsNone(t *testing.T) {
+func TestContextIsNotSearchedWithoutAnAccessLog(t *testing.T) {
 	before := hasAccess.Swap(false)
 	defer hasAccess.Store(before)
 	ctx := &countedContext{Context: t.Context()}

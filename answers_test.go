@@ -30,7 +30,7 @@ func newCounted(t *testing.T) (*Middleware, *countingResolver) {
 	return m, dss
 }
 
-func TestLandedLookupIsFoundAtSecondLook(t *testing.T) {
+func TestSecondLookFindsLandedLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, dss := newCounted(t)
 		c, err := m.selector.pick(http.Header{"Cookie": {"session=ann"}})
@@ -64,7 +64,7 @@ func TestReplacedAnswerIsNotRefreshed(t *testing.T) {
 	})
 }
 
-func TestTheWallClockEndsNoAnswer(t *testing.T) {
+func TestWallClockDoesNotEndAnswers(t *testing.T) {
 	m, _ := newCounted(t)
 	// Go measures by the monotonic clock if the earlier time has one. All kept
 	// times are differences to this one.
@@ -118,7 +118,7 @@ func TestForgottenLoginsAreBounded(t *testing.T) {
 	})
 }
 
-func TestAttachingAgainReplaces(t *testing.T) {
+func TestSecondVisitReplacesTheFirst(t *testing.T) {
 	m, _ := newCounted(t)
 	other, _ := newCounted(t)
 	r, err := http.NewRequestWithContext(t.Context(), "GET", "/", nil)
@@ -167,7 +167,7 @@ func (lateResolver) Resolve(context.Context, http.Header) (Identity, error) {
 	return NewIdentity("ann"), nil
 }
 
-func TestAnswerLongAfterDeadlineIsNone(t *testing.T) {
+func TestAnswerLongAfterDeadlineIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var outcome Outcome
 		m, err := New(Config{Resolver: lateResolver{}, Logger: slog.New(slog.DiscardHandler), Hooks: Hooks{

@@ -89,7 +89,7 @@ func sound(t testing.TB, c owned, maxEntries int) {
 	}
 }
 
-func TestCacheHoldsSoManyAnswers(t *testing.T) {
+func TestCacheHoldsMaxEntries(t *testing.T) {
 	c := newOwned(10, 5)
 	for i := range 9 {
 		c.putLocked(answer(numbered(i), fmt.Sprint("user", i), 0))
@@ -149,7 +149,7 @@ func TestUserEvictsOnlyOwnAnswers(t *testing.T) {
 
 // A user's entries never exceed the bound. This is the choice of the entry that
 // makes room.
-func TestOwnAnswerThatIsEvicted(t *testing.T) {
+func TestUsersLeastUsefulAnswerIsEvicted(t *testing.T) {
 	const minute = time.Minute
 	for name, test := range map[string]struct {
 		asked, touched [4]time.Duration // of answers 0 to 3; they end a minute after asked
@@ -206,7 +206,7 @@ func TestNewestIsEvictedMostOften(t *testing.T) {
 	assert.Less(t, gone, 1000)
 }
 
-func TestAnswerAskedForAgainCameBack(t *testing.T) {
+func TestRefreshedAnswerIsNotEvictedByJunk(t *testing.T) {
 	c := newOwned(100, 3)
 	for i := range 3 {
 		c.putLocked(answer(numbered(i), "ann", 0))
@@ -218,7 +218,7 @@ func TestAnswerAskedForAgainCameBack(t *testing.T) {
 	}
 }
 
-func TestAPIKeyIsNoUser(t *testing.T) {
+func TestAPIKeyAndUserOfOneNameAreApart(t *testing.T) {
 	c := newOwned(100, 1)
 	e := answer(numbered(1), "", 0)
 	e.identity.APIKeyID = "ann"
@@ -320,7 +320,7 @@ func TestRefusalsAreBoundedAndApart(t *testing.T) {
 	assert.Equal(t, 10, c.order.Len(), "junk evicted a user")
 }
 
-func TestDroppedIsOnlyWhatWasAskedForBefore(t *testing.T) {
+func TestDropRemovesOlderAnswersOnly(t *testing.T) {
 	c := newOwned(10, 5)
 	c.putLocked(answer(numbered(1), "ann", 2*time.Second))
 	c.by.mu.Lock()
@@ -433,7 +433,7 @@ func TestPlacesTellNothingAboutKeys(t *testing.T) {
 	assert.Greater(t, len(places), 900, "keys with equal high bits crowd")
 }
 
-func TestCacheStaysSoundWhateverHappens(t *testing.T) {
+func TestCacheStaysSoundUnderRandomCalls(t *testing.T) {
 	const maxEntries, users, keys = 20, 6, 40
 	c := newOwned(maxEntries, 4)
 	seed := rand.Uint64()
@@ -470,7 +470,7 @@ func TestCacheStaysSoundWhateverHappens(t *testing.T) {
 
 // Readers take no lock, while others put, replace, alias and remove. Each entry
 // that a reader finds is an answer to the key that it looked for.
-func TestReadersWalkWhileAnswersComeAndGo(t *testing.T) {
+func TestReadersNeedNoLock(t *testing.T) {
 	const keys, rounds = 64, 3000
 	c := newOwned(32, 8)
 	login := func(n int) string { return fmt.Sprint("user", n%10) }

@@ -59,7 +59,7 @@ func TestChurnOfManyUsersIsSeen(t *testing.T) {
 
 // Users who stay away do not keep others from being watched, even if there are
 // many.
-func TestChurnForgetsWhoStaysAway(t *testing.T) {
+func TestChurnForgetsIdleUsers(t *testing.T) {
 	for _, away := range []int{1, maxWatched - 1, maxWatched, 100} {
 		for _, pause := range []time.Duration{0, 2 * time.Minute} {
 			c := newChurn(8)

@@ -332,7 +332,7 @@ func checkSize(t *testing.T, taken bool, err error, says string) {
 // The key of pickKey, the key of pick and the raw key of pick's headers are
 // equal, for sizes around the buffer's, around the words and turns of the hash,
 // and up to the allowed one.
-func TestKeyOfPickIsThatOfItsHeaders(t *testing.T) {
+func TestKeyOfPickEqualsKeyOfItsHeaders(t *testing.T) {
 	s := selecting(t, []string{"Cookie", "Authorization", "X-One"}, nil)
 	sizes := []int{1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 350, 1536, 16<<10 - 30}
 	for size := pickRoom - 60; size < pickRoom+40; size++ {

@@ -141,7 +141,7 @@ func TestKeyAllocatesNothing(t *testing.T) {
 
 // Empty headers move from one name to the next, few enough for the secret and
 // too many for it.
-func TestKeyOfEmptyHeadersThatMove(t *testing.T) {
+func TestKeyChangesIfEmptyHeadersMove(t *testing.T) {
 	s, err := newSelector(defaultHeaders, nil, 256)
 	require.NoError(t, err)
 	for _, total := range []int{4, 2000} {

@@ -60,7 +60,7 @@ func TestSettingTheClockMovesNoExpiry(t *testing.T) {
 
 // All kept times are differences to one moment. Other code may read a clock
 // only to show people the age of an answer.
-func TestNothingElseReadsAClock(t *testing.T) {
+func TestOtherCodeReadsNoClock(t *testing.T) {
 	files, err := os.ReadDir(".")
 	require.NoError(t, err)
 	var found []string

@@ -45,7 +45,7 @@ func TestReadmeProgram(t *testing.T) {
 
 // A program that ignores whether there is a visitor takes nobody for a user
 // without a name.
-func TestNoExampleIgnoresThatThereIsNoVisitor(t *testing.T) {
+func TestExamplesCheckWhetherThereIsAVisitor(t *testing.T) {
 	ignores := regexp.MustCompile(`, _ :?= (dssauth\.)?FromContext\(`)
 	require.True(t, ignores.MatchString("id, _ := dssauth.FromContext(ctx)"))
 	read := 0

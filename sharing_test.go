@@ -101,8 +101,8 @@ func TestStoredAnswersOfTheRightAge(t *testing.T) {
 	}
 }
 
-// TestStoredTextThatIsNobody has what no replica seals, though it opens.
-func TestStoredTextThatIsNobody(t *testing.T) {
+// TestStoredTextWithoutAVisitorIsRefused has what no replica seals, though it opens.
+func TestStoredTextWithoutAVisitorIsRefused(t *testing.T) {
 	m := newReplica(t, shelf{}, nil)
 	s := m.answers.shared
 	stored := s.keysOf(ofAnn(t, m)).answer[0]
@@ -111,9 +111,9 @@ func TestStoredTextThatIsNobody(t *testing.T) {
 	}
 }
 
-// TestOutagesAreBridgedByNoAnswerInDoubt adopts answers of other replicas, whose
+// TestDoubtfulAnswerBridgesNoOutage adopts answers of other replicas, whose
 // clocks can be ahead.
-func TestOutagesAreBridgedByNoAnswerInDoubt(t *testing.T) {
+func TestDoubtfulAnswerBridgesNoOutage(t *testing.T) {
 	for name, test := range map[string]struct {
 		restored, asked time.Duration // ago
 		before          bool          // DSS refused somebody, who may have been this visitor
@@ -169,8 +169,8 @@ func TestForgedNoticesTakeLittleTime(t *testing.T) {
 	assert.False(t, ok, "no further one is tried")
 }
 
-// TestNothingIsPutThatIsTooLarge forgets a login that no answer can have.
-func TestNothingIsPutThatIsTooLarge(t *testing.T) {
+// TestTooLargeValuesAreNotPut forgets a login that no answer can have.
+func TestTooLargeValuesAreNotPut(t *testing.T) {
 	store := shelf{}
 	m := newReplica(t, store, nil)
 	m.ForgetUser(strings.Repeat("x", maxStored))
@@ -200,7 +200,7 @@ func TestStoredKeysCoverWhatAnAnswerHolds(t *testing.T) {
 	assert.Equal(t, "as it is", keys[again.answers.shared.keysOf(ofAnn(t, again)).answer[0]], "keys do not depend on the TTL")
 }
 
-func TestDSSAtALoopbackAddressIsWarnedOf(t *testing.T) {
+func TestLogWarnsOfADSSAtALoopbackAddress(t *testing.T) {
 	for url, warned := range map[string]bool{
 		"http://127.0.0.1:11200": true, "http://localhost:11200": true, "http://[::1]:11200": true, "https://dss.example": false,
 	} {
@@ -217,9 +217,9 @@ func TestDSSAtALoopbackAddressIsWarnedOf(t *testing.T) {
 	}
 }
 
-// TestStrangersPushOutNoUserThatWaitsToBeTold has a store that is out, and
+// TestStrangersDoNotPushOutAWaitingNotice has a store that is out, and
 // strangers who sign out again and again.
-func TestStrangersPushOutNoUserThatWaitsToBeTold(t *testing.T) {
+func TestStrangersDoNotPushOutAWaitingNotice(t *testing.T) {
 	m := newReplica(t, shelf{}, nil)
 	s := m.answers.shared
 	s.out.Store(true)
@@ -233,8 +233,8 @@ func TestStrangersPushOutNoUserThatWaitsToBeTold(t *testing.T) {
 	assert.Contains(t, s.unheard, s.marksOf("ann")[0])
 }
 
-// TestClocksThatDifferAreSaid greets as replicas do whose clocks are ahead or behind.
-func TestClocksThatDifferAreSaid(t *testing.T) {
+// TestDifferingClocksAreLogged greets as replicas do whose clocks are ahead or behind.
+func TestDifferingClocksAreLogged(t *testing.T) {
 	for by, said := range map[time.Duration]bool{0: false, time.Second: false, -time.Second: false, 3 * time.Second: true, -3 * time.Second: true} {
 		t.Run(by.String(), func(t *testing.T) {
 			var log bytes.Buffer

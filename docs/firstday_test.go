@@ -16,7 +16,7 @@ var namedFile = regexp.MustCompile("(?m)^`([a-z_.]+)`[^`\n]*:\n\n```(?:go)?\n((?
 
 // The test writes the program and the test of the page into an empty folder.
 // There it follows the page, with an empty home.
-func TestFirstDayAsItStands(t *testing.T) {
+func TestFirstDayPageWorksAsWritten(t *testing.T) {
 	page, err := os.ReadFile("first-day.md")
 	require.NoError(t, err)
 	root, err := filepath.Abs("..")

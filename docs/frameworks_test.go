@@ -34,7 +34,7 @@ func filesShown(t *testing.T, page string) (files string) {
 	return files
 }
 
-func TestFrameworksAreShownAsTheyWereTried(t *testing.T) {
+func TestFrameworksPageShowsTestedCode(t *testing.T) {
 	files := filesShown(t, "frameworks.md")
 	for _, name := range adapters(t) {
 		// echov4's code is echo's.
@@ -43,7 +43,7 @@ func TestFrameworksAreShownAsTheyWereTried(t *testing.T) {
 	}
 }
 
-func TestObservabilityIsShownAsItWasTried(t *testing.T) {
+func TestObservabilityPageShowsTestedCode(t *testing.T) {
 	assert.Equal(t, "examples/metrics/main.go dssprom/example_test.go examples/traces/main.go examples/accesslog/main.go", filesShown(t, "observability.md"))
 }
 
@@ -64,13 +64,13 @@ func TestObservabilityNamesEachMetric(t *testing.T) {
 	assert.ElementsMatch(t, made, shown)
 }
 
-func TestReplicasAreShownAsTheyWereTried(t *testing.T) {
+func TestReplicasPageShowsTestedCode(t *testing.T) {
 	assert.Equal(t, "examples/replicas/replica.go examples/replicas/replica.go", filesShown(t, "replicas.md"))
 }
 
 // The page grants the rights that rediscache documents. The tests of rediscache
 // use them.
-func TestReplicasGrantWhatIsDocumented(t *testing.T) {
+func TestReplicasPageGrantsDocumentedRights(t *testing.T) {
 	page, err := os.ReadFile("replicas.md")
 	require.NoError(t, err)
 	source, err := os.ReadFile("../rediscache/rediscache.go")

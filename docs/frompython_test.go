@@ -532,7 +532,7 @@ func TestThePageShowsTheExamples(t *testing.T) {
 }
 
 // Each sample in Python has its counterpart in Go, right after it.
-func TestEachSampleHasItsCounterpart(t *testing.T) {
+func TestEachPythonSampleHasGoCode(t *testing.T) {
 	page, err := os.ReadFile("from-python.md")
 	require.NoError(t, err)
 	shown, err := blocks(string(page))

@@ -67,7 +67,7 @@ func TestProgramsNameTheirExample(t *testing.T) {
 			want = 1
 		}
 		unnamed := regexp.MustCompile("(?m)[^>]\n```go\npackage main$").FindAllString(string(text), -1)
-		if page != "first-day.md" { // TestFirstDayAsItStands
+		if page != "first-day.md" { // TestFirstDayPageWorksAsWritten
 			assert.Len(t, unnamed, want, page)
 		}
 	}
@@ -75,7 +75,7 @@ func TestProgramsNameTheirExample(t *testing.T) {
 
 var link = regexp.MustCompile(`(?:\]\(|<img src=")([^)" ]+)`)
 
-func TestLinksLeadSomewhere(t *testing.T) {
+func TestLinksHaveATarget(t *testing.T) {
 	for _, page := range pages(t) {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
@@ -155,7 +155,7 @@ var (
 var ofGoTest = []string{"-race", "-run", "-v", "-timeout", "-count", "-fuzz", "-fuzztime", "-bench", "-vet"}
 
 // A command on a page runs a folder that exists, and its flags are the program's.
-func TestCommandsNameWhatIsThere(t *testing.T) {
+func TestCommandsNameExistingFoldersAndFlags(t *testing.T) {
 	found := 0
 	for _, page := range pages(t) {
 		text, err := os.ReadFile(page)
@@ -239,7 +239,7 @@ func TestEachPageIsReached(t *testing.T) {
 }
 
 // Each endpoint that the library's comments name is served by the fake DSS.
-func TestEachEndpointIsFaked(t *testing.T) {
+func TestFakeServesEachEndpoint(t *testing.T) {
 	handler, err := os.ReadFile("../dsstest/handler.go")
 	require.NoError(t, err)
 	files, err := filepath.Glob("../*.go")
@@ -260,7 +260,7 @@ func TestEachEndpointIsFaked(t *testing.T) {
 
 // Each router's example passes the common test, lists its routes, and is on the
 // page.
-func TestEachRouterIsTriedAndShown(t *testing.T) {
+func TestEachRouterIsTestedAndDocumented(t *testing.T) {
 	page, err := os.ReadFile("frameworks.md")
 	require.NoError(t, err)
 	recipes, err := os.ReadFile("recipes.md")
@@ -322,7 +322,7 @@ func allTests(t *testing.T) string {
 }
 
 // CONTRIBUTING.md names only files, folders and tests that exist.
-func TestContributingNamesWhatIsThere(t *testing.T) {
+func TestContributingNamesExistingFilesAndTests(t *testing.T) {
 	text, err := os.ReadFile("../CONTRIBUTING.md")
 	require.NoError(t, err)
 	tests := allTests(t)

@@ -24,7 +24,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-func TestRecipesAreShownAsTheyWereTried(t *testing.T) {
+func TestRecipesPageShowsTestedCode(t *testing.T) {
 	assert.Equal(t, "docs/recipes_test.go docs/recipes_test.go docs/recipes_test.go docs/recipes_test.go", filesShown(t, "recipes.md"))
 }
 
@@ -188,7 +188,7 @@ func (j *jobs) start(w http.ResponseWriter, r *http.Request) {
 
 var export = func(context.Context, *dss.Client) error { return nil }
 
-func TestJobOutlivesItsRequestAsTheVisitor(t *testing.T) {
+func TestJobActsAsTheVisitorAfterTheRequest(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	fake.AddUser(dsstest.User{Login: "ann"})
 	fake.AddProject(dsstest.Project{Key: "CHURN", Owner: "ann"})

@@ -48,7 +48,7 @@ func TestFiguresAreLogged(t *testing.T) {
 	assert.Equal(t, []string{
 		"TestRandomVisitorsAreNeverTakenForOthers", "TestFloodDoesNotAffectKnownVisitors", "TestOutagesOfAnyLength",
 		"TestPoisonedRequestsDoNotAffectOthers", "TestOutageBesidePoisonedRequests", "TestNothingIsLeftAfterClose", "TestNothingPrintsACanary",
-		"TestKeptConnectionsMixNoVisitors",
+		"TestKeptConnectionsDoNotMixVisitors",
 		"TestIdentityModelOverRedis", "TestEightReplicasCostAsMuchAsOne", "TestFiftyReplicasMissAtOnce", "TestReplicasWhileRedisFails",
 		"TestForgettingReachesAllProcesses",
 		"TestAttacks", "TestAttacksThroughAnotherProxy",

@@ -373,7 +373,7 @@ func (d dripping) Read(p []byte) (int, error) {
 
 func (dripping) Close() error { return nil }
 
-func TestAReplyThatDripsEndsAtTheDeadline(t *testing.T) {
+func TestDrippingReplyEndsAtTheDeadline(t *testing.T) {
 	for _, status := range []int{200, 502} {
 		synctest.Test(t, func(t *testing.T) {
 			c := fakeClient(t, func(req *http.Request) (*http.Response, error) {

@@ -427,7 +427,7 @@ func TestRewindableBodyIsSentAgain(t *testing.T) {
 	}
 }
 
-func TestWithoutTicketNothingIsSent(t *testing.T) {
+func TestNothingIsSentWithoutATicket(t *testing.T) {
 	signedOut := errors.New("signed out")
 	for name, row := range map[string]struct {
 		source func(context.Context) (string, error)
@@ -487,7 +487,7 @@ func TestFailedSourceIsAskedOnceACall(t *testing.T) {
 	assert.Equal(t, 1, asked)
 }
 
-func TestCallsAtTheSameTimeShareATicket(t *testing.T) {
+func TestConcurrentCallsShareATicket(t *testing.T) {
 	d := newTicketDSS(t, "two")
 	var asked atomic.Int32
 	const calls = 50

@@ -61,7 +61,7 @@ const surplus = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\ncanary"
 
 // net/http reads a reply only to its end, even if more was received in one
 // piece with it.
-func TestNothingBeyondAReplyIsHandedOut(t *testing.T) {
+func TestBytesAfterAReplyAreNotHandedOut(t *testing.T) {
 	for name, row := range map[string]struct{ method, reply, body string }{
 		"of known length":              {"GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "hello"},
 		"of known length, with lines":  {"GET", "HTTP/1.1 200 OK\r\ncontent-length:  6 \r\nX: y\r\n\r\na\n\nb\n\n", "a\n\nb\n\n"},
@@ -173,7 +173,7 @@ func TestBytesBeforeQuestionAreNotHandedOut(t *testing.T) {
 
 // net/http may have begun the next question before the verdict about the last
 // reply. Then nothing is written, and no received byte is read.
-func TestAConnectionJudgedBadCarriesNothing(t *testing.T) {
+func TestBadConnectionIsNotUsedAgain(t *testing.T) {
 	s := &scripted{pieces: []string{"HTTP/1.1 504 Late\r\nContent-Length: 0\r\n\r\n" + surplus}}
 	c, turn := asked(t, s)
 	_, err := readReply(bufio.NewReader(c), "GET")
@@ -188,7 +188,7 @@ func TestAConnectionJudgedBadCarriesNothing(t *testing.T) {
 	assert.Equal(t, io.EOF, err)
 }
 
-func TestTheNextQuestionWaitsForTheJudgement(t *testing.T) {
+func TestNextQuestionWaitsForTheJudgement(t *testing.T) {
 	for name, row := range map[string]struct {
 		judge  func(c *judgedConn, turn uint64, cancel func())
 		wants  bool

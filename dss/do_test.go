@@ -162,7 +162,7 @@ func TestDoReceives(t *testing.T) {
 	assert.Equal(t, `{"a": 1, "n": 12345678901234567890}`, text.String())
 }
 
-func TestDoPassesOnAReplyWhileItComes(t *testing.T) {
+func TestDoStreamsTheReply(t *testing.T) {
 	more := make(chan struct{})
 	server := newRecorder(t, func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, "one")

@@ -186,7 +186,7 @@ func TestKeyOfAFile(t *testing.T) {
 }
 
 // A key that is left over from another use does not stop the application.
-func TestKeyWithoutURLBesideAFile(t *testing.T) {
+func TestFileIsUsedIfAKeyHasNoURL(t *testing.T) {
 	for _, name := range []string{"DKU_API_KEY", "DKU_API_KEY_FILE"} {
 		file := surroundings{env: map[string]string{"DKU_API_KEY": "", "DKU_API_KEY_FILE": "", name: "canary"},
 			file: `{"dss_instances": {"prod": {"url": "https://dss.example", "api_key": "canary"}}, "default_instance": "prod"}`}.apply(t)

@@ -79,7 +79,7 @@ func TestErrorReplies(t *testing.T) {
 	}
 }
 
-func TestAnErrorMadeByHand(t *testing.T) {
+func TestErrorMadeByHandShowsNoInvalidType(t *testing.T) {
 	e := &dss.Error{StatusCode: 400, Type: "no key canary"}
 	assert.Empty(t, e.Message())
 	assert.EqualError(t, e, "dss: 400 Bad Request")

@@ -117,7 +117,7 @@ func TestNothingPrintsACredential(t *testing.T) {
 	assert.Contains(t, prints(struct{ Key string }{canary}), canary, "prints shows everything")
 }
 
-func TestWhatIsPrintedInstead(t *testing.T) {
+func TestKindOfCredentialsIsPrinted(t *testing.T) {
 	cfg := dss.Config{URL: "https://dss.example", APIKey: testKey}
 	c, err := dss.New(cfg)
 	require.NoError(t, err)

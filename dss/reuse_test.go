@@ -124,7 +124,7 @@ func through(t *testing.T, c *dss.Client, method string) {
 	assert.NoError(t, reply.Body.Close())
 }
 
-func TestConnectionsAfterAReply(t *testing.T) {
+func TestOnlyGoodRepliesKeepTheConnection(t *testing.T) {
 	for name, row := range map[string]struct {
 		status int
 		body   string

@@ -386,7 +386,7 @@ func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // Another update ends while the settings are read, so that they are read again.
 // If that fails, the update gives its turn back.
-func TestUpdateThatFailsKeepsNoTurn(t *testing.T) {
+func TestFailedUpdateGivesItsTurnBack(t *testing.T) {
 	other := newSettingsDSS(t, `{}`).client(t)
 	nothing := func(*dss.Settings) error { return nil }
 	var reads atomic.Int64

@@ -171,7 +171,7 @@ func parse(t testing.TB, s string) *url.URL {
 }
 
 // A transport of the caller's may be wrong, and a read is sent twice.
-func TestATransportThatChangesURLs(t *testing.T) {
+func TestSecondReadHasTheOriginalURL(t *testing.T) {
 	var sent []string
 	c := fakeClient(t, func(req *http.Request) (*http.Response, error) {
 		sent = append(sent, req.URL.String())
@@ -184,7 +184,7 @@ func TestATransportThatChangesURLs(t *testing.T) {
 	assert.Equal(t, []string{url, url}, sent)
 }
 
-func TestTransportTakesTheSamePlaceInOtherWords(t *testing.T) {
+func TestTransportAcceptsOtherSpellingsOfThePlace(t *testing.T) {
 	c := fakeClient(t, func(*http.Request) (*http.Response, error) { return reply(200, "ok"), nil })
 	for _, url := range []string{"https://dss.example/dip/publicapi/x", "https://DSS.example:443/x", "https://dss.example"} {
 		req, err := http.NewRequestWithContext(t.Context(), "GET", url, nil)
@@ -196,7 +196,7 @@ func TestTransportTakesTheSamePlaceInOtherWords(t *testing.T) {
 
 // A client that follows redirects by itself must not send credentials to
 // another host.
-func TestALibraryThatFollowsRedirects(t *testing.T) {
+func TestRedirectDoesNotTakeCredentialsElsewhere(t *testing.T) {
 	elsewhere := newRecorder(t, replying(http.StatusOK, "ok"))
 	server := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, elsewhere.URL+"/x", http.StatusTemporaryRedirect)
@@ -212,7 +212,7 @@ func TestALibraryThatFollowsRedirects(t *testing.T) {
 
 // A reverse proxy removes the headers that Connection names. Credentials that
 // were set before it would be lost, and the call would be the administrator's.
-func TestThroughAReverseProxy(t *testing.T) {
+func TestReverseProxyDoesNotDropCredentials(t *testing.T) {
 	server := newRecorder(t, replying(http.StatusOK, "ok"))
 	asBob, err := server.client(t).As("bob")
 	require.NoError(t, err)
@@ -262,7 +262,7 @@ func switching(t *testing.T, protocol string) *recorder {
 	})
 }
 
-func TestAnUpgradeGoesThrough(t *testing.T) {
+func TestWebsocketUpgradeWorks(t *testing.T) {
 	for _, spelling := range []string{"websocket", "WebSocket", " WEBSOCKET "} {
 		server := switching(t, "WebSocket")
 		asBob, err := server.client(t).As("bob")
@@ -292,7 +292,7 @@ func TestAnUpgradeGoesThrough(t *testing.T) {
 }
 
 // A tunnel of another protocol would carry unchecked calls.
-func TestNoOtherProtocolIsSwitchedTo(t *testing.T) {
+func TestOtherProtocolsAreRefused(t *testing.T) {
 	for name, headers := range map[string]http.Header{
 		"h2c":                                   {"Connection": {"Upgrade, HTTP2-Settings"}, "Upgrade": {"h2c"}, "Http2-Settings": {"AAMAAABk"}},
 		"its settings, oddly spelled":           {"Connection": {"Upgrade"}, "Upgrade": {"h2c"}, "HTTP2_Settings": {"AAMAAABk"}, "http2-settings": {"AAMAAABk"}},
@@ -392,7 +392,7 @@ func TestCallsAreNotCached(t *testing.T) {
 	assert.Len(t, server.requests(), 4)
 }
 
-func TestAReplyOverTLSSaysSo(t *testing.T) {
+func TestReplyOverTLSHasItsTLSState(t *testing.T) {
 	server, _ := counting(t, true, replying(http.StatusOK, ""))
 	req, err := http.NewRequestWithContext(t.Context(), "GET", server.URL, nil)
 	require.NoError(t, err)
@@ -405,7 +405,7 @@ func TestAReplyOverTLSSaysSo(t *testing.T) {
 
 // The caller's own HTTP client does not decide about redirects, cookies or
 // credentials.
-func TestAnHTTPClientOfTheCallers(t *testing.T) {
+func TestCallersHTTPClientDecidesNothingElse(t *testing.T) {
 	elsewhere := newRecorder(t, replying(http.StatusOK, aliceInfo))
 	server := newRecorder(t, func(w http.ResponseWriter, r *http.Request) {
 		http.SetCookie(w, &http.Cookie{Name: "session", Value: "kept"})

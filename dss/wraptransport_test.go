@@ -25,7 +25,7 @@ func counted(c *dss.Client, n *int) *dss.Client {
 	})
 }
 
-func TestWrapTransportIsForThatCopyAndItsOwn(t *testing.T) {
+func TestWrapTransportAffectsTheCopyAndItsCopies(t *testing.T) {
 	server := newRecorder(t, replying(200, "{}"))
 	own := server.client(t)
 	asBob, err := own.As("bob")
@@ -65,7 +65,7 @@ func TestWrapTransportIsForThatCopyAndItsOwn(t *testing.T) {
 
 // The library asks DSS with the application's own rights before it acts as a
 // visitor. The visitor's transport does not see these calls.
-func TestWrapTransportSeesNoTicketFetched(t *testing.T) {
+func TestWrapTransportSeesNoFetchOfATicket(t *testing.T) {
 	server := newRecorder(t, replying(200, "{}"))
 	own := server.client(t)
 	var n int
@@ -119,7 +119,7 @@ func TestWrapTransportKeepsConnectionRules(t *testing.T) {
 	assert.EqualValues(t, 2, closed.Load())
 }
 
-func TestWrapTransportRefusesNothing(t *testing.T) {
+func TestWrapTransportPanicsOnNil(t *testing.T) {
 	client := newClient(t, "http://127.0.0.1:1")
 	assert.PanicsWithValue(t, "dss: WrapTransport: wrap returned nil: return next to change nothing", func() {
 		client.WrapTransport(func(http.RoundTripper) http.RoundTripper { return nil })

@@ -43,7 +43,7 @@ func TestCalls(t *testing.T) {
 	assert.Empty(t, fake.LastCaller(), "a call that DSS did not act upon")
 }
 
-func TestLastCallerOfLastCall(t *testing.T) {
+func TestLastCallerIsThatOfTheLastCall(t *testing.T) {
 	fake := newFake(t)
 	for _, tc := range []struct {
 		by   creds
@@ -78,7 +78,7 @@ func TestTheLogIsBounded(t *testing.T) {
 	assert.Equal(t, 401, log[0].Status)
 }
 
-func TestACallThatOutlastsTheLog(t *testing.T) {
+func TestEndOfADroppedCallChangesNoOther(t *testing.T) {
 	fake := dsstest.New()
 	get := func(path string) {
 		fake.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/dip/publicapi"+path, nil))

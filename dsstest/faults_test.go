@@ -195,7 +195,7 @@ func TestLatency(t *testing.T) {
 	})
 }
 
-func TestTooLongABody(t *testing.T) {
+func TestTooLongBodyIsRefused(t *testing.T) {
 	fake := newFake(t)
 	status, reply := call(t, fake, keyOf("ann-key"), "PUT", "/current-user", strings.Repeat(" ", 32<<20+1))
 	assert.Equal(t, 400, status)

@@ -93,7 +93,7 @@ func TestPageSignsInAndOut(t *testing.T) {
 	}
 }
 
-func TestPageLeavesTheAPIAsItIs(t *testing.T) {
+func TestPageDoesNotChangeTheAPI(t *testing.T) {
 	p := newPerson(t)
 	p.fake.SetDown(true)
 	resp, body := p.asks("GET", "/dip/publicapi/auth/info", nil)

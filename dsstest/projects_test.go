@@ -137,7 +137,7 @@ func TestDefaultProjects(t *testing.T) {
 	assert.Equal(t, []string{"MINE"}, keysOf(t, fake, "root-key"))
 }
 
-func TestHiddenProjectsAsLater(t *testing.T) {
+func TestHiddenProjectsAnswerWithTheSetStatus(t *testing.T) {
 	fake := newProjects(t)
 	for _, status := range []int{401, 403} {
 		fake.Configure(dsstest.Options{HiddenProjects: status})

@@ -28,7 +28,7 @@ const page = "../docs/not-go.md"
 
 // The page shows the files unchanged, and has a row for each setting with the text
 // of -help. After you change these, run go test ./gateway -run ^TestPage -update.
-func TestPageIsInStep(t *testing.T) {
+func TestPageIsUpToDate(t *testing.T) {
 	text, err := os.ReadFile(page)
 	require.NoError(t, err)
 	var help bytes.Buffer

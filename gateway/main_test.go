@@ -408,7 +408,7 @@ func TestSignInFromACodeStudioLeadsBack(t *testing.T) {
 	assert.Equal(t, prefix+"/report?a=1", back.Query().Get("back"))
 }
 
-func TestPortThatIsTaken(t *testing.T) {
+func TestTakenPortIsExplained(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
@@ -498,7 +498,7 @@ func slow(t *testing.T) (url string, begun <-chan struct{}, finish func()) {
 	return s.URL, began, finish
 }
 
-func TestStopsWhenAllIsAnswered(t *testing.T) {
+func TestStopWaitsForAnswers(t *testing.T) {
 	fake := newDSS(t)
 	upstream, begun, finish := slow(t)
 	g := start(t, fake, upstream)
@@ -549,7 +549,7 @@ func TestStopsWhenAllIsAnswered(t *testing.T) {
 	assert.Contains(t, g.text.String(), `"msg":"stopped"`)
 }
 
-func TestSecondSignalEndsItAtOnce(t *testing.T) {
+func TestSecondSignalEndsTheGatewayAtOnce(t *testing.T) {
 	fake := newDSS(t)
 	upstream, begun, _ := slow(t)
 	g := start(t, fake, upstream, "DSSAUTH_SHUTDOWN=1h")
@@ -573,7 +573,7 @@ func TestSecondSignalEndsItAtOnce(t *testing.T) {
 	}
 }
 
-func TestDSSIsDownAtTheStart(t *testing.T) {
+func TestGatewayStartsWhileDSSIsDown(t *testing.T) {
 	fake := newDSS(t)
 	ann := fake.SignIn("ann")
 	fake.SetDown(true)

@@ -92,7 +92,7 @@ func TestAccessNamesTheVisitorInFront(t *testing.T) {
 }
 
 // An access log in front of a router, and another one inside of it.
-func TestAccessInFrontOfAnother(t *testing.T) {
+func TestNestedAccessLogsGetTheSameResults(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: newDoormanWithOutage()})
 	for _, tt := range []struct {
 		r    *http.Request
@@ -122,7 +122,7 @@ func TestAccessAsksDSSNothing(t *testing.T) {
 
 // A TimeoutHandler answers while the lookup still runs, and the handler behind it
 // goes on. The log reads the results so far.
-func TestAccessBehindAHandlerThatGaveUp(t *testing.T) {
+func TestAccessAfterATimeoutHandlerGaveUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Resolver: resolver(slowly(2*time.Second, byCookie))})
 		reached := make(chan struct{})
@@ -170,7 +170,7 @@ func TestAccessOfConcurrentRequests(t *testing.T) {
 }
 
 // An access log costs only its own allocations, and the Middleware makes none for it.
-func TestAccessCostsAHitNothingWithoutIt(t *testing.T) {
+func TestAccessLogCostsOnlyItsOwnAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}

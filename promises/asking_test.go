@@ -211,7 +211,7 @@ func TestLinksOfThePage(t *testing.T) {
 }
 
 // A form can follow a sign-in in another tab as a page can.
-func TestARememberedRefusalAnswersNoForm(t *testing.T) {
+func TestFormAsksAgainDespiteARememberedRefusal(t *testing.T) {
 	door := newDoorman()
 	m := newAuth(t, dssauth.Config{Resolver: door})
 	h := m.Handler(whoami)

@@ -29,7 +29,7 @@ func sets(headers ...string) wrapper {
 	}
 }
 
-func TestResponsesAreForOneVisitor(t *testing.T) {
+func TestResponsesArePrivate(t *testing.T) {
 	type values = []string
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), AllowAPIKeys: true})
 	sso := newAuth(t, dssauth.Config{Resolver: newDoorman(), Headers: []string{"cookie", "x-sso"}})
@@ -159,7 +159,7 @@ func TestAppendedHeadersStayInTheirResponse(t *testing.T) {
 
 // A handler that changes the list of names does not change which headers
 // identify visitors.
-func TestNoHandlerChangesWhichHeadersIdentify(t *testing.T) {
+func TestHandlerCannotChangeTheIdentifyingHeaders(t *testing.T) {
 	known := newDoorman()
 	m := newAuth(t, dssauth.Config{Resolver: known, TTL: -1})
 	serve(m.Handler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -201,7 +201,7 @@ func sharedCache(careless bool, next http.Handler) http.Handler {
 	})
 }
 
-func TestASharedCacheGivesNobodyAnothersPage(t *testing.T) {
+func TestSharedCacheDoesNotMixVisitors(t *testing.T) {
 	for _, forAll := range []wrapper{sets(), sets("Cache-Control", "public, max-age=60"), sets("Cache-Control", "s-maxage=60", "Vary", "Accept")} {
 		m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 		mux := http.NewServeMux()
@@ -271,7 +271,7 @@ func behindProxy(t *testing.T, plain bool, hints bool, headers ...string) http.H
 	return reply.Header
 }
 
-func TestTheHeadersOfAProxysUpstream(t *testing.T) {
+func TestUpstreamsHeadersPassAReverseProxy(t *testing.T) {
 	both := []string{"Cookie", "Authorization"}
 	for _, test := range []struct {
 		name               string

@@ -434,7 +434,7 @@ func TestLogsQuoteNothingThatDSSWrote(t *testing.T) {
 }
 
 // The check above finds a canary in each form.
-func TestCanariesWouldBeCaught(t *testing.T) {
+func TestPrintedCanaryIsFound(t *testing.T) {
 	p := new(printed)
 	p.value("anything", slog.LevelDebug)
 	assert.Empty(t, p.leaks())

@@ -106,7 +106,7 @@ func TestChangeOfOneOfSeveralCookiesIsSeen(t *testing.T) {
 	})
 }
 
-func TestSessionsThatAreRefreshedAreNoChurn(t *testing.T) {
+func TestRefreshedSessionsAreNotChurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBook
 		m := newAuth(t, dssauth.Config{Resolver: resolveFunc(bySession), Logger: log.logger(), MaxEntriesPerUser: 8})
@@ -122,7 +122,7 @@ func TestSessionsThatAreRefreshedAreNoChurn(t *testing.T) {
 	})
 }
 
-func TestSessionsThatCameAndWentAreNoChurn(t *testing.T) {
+func TestEndedSessionsAreNotChurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBook
 		m := newAuth(t, dssauth.Config{Resolver: resolveFunc(bySession), Logger: log.logger(), MaxEntriesPerUser: 8})
@@ -172,7 +172,7 @@ func (s *screens) takeTurns(n int, every, while time.Duration) (hitRatio float64
 	return float64(s.hits) / float64(s.hits+s.asks)
 }
 
-func TestOneAccountOnManyScreens(t *testing.T) {
+func TestAccountOnManyScreensHasItsShareOfHits(t *testing.T) {
 	for _, test := range []struct{ screens, bound int }{
 		{8, 8}, {9, 8}, {14, 8}, {9, 0}, {32, 0}, {33, 0}, {40, 0}, {60, 0},
 	} {
@@ -200,7 +200,7 @@ func TestOneAccountOnManyScreens(t *testing.T) {
 
 // An active session stays remembered beside any amount of junk of the same user, and a
 // new session is remembered, too. Only the junk costs lookups.
-func TestSessionBesideJunkOfItsUser(t *testing.T) {
+func TestSessionStaysRememberedBesideJunk(t *testing.T) {
 	for _, test := range []struct {
 		ttl  time.Duration
 		junk int // a second
@@ -275,7 +275,7 @@ func TestHeadersThatChangeAreNamed(t *testing.T) {
 	}
 }
 
-func TestCookieHeaderIsNamedIfNoCookieIsToBlame(t *testing.T) {
+func TestCookieHeaderIsNamedIfNoSingleCookieIs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		line := churnLine(t, 16, func(i int) string { return fmt.Sprintf("csrf_%d=1", i) })
 		assert.Contains(t, line, "changing=Cookie")
@@ -324,7 +324,7 @@ func TestFindingNothingDoesNotUseUpTheWarning(t *testing.T) {
 
 // One account on twice as many screens as its bound looks like a cookie that changes:
 // the log line names both causes.
-func TestMoreScreensThanCanBeToldNameTheBound(t *testing.T) {
+func TestManyScreensNameTheBoundInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logBook
 		s := newScreens(t, dssauth.Config{Logger: log.logger(), MaxEntriesPerUser: 8})
@@ -359,7 +359,7 @@ func TestEachChangeIsNamedOnce(t *testing.T) {
 	})
 }
 
-func TestManyUsersAreNoChurn(t *testing.T) {
+func TestManyUsersAreNotChurn(t *testing.T) {
 	var log logBook
 	m := newAuth(t, dssauth.Config{Resolver: resolveFunc(bySession), Logger: log.logger()})
 	for i := range 1000 {

@@ -96,7 +96,7 @@ func TestNewContextOfNobodyIsAnonymous(t *testing.T) {
 // time.Since uses the monotonic clock if a time has one, and this clock stops
 // while the machine is suspended. Not in a bubble: its times have no monotonic
 // clock.
-func TestAsOfIsByTheWallClockAlone(t *testing.T) {
+func TestAsOfHasNoMonotonicClock(t *testing.T) {
 	require.Contains(t, time.Now().String(), " m=")
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 	given := dssauth.NewIdentity("ann")
@@ -115,7 +115,7 @@ func TestAsOfIsByTheWallClockAlone(t *testing.T) {
 
 type contextKey struct{}
 
-func TestContextKeepsWhatItWasMadeFrom(t *testing.T) {
+func TestContextKeepsValuesAndEndOfItsParent(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.WithValue(t.Context(), contextKey{}, "kept"))
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 	r, err := m.Authenticate(fromAnn().WithContext(ctx))

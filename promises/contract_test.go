@@ -14,7 +14,7 @@ import (
 
 // If a DSS differs from our assumptions, nobody is admitted, and the log names
 // once the setting that may help.
-func TestWhereDSSDiffers(t *testing.T) {
+func TestUnexpectedDSSAdmitsNobody(t *testing.T) {
 	always := func(status int, body string, header ...string) func(*dsstest.DSS) {
 		return func(d *dsstest.DSS) { d.Intercept(lookupPath, -1, dsstest.Respond(status, body, header...)) }
 	}
@@ -91,7 +91,7 @@ func TestStrangersAreNotLogged(t *testing.T) {
 }
 
 // A ticket from a caller inside DSS is not used, and not passed on.
-func TestTicketsOfCallersAreNotTaken(t *testing.T) {
+func TestTicketsOfCallersAreIgnored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		d.AddTicket("ticket-of-bob", "bob")
@@ -110,7 +110,7 @@ func TestTicketsOfCallersAreNotTaken(t *testing.T) {
 
 // If DSS reads X-DKU-ProxyUser as another login than the one sent, no call is
 // made.
-func TestProxyUserThatIsReadAsAnother(t *testing.T) {
+func TestMisreadProxyUserStopsCalls(t *testing.T) {
 	for name, row := range map[string]struct {
 		options dsstest.Options
 		others  []string // users of DSS beside the visitor, é

@@ -45,7 +45,7 @@ func (s *situation) identity() (id dssauth.Identity) {
 	return id
 }
 
-func TestUserDetailsCostNothingWhereNobodyAsks(t *testing.T) {
+func TestUserDetailsAreNotFetchedByDefault(t *testing.T) {
 	s := annAnalyst(t, func(_ *situation, c *dssauth.Config) { c.UserDetails = false })
 	id := s.identity()
 	assert.Empty(t, id.DisplayName)
@@ -79,7 +79,7 @@ func TestAnAPIKeyHasNoDetails(t *testing.T) {
 	assert.Equal(t, 1, s.fake.Calls(""))
 }
 
-func TestTheIdentityStandsWhereItsDetailsFail(t *testing.T) {
+func TestIdentityIsKeptIfDetailsFail(t *testing.T) {
 	for name, answer := range map[string]dsstest.Interceptor{
 		"with 401":                          notAuthenticated,
 		"with 403":                          dsstest.Respond(403, `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException", "message": "ann may not"}`),
@@ -120,7 +120,7 @@ func TestTheIdentityStandsWhereItsDetailsFail(t *testing.T) {
 
 // A missing right to read users concerns all visitors: the log has it once a minute,
 // and not for each visitor.
-func TestMissingRightToReadUsersIsSaidOnceAMinute(t *testing.T) {
+func TestMissingRightToReadUsersIsLoggedOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book logBook
 		const said = `{"errorType": "com.dataiku.dip.exceptions.UnauthorizedException", "message": "ann may not"}`
@@ -149,7 +149,7 @@ func TestMissingRightToReadUsersIsSaidOnceAMinute(t *testing.T) {
 }
 
 // A second call that hangs costs a second, and not the lookup.
-func TestTheIdentityStandsWhereItsDetailsHang(t *testing.T) {
+func TestIdentityIsKeptIfDetailsHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake, auth := inBubble(t, dssauth.Config{UserDetails: true})
 		fake.Intercept(annPath, -1, dsstest.Hang)
@@ -193,7 +193,7 @@ func TestUserDetailsAreReadAsTheVisitor(t *testing.T) {
 }
 
 // If the call as the visitor fails in any way, a call with our own rights may work.
-func TestUserDetailsWhereTheVisitorIsNotActedAs(t *testing.T) {
+func TestUserDetailsAreReadWithOurRightsIfTheVisitorsFail(t *testing.T) {
 	for name, spoil := range map[string]func(*dsstest.Server){
 		"no right to": func(d *dsstest.Server) { d.Configure(dsstest.Options{NoImpersonation: []string{"*"}}) },
 		"somebody else's settings": func(d *dsstest.Server) {
@@ -259,7 +259,7 @@ func TestSecretsOfTheVisitor(t *testing.T) {
 	assert.Equal(t, before+2, s.fake.Calls(lookupPath))
 }
 
-func TestSecretsAreAskedForByWhatWasKeyed(t *testing.T) {
+func TestSecretsAreAskedForWithTheKeyedHeaders(t *testing.T) {
 	s := annsSecrets(t, nil)
 	r := s.request()
 	setForgedHeaders(s, r.Header)
@@ -271,7 +271,7 @@ func TestSecretsAreAskedForByWhatWasKeyed(t *testing.T) {
 	assert.Equal(t, map[string]string{"Cookie": s.cookie.Name + "=" + s.cookie.Value}, s.fake.LastBrowserHeaders())
 }
 
-func TestSecretsAreNowhereElse(t *testing.T) {
+func TestSecretsAreNeitherPrintedNorLogged(t *testing.T) {
 	var log bytes.Buffer
 	s := annsSecrets(t, func(_ *situation, c *dssauth.Config) {
 		c.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))

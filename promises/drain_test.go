@@ -147,7 +147,7 @@ func TestSlowBodyHoldsUpARefusalForASecond(t *testing.T) {
 }
 
 // After the body is read, the deadline does not end a request that goes on.
-func TestDeadlineIsNotLeftBehind(t *testing.T) {
+func TestReadDeadlineIsRemoved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Resolver: newDoorman(), OnError: func(w http.ResponseWriter, r *http.Request, err error) {
 			pass(time.Minute)

@@ -112,7 +112,7 @@ func TestRefusalHeaders(t *testing.T) {
 	}
 }
 
-func TestRefusalOfNothingIsAMistake(t *testing.T) {
+func TestWriteRefusalOfNilIsAMistake(t *testing.T) {
 	w := httptest.NewRecorder()
 	dssauth.WriteRefusal(w, request("GET", "/"), nil)
 	assert.Equal(t, 500, w.Code)
@@ -207,7 +207,7 @@ func refusing(t *testing.T, c dssauth.Config) http.Handler {
 	return m.Handler(m.RequireGroup("analysts")(whoami))
 }
 
-func TestRefusalsTellCachesWhatTheyDependOn(t *testing.T) {
+func TestRefusalsSetVary(t *testing.T) {
 	h := refusing(t, dssauth.Config{Headers: []string{"Cookie", "Authorization", "x-sso"}})
 	for status, r := range refusedRequests {
 		w := serve(h, r())
@@ -246,7 +246,7 @@ func TestOnErrorThatWritesNothingAdmitsNobody(t *testing.T) {
 	assert.Empty(t, w.Body.String())
 }
 
-func TestRetryAfterTellsWhatDSSTold(t *testing.T) {
+func TestRetryAfterOfDSSIsPassedOn(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	for _, tt := range []struct{ told, want string }{{"3", "3"}, {"3600", "4"}, {"", "1"}} {
 		m := newAuth(t, dssauth.Config{Client: fake.Client()})
@@ -257,7 +257,7 @@ func TestRetryAfterTellsWhatDSSTold(t *testing.T) {
 	}
 }
 
-func TestRefusalsTellNothing(t *testing.T) {
+func TestRefusalsRevealNothing(t *testing.T) {
 	const secret = "c4n4ry"
 	fake := dsstest.NewServer(t)
 	fake.AddUser(dsstest.User{Login: "login-" + secret, Groups: []string{"group-" + secret}, Email: secret + "@example.com"})

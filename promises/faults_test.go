@@ -340,7 +340,7 @@ func TestServiceReturnsOnceDSSsNameResolves(t *testing.T) {
 	assert.Equal(t, "401", who(m, browser("junk")))
 }
 
-func TestARestartOfDSSThatEndsAllSessions(t *testing.T) {
+func TestRestartThatEndsSessionsSignsVisitorsOut(t *testing.T) {
 	d := dsstest.New()
 	d.AddAPIKey(ownKey, "")
 	d.AddUser(dsstest.User{Login: "ann"})
@@ -376,7 +376,7 @@ func TestARestartOfDSSThatEndsAllSessions(t *testing.T) {
 	assert.Equal(t, "ann", who(m, signedIn(d, "ann")))
 }
 
-func TestCertificatesThatAreNotDSSs(t *testing.T) {
+func TestOtherCertificatesAreRefused(t *testing.T) {
 	ours, theirs := newAuthority(t), newAuthority(t)
 	now := time.Now()
 	for _, test := range []struct {

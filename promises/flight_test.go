@@ -34,7 +34,7 @@ func TestManyMissesOfOneKeyAreOneLookup(t *testing.T) {
 	})
 }
 
-func TestWaitersThatGoAway(t *testing.T) {
+func TestLookupOutlivesWaitersThatLeave(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		leave func(i int) bool
@@ -117,7 +117,7 @@ func TestWaitersOutlastLateResolverBriefly(t *testing.T) {
 	})
 }
 
-func TestAPanicInTheResolverIsNoAnswer(t *testing.T) {
+func TestPanicInTheResolverIsNotAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book logBook
 		var calls atomic.Int64
@@ -142,7 +142,7 @@ func TestAPanicInTheResolverIsNoAnswer(t *testing.T) {
 	})
 }
 
-func TestAnswersThatAreNone(t *testing.T) {
+func TestInvalidAnswersAreAnOutage(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		id   dssauth.Identity
@@ -200,7 +200,7 @@ func TestRefusalsAreRememberedBriefly(t *testing.T) {
 	})
 }
 
-func TestARememberedRefusalAnswersNoNavigation(t *testing.T) {
+func TestPageLoadAsksAgainDespiteARememberedRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := resolver(func(context.Context, string) (dssauth.Identity, error) {
 			return dssauth.Identity{}, dssauth.ErrUnauthenticated
@@ -418,7 +418,7 @@ func TestRefusalsEvictNobody(t *testing.T) {
 	})
 }
 
-func TestNewVisitorsEvictNobodyAtWork(t *testing.T) {
+func TestNewVisitorsEvictNoActiveVisitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := resolver(byCookie)
 		m := newAuth(t, dssauth.Config{Resolver: dss, MaxEntries: 3})
@@ -598,7 +598,7 @@ func TestABusyVisitorWaitsOnce(t *testing.T) {
 	})
 }
 
-func TestAnswersOfOneMomentAreRenewedApart(t *testing.T) {
+func TestAnswersOfOneMomentAreRenewedAtDifferentTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const visitors, limit = 1000, 8
 		ask := func(m *dssauth.Middleware) {
@@ -718,7 +718,7 @@ func TestALookupUnderWayCannotUndoForgetting(t *testing.T) {
 	}
 }
 
-func TestForgottenBytesDoNotWaitForWhatWasAskedBefore(t *testing.T) {
+func TestForgottenBytesDoNotJoinAnOlderLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
 		m := newAuth(t, dssauth.Config{Resolver: dss})

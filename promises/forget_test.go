@@ -150,7 +150,7 @@ func TestLookupOfAForgottenLoginIsAskedAgain(t *testing.T) {
 
 // A page load that waits for two earlier lookups, and an answer that is
 // refreshed.
-func TestNoAnswerOfBeforeForgettingReachesALaterRequest(t *testing.T) {
+func TestLaterRequestGetsNoAnswerFromBeforeForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
 		m := newAuth(t, dssauth.Config{Resolver: dss})
@@ -173,7 +173,7 @@ func TestNoAnswerOfBeforeForgettingReachesALaterRequest(t *testing.T) {
 	})
 }
 
-func TestSigningOutLeavesTheLookupsOfOthersAlone(t *testing.T) {
+func TestSignOutDoesNotAffectOthersLookups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
 		m := newAuth(t, dssauth.Config{Resolver: dss})
@@ -259,7 +259,7 @@ func TestForgottenConnectionIsNotBridged(t *testing.T) {
 
 // The connection's answer may be older than the call of Forget, or than the refusal of
 // a request beside it.
-func TestConnectionIsBridgedAsItsRequestsAre(t *testing.T) {
+func TestConnectionIsBridgedLikeItsRequests(t *testing.T) {
 	const refreshed, ended = 2800 * time.Millisecond, 3 * time.Second // of an answer's life of three seconds at most
 	for name, row := range map[string]struct {
 		at   time.Duration // after the connection began, a request comes
@@ -297,7 +297,7 @@ func TestConnectionIsBridgedAsItsRequestsAre(t *testing.T) {
 
 // After another session of its login signed out, a connection asks DSS at its next
 // look, and does not use an earlier question.
-func TestConnectionDoesNotTakeAnAnswerOfBeforeForgetting(t *testing.T) {
+func TestConnectionUsesNoAnswerFromBeforeForget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
 		m := newAuth(t, dssauth.Config{Resolver: dss})
@@ -444,7 +444,7 @@ func TestNestedMiddlewareTakesNoOtherAnswer(t *testing.T) {
 
 // By Authenticate, a request that is handled for long, or served again, keeps its
 // visitor in only as long as the answer is good.
-func TestAnswerOfAuthenticateHasAnEnd(t *testing.T) {
+func TestAnswerOfAuthenticateExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		known := newDoorman()
 		m := newAuth(t, dssauth.Config{Resolver: known, TTL: time.Second, Timeout: time.Second})

@@ -247,7 +247,7 @@ func TestLoggersInFrontSeeTheRoute(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatChangedIsHandedBack(t *testing.T) {
+func TestOnlyChangedValuesAreHandedBack(t *testing.T) {
 	for name, wrap := range wrappers(t) {
 		contentType, body := anUpload(t, 10)
 		r := httptest.NewRequest("POST", "/", bytes.NewReader(body))

@@ -81,7 +81,7 @@ func TestHooksSeeLookupsAndNoHits(t *testing.T) {
 	})
 }
 
-func TestALookupsDurationLeavesOutItsWait(t *testing.T) {
+func TestLookupsDurationExcludesItsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book hookBook
 		m := newAuth(t, dssauth.Config{Resolver: resolver(slowly(400*time.Millisecond, byCookie)), Hooks: book.hooks(), MaxLookups: 2})

@@ -875,7 +875,7 @@ var actingTwice = []attempt{
 
 // A user who signs in to another user's former session acts only as oneself, from the
 // first request after the end of the former user's answer.
-func TestASecondSignInInTheSameSession(t *testing.T) {
+func TestNewUserOfASessionActsOnlyAsOneself(t *testing.T) {
 	for _, mode := range []dssauth.Impersonation{dssauth.ByTicket, dssauth.ByProxyUser} {
 		s := newSituation(t, mode, nil)
 		require.NoError(t, s.visit(func(*http.Request) error { return nil }), "ann is remembered")
@@ -916,7 +916,7 @@ func TestClientsOfTwoInstancesDoNotMix(t *testing.T) {
 
 // Many visitors at once, over sockets, on connections that they share: each
 // call is made as its own visitor.
-func TestManyVisitorsAtOnce(t *testing.T) {
+func TestConcurrentVisitorsActOnlyAsThemselves(t *testing.T) {
 	const visitors, rounds = 20, 15
 	for _, mode := range []dssauth.Impersonation{dssauth.ByTicket, dssauth.ByProxyUser} {
 		s := newSituation(t, mode, nil)

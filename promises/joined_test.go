@@ -114,7 +114,7 @@ func TestJoinedHookWithAContextOfItsOwn(t *testing.T) {
 
 // A hook that fails in any way does not keep the others before and after it from their
 // calls.
-func TestJoinedHooksOutliveEachOther(t *testing.T) {
+func TestFailingJoinedHookDoesNotStopOthers(t *testing.T) {
 	for end, quit := range map[string]func(){"a panic": func() { panic("secret") }, "Goexit": runtime.Goexit} {
 		for hook, broken := range map[string]dssauth.Hooks{
 			"LookupStart": {LookupStart: func(context.Context, bool) context.Context { quit(); return nil }},

@@ -151,7 +151,7 @@ func TestClose(t *testing.T) {
 	}
 }
 
-func TestCloseSaysThatAResolverDoesNotReturn(t *testing.T) {
+func TestCloseReportsAResolverThatDoesNotReturn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
 		m := newAuth(t, dssauth.Config{Resolver: dss, Timeout: 3 * time.Second})
@@ -226,7 +226,7 @@ func TestShutdownEndsWithVisitorsWaiting(t *testing.T) {
 	visits.Wait()
 }
 
-func TestARefusalOfClosedIsAnOutage(t *testing.T) {
+func TestClosedMiddlewareRefusesAsInAnOutage(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
 	require.NoError(t, m.Close())
 	_, err := m.Authenticate(browser("ann"))

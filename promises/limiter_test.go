@@ -171,7 +171,7 @@ func TestKnownVisitorsHavePlacesThatJunkCannotTake(t *testing.T) {
 	}
 }
 
-func TestOfKnownVisitorsAllPlacesMayBeTaken(t *testing.T) {
+func TestKnownVisitorsMayTakeAllPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := resolver(byCookie)
 		m := newAuth(t, dssauth.Config{Resolver: dss, MaxLookups: 8})

@@ -211,7 +211,7 @@ func TestConnectionSurvivesAnOutageThatEnds(t *testing.T) {
 }
 
 // A look that failed because DSS was down is not judged as if DSS had been up.
-func TestOutageThatEndsDuringALookEndsNothing(t *testing.T) {
+func TestOutageThatEndsDuringALookEndsNoConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, StaleIfError: time.Hour, TTL: 3 * time.Second})
@@ -463,7 +463,7 @@ func TestVisitorsAreAskedAboutAtDifferentMoments(t *testing.T) {
 	})
 }
 
-func TestNoIntervalIsTooShort(t *testing.T) {
+func TestShortIntervalIsRaisedToTheLeast(t *testing.T) {
 	for _, every := range []time.Duration{-time.Hour, 1, 100*time.Millisecond - 1} {
 		synctest.Test(t, func(t *testing.T) {
 			dss := resolver(byCookie)
@@ -477,7 +477,7 @@ func TestNoIntervalIsTooShort(t *testing.T) {
 	}
 }
 
-func TestWhatEndsAConnectionBeside(t *testing.T) {
+func TestConnectionEndsWithItsRequestOrTheMiddleware(t *testing.T) {
 	errStop := errors.New("the handler had enough")
 	for _, test := range []struct {
 		name  string
@@ -522,7 +522,7 @@ func TestWhatEndsAConnectionBeside(t *testing.T) {
 	}
 }
 
-func TestConnectionsThatNeverBegin(t *testing.T) {
+func TestConnectionWithoutItsVisitorEndsAtOnce(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
 	authenticated := func(t *testing.T) *http.Request {
 		r, err := m.Authenticate(browser("ann"))
@@ -572,7 +572,7 @@ func TestConnectionsThatNeverBegin(t *testing.T) {
 	})
 }
 
-func TestAConnectionOfATestsIdentityLasts(t *testing.T) {
+func TestConnectionOfNewContextLasts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := resolver(byCookie)
 		m := newAuth(t, dssauth.Config{Resolver: dss})
@@ -647,7 +647,7 @@ func TestAuthenticateBehindAGateKeepsTheGate(t *testing.T) {
 }
 
 // A gate may rely on those in front of it.
-func TestGatesAreAskedAgainFromTheOutside(t *testing.T) {
+func TestOuterGatesAreAskedAgainFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ann := newScene(dssauth.NewIdentity("ann", "analysts"))
 		m := newAuth(t, dssauth.Config{Resolver: ann})
@@ -726,7 +726,7 @@ func TestGateEndsAConnectionInAnOutage(t *testing.T) {
 	})
 }
 
-func TestGateCannotChangeWhatItIsGivenNext(t *testing.T) {
+func TestGateCannotChangeItsNextRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newAuth(t, dssauth.Config{Resolver: resolver(byCookie)})
 		var mu sync.Mutex

@@ -64,7 +64,7 @@ func TestLoginURL(t *testing.T) {
 }
 
 // A question without an answer is not a sign-out, for any reason in its error.
-func TestOutageCausedByARefusalIsNoRefusal(t *testing.T) {
+func TestOutageCausedByARefusalIsNotARefusal(t *testing.T) {
 	both := fmt.Errorf("%w: %w", dssauth.ErrUnavailable, dssauth.ErrUnauthenticated)
 	nav := request("GET", "/", append([]string{"Cookie", "session=ann"}, pageHeaders...)...)
 
@@ -181,7 +181,7 @@ func TestReturnPath(t *testing.T) {
 	}
 }
 
-func TestReturnPathIsThatOfTheBrowser(t *testing.T) {
+func TestReturnPathHasThePrefixOfTheBrowser(t *testing.T) {
 	stripped := func(h http.Handler) http.Handler { return http.StripPrefix("/app", h) }
 	assert.Equal(t, "/app/report?x=1", backOf(t, "/app/report?x=1", stripped))
 

@@ -127,7 +127,7 @@ func markedAt(t *testing.T, ahead time.Duration, page string) string {
 	return fmt.Sprintf("%s=%s-%x", marksName, hash, ms+ahead.Milliseconds())
 }
 
-func TestMarksOfOtherReplicas(t *testing.T) {
+func TestMarksOfOtherReplicasCount(t *testing.T) {
 	for _, tt := range []struct {
 		ahead  time.Duration
 		status int
@@ -197,7 +197,7 @@ func TestSignedInOutAndBackWithinThirtySeconds(t *testing.T) {
 	})
 }
 
-func TestWhatClearsMarks(t *testing.T) {
+func TestMarksAreClearedOnceDSSNamesTheVisitor(t *testing.T) {
 	const clears, stays = "clears", "stays"
 	door := newDoorman()
 	m := signingIn(t, door)
@@ -275,7 +275,7 @@ func TestMarksIdentifyNobody(t *testing.T) {
 }
 
 // As htmx asks: each part of a page that is public names it.
-func TestPartsOfAPublicPageCostOneSignIn(t *testing.T) {
+func TestPartsOfAPublicPageShareOneRedirect(t *testing.T) {
 	b := newKeeper(signingIn(t, newDoorman()).Handler(whoami))
 	asks := func(i int) string {
 		return b.gets(fmt.Sprint("/part/", i), with(htmxPart, "HX-Current-URL", "http://example.com/public?tab=1")...).Header().Get("HX-Redirect")
@@ -293,7 +293,7 @@ func TestPartsOfAPublicPageCostOneSignIn(t *testing.T) {
 	assert.NotEmpty(t, asks(1), "signed out again, and not sent to sign in")
 }
 
-func TestAGuessUsesNoRedirectUp(t *testing.T) {
+func TestPrefetchUsesUpNoRedirect(t *testing.T) {
 	b := newKeeper(signingIn(t, newDoorman()).Handler(whoami))
 	for range 3 {
 		assert.Equal(t, 401, b.gets("/a", with(pageHeaders, "Sec-Purpose", "prefetch")...).Code)
@@ -302,7 +302,7 @@ func TestAGuessUsesNoRedirectUp(t *testing.T) {
 }
 
 // The application still writes the refusal of a part.
-func TestOnErrorWritesWhatGoesWithAnHXRedirect(t *testing.T) {
+func TestOnErrorWritesTheBodyOfAnHXRedirect(t *testing.T) {
 	m := newAuth(t, dssauth.Config{
 		Resolver: newDoorman(),
 		LoginURL: func(*http.Request, string) string { return loginPage },
@@ -317,7 +317,7 @@ func TestOnErrorWritesWhatGoesWithAnHXRedirect(t *testing.T) {
 }
 
 // LoginURL is called only if its result is used.
-func TestLoginURLIsNotAskedInVain(t *testing.T) {
+func TestLoginURLIsCalledOnlyIfItIsUsed(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), LoginURL: func(r *http.Request, _ string) string {
 		t.Error("asked")
 		return loginPage

@@ -88,7 +88,7 @@ func TestOptional(t *testing.T) {
 	}
 }
 
-func TestOptionalHidesWhoeverWasAttachedBefore(t *testing.T) {
+func TestOptionalHidesAnEarlierVisitor(t *testing.T) {
 	here := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 	elsewhere := newAuth(t, dssauth.Config{Resolver: newDoorman(), Headers: []string{"Authorization"}, AllowAPIKeys: true})
 	r := request("GET", "/", "Authorization", "Bearer key")
@@ -147,7 +147,7 @@ func TestRequireGroupCopiesItsGroups(t *testing.T) {
 	assert.Equal(t, 403, serve(gate(unreachable(t)), fromAnn()).Code)
 }
 
-func TestGatesThatCannotBeMeant(t *testing.T) {
+func TestSenselessGatesPanic(t *testing.T) {
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
 	assert.PanicsWithValue(t, "dssauth: RequireGroup without a group: name at least one, or use Handler to admit every DSS user", func() { m.RequireGroup() })
 	for _, blank := range []string{"", " ", "\t\n", "\u00a0"} {
@@ -224,7 +224,7 @@ func TestGatesDecideOnEveryRequest(t *testing.T) {
 	}
 }
 
-func TestGateAsksNoSecondTimeBehindHandler(t *testing.T) {
+func TestGateBehindHandlerDoesNotAskAgain(t *testing.T) {
 	known := newDoorman()
 	m := newAuth(t, dssauth.Config{Resolver: known, TTL: -1})
 	h := m.Handler(m.RequireGroup("readers")(m.RequireGroup("analysts")(whoami)))
@@ -427,7 +427,7 @@ func TestAPIKeyWithoutAUser(t *testing.T) {
 	}
 }
 
-func TestKeyIDIsNoLogin(t *testing.T) {
+func TestKeyIDIsNotALogin(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	fake.AddUser(dsstest.User{Login: "ann", Groups: []string{"administrators"}})
 	fake.AddAPIKey("global", "")
@@ -446,7 +446,7 @@ func TestKeyIDIsNoLogin(t *testing.T) {
 	assert.Equal(t, 1, m.Stats().Entries, "the API key ann was forgotten with the user ann, or neither was")
 }
 
-func TestDSSReceivesWhatIsKeyed(t *testing.T) {
+func TestDSSReceivesTheKeyedBytes(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	fake.AddUser(dsstest.User{Login: "ann"})
 	session := fake.SignIn("ann").String()

@@ -432,7 +432,7 @@ func TestRandomVisitorsAreNeverTakenForOthers(t *testing.T) {
 }
 
 // The test above can fail: each planted fault is found.
-func TestTheRandomVisitorsFindAPlantedFault(t *testing.T) {
+func TestModelFindsPlantedFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
@@ -455,7 +455,7 @@ func TestTheRandomVisitorsFindAPlantedFault(t *testing.T) {
 	}
 }
 
-func TestTheModelKnowsRightFromWrong(t *testing.T) {
+func TestModelRejectsWrongAnswers(t *testing.T) {
 	const at = int64(10 * modelTTL)
 	w := newModel("a", plant{})
 	c := w.credentials[1]

@@ -109,7 +109,7 @@ func TestAmbiguousRefusalEndsOlderLookups(t *testing.T) {
 }
 
 // The same for DSS's own words, if an old answer might bridge the following outage.
-func TestNoOldAnswerOfDSSFromBeforeRefusal(t *testing.T) {
+func TestAnswerFromBeforeARefusalIsNotBridged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)
 		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, Timeout: time.Minute})
@@ -156,7 +156,7 @@ func TestRefusalOutweighsAnOutageFoundAfterIt(t *testing.T) {
 }
 
 // Requests that come while a refused lookup waits for our own question.
-func TestRefusalCountsBeforeItIsUnderstood(t *testing.T) {
+func TestRefusedVisitorIsNotBridgedWhileWeAsk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)
 		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: 2 * time.Second})

@@ -44,7 +44,7 @@ type panickingBody struct{ io.Closer }
 func (panickingBody) Read([]byte) (int, error) { panic("choked on the reply") }
 func (panickingBody) Close() error             { return nil }
 
-func TestAPanicBelowTheClientIsNoAnswer(t *testing.T) {
+func TestPanicBelowTheClientIsNotAnAnswer(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		path    string
@@ -93,7 +93,7 @@ func TestAPanicBelowTheClientIsNoAnswer(t *testing.T) {
 }
 
 // One visitor's bytes may make the client panic: that is not an outage for the others.
-func TestOneVisitorsPanicsAreNoOutage(t *testing.T) {
+func TestOneVisitorsPanicsAreNotAnOutage(t *testing.T) {
 	for _, inBody := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			d := dsstest.New()

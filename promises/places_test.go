@@ -58,7 +58,7 @@ func TestEverybodyGetsInWithinTheSupply(t *testing.T) {
 }
 
 // A DSS of 8 workers of 400 ms can name 20 visitors a second: 170 at a time.
-func TestSmallDSSAtTwiceItsSupplyServesKnownVisitors(t *testing.T) {
+func TestOverloadedDSSServesKnownVisitors(t *testing.T) {
 	for _, arriving := range []time.Duration{time.Second, 10 * time.Second} {
 		t.Run(fmt.Sprint("in ", arriving), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestSmallDSSAtTwiceItsSupplyServesKnownVisitors(t *testing.T) {
 	}
 }
 
-func TestJunkMakesNoRoomForJunk(t *testing.T) {
+func TestJunkOpensNoPlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const second, lasts = 10_000, 15 * time.Second
 		dss := simulated.NewDSS(many, 100*time.Millisecond)
@@ -108,7 +108,7 @@ func TestJunkMakesNoRoomForJunk(t *testing.T) {
 }
 
 // The result and the duration of a lookup open and close places.
-func TestPlacesFollowDSS(t *testing.T) {
+func TestPlacesFollowTheSpeedOfDSS(t *testing.T) {
 	named := func(login string) answer { return answer{id: dssauth.NewIdentity(login)} }
 	nobody, broken := answer{err: dssauth.ErrUnauthenticated}, answer{err: errBroken}
 	repeat := func(n int, a answer) (all []answer) {
@@ -207,7 +207,7 @@ func TestKnownVisitorsGoFirst(t *testing.T) {
 }
 
 // A visitor who was forgotten is asked about again, in the line of known visitors.
-func TestForgottenVisitorIsNoNewcomer(t *testing.T) {
+func TestForgottenVisitorIsNotANewcomer(t *testing.T) {
 	for name, forget := range map[string]func(*dssauth.Middleware){
 		"by login":   func(m *dssauth.Middleware) { m.ForgetUser("ann") },
 		"by request": func(m *dssauth.Middleware) { m.Forget(browser("ann")) },
@@ -232,7 +232,7 @@ func TestForgottenVisitorIsNoNewcomer(t *testing.T) {
 	}
 }
 
-func TestNewcomersGoInTheOrderOfTheirArrival(t *testing.T) {
+func TestNewcomersAreServedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dss := newScript(t)
 		m := busy(t, dss)
@@ -302,7 +302,7 @@ func TestOneUserLeavesRoomForOtherKnownVisitors(t *testing.T) {
 }
 
 // An account on many screens that all ask at once, beside more junk than places.
-func TestJunkLocksOutNoAccountOnManyScreens(t *testing.T) {
+func TestJunkDoesNotLockOutAnAccountOnManyScreens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const screens = 20
 		dss := resolver(slowly(100*time.Millisecond, func(ctx context.Context, cookie string) (dssauth.Identity, error) {
@@ -334,7 +334,7 @@ func TestJunkLocksOutNoAccountOnManyScreens(t *testing.T) {
 }
 
 // The same account's lookups hang: newcomers have half of the shared places.
-func TestAccountThatHangsLeavesNewcomersHalf(t *testing.T) {
+func TestHangingAccountLeavesHalfToNewcomers(t *testing.T) {
 	for most, want := range map[int]int{2: 0, 8: 3, 32: 12} {
 		t.Run(fmt.Sprint("MaxLookups ", most), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -497,7 +497,7 @@ func TestRequestThatJoinsARefreshWaitsForItsSecond(t *testing.T) {
 	})
 }
 
-func TestRefreshThatIsNotNeededLeavesItsPlace(t *testing.T) {
+func TestUnneededRefreshGivesItsPlaceBack(t *testing.T) {
 	for name, forget := range map[string]func(*dssauth.Middleware){
 		"her browser is forgotten": func(m *dssauth.Middleware) { m.Forget(browser("ann")) },
 		"she is forgotten":         func(m *dssauth.Middleware) { m.ForgetUser("ann") },

@@ -31,7 +31,7 @@ func (brokenLog) Enabled(context.Context, slog.Level) bool { return true }
 
 func (brokenLog) Handle(context.Context, slog.Record) error { panic("no space left on device") }
 
-func TestWhatIsPluggedInBreaksOneLookupOnly(t *testing.T) {
+func TestPluggedInCodeBreaksOneLookupOnly(t *testing.T) {
 	once := func() func(func()) {
 		first := true
 		return func(do func()) {
@@ -114,7 +114,7 @@ func TestGateThatExitsIsAFailedLook(t *testing.T) {
 	})
 }
 
-func TestAResolverCannotChangeWhatIsAskedNext(t *testing.T) {
+func TestResolverCannotChangeTheNextQuestion(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := make(chan http.Header, 10)
 		m := newAuth(t, dssauth.Config{Resolver: resolveFunc(func(_ context.Context, h http.Header) (dssauth.Identity, error) {
@@ -151,7 +151,7 @@ func (e curiousError) As(any) bool {
 
 // Under a lock, such a method would wait for ever, and no visitor would be
 // served any more.
-func TestPluggedInErrorsAreReadUnderNoLock(t *testing.T) {
+func TestPluggedInErrorsAreReadWithoutALock(t *testing.T) {
 	for _, from := range []string{"a resolver", "a transport, for a lookup", "a transport, for our own question"} {
 		t.Run(from, func(t *testing.T) {
 			var m *dssauth.Middleware

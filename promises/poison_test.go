@@ -377,7 +377,7 @@ func (b *busyDSS) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-func TestBusyDSSIsNeverCalledDown(t *testing.T) {
+func TestBusyDSSDoesNotCountAsDown(t *testing.T) {
 	for _, workers := range []int{4, 6} {
 		for _, junk := range []int{0, 1, 20} { // to each tick
 			t.Run(fmt.Sprint(workers, " workers, ", junk*20, " junk cookies a second"), func(t *testing.T) {

@@ -76,7 +76,7 @@ func (c *company) opens(gate func(http.Handler) http.Handler, r *http.Request) (
 
 // Each row is a visitor and a project. The handler sees the visitor or is not
 // called, and DSS was asked as the visitor and as nobody else.
-func TestProjectGateAdmitsWhomDSSLetsReadTheProject(t *testing.T) {
+func TestProjectGateAdmitsReadersOfTheProject(t *testing.T) {
 	rows := []struct {
 		who, project string
 		status       int
@@ -238,7 +238,7 @@ func TestProjectVerdictIsAskedForOnce(t *testing.T) {
 
 // An active visitor waits for the first verdict only. DSS is not asked again
 // about a visitor who does not open the project.
-func TestProjectVerdictIsRefreshedAheadWhereItIsUsed(t *testing.T) {
+func TestUsedProjectVerdictIsRefreshedAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket})
 		c.fake.SetLatency(100 * time.Millisecond)
@@ -268,7 +268,7 @@ func TestProjectVerdictIsRefreshedAheadWhereItIsUsed(t *testing.T) {
 	})
 }
 
-func TestRenewalOfAVerdictThatFailsIsTriedOnce(t *testing.T) {
+func TestFailedRenewalOfAVerdictIsTriedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByTicket})
 		gate, r := c.auth.RequireProject("CHURN"), c.request("ann", "/")
@@ -446,7 +446,7 @@ func TestRenewalOfAVerdictNoticesASignOut(t *testing.T) {
 
 // An administrator's key loses its rights after it acted as a visitor. DSS then
 // refuses in the words in which it refuses a visitor.
-func TestProjectGateWhenTheRightToActEnds(t *testing.T) {
+func TestProjectGateNoticesTheEndOfTheRightToAct(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book logBook
 		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByProxyUser, Logger: book.logger()})

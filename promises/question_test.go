@@ -256,7 +256,7 @@ func TestSilentLookupAsksTheQuestionAfterOneSecond(t *testing.T) {
 	})
 }
 
-func TestAnsweredLookupsKeepTheQuestionAway(t *testing.T) {
+func TestQuestionIsNotAskedWhileDSSAnswersOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)
 		m := newAuth(t, dssauth.Config{Client: w.client})
@@ -326,7 +326,7 @@ func TestTimedOutQuestionBesideAnswers(t *testing.T) {
 	}
 }
 
-func TestWhatOurOwnQuestionSays(t *testing.T) {
+func TestOurOwnQuestionTellsIfDSSIsDown(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		reply dsstest.Interceptor
@@ -396,7 +396,7 @@ func TestWireErrorsOfOurOwnQuestion(t *testing.T) {
 	}
 }
 
-func TestWhileDSSIsDownNoLookupStarts(t *testing.T) {
+func TestNoLookupStartsWhileDSSIsDown(t *testing.T) {
 	for name, fault := range outages {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -469,7 +469,7 @@ func (w *watched) down(t *testing.T, m *dssauth.Middleware, fault dsstest.Interc
 	require.Fail(t, "it is not found out that DSS is down")
 }
 
-func TestEvidenceOfAnOutageCountsThreeSeconds(t *testing.T) {
+func TestEvidenceOfAnOutageLastsThreeSeconds(t *testing.T) {
 	const trip = 100 * time.Millisecond // there and back
 	for _, test := range []struct {
 		name     string
@@ -719,7 +719,7 @@ func TestLookupWithoutAPlaceStartsNoPause(t *testing.T) {
 	})
 }
 
-func TestRefusedWhileDownStartsNoPause(t *testing.T) {
+func TestRefusalWhileDownStartsNoPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWatched(t)
 		var hooks hookBook
@@ -997,7 +997,7 @@ func TestRequestsBesideAFailureAreBridgedAsWell(t *testing.T) {
 
 // An answer to a question that was asked before the lookup may be older than the
 // outage.
-func TestQuestionOfBeforeTheLookupSaysNothing(t *testing.T) {
+func TestQuestionFromBeforeTheLookupProvesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, m, ann := withOldAnswer(t)
 		w.behaves(ownInfoPath, late(500*time.Millisecond, nil))
@@ -1013,7 +1013,7 @@ func TestQuestionOfBeforeTheLookupSaysNothing(t *testing.T) {
 	})
 }
 
-func TestPauseKeepsNoOldAnswerBack(t *testing.T) {
+func TestPauseDoesNotBlockAnOldAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, m, ann := withOldAnswer(t)
 		w.behaves("", dsstest.Respond(503, "<html>", "Retry-After", "4"))

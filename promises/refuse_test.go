@@ -182,7 +182,7 @@ var dssSays = []struct {
 
 // DSS's answer to a handler's or a gate's call as the visitor keeps its meaning, for
 // people and for programs, and no text of it is quoted.
-func TestAnswersToCallsAsTheVisitor(t *testing.T) {
+func TestAnswersToCallsAsTheVisitorKeepTheirMeaning(t *testing.T) {
 	list := func(r *http.Request) error {
 		client, err := dssauth.ClientFromContext(r.Context())
 		if err != nil {
@@ -326,7 +326,7 @@ func mistakes(m *dssauth.Middleware) map[string]http.Handler {
 	}
 }
 
-func TestMistakesAreNoOutage(t *testing.T) {
+func TestMistakesAreNotOutages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var book logBook
 		m := newAuth(t, dssauth.Config{Resolver: newDoorman(), Logger: book.logger(), LoginURL: func(*http.Request, string) string { return "/login" }})
@@ -349,7 +349,7 @@ func TestMistakesAreNoOutage(t *testing.T) {
 	})
 }
 
-func TestRefuseOfNothing(t *testing.T) {
+func TestRefuseOfNilIsAMistake(t *testing.T) {
 	var book logBook
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), Logger: book.logger()})
 	w := httptest.NewRecorder()
@@ -359,7 +359,7 @@ func TestRefuseOfNothing(t *testing.T) {
 }
 
 // If a visitor left and a gate gave up, that is not a mistake of the gate.
-func TestRequestsThatEndedAreNoMistake(t *testing.T) {
+func TestEndedRequestsAreNotMistakes(t *testing.T) {
 	var book logBook
 	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), Logger: book.logger()})
 	ctx, leave := context.WithCancel(t.Context())
@@ -441,7 +441,7 @@ func TestRedirectDropsTheLengthOfAnotherBody(t *testing.T) {
 
 // Behind Optional, a handler that acts as its visitor sends anonymous visitors to
 // sign in.
-func TestCallAsAnAnonymousVisitor(t *testing.T) {
+func TestCallAsAnAnonymousVisitorLeadsToSignIn(t *testing.T) {
 	s := newSituation(t, dssauth.ByTicket, func(_ *situation, c *dssauth.Config) {
 		c.LoginURL = func(*http.Request, string) string { return "/login" }
 	})
@@ -482,7 +482,7 @@ func TestRefusalsBehindACompressorCanBeRead(t *testing.T) {
 }
 
 // DSS's answer to a gate means the same for a connection as for a new request.
-func TestWhatDSSSaysToAGateEndsAConnection(t *testing.T) {
+func TestRefusalOfDSSToAGateEndsAConnection(t *testing.T) {
 	class := "com.dataiku.dip.exceptions."
 	for name, row := range map[string]struct {
 		said error

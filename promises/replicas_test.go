@@ -73,9 +73,9 @@ func TestReplicasThatMissAtOnceAskOnce(t *testing.T) {
 	}
 }
 
-// TestReplicasAskAsOneProcess compares the cost of busy visitors to several replicas
+// TestReplicasAskAsSeldomAsOneProcess compares the cost of busy visitors to several replicas
 // and to one.
-func TestReplicasAskAsOneProcess(t *testing.T) {
+func TestReplicasAskAsSeldomAsOneProcess(t *testing.T) {
 	calls := func(n int, store bool) (calls int) {
 		synctest.Test(t, func(t *testing.T) {
 			d, client := newMemory(t)
@@ -215,9 +215,9 @@ func afterForgetUser(t *testing.T) (*dss.Client, *memory, []*dssauth.Middleware,
 	return client, store, all, r, old
 }
 
-// TestAnswerOfBeforeIsNotTakenFromTheStore stores, after ForgetUser, the answer
+// TestStoredAnswerFromBeforeForgetIsNotUsed stores, after ForgetUser, the answer
 // of a lookup that began before it.
-func TestAnswerOfBeforeIsNotTakenFromTheStore(t *testing.T) {
+func TestStoredAnswerFromBeforeForgetIsNotUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, store, all, r, old := afterForgetUser(t)
 		store.set(func(s *memory) {
@@ -232,8 +232,8 @@ func TestAnswerOfBeforeIsNotTakenFromTheStore(t *testing.T) {
 	})
 }
 
-// TestForgettingHoldsHereWhateverTheStoreSays makes the store lose its marks.
-func TestForgettingHoldsHereWhateverTheStoreSays(t *testing.T) {
+// TestForgettingHoldsHereDespiteTheStore makes the store lose its marks.
+func TestForgettingHoldsHereDespiteTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, store, all, r, old := afterForgetUser(t)
 		synctest.Wait()
@@ -244,8 +244,8 @@ func TestForgettingHoldsHereWhateverTheStoreSays(t *testing.T) {
 	})
 }
 
-// TestRefreshesAtOnceAreOne has a visitor's answer grow old in all replicas at once.
-func TestRefreshesAtOnceAreOne(t *testing.T) {
+// TestConcurrentRefreshesAreOneLookup has a visitor's answer grow old in all replicas at once.
+func TestConcurrentRefreshesAreOneLookup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		d.SetLatency(100 * time.Millisecond)
@@ -262,7 +262,7 @@ func TestRefreshesAtOnceAreOne(t *testing.T) {
 	})
 }
 
-func TestStoreThatLies(t *testing.T) {
+func TestLyingStoreIsNotBelieved(t *testing.T) {
 	for name, lie := range map[string]func(s *memory, key string, value []byte) []byte{
 		"any other value": func(s *memory, key string, value []byte) []byte {
 			for k, e := range s.entries {
@@ -303,8 +303,8 @@ func TestStoreThatLies(t *testing.T) {
 	}
 }
 
-// TestReplayAfterASignOut lets the store return earlier answers.
-func TestReplayAfterASignOut(t *testing.T) {
+// TestReplayAfterASignOutIsNotBelieved lets the store return earlier answers.
+func TestReplayAfterASignOutIsNotBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		store := newStore()
@@ -324,9 +324,9 @@ func TestReplayAfterASignOut(t *testing.T) {
 	})
 }
 
-// TestDSSsNoIsNotUndoneByTheStore has DSS say "anonymous" to a refresh, while the
+// TestStoreDoesNotUndoARefusalOfDSS has DSS say "anonymous" to a refresh, while the
 // store goes on giving the older answer.
-func TestDSSsNoIsNotUndoneByTheStore(t *testing.T) {
+func TestStoreDoesNotUndoARefusalOfDSS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, store, all := sharing(t, 1)
 		m := all[0]
@@ -380,9 +380,9 @@ func TestNoticesCountOnce(t *testing.T) {
 	})
 }
 
-// TestWhatCouldNotBeToldIsToldLater cuts one replica off from the store while it
+// TestUnsentNoticesAreSentLater cuts one replica off from the store while it
 // forgets. Another replica reaches the store all the time.
-func TestWhatCouldNotBeToldIsToldLater(t *testing.T) {
+func TestUnsentNoticesAreSentLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		store := newStore()
@@ -430,9 +430,9 @@ func (c *cutOff) Put(ctx context.Context, e dssauth.StoreEntry) (bool, error) {
 	return c.memory.Put(ctx, e)
 }
 
-// TestASignOutReachesAnswersThatTheStoreNeverSaw identifies a visitor while the
+// TestSignOutReachesAnswersThatWereNotStored identifies a visitor while the
 // store is out. A replica that does not know the login signs the visitor out.
-func TestASignOutReachesAnswersThatTheStoreNeverSaw(t *testing.T) {
+func TestSignOutReachesAnswersThatWereNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		store := newStore()
@@ -480,9 +480,9 @@ func TestASignOutReachesTheSecondLookup(t *testing.T) {
 	})
 }
 
-// TestJunkOfOneUserKeepsNoSignOutFromOthers has many answers about one user, of
+// TestJunkOfOneUserDoesNotHideASignOut has many answers about one user, of
 // which few are remembered.
-func TestJunkOfOneUserKeepsNoSignOutFromOthers(t *testing.T) {
+func TestJunkOfOneUserDoesNotHideASignOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, store, all := sharing(t, 2, func(c *dssauth.Config) { c.MaxEntries, c.MaxEntriesPerUser = 100, 2 })
 		c := d.SignIn("ann")
@@ -500,7 +500,7 @@ func TestJunkOfOneUserKeepsNoSignOutFromOthers(t *testing.T) {
 	})
 }
 
-func TestReplicaThatDoesNotHear(t *testing.T) {
+func TestReplicaThatHearsNothingForgetsWithinTheTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		store := newStore()
@@ -523,9 +523,9 @@ func TestReplicaThatDoesNotHear(t *testing.T) {
 	})
 }
 
-// TestStoreThatCannotBeWatched checks the only sign for an operator: nothing else
+// TestStoreThatCannotBeWatchedIsLogged checks the only sign for an operator: nothing else
 // fails.
-func TestStoreThatCannotBeWatched(t *testing.T) {
+func TestStoreThatCannotBeWatchedIsLogged(t *testing.T) {
 	for name, test := range map[string]struct {
 		ends func() error
 		says string
@@ -579,8 +579,8 @@ func (u *unwatched) Watch(ctx context.Context, ready func(), heard func([]byte))
 	return u.ends()
 }
 
-// TestStoreThatIsOut counts, in virtual time, how long requests wait for it.
-func TestStoreThatIsOut(t *testing.T) {
+// TestStoreThatIsOutDelaysFewRequests counts, in virtual time, how long requests wait for it.
+func TestStoreThatIsOutDelaysFewRequests(t *testing.T) {
 	for name, breaks := range map[string]func(*memory){
 		"fails":          func(s *memory) { s.fails = errStoreBroken },
 		"hangs":          func(s *memory) { s.waits = time.Hour },
@@ -642,8 +642,8 @@ func TestStoreThatFailsNowAndThenIsNotOut(t *testing.T) {
 	})
 }
 
-// TestReplicaThatWasKilled leaves a lease without an end.
-func TestReplicaThatWasKilled(t *testing.T) {
+// TestKilledReplicaDelaysALookupBriefly leaves a lease without an end.
+func TestKilledReplicaDelaysALookupBriefly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		store := newStore()
@@ -907,8 +907,8 @@ func TestOnlyIdentitiesAreStored(t *testing.T) {
 	})
 }
 
-// TestSessionThatACallFindsEnded must not be revived by the store.
-func TestSessionThatACallFindsEnded(t *testing.T) {
+// TestSessionThatACallFindsEndedStaysEnded must not be revived by the store.
+func TestSessionThatACallFindsEndedStaysEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, _, all := sharing(t, 2, func(c *dssauth.Config) { c.Impersonation = dssauth.ByTicket })
 		c := d.SignIn("ann")
@@ -1006,8 +1006,8 @@ func TestACrowdLeavesRoomForForgetting(t *testing.T) {
 	})
 }
 
-// TestStoreThatPanics shows that a panic or Goexit of a store ends nothing else.
-func TestStoreThatPanics(t *testing.T) {
+// TestStoreThatPanicsEndsNothingElse shows that a panic or Goexit of a store ends nothing else.
+func TestStoreThatPanicsEndsNothingElse(t *testing.T) {
 	for name, does := range map[string]func(){"panics": func() { panic("store") }, "calls Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -1085,8 +1085,8 @@ func TestLeaseIsEndedOnceTheStoreAnswers(t *testing.T) {
 // maxLook is how often a replica that waits for another one's lookup looks.
 const maxLook = 25 * time.Millisecond
 
-// TestAnonymousVisitorOfManyReplicas must not make them wait for each other in turn.
-func TestAnonymousVisitorOfManyReplicas(t *testing.T) {
+// TestReplicasDoNotWaitInTurnForAnonymous must not make them wait for each other in turn.
+func TestReplicasDoNotWaitInTurnForAnonymous(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		d.SetLatency(200 * time.Millisecond)

@@ -23,7 +23,7 @@ import (
 // API key that it does not know.
 const nobodyReply = `{"errorType":"com.dataiku.dip.exceptions.NotAuthenticatedException","message":"Unknown API Key"}`
 
-func TestWhatDSSsReplyMeans(t *testing.T) {
+func TestEachReplyOfDSSHasItsMeaning(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		status int
@@ -124,7 +124,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-func TestAnAPIKeysIdIsNoLogin(t *testing.T) {
+func TestIDOfAnAPIKeyIsNotALogin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		m := newAuth(t, dssauth.Config{Client: client, AllowAPIKeys: true})
@@ -351,7 +351,7 @@ func TestALookupIsTriedTwiceOnAReset(t *testing.T) {
 	})
 }
 
-func TestOneVisitorsErrorsAreNoOutage(t *testing.T) {
+func TestOneVisitorsErrorsAreNotAnOutage(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		reply dsstest.Interceptor
@@ -611,7 +611,7 @@ func TestAnOldAnswerHasAHardEnd(t *testing.T) {
 	})
 }
 
-func TestNoOldAnswerAfterDSSSaidNobody(t *testing.T) {
+func TestNoOldAnswerAfterDSSSaidAnonymous(t *testing.T) {
 	for _, moment := range []time.Duration{
 		7 * time.Second,  // by a refresh ahead
 		11 * time.Second, // by a lookup
@@ -647,7 +647,7 @@ func TestNoOldAnswerWithoutStaleIfError(t *testing.T) {
 	})
 }
 
-func TestMissingRightIsOneLoudLine(t *testing.T) {
+func TestMissingRightIsOneErrorInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client := newMemory(t)
 		var book logBook

@@ -166,7 +166,7 @@ func TestRejectedKeyOfASourceIsReplacedWithinASecond(t *testing.T) {
 
 // While the key is good, visitors without a session are told so, each by a
 // question that is newer than the refusal.
-func TestAnonymousVisitorsBesideAKeyThatCanBeReplaced(t *testing.T) {
+func TestAnonymousNeedsANewerCheckOfAReplaceableKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, client, v := newRotating(t)
 		d.SetLatency(10 * time.Millisecond)

@@ -17,7 +17,7 @@ import (
 
 // DSS is asked about a visitor at work again before each answer ends. The next answer
 // keeps the visitor's ticket or client, unless another user has signed in meanwhile.
-func TestRefreshHandsOnWhatActsAsTheVisitor(t *testing.T) {
+func TestRefreshKeepsTheTicketOrClient(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		mode dssauth.Impersonation

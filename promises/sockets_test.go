@@ -81,7 +81,7 @@ func TestEveryMethodOnTheWireIsGatedAlike(t *testing.T) {
 	}
 }
 
-func TestWhatBrowsersPutOnTheWire(t *testing.T) {
+func TestDSSIsAskedAboutValidBytesOnly(t *testing.T) {
 	type headers = map[string]string
 	for _, tt := range []struct {
 		name   string
@@ -140,7 +140,7 @@ func TestWhatBrowsersPutOnTheWire(t *testing.T) {
 // Credentials that differ only a little belong to different users. Each request
 // gets the user of its own credentials, after any requests on the same
 // connections.
-func TestCredentialsThatAreNearlyTheSame(t *testing.T) {
+func TestSimilarCredentialsAreNotMixedUp(t *testing.T) {
 	for name, twins := range map[string][2]string{
 		"one byte of a value":               {"Cookie: session=aaaaaaaaaaaaaaaa", "Cookie: session=aaaaaaaaaaaaaaab"},
 		"the case of a name":                {"Cookie: session=a", "Cookie: Session=a"},

@@ -88,7 +88,7 @@ func TestHitWithChangingCookieAllocatesOnce(t *testing.T) {
 
 // Cookies that are not sent to DSS count only as arriving bytes, and four times as many
 // arriving bytes are accepted.
-func TestDroppedCookiesLockNobodyOut(t *testing.T) {
+func TestDroppedCookiesDoNotLockVisitorsOut(t *testing.T) {
 	const most = 16 << 10
 	tests := []struct {
 		name    string
@@ -139,7 +139,7 @@ func TestDroppedCookiesLockNobodyOut(t *testing.T) {
 
 // Text that visitors share is in memory once, and kept text is a copy: a Resolver may
 // cut its answer out of the headers, or out of memory that it uses again.
-func TestAnswersShareWordsAndOwnTheirMemory(t *testing.T) {
+func TestAnswersShareTextAndOwnTheirMemory(t *testing.T) {
 	memory := reused("ann;DESIGNER;USER_FROM_UI;analysts;Ann A.;ann@example.com")
 	resolve := resolveFunc(func(_ context.Context, h http.Header) (dssauth.Identity, error) {
 		if h.Get("Cookie") == "session=bob" {

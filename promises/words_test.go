@@ -212,7 +212,7 @@ func tellWhatWasSent(t *testing.T, p *printed, answer dsstest.Interceptor) {
 }
 
 // An application that wants DSS's words can ask for them.
-func TestDSSsWordsAreThereForWhoAsks(t *testing.T) {
+func TestDSSsWordsCanBeAskedFor(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	fake.Intercept(lookupPath, -1, dsstest.Respond(500, `{"errorType": "x.E", "message": "no c4n4ry"}`))
 	m := newAuth(t, dssauth.Config{Client: fake.Client()})

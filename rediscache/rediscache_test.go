@@ -88,7 +88,7 @@ func TestDocumentationGrantsWhatIsTested(t *testing.T) {
 	assert.Contains(t, string(text), "ACL SETUSER dssauth on >PASSWORD "+grant+"\n")
 }
 
-func TestWhatRedisHolds(t *testing.T) {
+func TestRedisHoldsOneKeyWithItsTTL(t *testing.T) {
 	s := start(t)
 	store := open(t, option(s))
 	w := watch(t, store)
@@ -142,7 +142,7 @@ func TestNewRefusesOptionsThatCannotWork(t *testing.T) {
 	}
 }
 
-func TestServerThatIsOutAtStart(t *testing.T) {
+func TestStoreWorksOnceTheServerIsBack(t *testing.T) {
 	s := start(t)
 	s.Kill()
 	store := open(t, option(s))
@@ -222,7 +222,7 @@ func TestConnectionOutlivesCall(t *testing.T) {
 	require.NoError(t, err, "each call tried to connect anew")
 }
 
-func TestFullServer(t *testing.T) {
+func TestFullServerStillSendsNotices(t *testing.T) {
 	s := start(t)
 	store := open(t, option(s))
 	mustPut(t, store, dssauth.StoreEntry{Key: "key", Value: []byte("value"), TTL: time.Minute})

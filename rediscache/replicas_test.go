@@ -79,9 +79,9 @@ func TestIdentityModelFindsAWrongDSS(t *testing.T) {
 	t.Log("found: ", wrong[0])
 }
 
-// TestStoreBelowTheSealIsPowerless lets a replica's own store give any value for any
+// TestStoreCannotChangeAnIdentity lets a replica's own store give any value for any
 // key.
-func TestStoreBelowTheSealIsPowerless(t *testing.T) {
+func TestStoreCannotChangeAnIdentity(t *testing.T) {
 	s := start(t)
 	w := newWorld(t, 12, 3, modelTTL())
 	inside(t, w, s, func(s dssauth.Store) dssauth.Store { return &swapping{Store: s} })

@@ -32,7 +32,7 @@ func TestParseReadme(t *testing.T) {
 	assert.Equal(t, "package main\n\nfunc main() { listen(address) }\n\nvar address = \"127.0.0.1:8080\"\n", code)
 }
 
-func TestReleaseIsWhatATagWouldBe(t *testing.T) {
+func TestReleaseHasTheFilesOfATag(t *testing.T) {
 	root := writeFiles(t, map[string]string{
 		"go.mod":       "module example.com/root\n\ngo 1.26.0\n\nrequire example.com/other v1.2.3\n",
 		"a.go":         "package root\n",
@@ -65,7 +65,7 @@ func TestModulesForUsers(t *testing.T) {
 	assert.Subset(t, found, []string{root, root + "/dssprom", root + "/examples"})
 }
 
-func TestReplacedStrangersModuleIsNotReleased(t *testing.T) {
+func TestReplaceOfForeignModuleStopsTheRelease(t *testing.T) {
 	root := writeFiles(t, map[string]string{
 		"go.mod": "module example.com/root\n\ngo 1.26.0\n\nrequire example.com/other v1.2.3\n\nreplace example.com/other => ./other\n",
 	})

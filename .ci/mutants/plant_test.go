@@ -47,7 +47,7 @@ func main() {
 
 // Each error is on only in a run that chooses it. An error that cannot stand
 // beside the sound code, or does not compile, is reported.
-func TestErrorsStandBesideTheSoundCode(t *testing.T) {
+func TestEachErrorIsOffUntilChosen(t *testing.T) {
 	inModule(t, sound)
 	var changes []change
 	for _, with := range [][2]string{
@@ -117,7 +117,7 @@ func TestSmallErrors(t *testing.T) {
 	}
 }
 
-func TestTheSeedChooses(t *testing.T) {
+func TestSeedDecidesTheOrder(t *testing.T) {
 	t.Chdir(root)
 	all, err := chooseSites([]string{"internal/seal", "internal/shown"}, 1)
 	require.NoError(t, err)
@@ -152,7 +152,7 @@ func TestSurvivorsCanBePlanted(t *testing.T) {
 	}
 }
 
-func TestRandomPackagesAreThere(t *testing.T) {
+func TestRandomPackagesExist(t *testing.T) {
 	t.Chdir(root)
 	for dir := range randomPackages {
 		sites, err := sitesIn(dir)

@@ -201,7 +201,7 @@ func TestImpersonation(t *testing.T) {
 }
 
 // Nobody would notice that calls have the rights of another user.
-func TestImpersonationOfSomebodyElse(t *testing.T) {
+func TestImpersonationAsAnotherUserIsAProblem(t *testing.T) {
 	t.Run("by a ticket of another user", func(t *testing.T) {
 		s := newScene(t)
 		s.fake.AddTicket("canary-of-bob", "bob")

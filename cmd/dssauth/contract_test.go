@@ -315,7 +315,7 @@ func TestContractWithoutAnswers(t *testing.T) {
 }
 
 // Calls only read, and two start in a second at most.
-func TestContractIsPolite(t *testing.T) {
+func TestContractOnlyReadsAndIsPaced(t *testing.T) {
 	for _, name := range []string{"DKU_API_TICKET", "DKU_API_KEY"} {
 		t.Setenv(name, "")
 	}

@@ -112,7 +112,7 @@ func (s *scene) shows(r result, line string, advice ...string) {
 	}
 }
 
-func TestAllIsWell(t *testing.T) {
+func TestDoctorFindsNoProblemIfAllIsWell(t *testing.T) {
 	s := newScene(t)
 	cookie := s.cookie()
 	r := s.run("Cookie: "+cookie+"; _ga=GA1.2.3\n\nCookie: "+cookie+"; _ga=GA1.2.4\n\n", "-app-url", "http://127.0.0.1:8080/report")
@@ -132,7 +132,7 @@ func TestAllIsWell(t *testing.T) {
 	assert.Contains(t, r.stderr, "or its Cookie header")
 }
 
-func TestCookiesComeFrom(t *testing.T) {
+func TestCookiesComeFromEachSource(t *testing.T) {
 	t.Run("a file", func(t *testing.T) {
 		s := newScene(t)
 		file := filepath.Join(t.TempDir(), "cookies")

@@ -207,7 +207,7 @@ func TestSearchOfEachPaste(t *testing.T) {
 	}
 }
 
-func TestSearchIsInVain(t *testing.T) {
+func TestSearchFindsNothing(t *testing.T) {
 	s := newScene(t)
 	asked := s.needs(func(http.Header) bool { return false })
 	r := s.run(s.copied(s.cookie()))
@@ -217,7 +217,7 @@ func TestSearchIsInVain(t *testing.T) {
 }
 
 // DSS or the session changes between two questions.
-func TestSearchIsDisturbed(t *testing.T) {
+func TestSearchCopesWithChangesOfDSS(t *testing.T) {
 	const needsAgent = "X-Sso-Token"
 	for name, row := range map[string]struct {
 		disturb func(s *scene, question int32) dsstest.Interceptor // nil: not
@@ -454,7 +454,7 @@ func TestHostNames(t *testing.T) {
 	})
 }
 
-func TestVersionIsNotSaid(t *testing.T) {
+func TestMissingVersionIsReported(t *testing.T) {
 	s := newScene(t)
 	s.fake.Intercept("/auth/info", -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		w.Header().Del("DSS-Version")

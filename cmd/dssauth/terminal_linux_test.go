@@ -314,7 +314,7 @@ func TestEarlyExitLeavesNothingForTheShell(t *testing.T) {
 }
 
 // A shell would execute the rest of a paste, so this test runs one.
-func TestShellExecutesNothingOfAPaste(t *testing.T) {
+func TestShellExecutesNoPastedText(t *testing.T) {
 	p, d := newPatient(t), newDesk(t)
 	shell := exec.CommandContext(t.Context(), "sh", "-i")
 	shell.Dir = t.TempDir()

@@ -38,7 +38,7 @@ func requestCount() int {
 // lookup that outlives its request, such as a refresh ahead, must copy them.
 // Otherwise it would ask DSS about the next visitor, and store the answer for
 // the last one.
-func TestKeptConnectionsMixNoVisitors(t *testing.T) {
+func TestKeptConnectionsDoNotMixVisitors(t *testing.T) {
 	requests, mixed := 0, int64(0)
 	for name, newApp := range map[string]func(*dssauth.Middleware) *fiber.App{
 		"identified by Authenticate": newApp,

@@ -22,7 +22,7 @@ import (
 
 // fasthttp reads the next request into the memory of the last one, while gates
 // check connections again that began long ago.
-func TestGateReadsItsOwnPathLater(t *testing.T) {
+func TestGateReadsTheOriginalPathLater(t *testing.T) {
 	const connections = 50
 	fake := dsstest.NewServer(t)
 	fake.AddUser(dsstest.User{Login: "ann"})

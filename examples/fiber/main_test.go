@@ -75,7 +75,7 @@ func visit(t *testing.T, cookie string, add func(*fiber.App, *dssauth.Middleware
 
 type key struct{}
 
-func TestContextIsHandedOn(t *testing.T) {
+func TestContextReachesTheHandler(t *testing.T) {
 	for name, gated := range map[string]func(*dssauth.Middleware) []any{
 		"by Authenticate":            func(a *dssauth.Middleware) []any { return []any{signedIn(a)} },
 		"by a gate":                  func(a *dssauth.Middleware) []any { return []any{gate(a.Handler)} },
@@ -121,7 +121,7 @@ func TestHTTPMiddlewareLosesTheContext(t *testing.T) {
 	assert.False(t, found)
 }
 
-func TestAnswersAreForOneVisitor(t *testing.T) {
+func TestAnswersArePrivate(t *testing.T) {
 	for name, row := range map[string]struct{ said, want string }{
 		"a handler without Cache-Control": {"", "private"},
 		"a handler with public":           {"public, max-age=60", "public, max-age=60"},
@@ -148,7 +148,7 @@ func TestAnswersAreForOneVisitor(t *testing.T) {
 	}
 }
 
-func TestLargeCookiesAreTaken(t *testing.T) {
+func TestLargeCookiesAreAccepted(t *testing.T) {
 	resp := visit(t, "; other="+strings.Repeat("x", 12<<10), func(app *fiber.App, auth *dssauth.Middleware) {
 		app.Get("/visit", signedIn(auth), me)
 	})

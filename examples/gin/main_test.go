@@ -20,7 +20,7 @@ func TestRouter(t *testing.T) { routertest.Run(t, newRouter) }
 // This is the reason for wrap's Abort: gin calls the handler even if a
 // middleware before it has answered. If this test fails, wrap does not need
 // Abort.
-func TestWithoutAbortTheHandlerAnswersToo(t *testing.T) {
+func TestHandlerAnswersTooWithoutAbort(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	auth, err := dssauth.New(dssauth.Config{Client: fake.Client()})
 	require.NoError(t, err)

@@ -17,7 +17,7 @@ import (
 func TestRouter(t *testing.T) { routertest.Run(t, newRouter) }
 
 // docs/frameworks.md describes this for routes that do not exist.
-func TestUseIsForRoutesOnly(t *testing.T) {
+func TestUseRunsForRoutesOnly(t *testing.T) {
 	auth, err := dssauth.New(dssauth.Config{Client: dsstest.NewServer(t).Client()})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, auth.Close()) })

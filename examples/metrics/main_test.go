@@ -12,7 +12,7 @@ import (
 	"github.com/dssauth/dssauth/dsstest"
 )
 
-func TestMetricsAreApartFromTheApplication(t *testing.T) {
+func TestMetricsHaveAnAddressOfTheirOwn(t *testing.T) {
 	app, metrics, err := newServers(dsstest.NewServer(t).Client())
 	require.NoError(t, err)
 	get := func(h http.Handler, path string) (status int, body string) {

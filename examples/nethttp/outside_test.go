@@ -167,7 +167,7 @@ func TestMaxBytesHandler(t *testing.T) {
 
 // Outside, otelhttp sees the status of a refusal and the route that the router
 // found within the Middleware. It sees nothing that identifies the visitor.
-func TestOtelOutside(t *testing.T) {
+func TestOtelOutsideSeesStatusAndRoute(t *testing.T) {
 	overBoth(t, func(t *testing.T, http2 bool) {
 		spans := tracetest.NewSpanRecorder()
 		provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans))

@@ -22,7 +22,7 @@ func TestCheckTellsTheStoryAndSucceeds(t *testing.T) {
 	assert.Contains(t, out.String(), "are right")
 }
 
-func TestCheckFailsWhereAnApplication(t *testing.T) {
+func TestCheckFailsIfAnApplication(t *testing.T) {
 	for name, broken := range map[string]struct {
 		config  func(*dssauth.Config)
 		wrap    func(http.Handler) http.Handler

@@ -31,7 +31,7 @@ func TestServesUntilItIsInterrupted(t *testing.T) {
 	assert.Error(t, err, "it is still there")
 }
 
-func TestUsesTheFakeWithoutReal(t *testing.T) {
+func TestFakeIsUsedWithoutTheFlagReal(t *testing.T) {
 	for name, configure := range map[string]func(*testing.T){
 		"by variables": func(t *testing.T) {
 			t.Setenv("DKU_DSS_URL", "https://dss.example")

@@ -21,7 +21,7 @@ import (
 
 // A browser signs in on one replica and signs out on the other, over real sockets
 // and a real Redis.
-func TestSignOutOnOneEndsOnTheOther(t *testing.T) {
+func TestSignOutOnOneReplicaEndsTheSessionOnTheOther(t *testing.T) {
 	needsRedis(t)
 	replicas, redis, interrupt, ended := start(t, "")
 	browser := newBrowser(t)
@@ -59,7 +59,7 @@ func TestSignOutOnOneEndsOnTheOther(t *testing.T) {
 	assert.Error(t, err, "it is still there")
 }
 
-func TestRunsOnARunningRedis(t *testing.T) {
+func TestRunningRedisIsUsed(t *testing.T) {
 	needsRedis(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	address, redisEnded, err := startRedis(ctx)

@@ -127,7 +127,7 @@ func TestServesUnderAPrefixThatIsKeptOrStripped(t *testing.T) {
 	}
 }
 
-func TestFindsItsPlaceInACodeStudio(t *testing.T) {
+func TestAddressAndPrefixComeFromACodeStudio(t *testing.T) {
 	fake := dsstest.NewServer(t)
 	t.Setenv("DKU_API_TICKET", "")
 	t.Setenv("DKU_DSS_URL", fake.URL())
@@ -199,7 +199,7 @@ func TestPageKeepsToItsPolicy(t *testing.T) {
 	}
 }
 
-func TestIsRefused(t *testing.T) {
+func TestRequestIsRefused(t *testing.T) {
 	f := newFixture(t, false)
 	crossSite := []string{"Sec-Fetch-Site", "cross-site"}
 	sameSite := []string{"Sec-Fetch-Site", "same-site"}

@@ -94,7 +94,7 @@ func (s stream) next(kind string) string {
 	return ""
 }
 
-func TestIsRefused(t *testing.T) {
+func TestRequestIsRefused(t *testing.T) {
 	f := newFixture(t, 0)
 	for name, row := range map[string]struct {
 		session *http.Cookie
@@ -112,7 +112,7 @@ func TestIsRefused(t *testing.T) {
 	}
 }
 
-func TestEndsSoonAfter(t *testing.T) {
+func TestConnectionEndsSoonAfter(t *testing.T) {
 	for name, row := range map[string]struct {
 		happens func(*fixture, *http.Cookie)
 		want    string
@@ -143,7 +143,7 @@ func TestEndsSoonAfter(t *testing.T) {
 	}
 }
 
-func TestOutlastsAnOutage(t *testing.T) {
+func TestConnectionOutlastsAnOutage(t *testing.T) {
 	f := newFixture(t, time.Hour)
 	session := f.dss.SignIn("ann")
 	s := f.connect(session)

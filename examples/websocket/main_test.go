@@ -80,7 +80,7 @@ func (f *fixture) ends(conn *websocket.Conn) websocket.CloseError {
 	return closed
 }
 
-func TestIsRefused(t *testing.T) {
+func TestRequestIsRefused(t *testing.T) {
 	f := newFixture(t, 0)
 	for name, row := range map[string]struct {
 		session *http.Cookie
@@ -99,7 +99,7 @@ func TestIsRefused(t *testing.T) {
 	}
 }
 
-func TestEndsSoonAfter(t *testing.T) {
+func TestConnectionEndsSoonAfter(t *testing.T) {
 	for name, row := range map[string]struct {
 		happens func(*fixture, *http.Cookie)
 		want    websocket.CloseError
@@ -132,7 +132,7 @@ func TestEndsSoonAfter(t *testing.T) {
 	}
 }
 
-func TestOutlastsAnOutage(t *testing.T) {
+func TestConnectionOutlastsAnOutage(t *testing.T) {
 	f := newFixture(t, time.Hour)
 	session := f.dss.SignIn("ann")
 	conn := f.connect(session)

@@ -22,7 +22,7 @@ func TestCheckSucceeds(t *testing.T) {
 	assert.Contains(t, out.String(), "as they should be")
 }
 
-func TestCheckFailsWhereAGateway(t *testing.T) {
+func TestCheckFailsIfAGateway(t *testing.T) {
 	for name, row := range map[string]struct{ old, new, line string }{
 		"opens everything":                {"signed-in", "everyone", "anonymous visitor opens /: 200, not 401"},
 		"forgets who may read a project":  {"project: CHURN", "allow: signed-in", "eve opens /churn/: 200, not 403"},

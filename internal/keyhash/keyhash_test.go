@@ -106,7 +106,7 @@ func FuzzKeyIsNHAndMultiplyShift(f *testing.F) {
 
 // Lengths around every border of the words and the turns, and each bit of a text:
 // no two messages share a key.
-func TestMessagesThatDifferHaveTwoKeys(t *testing.T) {
+func TestDifferentMessagesHaveDifferentKeys(t *testing.T) {
 	h := New(1024, 8)
 	seen := map[Key]string{}
 	add := func(what string, parts ...part) {
@@ -136,7 +136,7 @@ func TestMessagesThatDifferHaveTwoKeys(t *testing.T) {
 }
 
 // Everything that fits can be added, to the last word of the secret.
-func TestWhatFitsCanBeAdded(t *testing.T) {
+func TestFittingPartsCanBeAdded(t *testing.T) {
 	h := New(256, 4)
 	fits := 0
 	for length := range 400 {

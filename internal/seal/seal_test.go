@@ -24,7 +24,7 @@ var (
 	secretB = bytes.Repeat([]byte("b"), 48)
 )
 
-func TestKeysDifferWhereAnythingDoes(t *testing.T) {
+func TestKeysDifferIfAnyInputDiffers(t *testing.T) {
 	s := seal.New([][]byte{secretA, secretB})
 	seen := map[string]string{}
 	for _, parts := range [][]string{
@@ -43,7 +43,7 @@ func TestKeysDifferWhereAnythingDoes(t *testing.T) {
 	}
 }
 
-func TestValuesOpenWhereTheyWerePut(t *testing.T) {
+func TestValuesOpenOnlyUnderTheirKey(t *testing.T) {
 	s := seal.New([][]byte{secretA, secretB})
 	key := s.Keys("answer", "ann")[0]
 	for _, n := range []int{0, 1, 255, 256, 257, 70_000} {
@@ -72,7 +72,7 @@ func TestValuesOpenWhereTheyWerePut(t *testing.T) {
 	}
 }
 
-func TestValuesTellNeitherTextNorLength(t *testing.T) {
+func TestValuesRevealNeitherTextNorLength(t *testing.T) {
 	s := seal.New([][]byte{secretA})
 	short, long := s.Seal(0, "k", []byte("ann")), s.Seal(0, "k", bytes.Repeat([]byte("g"), 200))
 	assert.Len(t, long, len(short))
@@ -104,7 +104,7 @@ func TestSealedAsDescribed(t *testing.T) {
 	assert.Equal(t, append([]byte("text"), make([]byte, 252)...), text)
 }
 
-func TestTheFirstSealsAllOpen(t *testing.T) {
+func TestFirstSecretSealsAndEachOpens(t *testing.T) {
 	before, during, after := seal.New([][]byte{secretA}), seal.New([][]byte{secretB, secretA}), seal.New([][]byte{secretB})
 	old := before.Keys("answer", "ann")[0]
 	assert.Equal(t, old, during.Keys("answer", "ann")[1])

@@ -74,7 +74,7 @@ func TestTokenIsKeptTenSeconds(t *testing.T) {
 	})
 }
 
-func TestNobodyGetsAnothersToken(t *testing.T) {
+func TestTokensOfVisitorsAreNotMixedUp(t *testing.T) {
 	details := func(name, email string) dssauth.Identity {
 		id := dssauth.NewIdentity("ann", "a", "b")
 		id.DisplayName, id.Email = name, email
@@ -120,7 +120,7 @@ func TestKeptTokensAreBounded(t *testing.T) {
 	assert.Zero(t, s.tokens.Len(), "a large token is signed each time")
 }
 
-func TestNoTokenAboutNobody(t *testing.T) {
+func TestVisitorWithoutLoginGetsNoToken(t *testing.T) {
 	for name, row := range map[string]struct {
 		id   dssauth.Identity
 		want string

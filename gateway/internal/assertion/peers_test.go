@@ -169,7 +169,7 @@ func forgeries(t *testing.T, s *Signer, file string, id dssauth.Identity) map[st
 }
 
 // The steps are those of the package's documentation.
-func TestRotationRefusesNothing(t *testing.T) {
+func TestRotationRefusesNoVisitor(t *testing.T) {
 	older, newer := writeKey(t, newKey(t)), writeKey(t, newKey(t))
 	ann := dssauth.NewIdentity("ann", "sales")
 	g := startGateway(t)

@@ -215,7 +215,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 	}
 }
 
-func TestMistakesWithoutEnd(t *testing.T) {
+func TestReportedMistakesAreBounded(t *testing.T) {
 	inFolder(t, strings.Repeat("a:\n", maxSize/3))
 	_, _, err := Load(fromFile, nil)
 	require.Error(t, err)
@@ -381,7 +381,7 @@ func assertDefaults(t *testing.T, c Config) {
 	assert.Equal(t, want, c)
 }
 
-func TestNoProxyAtAll(t *testing.T) {
+func TestProxiesCanBeNone(t *testing.T) {
 	inFolder(t, root+"proxies: []\n")
 	c, _, err := Load(fromFile, nil)
 	require.NoError(t, err)
@@ -439,7 +439,7 @@ func TestCommand(t *testing.T) {
 	}
 }
 
-func TestVariablesThatAreNoSettings(t *testing.T) {
+func TestUnknownVariablesAreWarnedOf(t *testing.T) {
 	inFolder(t, root)
 	_, command, err := Load(fromFile, []string{
 		"DSSAUTH_LISTN=hunter2", "DSSAUTH_SOMETHING_ELSE=hunter2", "DSSAUTH_METRIC=", "DSS_URL=x", "PATH=/bin", "=",

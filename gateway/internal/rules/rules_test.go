@@ -68,7 +68,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestRequestsThatFallUnderNoRule(t *testing.T) {
+func TestRequestsWithoutARuleAreRefused(t *testing.T) {
 	s := newSet(t, example)
 	for _, row := range []struct {
 		method, path string
@@ -122,7 +122,7 @@ func TestRequestsThatFallUnderNoRule(t *testing.T) {
 }
 
 // Without a rule that says so, /A and /a are just paths.
-func TestCaseCountsWhereRulesDoNot(t *testing.T) {
+func TestPathsWithoutTheirOwnRuleMayHaveAnyCase(t *testing.T) {
 	s := newSet(t, []Rule{{Path: "/A/x/", Allow: Everyone}, {Path: "/", Allow: Nobody}})
 	for path, want := range map[string]int{"/A/x": 0, "/a": 1, "/A": 1, "/a/y": 1} {
 		rule, err := s.Find("GET", path)

@@ -34,7 +34,7 @@ func TestCheckTellsTheProxyWhoAsks(t *testing.T) {
 	assert.Empty(t, w.upstream.all())
 }
 
-func TestCheckBelievesNoBrowser(t *testing.T) {
+func TestCheckRefusesHeadersOfBrowsers(t *testing.T) {
 	w := newWorld(t)
 	ann := w.dss.SignIn("ann")
 	const uri, method, forwardedURI, forwardedMethod = "X-Original-Uri", "X-Original-Method", "X-Forwarded-Uri", "X-Forwarded-Method"

@@ -273,7 +273,7 @@ func TestRefusalsBehindAnotherProxy(t *testing.T) {
 	}, "-login_url=https://dss.example/login/?to={back}")
 }
 
-func TestNothingPassesAnotherProxyWithoutTheGateway(t *testing.T) {
+func TestOtherProxyPassesNothingIfTheGatewayIsGone(t *testing.T) {
 	for name := range fronts {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestLinesOfABusyTimeAreWrittenTogether(t *testing.T) {
+func TestBusyLinesAreWrittenTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := &logs{}
 		l := NewLines(out)
@@ -44,7 +44,7 @@ func TestLinesOfABusyTimeAreWrittenTogether(t *testing.T) {
 	})
 }
 
-func TestLinesSayThatTheyCannotBeWritten(t *testing.T) {
+func TestFailedWriteOfLinesIsReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLines(broken{})
 		for range 2 {

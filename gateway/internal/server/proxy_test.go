@@ -42,7 +42,7 @@ func newHasty(t *testing.T) string {
 
 // The rest of an upload must not become the next request of the connection. Behind
 // a proxy, that request can be another visitor's.
-func TestTheRestOfAnUploadIsNoRequest(t *testing.T) {
+func TestRestOfAnUploadDoesNotBecomeARequest(t *testing.T) {
 	w := newWorldBefore(t, newHasty(t))
 	part := "\r\nGET /open/of-the-body HTTP/1.1\r\nHost: a\r\n\r\n"
 	for _, size := range []int{1, 10, 1000} {
@@ -78,7 +78,7 @@ func TestTheRestOfAnUploadIsNoRequest(t *testing.T) {
 	}
 }
 
-func TestSharedCachesAreToldAfterAnEarlyHint(t *testing.T) {
+func TestAnswerIsPrivateAfterEarlyHints(t *testing.T) {
 	w := newWorld(t)
 	w.upstream.mux.HandleFunc("GET /open/hints", func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Link", "</a>; rel=preload")
@@ -105,7 +105,7 @@ func TestNoHeaderOutweighsPrivate(t *testing.T) {
 	}
 }
 
-func TestRealIPIsAProxysInEachSpelling(t *testing.T) {
+func TestRealIPPassesOnlyFromAProxy(t *testing.T) {
 	for proxies, want := range map[string]string{"[]": "", "[127.0.0.1]": "10.0.0.1"} {
 		w := newWorld(t, "-proxies="+proxies)
 		w.get("/open/", nil, "X-Real-Ip", "10.0.0.1", "X_Real_IP", "10.0.0.2", "X.Real.IP", "10.0.0.3")
@@ -116,7 +116,7 @@ func TestRealIPIsAProxysInEachSpelling(t *testing.T) {
 	}
 }
 
-func TestAHeaderMayBeginWithASign(t *testing.T) {
+func TestHeaderThatBeginsWithASignIsRemoved(t *testing.T) {
 	w := newWorld(t, "-headers.user=_user")
 	for _, name := range []string{"_user", "_User", "-user", "!USER"} {
 		w.get("/open/", nil, name, "ann", "User-Agent", "")

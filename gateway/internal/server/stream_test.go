@@ -92,7 +92,7 @@ func TestOnlyWebsocketsAreUpgrades(t *testing.T) {
 }
 
 // The upload is still being sent when its answer begins.
-func TestUploadsPassAsTheyCome(t *testing.T) {
+func TestUploadsAreStreamed(t *testing.T) {
 	w := newWorld(t)
 	w.upstream.mux.HandleFunc("POST /upload", func(rw http.ResponseWriter, r *http.Request) {
 		assert.NoError(t, http.NewResponseController(rw).EnableFullDuplex())
