@@ -38,3 +38,9 @@ func TestOptionsKeepWhatIsSet(t *testing.T) {
 	o.InitAddress[0] = "another" // as ShuffleInit does
 	assert.Equal(t, "127.0.0.1:6379", set.InitAddress[0])
 }
+
+func TestClosedStoreStartsNothing(t *testing.T) {
+	s := &Store{closed: true}
+	assert.Equal(t, errClosed, s.start(func() { t.Error("was run") }))
+	s.running.Wait()
+}

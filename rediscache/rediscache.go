@@ -503,10 +503,9 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 				ready()
 			}
 		case value := <-listen:
-			if ctx.Err() != nil {
-				return s.failed(ctx.Err())
+			if ctx.Err() == nil {
+				heard([]byte(value))
 			}
-			heard([]byte(value))
 		case <-missed:
 			return s.failed(errors.New("too many notices waited for heard"))
 		case err := <-ended:

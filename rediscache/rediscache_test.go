@@ -356,6 +356,29 @@ func TestClusterServesOnWithoutOneNode(t *testing.T) {
 	nodes[0].CLI("ping")
 }
 
+func TestWatchEndsWithItsContext(t *testing.T) {
+	store := open(t, option(start(t)))
+	works(t, store)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := store.Watch(ctx, cancel, func([]byte) {})
+	assert.ErrorIs(t, err, context.Canceled)
+}
+
+func TestCloseEndsACallUnderWay(t *testing.T) {
+	s := start(t)
+	store := open(t, option(s))
+	works(t, store)
+	s.Stop()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := store.Get(t.Context(), "key")
+		failed <- err
+	}()
+	require.Empty(t, failed)
+	store.Close()
+	assert.EqualError(t, <-failed, "rediscache: the store is closed")
+}
+
 func TestCloseLeavesNothing(t *testing.T) {
 	for name, prepare := range map[string]func(*testing.T, *redistest.Server, *redistest.Proxy, *rediscache.Store){
 		"at once": func(*testing.T, *redistest.Server, *redistest.Proxy, *rediscache.Store) {},

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth"
 )
@@ -412,4 +414,61 @@ func (s *store) keyOf(key string) string {
 		return s.key(key)
 	}
 	return key
+}
+
+// failing is a store whose call with this number fails, of all calls whose context
+// lives.
+type failing struct {
+	dssauth.Store
+	calls *atomic.Int64
+	at    int64
+}
+
+var errNoAnswer = errors.New("no answer")
+
+func (f failing) fails(ctx context.Context) bool { return ctx.Err() == nil && f.calls.Add(1) == f.at }
+
+func (f failing) Get(ctx context.Context, key string) ([]byte, error) {
+	if f.fails(ctx) {
+		return nil, errNoAnswer
+	}
+	return f.Store.Get(ctx, key)
+}
+
+func (f failing) Put(ctx context.Context, e dssauth.StoreEntry) (bool, error) {
+	if f.fails(ctx) {
+		return false, errNoAnswer
+	}
+	return f.Store.Put(ctx, e)
+}
+
+func (f failing) Delete(ctx context.Context, key string) error {
+	if f.fails(ctx) {
+		return errNoAnswer
+	}
+	return f.Store.Delete(ctx, key)
+}
+
+func TestEachFailedCallIsReported(t *testing.T) {
+	run := func(t *testing.T, check func(context.Context, dssauth.Store, dssauth.Store) error, at int64) (calls int64, err error) {
+		synctest.Test(t, func(t *testing.T) {
+			sound := &store{data: &data{entries: map[string]entry{}}}
+			f := failing{sound, new(atomic.Int64), at}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			err = check(ctx, f, f)
+			calls = f.calls.Load()
+		})
+		return calls, err
+	}
+	for _, c := range checks {
+		t.Run(c.name, func(t *testing.T) {
+			calls, err := run(t, c.check, 0)
+			require.NoError(t, err)
+			for at := int64(1); at <= calls; at += 1 + at/40 {
+				_, err := run(t, c.check, at)
+				assert.Error(t, err, "call %d of %d", at, calls)
+			}
+		})
+	}
 }

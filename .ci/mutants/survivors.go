@@ -65,4 +65,6 @@ var survivors = []survivor{
 		`return unavailable("DSS refused either the visitor or us, and it is not known which", errors.Join(err, unsure), (0+1))`, waitsALittle},
 	{"dss/exchange.go", "(*exchange).came",
 		"case err != nil && x.conn != nil: x.conn.judge(x.turn, false)", "", "net/http closes a connection whose question failed"},
+	{"rediscache/rediscache.go", "dialUntil",
+		"defer cancel()", "", "the context is a child of one that ends, too"},
 }
