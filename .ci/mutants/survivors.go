@@ -67,4 +67,11 @@ var survivors = []survivor{
 		"case err != nil && x.conn != nil: x.conn.judge(x.turn, false)", "", "net/http closes a connection whose question failed"},
 	{"rediscache/rediscache.go", "dialUntil",
 		"defer cancel()", "", "the context is a child of one that ends, too"},
+	{"gateway/internal/server/proxy.go", "(*watched).Close",
+		"b.stop()", "", "the next line ends the context, and then the body is closed a second time, which does nothing"},
+	{"gateway/internal/server/identity.go", "encodeList",
+		"case 1: return encode(groups[0])", "", "it only saves an allocation: the loop makes the same text"},
+	{"gateway/internal/server/proxy.go", "newTransport",
+		"DialContext: (&net.Dialer{Timeout: 5 * time.Second, KeepAlive: 30 * time.Second}).DialContext,",
+		"DialContext: (&net.Dialer{Timeout: (5+1) * time.Second, KeepAlive: 30 * time.Second}).DialContext,", waitsALittle},
 }

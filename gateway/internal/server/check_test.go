@@ -25,6 +25,7 @@ func TestCheckTellsTheProxyWhoAsks(t *testing.T) {
 		assert.Equal(t, []string{""}, h["Remote-Email"])
 		assert.NotEmpty(t, h.Get(assertionHeader))
 		assert.Equal(t, "theme=dark", h.Get(cookieHeader))
+		assert.Contains(t, w.log.String(), `"method":"`+say[3]+`","path":"/admin/x","status":200`, "the request that the proxy asks about")
 	}
 	reply := w.get("/dssauth/check", nil, "X-Original-Uri", "/open/", "X-Original-Method", "GET")
 	require.Equal(t, 200, reply.StatusCode)

@@ -48,3 +48,32 @@ func TestServesWithItsCertificate(t *testing.T) {
 	require.NoError(t, server.Close())
 	assert.ErrorIs(t, <-ended, http.ErrServerClosed)
 }
+
+func TestRequestsUnderWayAreCounted(t *testing.T) {
+	under := &underWay{}
+	under.handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { assert.Equal(t, int64(1), under.n.Load()) })
+	for range 2 {
+		under.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		assert.Zero(t, under.n.Load())
+	}
+}
+
+func TestCheckAtStartIsLogged(t *testing.T) {
+	w := newWorld(t)
+	for _, down := range []bool{false, true} {
+		w.dss.SetDown(down)
+		examine(t.Context(), w.server.config, w.dss.Client(), slog.New(slog.NewJSONHandler(w.log, nil)))
+	}
+	lines := w.log.String()
+	assert.Contains(t, lines, `"msg":"check at start"`)
+	assert.Contains(t, lines, `"advice":"`)
+	assert.NotContains(t, lines, `"advice":""`)
+}
+
+func TestHeadersAreEncodedOnlyWhereTheyMust(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "ann": "ann", "~": "~", "a b": "a b", " a": "%20a", "a ": "a%20", "a,b": "a%2Cb", "100%": "100%25", "Ä": "%C3%84", "\x7f": "%7F", "\t": "%09",
+	} {
+		assert.Equal(t, want, encode(text))
+	}
+}
