@@ -194,6 +194,12 @@ func TestMistakesInTheFile(t *testing.T) {
 	}
 }
 
+func TestTextsOfTheGreatestLengthAreRead(t *testing.T) {
+	inFolder(t, "rules: [{path: /"+strings.Repeat("a", maxText-2)+"/, allow: everyone}, {path: /, allow: signed-in}]")
+	_, _, err := Load([]string{"-config", "gateway.yaml"}, nil)
+	assert.True(t, err == nil, "%.200v", err)
+}
+
 func TestFilesThatCannotBeRead(t *testing.T) {
 	for name, row := range map[string]struct {
 		file, text, want string
