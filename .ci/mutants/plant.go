@@ -24,7 +24,7 @@ import (
 // numbers of all errors that it reaches into it.
 const (
 	chosenBy  = "MUTANT"
-	reachedBy = "DSSAUTH_REACHED"
+	reachedBy = "MUTANT_REACHED"
 )
 
 // switches is a file that each package of a bed gets. Its code knows which
