@@ -119,6 +119,13 @@ func TestWhatMaySurpriseIsSaid(t *testing.T) {
 	}
 }
 
+func TestHealthIsOK(t *testing.T) {
+	w := httptest.NewRecorder()
+	healthy(&answer{ResponseWriter: w}, httptest.NewRequest("GET", "/healthz", nil))
+	assert.Equal(t, "ok\n", w.Body.String())
+	assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+}
+
 func TestOnlyRedirectsBecomeRefusals(t *testing.T) {
 	for status, want := range map[int]int{200: 200, 299: 299, 300: 401, 302: 401, 399: 401, 400: 400, 403: 403} {
 		w := httptest.NewRecorder()
