@@ -24,7 +24,11 @@ var fill = flag.Bool("fill", false, "write the code of the examples into the pag
 func filesShown(t *testing.T, page string) (files string) {
 	text, err := os.ReadFile(page)
 	require.NoError(t, err)
-	want, files, err := withCode(string(text), os.ReadFile)
+	written := string(text)
+	if *fill {
+		written = withBlocks(written)
+	}
+	want, files, err := withCode(written, os.ReadFile)
 	require.NoError(t, err)
 	if *fill {
 		require.NoError(t, os.WriteFile(page, []byte(want), 0o644))
@@ -110,14 +114,31 @@ func TestWithCode(t *testing.T) {
 		_, _, err := withCode(page, source)
 		assert.Error(t, err, page)
 	}
+
+	const named = "<!-- examples/a/main.go: f -->\n"
+	assert.Equal(t, "a\n"+named+"```go\n```\n\n"+named+"```go\ncode\n```\n", withBlocks("a\n"+named+"\n"+named+"```go\ncode\n```\n"))
 }
 
 // ofExample is code of a file. noCode is for other tests: commands, pictures,
 // and README's program.
 var (
 	ofExample = regexp.MustCompile("(?m)^<!-- ((?:examples|dssprom|docs)/[a-z0-9_/]+\\.go)(?:: ([\\w ]+))? -->\n```go\n((?:[^`].*\n|\n)*)```$")
+
+	nameOfExample = regexp.MustCompile(`^<!-- (examples|dssprom|docs)/\S+\.go(: [\w ]+)? -->$`)
 	noCode    = regexp.MustCompile("(?m)^```(?:text|sh|mermaid|go\npackage main)$")
 )
+
+// withBlocks returns a page with an empty piece of code after each line that names an
+// example and has none.
+func withBlocks(page string) string {
+	lines := strings.Split(page, "\n")
+	for i := len(lines) - 1; i >= 0; i-- {
+		if nameOfExample.MatchString(lines[i]) && (i+1 == len(lines) || lines[i+1] != "```go") {
+			lines = slices.Insert(lines, i+1, "```go", "```")
+		}
+	}
+	return strings.Join(lines, "\n")
+}
 
 // withCode returns a page with each piece of code as it stands in the file that
 // the line before names, or the whole file, and the names of the files.

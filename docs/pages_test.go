@@ -285,7 +285,7 @@ func TestEachRouterIsTestedAndDocumented(t *testing.T) {
 func TestKeptFieldsAreListed(t *testing.T) {
 	page, err := os.ReadFile("how-it-works.md")
 	require.NoError(t, err)
-	row := regexp.MustCompile("(?m)^\\| an answer about a user.*$").FindString(string(page))
+	row := regexp.MustCompile(`(?m)^\| an answer about a user.*$`).FindString(string(page))
 	for field := range reflect.TypeFor[dssauth.Identity]().Fields() {
 		if field.IsExported() {
 			assert.True(t, strings.Contains(row, "`"+field.Name+"`"), "docs/how-it-works.md: the first row of \"What is kept\" does not name Identity's field %s", field.Name)
@@ -303,8 +303,8 @@ func TestMemoryIsAsMeasured(t *testing.T) {
 		return found[1]
 	}
 	measured := figure("../bench/results/memory.md", `(?m)^\| dssauth \| (\d+) \|`)
-	assert.Equal(t, measured, figure("../bench/README.md", `(?m)^\| dssauth \| (\d+) \| \d+ \| \d+ \|`), "bench/README.md, Memory")
-	assert.Equal(t, measured, figure("../README.md", `takes (\d+) bytes`), "README, Speed")
+	assert.Equal(t, measured, figure("../bench/README.md", `(?m)^\| dssauth \| (\d+) \| \d+ \| \d+ \|`), "bench/README.md, Memory, has another figure than bench/results/memory.md, the output of cd bench && go run ./cmd/memory")
+	assert.Equal(t, measured, figure("../README.md", `takes (\d+) bytes`), "README, Speed, has another figure than bench/results/memory.md")
 }
 
 // allTests is the code of all tests.

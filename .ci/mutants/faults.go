@@ -770,7 +770,7 @@ var faults = []fault{
 	{"leave the e-mail address out of the JSON", "identity.go",
 		"`json:\"email,omitempty\"`", "`json:\"-\"`", "TestEachFieldOfIdentityIsInItsJSON ."},
 	{"change the version of stored answers, and not their fields", "internal/seal/seal.go",
-		"Version = \"dssauth 1\"", "Version = \"dssauth 2\"", "TestOtherFieldsAreAnotherVersion ."},
+		"Version = \"dssauth ", "Version = \"dssauth 1", "TestOtherFieldsAreAnotherVersion ."},
 	{"tell handlers no profile", "resolver.go",
 		"Profile: info.UserProfile, ", "", "TestEachFieldOfIdentityComesFromDSS ./promises"},
 	{"take another spelling of a profile for none", "dss/authinfo.go",
@@ -778,7 +778,7 @@ var faults = []fault{
 	{"fake users without a profile", "dsstest/handler.go",
 		"Groups: u.Groups, UserProfile: u.Profile,", "Groups: u.Groups,", "TestAuthInfoHasEachMember ./dsstest"},
 	{"hide a member in the report", "cmd/dssauth/shape.go",
-		" userProfile via", " via", "TestReportNamesEachMemberThatIsRead ./cmd/dssauth"},
+		"userProfile ", "", "TestReportNamesEachMemberThatIsRead ./cmd/dssauth"},
 	{"report a header that a profile names", "cmd/dssauth/contract.go",
 		"field.Name != \"AuthSource\"", "field.Name != \"AuthSource\" && field.Name != \"UserProfile\"", "TestReportHidesEachTextOfAnAnswer ./cmd/dssauth"},
 }

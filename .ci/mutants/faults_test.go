@@ -26,7 +26,7 @@ func TestFaultsCanBePlanted(t *testing.T) {
 		assert.NotEqual(t, f.old, f.new, "%s: what breaks the code", f.name)
 		code, err := os.ReadFile(filepath.Join(root, f.file))
 		if assert.NoError(t, err, f.name) {
-			assert.Equal(t, 1, strings.Count(string(code), f.old), "%s: how often the code to break stands in %s", f.name, f.file)
+			assert.Equal(t, 1, strings.Count(string(code), f.old), "%s: how often the code to break stands in %s. If you changed that code, change its quote in .ci/mutants/faults.go", f.name, f.file)
 		}
 	}
 }
