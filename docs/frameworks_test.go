@@ -125,7 +125,7 @@ var (
 	ofExample = regexp.MustCompile("(?m)^<!-- ((?:examples|dssprom|docs)/[a-z0-9_/]+\\.go)(?:: ([\\w ]+))? -->\n```go\n((?:[^`].*\n|\n)*)```$")
 
 	nameOfExample = regexp.MustCompile(`^<!-- (examples|dssprom|docs)/\S+\.go(: [\w ]+)? -->$`)
-	noCode    = regexp.MustCompile("(?m)^```(?:text|sh|mermaid|go\npackage main)$")
+	noCode        = regexp.MustCompile("(?m)^```(?:text|sh|mermaid|go\npackage main)$")
 )
 
 // withBlocks returns a page with an empty piece of code after each line that names an

@@ -87,4 +87,6 @@ var survivors = []survivor{
 		"if plain.Len() == 0 {", "if plain.Len() != 0 {", "it only saves allocations"},
 	{"gateway/internal/config/settings.go", "readRules",
 		`e.wrong("%v", err)`, "", "rules.New returns no other errors"},
+	{"gateway/internal/server/run.go", "(*Server).Run",
+		"err = errors.Join(err, s.Close())", "", "the process ends now; Close would only say that a call of DSS hangs"},
 }

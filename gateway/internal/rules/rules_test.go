@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -306,5 +307,13 @@ func BenchmarkFind(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+func TestKeysOfProjects(t *testing.T) {
+	for c := range 256 {
+		key := "A" + string(rune(c))
+		_, err := New([]Rule{{Path: "/", Project: key}})
+		assert.Equal(t, regexp.MustCompile(`^\w+$`).MatchString(key), err == nil, "%q", key)
 	}
 }
