@@ -114,7 +114,7 @@ type Config struct {
 	// WWW-Authenticate and Retry-After are set, and over HTTP/1 the body has been read
 	// or given up, see [Middleware.Refuse]. Nil means [WriteRefusal]. A function that
 	// calls WriteRefusal passes on the request that it got, which holds the sign-in
-	// URL. [Hooks] describes the error.
+	// URL. The comment of [Hooks] has more about the error.
 	OnError func(http.ResponseWriter, *http.Request, error)
 	// Logger gets the warnings for the operator. Nil means [slog.Default].
 	Logger *slog.Logger
