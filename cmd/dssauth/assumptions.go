@@ -98,7 +98,7 @@ var assumptions = []assumption{{
 	try:     (*contract).apiKeyForms,
 }, {
 	name: "no-ticket", takes: lookups,
-	says:    "if a browser has no session, the answer to asking for its ticket is a NotAuthenticatedException",
+	says:    "a call for the ticket of a browser without a session gets a NotAuthenticatedException",
 	source:  ownChoice,
 	means:   "a visitor who signs out while acting through this library gets a 503 in place of a 401",
 	setting: noSetting,
@@ -157,7 +157,7 @@ var assumptions = []assumption{{
 	says:    "a client's address among the headers does not change the answer",
 	source:  ownChoice + " (security.ipBoundSessions)",
 	means:   "sessions are bound to addresses, and visitors are anonymous if their address changes on the way: 401",
-	setting: "Config.Headers, with the header in which your proxy puts the address, and no header that a browser can set",
+	setting: "Config.Headers, with the header in which your proxy puts the address; never name a header that a browser can set",
 	try:     (*contract).clientAddress,
 }, {
 	name: "x-dku-headers", takes: aVisitor,
