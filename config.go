@@ -166,8 +166,8 @@ const (
 	// right "Impersonation in webapps".
 	ByTicket
 	// ByProxyUser acts as the visitor with Config.Client's credentials, which must be
-	// those of an administrator. For each answer about the visitor, the first call
-	// waits until DSS has confirmed that it acts as the visitor.
+	// those of an administrator. For each answer about the visitor, DSS must first
+	// confirm that such calls act as the visitor.
 	ByProxyUser
 )
 
