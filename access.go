@@ -8,9 +8,9 @@ import (
 
 // Access gives an access log, or other code in front of a [Middleware], the
 // Middleware's results about a request. It starts no lookup. You can read it at any
-// time, in any goroutine. It has the results so far: none, for example, behind an
-// [http.TimeoutHandler] that gave up early. Make it with [WithAccess]; the zero Access
-// is empty.
+// time, in any goroutine. It has the results so far. For example, it has none if an
+// [http.TimeoutHandler] in front of the Middleware gave up early. Make it with
+// [WithAccess]; the zero Access is empty.
 type Access struct {
 	outer   *Access // of a WithAccess in front
 	visitor atomic.Pointer[entry]

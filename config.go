@@ -97,8 +97,8 @@ type Config struct {
 	// These come from the browser and have the prefix. Back is "/" if they are missing,
 	// or name another host than the request, as behind a proxy that rewrites Host. A
 	// sign-in page on another host needs a whole URL: put your application's public
-	// address, from your own settings, in front. We know no parameter of DSS's own
-	// sign-in page that takes a way back.
+	// address, from your own settings, in front. We do not know a parameter of DSS's
+	// own sign-in page that leads the person back.
 	//
 	// Two cases cannot be seen in a request: a frame of another site over plain http,
 	// and an htmx request inside such a frame. If signing in does not help there, the
@@ -114,7 +114,7 @@ type Config struct {
 	// WWW-Authenticate and Retry-After are set, and over HTTP/1 the body has been read
 	// or given up, see [Middleware.Refuse]. Nil means [WriteRefusal]. A function that
 	// calls WriteRefusal passes on the request that it got, which holds the sign-in
-	// URL. [Hooks] describes the error.
+	// URL. The comment of [Hooks] has more about the error.
 	OnError func(http.ResponseWriter, *http.Request, error)
 	// Logger gets the warnings for the operator. Nil means [slog.Default].
 	Logger *slog.Logger
@@ -166,8 +166,8 @@ const (
 	// right "Impersonation in webapps".
 	ByTicket
 	// ByProxyUser acts as the visitor with Config.Client's credentials, which must be
-	// those of an administrator. Before the first call for each answer about the
-	// visitor, DSS is asked for whom it takes such calls.
+	// those of an administrator. For each answer about the visitor, DSS must first
+	// confirm that such calls act as the visitor.
 	ByProxyUser
 )
 
@@ -234,16 +234,16 @@ func (c *Config) checkStore() error {
 	case len(c.StoreSecrets) == 0:
 		return errors.New("dssauth: Config.Store needs Config.StoreSecrets: at least one, of 32 random bytes, the same for all replicas")
 	case len(c.StoreSecrets) > maxSecrets:
-		return fmt.Errorf("dssauth: Config.StoreSecrets has %d secrets, and %d is the most: remove those with which no replica seals any more", len(c.StoreSecrets), maxSecrets)
+		return fmt.Errorf("dssauth: Config.StoreSecrets has %d secrets, and at most %d are allowed: remove those with which no replica seals any more", len(c.StoreSecrets), maxSecrets)
 	case c.TTL < 0:
 		return errors.New("dssauth: Config.Store needs remembered answers, but Config.TTL is negative: leave one of them out")
 	}
 	for i, secret := range c.StoreSecrets {
 		switch {
 		case len(secret) < 32:
-			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] has %d bytes: use 32 random ones at least, as from openssl rand -base64 32", i, len(secret))
+			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] has %d bytes: use at least 32 random bytes, as from openssl rand -base64 32", i, len(secret))
 		case !slices.ContainsFunc(secret, func(b byte) bool { return b != secret[0] }):
-			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] repeats one byte: use 32 random ones, as from openssl rand -base64 32", i)
+			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] repeats one byte: use 32 random bytes, as from openssl rand -base64 32", i)
 		case slices.ContainsFunc(c.StoreSecrets[:i], func(s []byte) bool { return bytes.Equal(s, secret) }):
 			return fmt.Errorf("dssauth: Config.StoreSecrets[%d] is the same as an earlier one: remove one of them", i)
 		}
@@ -257,7 +257,7 @@ func (c *Config) sharing(names []string, a *answers) *sharing {
 		return nil
 	}
 	if u, err := url.Parse(c.Client.URL()); err == nil && loopback.Is(u.Hostname()) {
-		c.Logger.Warn("dssauth: DSS is at a loopback address, and DSSs on other machines can have the same: replicas that use another DSS need other Config.StoreSecrets", "url", c.Client.URL())
+		c.Logger.Warn("dssauth: DSS is at a loopback address, and a DSS on another machine can have the same address: replicas that use another DSS need other Config.StoreSecrets", "url", c.Client.URL())
 	}
 	s := &sharing{
 		storeAccess: &storeAccess{clock: a.clock, store: c.Store, life: a.life, told: a.told, under: make(chan struct{}, maxStoreCalls)},

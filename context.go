@@ -20,12 +20,12 @@ func FromContext(ctx context.Context) (Identity, bool) {
 }
 
 // NewContext returns a copy of ctx with id as the visitor, for tests of handlers.
-// RequireGroup and Require of every Middleware trust it, so never call it with anything
-// that came from a request. Handler does not trust it, and asks DSS. RequireProject,
-// ClientFromContext and SecretsFromContext ask DSS, too: test these with package
-// dsstest. An id without an API key's id needs a login that DSS can have. Otherwise, as
-// for the zero Identity, the visitor is anonymous: FromContext reports false, and gates
-// refuse with [ErrUnauthenticated].
+// RequireGroup and Require of every Middleware trust it, so never call it with
+// anything that came from a request. Handler does not trust it, and asks DSS.
+// RequireProject, ClientFromContext and SecretsFromContext ask DSS, too: test these
+// with package dsstest. An id that has neither an API key's id nor a login that DSS
+// can have, such as the zero Identity, is an anonymous visitor: FromContext reports
+// false, and gates refuse with [ErrUnauthenticated].
 func NewContext(ctx context.Context, id Identity) context.Context {
 	if !id.isSomebody() {
 		return &visit{Context: ctx}

@@ -141,7 +141,7 @@ func inTurn(i, n int, f func(i int)) {
 // Lookup is the result of a question to DSS.
 type Lookup struct {
 	Outcome  Outcome
-	Duration time.Duration // from the start of this lookup's turn
+	Duration time.Duration // without the wait for a place
 	Renewal  bool          // an early refresh: no request waited for it
 	Err      error         // nil for OutcomeIdentified
 }
@@ -162,7 +162,7 @@ type Stats struct {
 	Refusals  int    // "anonymous" answers remembered now
 	Evictions uint64 // answers that were removed early to make room for others
 
-	Lookups                                   uint64 // questions to DSS that ended, by outcome:
+	Lookups                                   uint64 // lookups that asked DSS, and have ended; by outcome:
 	Identified, Anonymous, Unavailable, Stale uint64
 
 	// Places is the number of lookups that may be under way towards DSS now. See

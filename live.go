@@ -26,19 +26,19 @@ const (
 // its request, and call the [context.CancelFunc] when the connection ends. If the
 // handler is not wrapped, the context has ended from the start, and a log line says so.
 //
-// The visitor is identified at least once in each period of every (zero means
-// [Config.TTL]; less than 100ms counts as 100ms), once for all connections with the same
-// credentials. The login
-// must stay the same, and the gates of this Middleware that admitted the request must
-// admit the visitor again; [Middleware.Require] describes the arguments of a gate. If
-// DSS or a gate cannot answer, or a gate takes longer than Timeout, the next look comes
-// about a second later. The connection lasts for every + TTL after the last successful
-// question to DSS, and for [Config.StaleIfError] more while DSS is down, unless DSS
-// refused the visitor before. Then it ends with [ErrUnavailable]. If TTL is negative,
-// [Config.Timeout] takes its place.
+// The visitor is identified at least once in each interval (zero means [Config.TTL];
+// less than 100ms counts as 100ms), once for all connections with the same
+// credentials. The login must stay the same, and the gates of this Middleware that
+// admitted the request must admit the visitor again; [Middleware.Require] describes
+// the arguments of a gate. If DSS or a gate cannot answer, or a gate takes longer
+// than Timeout, the next check comes about a second later. The connection lasts for
+// interval + TTL after the last successful question to DSS, and for
+// [Config.StaleIfError] more while DSS is down, unless DSS refused the visitor
+// before. Then it ends with [ErrUnavailable]. If TTL is negative, [Config.Timeout]
+// takes its place.
 //
 // The CancelFunc waits for a running gate: a gate must not call it.
-func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (context.Context, context.CancelFunc) {
+func (m *Middleware) WhileSignedIn(r *http.Request, interval time.Duration) (context.Context, context.CancelFunc) {
 	ctx, end := context.WithCancelCause(r.Context())
 	v, ok := m.attached(r.Context())
 	switch {
@@ -63,7 +63,7 @@ func (m *Middleware) WhileSignedIn(r *http.Request, every time.Duration) (contex
 		ctx:         ctx,
 		owner:       v.entry.identity.owner(),
 		gates:       m.gatesOf(v),
-		every:       m.answers.interval(every),
+		every:       m.answers.interval(interval),
 		asking:      make(chan struct{}, 1),
 	}
 	if len(c.gates) > 0 {

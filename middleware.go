@@ -20,10 +20,11 @@
 // # What is promised
 //
 // A request is handled under the identity that DSS gave for exactly the bytes it
-// carried, or not at all. A lookup has one of three results. DSS names the visitor. DSS
-// says anonymous: that is a 401. DSS gives no answer: that is a 503, and never counts
-// as one of the other two. A user who signs out, or loses a group, keeps access for at
-// most [Config.TTL].
+// carried, or not at all. A lookup has one of three results. DSS names the visitor.
+// DSS says anonymous: that is a 401. DSS gives no answer: that is a 503, and never
+// counts as one of the other two. A user who signs out, or loses a group, keeps
+// access for at most [Config.TTL]; [Config.StaleIfError] and [Config.Store] can add
+// to it.
 //
 // # Order of middleware
 //
@@ -438,15 +439,15 @@ func (m *Middleware) welcome(w http.ResponseWriter, r *http.Request, asked bool)
 	}
 }
 
-// Forget drops the answers about the visitor behind r, so that DSS is asked again. Use
-// it after a sign-out. It drops the answer to r's own bytes, and those to every session
-// of the same login. The login comes from the identity attached to r, and from the
-// remembered answer to r's bytes. For an anonymous request, Forget drops the answer to
-// its bytes only; for an API key without a user, the answers about the key's id. An
-// answer that DSS was asked for earlier is not stored any more, and no later request
-// gets it. Forget revokes nothing: it lets a visitor in again who is still signed in to
-// DSS. So call it after the DSS session has ended, and behind Optional, since the
-// visitor may then be anonymous.
+// Forget drops the answers about the visitor behind r, so that DSS is asked again.
+// Use it after a sign-out. It drops the answer to r's own bytes, and those to every
+// session of the same login. The login comes from the identity attached to r, and
+// from the remembered answer to r's bytes. For an anonymous request, Forget drops the
+// answer to its bytes only; for an API key without a user, the answers about the
+// key's id. If DSS was asked before Forget, its answer is not stored, and no later
+// request gets it. Forget revokes nothing: a visitor who is still signed in to DSS
+// gets in again. So call it after the DSS session has ended, and behind Optional,
+// since the visitor may then be anonymous.
 func (m *Middleware) Forget(r *http.Request) {
 	var owners []string
 	if v, ok := m.attached(r.Context()); ok {
@@ -463,10 +464,10 @@ func (m *Middleware) Forget(r *http.Request) {
 	m.answers.forgetEverywhere(&c, owners...)
 }
 
-// ForgetUser drops the answers about every visitor of this login, so that DSS is asked
-// again. Use it after the user's groups changed. An answer that DSS was asked for
-// earlier is not stored any more. A later request may wait for a lookup under way that
-// turns out to be about this login: it asks again.
+// ForgetUser drops the answers about every visitor of this login, so that DSS is
+// asked again. Use it after the user's groups changed. If DSS was asked before
+// ForgetUser, its answer is not stored. If a later request has joined such a lookup,
+// and the answer is about this login, the request asks again.
 func (m *Middleware) ForgetUser(login string) { m.answers.forgetEverywhere(nil, login) }
 
 // Stats returns the current numbers. Hits are not counted: counting them would cost

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/ownkey"
 )
 
 func TestAnsweredOwnQuestionEndsARejection(t *testing.T) {
@@ -42,4 +43,27 @@ func TestCancelledCallIsNoOutage(t *testing.T) {
 	assert.False(t, isOutage(cancelled))
 	assert.False(t, isOutage(fmt.Errorf("dss: %w", cancelled)))
 	assert.True(t, isOutage(&url.Error{Op: "Get", URL: "https://dss.example/", Err: context.DeadlineExceeded}))
+}
+
+// A key that may end at any time is proved only by a question that began after the
+// refusal.
+func TestOlderQuestionDoesNotProveAKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newReplica(t, shelf{}, nil)
+		defer m.Close()
+		o, calls := m.answers.dss.outage, 0
+		o.own = func(ctx context.Context) (dss.AuthInfo, error) {
+			calls++
+			ownkey.Note(ctx, 7)
+			<-time.After(time.Second)
+			return dss.AuthInfo{AuthIdentifier: "robot"}, nil
+		}
+		o.mu.Lock()
+		o.ask(o.time.now())
+		o.mu.Unlock()
+		<-time.After(500 * time.Millisecond)
+		refused := &refusedKey{&dss.Error{StatusCode: http.StatusUnauthorized}, 7}
+		require.NoError(t, o.vouched(t.Context(), o.time.now(), refused))
+		assert.Equal(t, 2, calls)
+	})
 }

@@ -241,7 +241,7 @@ func (m *Middleware) stillActs(ctx context.Context, visitor *dss.Client, e *entr
 	case err != nil:
 		return m.cannotAct(err)
 	case info.Login() != e.identity.Login:
-		return unavailable("DSS treats calls as the visitor as somebody else's", nil, 0)
+		return unavailable("DSS lets calls for the visitor act as another user", nil, 0)
 	}
 	return nil
 }

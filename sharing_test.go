@@ -362,3 +362,14 @@ func TestStoredAnswerIsNewerThanTheLastOne(t *testing.T) {
 		})
 	}
 }
+
+func TestNoticeOfAnotherSecretIsLogged(t *testing.T) {
+	var log bytes.Buffer
+	s := newReplica(t, shelf{}, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }).answers.shared
+	other := newReplica(t, shelf{}, func(c *Config) { c.StoreSecrets = [][]byte{[]byte("another secret of more than 32 bytes")} }).answers.shared
+	for i := range 3 {
+		notice := forgetting{ID: fmt.Sprint("notice ", i), At: time.Now().UnixNano(), Owners: []string{"ann"}}
+		s.hear(other.closed(notice, other.marksOf("ann")))
+	}
+	assert.Equal(t, 1, strings.Count(log.String(), "other Config.StoreSecrets"), "once")
+}

@@ -22,7 +22,7 @@ func (d *dssResolver) verdict(ctx context.Context, k key, asked int64, err error
 	case errors.Is(err, ErrUnauthenticated) && !d.identified.Load() && d.anonymous.Add(1) == manyAnonymous:
 		// A DSS that hides sessions answers as if no visitor were signed in.
 		d.log.Warn("dssauth: DSS has identified none of the first visitors with cookies or keys: if they are signed in to DSS, switch “Hide access tokens” off there " +
-			"(Administration > Settings > Login & Security), or name in Config.Headers what a lookup needs beside Cookie; cmd/dssauth doctor and contract tell which")
+			"(Administration > Settings > Login & Security), or name in Config.Headers the headers that a lookup needs beside Cookie; cmd/dssauth doctor and contract find them")
 	}
 	return err
 }

@@ -127,7 +127,7 @@ func (c *Client) AsVerified(login string) (*Client, error) {
 			return nil, err
 		}
 		if info.Login() != login {
-			return nil, errors.New("DSS takes the call for somebody else's; a proxy before it may drop X-DKU-ProxyUser")
+			return nil, errors.New("DSS would act as another user; a proxy before it may drop X-DKU-ProxyUser")
 		}
 		checked, err := as.current(ctx)
 		if err == nil && checked.number != used.Number() {
@@ -171,8 +171,8 @@ func (c *Client) actingAs(login string) (caller, error) {
 }
 
 // WithTicket returns a copy of the client that calls with ticket in place of
-// its own credentials: as the user for whom [Client.TicketFromBrowserHeaders]
-// returned it. DSS decides how long a ticket lives; see
+// its own credentials. Its calls act as the user of the ticket, see
+// [Client.TicketFromBrowserHeaders]. DSS decides how long a ticket lives; see
 // [Client.WithTicketSource].
 //
 // WithTicket refuses a text that cannot be a ticket, and a client that acts as

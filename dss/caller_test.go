@@ -67,7 +67,7 @@ func actingDSS(t *testing.T) *recorder {
 	})
 }
 
-const notVerified = "check of the user: DSS takes the call for somebody else's; a proxy before it may drop X-DKU-ProxyUser"
+const notVerified = "check of the user: DSS would act as another user; a proxy before it may drop X-DKU-ProxyUser"
 
 // If the header does not reach DSS, each call would have the administrator's
 // rights.

@@ -37,13 +37,13 @@ type Config struct {
 	// for the answer. With another key it is made once more, if its body can be
 	// sent twice. Copies of the client share the key.
 	//
-	// If the source fails, panics, gives the same key again, or a text that cannot
-	// be a key, New fails. A client that has a key keeps it for later calls. The
-	// error gives the reason, and quotes the source's own error as one line. Do
-	// not put a key into that error.
+	// New fails if the source fails, panics, or gives a text that cannot be a key.
+	// Later, a client keeps its key in these cases, and also if the source gives
+	// the same key again. The error gives the reason, and quotes the source's own
+	// error as one line. Do not put a key into that error.
 	//
-	// DSS sends the same reply if it does not know a browser, so the source is not
-	// asked after a question about a browser. It is asked after any other call,
+	// After a question about a browser the source is not asked: DSS sends the same
+	// reply if it does not know the browser. It is asked after any other call,
 	// such as [Client.AuthInfo].
 	APIKeySource func(context.Context) (string, error)
 

@@ -16,10 +16,11 @@ import (
 // (//), dot segments, backslashes, fragments and control characters are
 // refused. The method is GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.
 //
-// The body is in. Nil means no body. An [io.Reader] is sent as its bytes, and
-// is closed if it is an [io.Closer]. Any other value is sent as JSON. The reply
-// goes to out. Nil drops it. An [io.Writer] gets its bytes. Any other out is a
-// pointer; JSON of at most 64 MiB is decoded into it.
+// The argument in is the body. Nil means no body. An [io.Reader] is sent as its
+// bytes, and is closed if it is an [io.Closer]. Any other value is sent as
+// JSON. The argument out gets the reply. Nil drops the reply. An [io.Writer]
+// gets its bytes. Any other out is a pointer; JSON of at most 64 MiB is decoded
+// into it.
 //
 // With a reader or a writer only its context limits the time of a call, and an
 // [io.Writer] gets as much as DSS sends. Other calls end after 30 seconds if

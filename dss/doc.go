@@ -43,7 +43,7 @@
 // error of the caller's own ticket source is repeated, as one line.
 //
 // A connection is used again only after a valid answer, or an error of DSS: a
-// gateway that gives up on DSS may pass DSS's late reply on as the reply to the
+// proxy that gives up on DSS may pass DSS's late reply on as the reply to the
 // next call.
 //
 // Replies are bounded. Calls end after 30 seconds if neither their context nor

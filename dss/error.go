@@ -75,8 +75,8 @@ func (e *Error) Message() string {
 
 const notAuthenticated = "com.dataiku.dip.exceptions.NotAuthenticatedException"
 
-// NotAuthenticated reports whether DSS itself, and no proxy, answered that the
-// browser it was asked about, or this client, is not authenticated.
+// NotAuthenticated reports whether DSS answered that the browser in question,
+// or this client, is not authenticated. An answer of a proxy does not count.
 func (e *Error) NotAuthenticated() bool {
 	return e.StatusCode == http.StatusUnauthorized && e.Type == notAuthenticated
 }

@@ -56,12 +56,12 @@ func (c *Client) OwnSettings(ctx context.Context) (*Settings, error) {
 }
 
 // UpdateOwnSettings reads the settings, calls change, and saves them without a
-// pause: DSS has no way to save only if nobody else did meanwhile. Updates of
-// one user's settings in this process wait for each other, also those by other
-// clients of the same URL. So change must not start another update. The
-// settings are read before the update waits, to find out the user, and read
-// again if another update ended meanwhile. If change returns an error, nothing
-// is saved and that error is returned.
+// pause, since a save overwrites everything that others saved meanwhile.
+// Updates of one user's settings in this process wait for each other, also
+// those by other clients of the same URL. So change must not start another
+// update. An update reads the settings before it waits, to learn the user. It
+// reads them again if another update ended meanwhile. If change returns an
+// error, nothing is saved and that error is returned.
 func (c *Client) UpdateOwnSettings(ctx context.Context, change func(*Settings) error) error {
 	if change == nil {
 		return errors.New("dss: UpdateOwnSettings: the change is nil")
@@ -107,7 +107,7 @@ func (c *Client) settingsToUpdate(ctx context.Context) (s *Settings, done func()
 			return nil, nil, err
 		}
 	}
-	return fail(errors.New("the settings are another user's each time"))
+	return fail(errors.New("each time DSS returned the settings of another user"))
 }
 
 // updateTurn waits until no other update of owner's settings runs, but not

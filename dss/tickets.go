@@ -16,9 +16,9 @@ type Tickets struct{ kept keep }
 // Format shows nothing of a ticket, for every verb.
 func (t *Tickets) Format(s fmt.State, _ rune) { fmt.Fprint(s, "dss.Tickets") }
 
-// WithTickets is [Client.WithTicketSource] for clients that share a ticket. If
-// t holds none, the source of one of them is asked, and its ticket serves all
-// of them. So all must act as the same user.
+// WithTickets is [Client.WithTicketSource] for clients that share a ticket. If t
+// holds no ticket, one client asks its source, and this ticket serves all the
+// clients. So all of them must act as the same user.
 func (c *Client) WithTickets(t *Tickets, source func(context.Context) (string, error)) *Client {
 	_, err := c.mayAct()
 	switch {
@@ -47,8 +47,8 @@ func (c *Client) WithTickets(t *Tickets, source func(context.Context) (string, e
 
 // ErrNoCredentials is wrapped by the error of a call that was not made because
 // it had no credentials: a source of tickets failed, or the check of
-// [Client.AsVerified] failed. A [*Error] behind it is DSS's answer to the
-// source or the check, not to the call.
+// [Client.AsVerified] failed. If errors.As finds an [*Error] in it, DSS refused
+// the source or the check, and not the call.
 var ErrNoCredentials = errors.New("no credentials to call DSS with")
 
 // credentialSource gives the credentials that are kept, or else fetches them.

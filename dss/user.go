@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// User holds the facts about a user that DSS tells any caller.
+// User holds facts about a user. DSS can restrict which callers may read them.
 type User struct {
 	Login       string
 	DisplayName string

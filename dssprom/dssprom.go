@@ -12,7 +12,7 @@
 //	dssauth_entries                            answers remembered now
 //	dssauth_evictions_total                    answers that made room for others before their time
 //	dssauth_lookups_in_flight                  lookups that have a place towards DSS now
-//	dssauth_lookups_queued                     lookups that wait for one now
+//	dssauth_lookups_queued                     lookups that wait for a place now, without refreshes
 //	dssauth_places                             places that are open now, see dssauth.Config.MaxLookups
 //	dssauth_dss_down                           1 while DSS is down, by the application's own last question
 //	dssauth_store_hits_total                   lookups that the store answered, so that DSS was not asked
@@ -153,10 +153,10 @@ func oneIf(is bool) float64 {
 
 func desc(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
 
-// NewCollector returns the metrics of m that say how things are now, to be
-// registered once. Those of several Middlewares need labels, by
-// [prometheus.WrapRegistererWith]: without, registering the second one is a
-// [prometheus.AlreadyRegisteredError]. NewCollector panics if m is nil.
+// NewCollector returns the metrics of m that are not counted by Hooks. Register
+// it once. The collectors of several Middlewares need labels, by
+// [prometheus.WrapRegistererWith]. Otherwise the second registration fails with
+// a [prometheus.AlreadyRegisteredError]. NewCollector panics if m is nil.
 //
 // dssauth_dss_down stays 0 with a [dssauth.Config] that has a Resolver.
 func NewCollector(m *dssauth.Middleware) prometheus.Collector {

@@ -20,7 +20,7 @@
 //	GET  /auth/info                         who is calling
 //	POST /auth/info-from-browser-headers    whose browser sent these headers
 //	POST /auth/ticket-from-browser-headers  a ticket to act as that user
-//	GET  /users                             the users there are
+//	GET  /users                             all users
 //	GET  /users/{login}                     a user's display name, e-mail, groups
 //	GET  /current-user                      the caller's own settings
 //	PUT  /current-user                      saves them

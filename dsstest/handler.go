@@ -103,10 +103,10 @@ func clean(p string) bool {
 	return path.Clean(p) == p || path.Clean(p)+"/" == p
 }
 
-// Handle adds an endpoint, or replaces one of the fake's own, with a pattern
-// as in [http.ServeMux] but without host, for paths after /dip/publicapi. h
-// runs after the credentials were accepted; caller is the login that DSS acts
-// as, "" for an API key without a user.
+// Handle adds an endpoint, or replaces one of the fake's own. The pattern
+// is one of [http.ServeMux] without a host, for paths after
+// /dip/publicapi. h runs after the credentials were accepted; caller is
+// the login that DSS acts as, "" for an API key without a user.
 func (d *DSS) Handle(pattern string, h func(w http.ResponseWriter, r *http.Request, caller string)) {
 	d.added.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		h(w, r, r.Context().Value(principalKey{}).(principal).login)

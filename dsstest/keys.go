@@ -14,9 +14,10 @@ type apiKey struct {
 	id    string
 }
 
-// AddAPIKey adds an API key: a user's personal one, with that user's rights,
-// or, with login "", a global administrator's key without a user. DSS does not
-// accept the key while the user does not exist.
+// AddAPIKey adds an API key. It is a user's personal key, with that user's
+// rights. With login "" it is a global key without a user, with an
+// administrator's rights. DSS does not accept the key while the user does not
+// exist.
 func (d *DSS) AddAPIKey(key, login string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

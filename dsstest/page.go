@@ -284,10 +284,10 @@ func (d *DSS) showPage(w http.ResponseWriter, r *http.Request) {
 	w.Write([]byte(render("page", d.pageView(r, at, redirect))))
 }
 
-// SignInControls returns the controls of [DSS.SignInPage] for a page of your
-// own: the users with their groups, and the switch to take the fake down. The
-// page needs [PageHead]. Its path is at, and its server serves the POST routes of
-// SignInPage beside it.
+// SignInControls returns the controls of [DSS.SignInPage] for a page of your own:
+// the users with their groups, and the switch to take the fake down. The page
+// needs [PageHead]. The argument at is the path of that page. Its server must
+// also serve the POST routes of SignInPage.
 func (d *DSS) SignInControls(r *http.Request, at string) template.HTML {
 	return render("controls", d.pageView(r, at, ""))
 }

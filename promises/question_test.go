@@ -1125,6 +1125,9 @@ func TestCloseEndsAWaitOfRefuse(t *testing.T) {
 		start := time.Now()
 		require.NoError(t, m.Close())
 		assert.Equal(t, 503, <-refused)
+		rec := httptest.NewRecorder()
+		m.Refuse(rec, ann, &dss.Error{StatusCode: 401, Type: "com.dataiku.dip.exceptions.NotAuthenticatedException"})
+		assert.Equal(t, 503, rec.Code)
 		assert.Zero(t, time.Since(start))
 	})
 }

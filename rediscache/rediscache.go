@@ -21,11 +21,11 @@
 // with "user" in place of "ACL SETUSER". Set ClientOption.Username and Password
 // to this user's.
 //
-// A cluster also needs "+cluster|slots", or in its place "+cluster|shards" from
-// version 8 on. A server behind sentinels also needs "+role". The server needs
-// no disk: DSS is asked again about lost answers. Set its maxmemory, and
-// volatile-ttl as its maxmemory-policy: then a full server drops an answer
-// before it drops the mark that the answer is forgotten.
+// A cluster also needs "+cluster|slots". From version 8 on it needs
+// "+cluster|shards" in place of that. A server behind sentinels also needs
+// "+role". The server needs no disk: DSS is asked again about lost answers. Set
+// its maxmemory, and volatile-ttl as its maxmemory-policy: then a full server
+// drops an answer before it drops the mark that the answer is forgotten.
 package rediscache
 
 import (

@@ -38,9 +38,9 @@ const (
 	maxValue = 256 << 10
 )
 
-// Run checks the documentation of [dssauth.Store] and [dssauth.StoreEntry], and
-// fails t for each sentence that is not true. It takes about three seconds. Run
-// it with the race detector, too.
+// Run checks all that the documentation of [dssauth.Store] and
+// [dssauth.StoreEntry] promises, and fails t for each promise that the store
+// breaks. It takes about three seconds. Run it with the race detector, too.
 //
 // It calls open twice, as two replicas would: both stores must see the same
 // data, and can be the same store. Run does not touch other entries, and

@@ -70,7 +70,7 @@ var assumptions = []assumption{{
 	try:     (*contract).rejectedCredentials,
 }, {
 	name: "ambiguous-refusal", takes: acceptance,
-	says:    "a lookup with such credentials gets the same NotAuthenticatedException as one for a browser without a session",
+	says:    "a lookup under credentials that DSS does not know gets the same NotAuthenticatedException as a lookup for a browser without a session",
 	source:  recordings + " (error_json)",
 	means:   "a lookup under a rejected key may read like an answer about the visitor; the application's own question is asked at the same time, so still nobody is signed out",
 	setting: noSetting,
@@ -80,7 +80,7 @@ var assumptions = []assumption{{
 	says:    "our own credentials may be used to identify a browser",
 	source:  webappsPage + "; the required right is not known",
 	means:   "no visitor can be identified, and all of them get a 503",
-	setting: "dss.Config.APIKey, or the webapp's run-as user: one with the right, such as an administrator's",
+	setting: "dss.Config.APIKey, or the webapp's run-as user: take a key or a user with the right, such as an administrator's",
 	try:     (*contract).lookupRight,
 }, {
 	name: "no-session", takes: lookups,
@@ -98,7 +98,7 @@ var assumptions = []assumption{{
 	try:     (*contract).apiKeyForms,
 }, {
 	name: "no-ticket", takes: lookups,
-	says:    "if a browser has no session, the answer to asking for its ticket is a NotAuthenticatedException",
+	says:    "a call for the ticket of a browser without a session gets a NotAuthenticatedException",
 	source:  ownChoice,
 	means:   "a visitor who signs out while acting through this library gets a 503 in place of a 401",
 	setting: noSetting,
@@ -157,7 +157,7 @@ var assumptions = []assumption{{
 	says:    "a client's address among the headers does not change the answer",
 	source:  ownChoice + " (security.ipBoundSessions)",
 	means:   "sessions are bound to addresses, and visitors are anonymous if their address changes on the way: 401",
-	setting: "Config.Headers, with the header in which your proxy puts the address, and no header that a browser can set",
+	setting: "Config.Headers, with the header in which your proxy puts the address; never name a header that a browser can set",
 	try:     (*contract).clientAddress,
 }, {
 	name: "x-dku-headers", takes: aVisitor,
@@ -206,11 +206,11 @@ var assumptions = []assumption{{
 	says:    "if the visitor may read a project, the answer to a project gate's question is 2xx and JSON",
 	source:  restReference + " (jobs of a project: READ_CONF); recording project_jobs_as_visitor_by_ticket",
 	means:   "RequireProject refuses visitors who may read the project",
-	setting: "a gate of your own with Require, until then",
+	setting: "a gate of your own with Require",
 	try:     (*contract).readableProject,
 }, {
 	name: "findable-project", takes: acting,
-	says:    "if the visitor may find a project but not read it, the answer to this question is an UnauthorizedException or a NotFoundException",
+	says:    "if the visitor may find a project but not read it, the answer to a project gate's question is an UnauthorizedException or a NotFoundException",
 	source:  restReference + " (jobs of a project: READ_CONF); recording project_jobs_as_user_forbidden",
 	means:   "RequireProject admits visitors who may only find the project",
 	setting: "RequireGroup, or a gate of your own with Require, in place of RequireProject",

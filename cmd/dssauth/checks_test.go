@@ -40,7 +40,7 @@ func TestRightToAsk(t *testing.T) {
 		}, "403 Forbidden, and it is not from DSS", "let its calls to /dip/publicapi pass"},
 		"a proxy that signs everybody in": {func(s *scene) {
 			s.fake.Intercept(browserInfo, -1, dsstest.Respond(200, `{"authIdentifier": "bob", "authSource": "USER_FROM_UI", "groups": []}`))
-		}, `DSS took cookies that nobody has for the user "bob"`, "do not use this deployment"},
+		}, `DSS identified made-up cookies as the user "bob"`, "do not use this deployment"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newScene(t)

@@ -512,7 +512,7 @@ func TestContractPage(t *testing.T) {
 // contractTable is the assumptions as a table of Markdown.
 func contractTable() string {
 	needs := map[need]string{anything: "nothing", acceptance: "own credentials", lookups: "own credentials", aVisitor: "a cookie", acting: "a cookie, and a ticket or an administrator's rights"}
-	more := map[string]string{"live-session": "a cookie", "findable-project": "such a project", "ended-session": "the cookie of such a session",
+	more := map[string]string{"live-session": "a cookie", "findable-project": "a project that the visitor may find but not read", "ended-session": "the cookie of an ended session",
 		"api-key-forms": "an own API key", "proxy-user-bytes": "an administrator's rights", "own-identity": "own credentials"}
 	var b strings.Builder
 	b.WriteString("| Name | Assumed | Source | Takes | Where it differs, for this library | What to set |\n| --- | --- | --- | --- | --- | --- |\n")

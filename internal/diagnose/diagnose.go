@@ -120,7 +120,7 @@ func (a *Application) rightToAsk(info dss.AuthInfo, err error) Finding {
 	case IsAnonymous(info, err):
 		return a.finding(check, OK, "we have it")
 	case err == nil:
-		return a.finding(check, Problem, "DSS took cookies that nobody has for "+Who(info),
+		return a.finding(check, Problem, "DSS identified made-up cookies as "+Who(info),
 			"It answers with another user than the browser's, so every visitor would be that user: do not use this deployment. "+
 				"Look for a proxy between this application and DSS that adds cookies or an Authorization header.")
 	case IsRefusal(err):

@@ -79,7 +79,7 @@ func TestStart(t *testing.T) {
 		}, []string{answers, runner, `problem right to ask who a browser is: DSS does not give it to the user "runner", profile "DESIGNER"`}, "give it the right in DSS"},
 		"a proxy adds a cookie to what is asked": {answer("/auth/info-from-browser-headers", 200,
 			`{"authIdentifier": "ann", "authSource": "USER_FROM_UI", "groups": []}`),
-			[]string{answers, runner, `problem right to ask who a browser is: DSS took cookies that nobody has for the user "ann"`}, "a proxy between this application and DSS that adds cookies"},
+			[]string{answers, runner, `problem right to ask who a browser is: DSS identified made-up cookies as the user "ann"`}, "a proxy between this application and DSS that adds cookies"},
 		"DSS is down behind a proxy": {answer("/auth/info", 502, "<html>canary</html>"),
 			[]string{"problem connection: the answer is 502 Bad Gateway, and it is from a proxy"}, "starting, stopped or overloaded"},
 		"a web server is at the address": {answer("/auth/info", 404, "<html>canary</html>"),

@@ -213,7 +213,7 @@ func (t *token) serves(id dssauth.Identity, groups []string, now time.Time) bool
 
 func (s *Signer) sign(id dssauth.Identity, groups []string, now time.Time) (*token, error) {
 	if id.Login == "" {
-		return nil, errors.New("an identity without a login: only users are asserted")
+		return nil, errors.New("an identity without a login: only users get an assertion")
 	}
 	if !utf8.ValidString(id.Login) {
 		return nil, fmt.Errorf("the login %q is not UTF-8", id.Login)

@@ -59,7 +59,7 @@ var settings = []setting{
 				})
 			}
 		}},
-	{name: "rules", yaml: true, help: "the paths, and which visitors get there. If several rules match the request's path, the rule with the longest path counts. A rule has a path, perhaps methods, and one of: allow (everyone, signed-in or nobody), groups, of which one is enough, or project, the key of a DSS project that the visitor may see. There must be a rule for /",
+	{name: "rules", yaml: true, help: "the paths, and which visitors get there. If several rules match the request's path, the rule with the longest path counts. A rule has a path. It can have methods. It has one of these three: allow (everyone, signed-in or nobody); groups, of which the visitor is in at least one; or project, the key of a DSS project that the visitor may read. There must be a rule for /",
 		read: readRules},
 	{name: "headers.user", fallback: "Remote-User", help: "the header that tells the application the visitor's login",
 		read: func(c *Config, e entry) { e.into(&c.Headers.User, header) }},
@@ -79,13 +79,13 @@ var settings = []setting{
 		read: func(c *Config, e entry) { c.DSSCookies = e.texts("[dss_*]", cookie) }},
 	{name: "forward_credentials", fallback: "false", boolean: true, help: "true passes the cookies of DSS and Authorization to the application. Then the application can act as the visitor",
 		read: func(c *Config, e entry) { e.boolean(&c.ForwardCredentials) }},
-	{name: "login_url", help: "the page where a visitor signs in: a path, or a whole URL. The gateway replaces {back} in its query or fragment by the visitor's path, escaped; without {back} nothing is added. Without login_url a refusal is shown",
+	{name: "login_url", help: "the page where a visitor signs in: a path, or a whole URL. The gateway replaces {back} in its query or fragment by the visitor's path, escaped; without {back} nothing is added. Without login_url the visitor sees the refusal",
 		read: func(c *Config, e entry) { e.into(&c.LoginURL, loginURL) }},
 	{name: "ttl", fallback: "0s", help: "how long an answer of DSS is used again, at most 1h. 0s is the library's default, 10s",
 		read: func(c *Config, e entry) { e.duration(&c.TTL, 0) }},
 	{name: "user_details", fallback: "false", boolean: true, help: "true asks DSS for names and e-mail addresses too, with one more call for each lookup",
 		read: func(c *Config, e entry) { e.boolean(&c.UserDetails) }},
-	{name: "impersonation", fallback: "ticket", help: "how DSS is asked as the visitor, for rules with a project: ticket, or proxy-user with an administrator's key. The doctor finds out which works",
+	{name: "impersonation", fallback: "ticket", help: "for rules with a project: how the gateway asks DSS as the visitor. ticket, or proxy-user, which needs an administrator's key. The doctor finds out which one works",
 		read: func(c *Config, e entry) {
 			e.into(new(string), func(text string) (problem string) {
 				c.Impersonation, problem = impersonation(text)
@@ -284,7 +284,7 @@ func network(text string) (netip.Prefix, string) {
 	case p != p.Masked():
 		return p, fmt.Sprintf("the network of this address is %s: write that, or the address alone", p.Masked())
 	case p.Bits() < 8:
-		return p, "that is too many addresses, any of which may ask the check: name the proxies"
+		return p, "these are too many addresses, and each may ask the check: name the proxies"
 	}
 	return p, ""
 }

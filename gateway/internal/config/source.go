@@ -240,7 +240,7 @@ func (e entry) members(known []string) []entry {
 			at.wrong("there is no such key%s", didYouMean(name, known))
 		case lines[name] > 0:
 			at.field = e.field + "." + name
-			at.wrong("it is there twice, first in line %d: remove one", lines[name])
+			at.wrong("it is given twice, first in line %d: remove one", lines[name])
 		default:
 			lines[name] = key.Line
 			at.field, at.node = e.field+"."+name, value
@@ -413,7 +413,7 @@ func (r *reader) flags(args []string) (c Command, given map[string]string) {
 	for _, s := range settings {
 		take := func(text string) error {
 			if _, twice := given[s.name]; twice {
-				r.mistakes = append(r.mistakes, fmt.Errorf("flag -%s: it is there twice: remove one", s.name))
+				r.mistakes = append(r.mistakes, fmt.Errorf("flag -%s: it is given twice: remove one", s.name))
 			}
 			given[s.name] = text
 			return nil

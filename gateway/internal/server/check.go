@@ -89,11 +89,11 @@ func (s *Server) original(r *http.Request) (*http.Request, asker, error) {
 		return nil, kind, errors.New("the proxy does not say which request it asks about: it sends X-Original-URI and X-Original-Method, or X-Forwarded-Uri and X-Forwarded-Method")
 	}
 	if !strings.HasPrefix(uri, "/") {
-		return nil, kind, errors.New("the proxy asks about no path")
+		return nil, kind, errors.New("the proxy does not send a path: it must begin with a slash")
 	}
 	where, err := url.ParseRequestURI(uri)
 	if err != nil {
-		return nil, kind, errors.New("the proxy asks about no path that can be read")
+		return nil, kind, errors.New("the path that the proxy asks about cannot be read")
 	}
 	for name := range r.Header {
 		switch {
