@@ -1142,3 +1142,12 @@ func TestTicketExpiresWithTheAnswer(t *testing.T) {
 		assert.Equal(t, "ann", fake.LastCaller())
 	})
 }
+
+// DSS gives no ticket, and the gate returns that error: it is no mistake of the gate.
+func TestGateThatFindsTheSessionEnded(t *testing.T) {
+	s := newSituation(t, dssauth.ByTicket, nil)
+	require.NoError(t, s.visit(func(*http.Request) error { return nil }))
+	s.fake.SignOut(s.cookie)
+	gate := s.auth.Require(func(r *http.Request, _ dssauth.Identity) error { return listProjects(r) })
+	assert.Equal(t, 401, serve(gate(whoami), s.request()).Code)
+}

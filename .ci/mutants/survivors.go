@@ -89,4 +89,11 @@ var survivors = []survivor{
 		`e.wrong("%v", err)`, "", "rules.New returns no other errors"},
 	{"gateway/internal/server/run.go", "(*Server).Run",
 		"err = errors.Join(err, s.Close())", "", "the process ends now; Close would only say that a call of DSS hangs"},
+	{"cache.go", "(*cache).end",
+		"e.denied = true", "", "an open connection with a forgotten answer is bridged only if a newer answer is there, and that one counts"},
+	{"replicas.go", "(*sharing).publish",
+		"if value := s.sealer.Seal(0, f.keys.answer[0], text); len(value) <= maxStored {",
+		"if value := s.sealer.Seal(0, f.keys.answer[0], text); len(value) < maxStored {", "a value of exactly 256 KiB may be shared or not"},
+	{"forgotten.go", "(*forgotten).purge",
+		"l.purgeAt = min(2*len(l.spans)+64, maxForgotten)", "l.purgeAt = min((2+1)*len(l.spans)+64, maxForgotten)", "the marks are purged a little later, and stay within their bound"},
 }
