@@ -188,6 +188,23 @@ func TestAnswerLongAfterDeadlineIsNotUsed(t *testing.T) {
 	})
 }
 
+func TestProjectTurnTakesAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newReplica(t, shelf{}, func(c *Config) { c.MaxLookups = 2 })
+		defer m.Close()
+		e := &entry{identity: Identity{Login: "ann"}}
+		for _, other := range []string{"bob", "carl"} {
+			require.NoError(t, m.answers.places.enter(t.Context(), newTurn(other), nil))
+		}
+		for _, until := range []int64{0, m.answers.now() + int64(500*time.Millisecond)} {
+			start := time.Now()
+			_, err := m.projectTurn(t.Context(), e, until)
+			assert.ErrorIs(t, err, ErrUnavailable)
+			assert.Equal(t, maxWait, time.Since(start))
+		}
+	})
+}
+
 // A renewal of a project's verdict lets all others go first, until a second before the
 // verdict ends.
 func TestProjectTurnIsLastUntilTheLastMoment(t *testing.T) {

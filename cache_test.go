@@ -522,3 +522,10 @@ func TestEntryIsSmall(t *testing.T) {
 	assert.LessOrEqual(t, unsafe.Sizeof(entry{}), uintptr(288), "a field of Identity takes its size in each entry. "+
 		"Raise this limit to the next of the sizes above, and measure anew: cd bench && go run ./cmd/memory")
 }
+
+func TestForgottenBelowTheFloor(t *testing.T) {
+	f := newForgotten(int64(time.Minute))
+	f.floor = 10
+	assert.Equal(t, int64(10), f.since(1, 9))
+	assert.Zero(t, f.since(1, 10))
+}

@@ -197,6 +197,7 @@ func (c *counters) addTo(s *Stats) {
 
 // observer tells hooks, the log and the counters.
 type observer struct {
+	*clock
 	hooks    Hooks
 	log      *slog.Logger
 	counters counters
@@ -205,6 +206,7 @@ type observer struct {
 	full     nag // of entries
 	storeOut nag
 	clocks   nag
+	panicked struct{ start, end, refused nag } // hooks
 	saidOut  atomic.Bool // and not yet that the store is back
 	deaf     nag         // for notices of other replicas
 }
@@ -212,21 +214,21 @@ type observer struct {
 // lookupStarts calls the hook, and returns the lookup's context and what to call
 // at its end, with its error and whether an answer is served all the same. A
 // context from the hook keeps the deadline.
-func (o *observer) lookupStarts(ctx context.Context, renews bool, c *clock) (hooked context.Context, ended func(err error, served bool)) {
+func (o *observer) lookupStarts(ctx context.Context, renews bool) (hooked context.Context, ended func(err error, served bool)) {
 	if o.hooks.LookupStart != nil {
-		o.guard("LookupStart", func() {
+		o.guard("LookupStart", &o.panicked.start, func() {
 			own := o.hooks.LookupStart(ctx, renews)
 			if own != nil {
 				ctx = within{own, ctx}
 			}
 			if j, ok := own.(*joined); ok && j.panicked != nil {
-				o.panicked("LookupStart", j.panicked)
+				o.panics("LookupStart", &o.panicked.start, j.panicked)
 			}
 		})
 	}
-	start := c.now()
+	start := o.now()
 	return ctx, func(err error, served bool) {
-		o.lookupEnds(ctx, Lookup{Duration: time.Duration(c.now() - start), Renewal: renews, Err: err}, served)
+		o.lookupEnds(ctx, Lookup{Duration: time.Duration(o.now() - start), Renewal: renews, Err: err}, served)
 	}
 }
 
@@ -246,7 +248,7 @@ func (o *observer) lookupEnds(ctx context.Context, l Lookup, served bool) {
 		o.counters.unavailable.Add(1)
 	}
 	if o.hooks.LookupEnd != nil {
-		o.guard("LookupEnd", func() { o.hooks.LookupEnd(ctx, l) })
+		o.guard("LookupEnd", &o.panicked.end, func() { o.hooks.LookupEnd(ctx, l) })
 	}
 }
 
@@ -262,24 +264,26 @@ func (c within) Err() error                  { return c.end.Err() }
 
 func (o *observer) refused(r *http.Request, err error) {
 	if o.hooks.Refused != nil {
-		o.guard("Refused", func() { o.hooks.Refused(r, err) })
+		o.guard("Refused", &o.panicked.refused, func() { o.hooks.Refused(r, err) })
 	}
 }
 
 // guard calls a hook. A panic of it changes nothing.
-func (o *observer) guard(hook string, call func()) {
+func (o *observer) guard(hook string, said *nag, call func()) {
 	var err error
 	func() {
 		defer recovered(&err)
 		call()
 	}()
 	if err != nil {
-		o.panicked(hook, err)
+		o.panics(hook, said, err)
 	}
 }
 
-func (o *observer) panicked(hook string, err error) {
-	o.log.Error("dssauth: a hook panicked", "hook", hook, "error", err)
+func (o *observer) panics(hook string, said *nag, err error) {
+	if said.due(o.now()) {
+		o.log.Error("dssauth: a hook panicked (said once a minute)", "hook", hook, "error", err)
+	}
 }
 
 // trouble logs now and then that DSS gave no answer about a visitor.

@@ -42,6 +42,9 @@ func (m *Middleware) WhileSignedIn(r *http.Request, interval time.Duration) (con
 	ctx, end := context.WithCancelCause(r.Context())
 	v, ok := m.attached(r.Context())
 	switch {
+	case !ok && v != nil:
+		end(errAnonymous)
+		return ctx, func() {}
 	case !ok:
 		end(m.faults.of(r.Context(), errNoVisitor, origin{route: r.Pattern}))
 		return ctx, func() {}
@@ -162,8 +165,8 @@ func (c *connection) patience(e *entry, began int64) int64 {
 // untilNextLook is the time from a failed look to the next one.
 func untilNextLook(err error) int64 {
 	var r *refusal
-	if errors.As(err, &r) && r.retryAfter > 0 {
-		return max(int64(r.retryAfter), int64(minEvery))
+	if errors.As(err, &r) && r.retryAfter >= minEvery {
+		return int64(r.retryAfter)
 	}
 	return int64(afterFailure)
 }

@@ -60,7 +60,7 @@ func (a *asker) ask(life context.Context, l *lookup) (id Identity, err error) {
 	l.asked = a.now()
 	l.number.Store(a.count.Add(1))
 	asOf := time.Now().Round(0)
-	ctx, l.ended = a.told.lookupStarts(ctx, l.renews, a.clock)
+	ctx, l.ended = a.told.lookupStarts(ctx, l.renews)
 	id, err = a.resolve(ctx, l)
 	if a.dss != nil && err != nil { // before anything waits for our own question
 		r := failed

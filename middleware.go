@@ -70,8 +70,8 @@ func New(c Config) (*Middleware, error) {
 	if err != nil {
 		return nil, err
 	}
-	told := &observer{hooks: c.Hooks, log: c.Logger}
 	clock := newClock()
+	told := &observer{clock: clock, hooks: c.Hooks, log: c.Logger}
 	a := &answers{
 		asker:   asker{clock: clock, resolver: c.Resolver, places: newPlaces(c.MaxLookups, c.Timeout, clock), told: told, timeout: c.Timeout},
 		cache:   newCache(c.MaxEntries, c.MaxEntriesPerUser),

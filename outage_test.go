@@ -67,3 +67,26 @@ func TestOlderQuestionDoesNotProveAKey(t *testing.T) {
 		assert.Equal(t, 2, calls)
 	})
 }
+
+// It is not known when DSS says more, so a connection looks again after a second.
+func TestUnsureRefusalHasNoTimeOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newReplica(t, shelf{}, nil)
+		defer m.Close()
+		d := m.answers.dss
+		d.outage.own = func(context.Context) (dss.AuthInfo, error) {
+			return dss.AuthInfo{}, &dss.Error{StatusCode: http.StatusBadGateway}
+		}
+		err := d.verdict(t.Context(), key{1}, m.answers.now(), &dss.Error{StatusCode: http.StatusUnauthorized, Type: "com.dataiku.dip.exceptions.NotAuthenticatedException"})
+		require.ErrorIs(t, err, ErrUnavailable)
+		assert.Equal(t, int64(afterFailure), untilNextLook(err))
+	})
+}
+
+// A wait of less than 100ms would be a busy loop.
+func TestNextLookIsNotAtOnce(t *testing.T) {
+	for retryAfter, want := range map[time.Duration]time.Duration{0: afterFailure, 1: afterFailure, minEvery - 1: afterFailure, minEvery: minEvery, time.Minute: time.Minute} {
+		assert.Equal(t, int64(want), untilNextLook(unavailable("it failed", nil, int64(retryAfter))))
+	}
+	assert.Equal(t, int64(afterFailure), untilNextLook(context.DeadlineExceeded))
+}

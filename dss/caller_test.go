@@ -572,3 +572,10 @@ func TestARejectionIsSeenThroughTransport(t *testing.T) {
 	assert.Equal(t, []string{"one", "two"}, d.tickets(t))
 	assert.NotContains(t, d.last(t).Header.Get("Accept-Encoding"), "br")
 }
+
+func TestTextOfASourcesErrorMayPanic(t *testing.T) {
+	c := newRecorder(t, replying(http.StatusOK, "{}")).client(t).WithTicketSource(func(context.Context) (string, error) { return "", &panicking{} })
+	err := c.Do(t.Context(), "GET", "/x", nil, nil)
+	require.ErrorIs(t, err, dss.ErrNoCredentials)
+	assert.Equal(t, "dss: GET /x: ticket source: it panicked", err.Error())
+}

@@ -295,3 +295,13 @@ func TestReplyIsReadToItsLastByte(t *testing.T) {
 		}
 	}
 }
+
+func TestTypeOfAReplyAfterManyBlanks(t *testing.T) {
+	s := &scripted{pieces: []string{"HTTP/1.1" + strings.Repeat(" ", 300) + "200 OK\r\nContent-Length: 5\r\n\r\nhello" + surplus}}
+	c, _ := asked(t, s)
+	in := bufio.NewReader(c)
+	body, err := readReply(in, "GET")
+	require.NoError(t, err)
+	assert.Equal(t, "hello", body)
+	assert.Zero(t, in.Buffered())
+}

@@ -130,7 +130,7 @@ func (s *credentialSource) current(ctx context.Context) (*credentials, error) {
 func (s *credentialSource) next(ctx context.Context) (*credentials, error) {
 	got, err := s.fetch(ctx)
 	if err != nil {
-		return nil, oneLine{err}
+		return nil, oneLine{clean(err.Error(), 300), err} // here, since an error's own method can panic, too
 	}
 	return got, nil
 }
@@ -150,9 +150,12 @@ type unsent struct{ error }
 func (u unsent) Unwrap() []error { return []error{ErrNoCredentials, u.error} }
 
 // oneLine returns the application's own error as one short line.
-type oneLine struct{ err error }
+type oneLine struct {
+	text string
+	err  error
+}
 
-func (e oneLine) Error() string { return clean(e.err.Error(), 300) }
+func (e oneLine) Error() string { return e.text }
 func (e oneLine) Unwrap() error { return e.err }
 
 // forget drops credentials that DSS rejected, unless they were replaced meanwhile.

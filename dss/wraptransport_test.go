@@ -2,12 +2,14 @@ package dss_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -126,4 +128,23 @@ func TestWrapTransportPanicsOnNil(t *testing.T) {
 	})
 	assert.Nil(t, counted(nil, nil))
 	assert.Error(t, counted(new(dss.Client), nil).Do(t.Context(), "GET", "/projects/", nil, nil))
+}
+
+// A wrapper may drop a reply. Its connection blocks no later call.
+func TestWrapTransportMayDropAReply(t *testing.T) {
+	server := newRecorder(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	client := server.client(t)
+	dropping := client.WrapTransport(func(next http.RoundTripper) http.RoundTripper {
+		return roundTripper(func(r *http.Request) (*http.Response, error) {
+			reply, err := next.RoundTrip(r)
+			if err == nil {
+				err = errors.Join(errors.New("dropped"), reply.Body.Close())
+			}
+			return nil, err
+		})
+	})
+	require.Error(t, dropping.Do(t.Context(), "GET", "/x", nil, nil))
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	assert.NoError(t, client.Do(ctx, "GET", "/x", nil, nil))
 }

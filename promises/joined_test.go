@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -158,4 +159,28 @@ func TestFailingJoinedHookDoesNotStopOthers(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A stranger's requests must not fill the log.
+func TestPanicOfAHookIsLoggedOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var book logBook
+		broken := dssauth.Hooks{
+			LookupStart: func(context.Context, bool) context.Context { panic("start") },
+			LookupEnd:   func(context.Context, dssauth.Lookup) { panic("end") },
+			Refused:     func(*http.Request, error) { panic("refused") },
+		}
+		m := newAuth(t, dssauth.Config{Resolver: newDoorman(), Logger: book.logger(), Hooks: broken, RefusalTTL: -1})
+		defer m.Close()
+		for minute := 1; minute <= 2; minute++ {
+			for range 50 {
+				assert.Equal(t, "401", who(m, withCookies("session=who")))
+			}
+			synctest.Wait()
+			for _, hook := range []string{"LookupStart", "LookupEnd", "Refused"} {
+				assert.Len(t, book.with("hook="+hook), minute, hook)
+			}
+			pass(time.Minute)
+		}
+	})
 }

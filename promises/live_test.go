@@ -842,3 +842,20 @@ func TestUnwrappedStreamIsLogged(t *testing.T) {
 	require.Len(t, lines, 1)
 	assert.Contains(t, lines[0], "route=/events")
 }
+
+// A stranger must not cause a log line about a mistake of the application.
+func TestStreamOfAnAnonymousVisitorEnds(t *testing.T) {
+	var book logBook
+	m := newAuth(t, dssauth.Config{Resolver: newDoorman(), Logger: book.logger()})
+	stream := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		allowed, stop := m.WhileSignedIn(r, 0)
+		defer stop()
+		assert.ErrorIs(t, context.Cause(allowed), dssauth.ErrUnauthenticated)
+		m.Refuse(w, r, context.Cause(allowed))
+	})
+	assert.Equal(t, 401, serve(m.Optional(stream), request("GET", "/events")).Code)
+	assert.Equal(t, 401, serve(m.Optional(stream), request("GET", "/events", "Cookie", "session=who")).Code)
+	r := request("GET", "/events")
+	assert.Equal(t, 401, serve(stream, r.WithContext(dssauth.NewContext(r.Context(), dssauth.Identity{}))).Code)
+	assert.Empty(t, book.with("level=ERROR"))
+}

@@ -1149,3 +1149,17 @@ func TestCloseEndsAWaitForTheQuestion(t *testing.T) {
 		assert.Zero(t, time.Since(start))
 	})
 }
+
+func TestWaitOfAKnownVisitorIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWatched(t)
+		m := newAuth(t, dssauth.Config{Client: w.client, StaleIfError: time.Hour, TTL: time.Second, Timeout: time.Second})
+		ann := signedIn(w.DSS, "ann")
+		require.Equal(t, "ann", who(m, ann))
+		pass(time.Second)
+		w.behaves("", dsstest.Hang)
+		start := time.Now()
+		assert.Equal(t, "503", who(m, ann))
+		assert.LessOrEqual(t, time.Since(start), 1500*time.Millisecond, "Timeout, and the time for our own question")
+	})
+}

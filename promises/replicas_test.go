@@ -1127,3 +1127,21 @@ func TestStoreSettings(t *testing.T) {
 		}
 	}
 }
+
+// No place towards DSS is free, and none is needed: DSS is down.
+func TestDownIsSaidAtOnceWithAStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client := newMemory(t)
+		m := replicas(t, 1, client, newStore(), func(c *dssauth.Config) { c.MaxLookups = 2 })[0]
+		synctest.Wait()
+		d.Intercept("", -1, dsstest.Hang)
+		hangs := asks(m, browser("hangs"))
+		pass(3500 * time.Millisecond)
+		require.True(t, m.Stats().DSSDown)
+		require.Empty(t, hangs)
+		start := time.Now()
+		assert.Equal(t, "503", who(m, browser("new")))
+		assert.Zero(t, time.Since(start))
+		<-hangs
+	})
+}

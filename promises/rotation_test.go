@@ -275,3 +275,22 @@ func TestKeyRotationUnderLoad(t *testing.T) {
 		assert.GreaterOrEqual(t, least, time.Second)
 	})
 }
+
+// Each refusal of a lookup must be older than the question: a stranger's junk causes ten
+// questions a second at most.
+func TestQuestionsAboutAReplaceableKeyAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, client, _ := newRotating(t)
+		m := newAuth(t, dssauth.Config{Client: client})
+		defer m.Close()
+		for i := range 1000 { // 100 visitors a second
+			asks(m, browser(fmt.Sprint("junk", i)))
+			pass(10 * time.Millisecond)
+		}
+		synctest.Wait()
+		questions := d.Calls("/auth/info")
+		t.Logf("figure: own questions with a replaceable key, 100 strangers a second for 10s: %d", questions)
+		assert.LessOrEqual(t, questions, 102)
+		assert.Equal(t, "ann", who(m, signedIn(d, "ann")))
+	})
+}

@@ -125,3 +125,17 @@ func TestHeaderThatBeginsWithASignIsRemoved(t *testing.T) {
 		}
 	}
 }
+
+func TestUpstreamThatDoesNotAnswer(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	w := newWorldBefore(t, "http://"+listener.Addr().String())
+	reply := w.get("/", w.dss.SignIn("bob"))
+	text, err := io.ReadAll(reply.Body)
+	require.NoError(t, err)
+	assert.Equal(t, 502, reply.StatusCode)
+	assert.Equal(t, "The application does not answer.\n", string(text))
+	assert.Equal(t, int64(len(text)), reply.ContentLength, "nothing is sent before the answer is complete")
+	assert.Contains(t, w.log.String(), "the upstream does not answer")
+}
