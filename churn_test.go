@@ -97,3 +97,11 @@ func TestChurnWithinAnHour(t *testing.T) {
 		assert.Equal(t, test.named, len(changing) > 0, "%s", test.pace)
 	}
 }
+
+func TestValueThatReturnsOftenCountsOnce(t *testing.T) {
+	w := &watched{parts: map[string]*piece{}}
+	for range 10 {
+		w.see("cookie", 1, 20)
+	}
+	assert.Equal(t, 1, w.parts["cookie"].cameBack)
+}

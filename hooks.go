@@ -207,8 +207,8 @@ type observer struct {
 	storeOut nag
 	clocks   nag
 	panicked struct{ start, end, refused nag } // hooks
-	saidOut  atomic.Bool // and not yet that the store is back
-	deaf     nag         // for notices of other replicas
+	saidOut  atomic.Bool                       // and not yet that the store is back
+	deaf     nag                               // for notices of other replicas
 }
 
 // lookupStarts calls the hook, and returns the lookup's context and what to call

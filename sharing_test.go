@@ -373,3 +373,35 @@ func TestNoticeOfAnotherSecretIsLogged(t *testing.T) {
 	}
 	assert.Equal(t, 1, strings.Count(log.String(), "other Config.StoreSecrets"), "once")
 }
+
+func TestWaitingNoticesOfUsersStay(t *testing.T) {
+	m := newReplica(t, shelf{}, nil)
+	s := m.answers.shared
+	s.out.Store(true)
+	waits := func(owner string) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		_, ok := s.unheard[s.marksOf(owner)[0]]
+		return ok && len(s.unheard) == maxUnheard
+	}
+	for i := range maxUnheard {
+		m.ForgetUser(fmt.Sprint("user ", i))
+	}
+	s.tellLater(unheard{forgetting{Answer: []string{"answer"}}, []string{"stranger"}})
+	for i := range maxUnheard {
+		require.True(t, waits(fmt.Sprint("user ", i)), "%d", i)
+	}
+	m.ForgetUser("the last one")
+	assert.True(t, waits("the last one"))
+}
+
+func TestNewestNoticeOfStrangersWaits(t *testing.T) {
+	s := newReplica(t, shelf{}, nil).answers.shared
+	s.out.Store(true)
+	for i := range maxUnheard + 1 {
+		s.tellLater(unheard{forgetting{Answer: []string{"answer"}}, []string{fmt.Sprint("stranger ", i)}})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	assert.Contains(t, s.unheard, fmt.Sprint("stranger ", maxUnheard))
+}

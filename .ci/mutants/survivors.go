@@ -89,4 +89,13 @@ var survivors = []survivor{
 		"kept := make(http.Header, len(h)+3)", "kept := make(http.Header, len(h)+(3+1))", "it is a capacity"},
 	{"dss/authinfo.go", "decodeAuthInfo",
 		"defer p.release()", "", "it only saves allocations"},
+	{"answers.go", "(*answers).who",
+		"fresh := func(e *entry) bool { return now < e.expires }", "fresh := func(e *entry) bool { return now <= e.expires }", oneInstant},
+	{"answers.go", "(*answers).wait",
+		`return nil, unavailable("the request ended before DSS answered", unquoted(context.Cause(ctx)), 0)`,
+		`return nil, unavailable("the request ended before DSS answered", unquoted(context.Cause(ctx)), (0+1))`, oneNanosecond},
+	{"notices.go", "(*sharing).isForgotten",
+		"return false, err", "return true, err", "with an error, the caller does not read the first result"},
+	{"notices.go", "(*sharing).watch",
+		"if !over.Load() && len(value) <= maxStored {", "if !over.Load() && len(value) < maxStored {", "replicas do not send notices of 256 KiB"},
 }
