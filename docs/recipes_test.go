@@ -337,7 +337,7 @@ func TestOneOtherOriginMayCall(t *testing.T) {
 	}{
 		"a preflight of the friend":            {"OPTIONS", friend, "POST", false, 204, friend},
 		"a preflight of a stranger":            {"OPTIONS", "https://evil.example", "POST", false, 204, ""},
-		"OPTIONS that is no preflight":         {"OPTIONS", friend, "", false, 401, friend},
+		"OPTIONS without a preflight's header": {"OPTIONS", friend, "", false, 401, friend},
 		"a write of the friend's visitor":      {"POST", friend, "", true, 200, friend},
 		"a write of a stranger's visitor":      {"POST", "https://evil.example", "", true, 403, ""},
 		"an anonymous visitor of the friend's": {"GET", friend, "", false, 401, friend},
