@@ -250,7 +250,7 @@ func ExampleMiddleware_Require() {
 	// /users/ann 200 hello admin
 }
 
-// Frameworks whose handlers are no http.Handler call Authenticate in a
+// Frameworks whose handlers are not an http.Handler call Authenticate in a
 // middleware of their own. It has the response, and so sets the headers that
 // keep shared caches from giving one visitor's page to another.
 func ExampleMiddleware_Authenticate() {

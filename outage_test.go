@@ -38,7 +38,7 @@ func TestAnsweredOwnQuestionEndsARejection(t *testing.T) {
 	})
 }
 
-func TestCancelledCallIsNoOutage(t *testing.T) {
+func TestCancelledCallIsNotAnOutage(t *testing.T) {
 	cancelled := &url.Error{Op: "Get", URL: "https://dss.example/", Err: context.Canceled}
 	assert.False(t, isOutage(cancelled))
 	assert.False(t, isOutage(fmt.Errorf("dss: %w", cancelled)))

@@ -21,7 +21,9 @@ func TestFirstDayPageWorksAsWritten(t *testing.T) {
 	require.NoError(t, err)
 	root, err := filepath.Abs("..")
 	require.NoError(t, err)
-	folder := t.TempDir()
+	folder := filepath.Join(t.TempDir(), "report")
+	require.NoError(t, os.Mkdir(folder, 0o700))
+	require.NoError(t, os.Symlink(root, filepath.Join(folder, "../dssauth"))) // the clone of step 1
 	var names []string
 	for _, file := range namedFile.FindAllStringSubmatch(string(page), -1) {
 		names = append(names, file[1])
@@ -41,14 +43,23 @@ func TestFirstDayPageWorksAsWritten(t *testing.T) {
 		require.NoError(t, err, "%s\n%s", command, out)
 		return string(out)
 	}
-	says := func(command string, version ...string) string {
+	says := func(command string) string {
 		t.Helper()
 		require.Contains(t, string(page), "\n"+command+"\n")
-		return do(command + strings.Join(version, ""))
+		return do(command)
 	}
 	says("go mod init example.com/report")
-	do("go mod edit -replace github.com/dssauth/dssauth=" + root) // not a released one
-	says("go get github.com/dssauth/dssauth", "@v0.0.0")
+	fromClone := "go mod edit -replace github.com/dssauth/dssauth=../dssauth && go get github.com/dssauth/dssauth@v0.0.0   # until v0.1.0 is released"
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	require.Contains(t, string(readme), "\n"+fromClone+"\n")
+	says(fromClone)
+	ofModule := "go mod edit -replace github.com/dssauth/dssauth/dssprom=../dssauth/dssprom && go get github.com/dssauth/dssauth/dssprom@v0.0.0"
+	require.Contains(t, string(page), "`"+ofModule+"`")
+	for _, module := range []string{"dssprom", "rediscache"} {
+		do(strings.ReplaceAll(ofModule, "dssprom", module))
+		do("go list github.com/dssauth/dssauth/" + module)
+	}
 	says("go mod tidy")
 	says("go vet ./...")
 	assert.Empty(t, do("gofmt -l ."))

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -60,12 +61,19 @@ func TestPersonIsSentToSignIn(t *testing.T) {
 // upstreamHeaders are those that the upstream believes.
 var upstreamHeaders = []string{"Remote-User", "Remote-Groups"}
 
-// isKept reports whether the upstream may get a header of the visitor's. Some
-// servers read Remote_User as Remote-User.
+var punctuation = regexp.MustCompile("[^a-z0-9]")
+
+// folded is the same for all spellings of a name. Some servers read Remote_User
+// or REMOTE.USER as Remote-User.
+func folded(name string) string {
+	return punctuation.ReplaceAllString(strings.ToLower(name), "-")
+}
+
+// isKept reports whether the upstream may get a header of the visitor's.
 func isKept(name string) bool {
-	name = strings.ReplaceAll(strings.ToLower(name), "_", "-")
-	for _, ours := range append(upstreamHeaders, "Cookie", "Authorization", "Proxy-Authorization") {
-		if name == strings.ToLower(ours) {
+	name = folded(name)
+	for _, ours := range append(upstreamHeaders, "Cookie", "Authorization", "Proxy-Authorization", "HTTP2-Settings") {
+		if name == folded(ours) {
 			return false
 		}
 	}
@@ -82,6 +90,11 @@ func newUpstream(auth *dssauth.Middleware, upstream *url.URL) http.Handler {
 				if !isKept(name) {
 					delete(r.Out.Header, name)
 				}
+			}
+			if !strings.EqualFold(r.Out.Header.Get("Upgrade"), "websocket") {
+				// Over h2c a browser could send requests that nobody checks.
+				r.Out.Header.Del("Upgrade")
+				r.Out.Header.Del("Connection")
 			}
 			id, ok := dssauth.FromContext(r.In.Context())
 			if !ok { // only where the middleware did not run
@@ -123,13 +136,22 @@ func TestUpstreamGetsTheIdentityAndNoCredentials(t *testing.T) {
 	front := httptest.NewServer(newUpstream(newAuth(t, dssauth.Config{Client: fake.Client()}), target))
 	t.Cleanup(front.Close)
 
-	ask := func(visitor *http.Cookie) *http.Response {
+	ask := func(visitor *http.Cookie, connection ...string) *http.Response {
 		r, err := http.NewRequestWithContext(t.Context(), "POST", front.URL+"/report", io.MultiReader(strings.NewReader("x")))
 		require.NoError(t, err)
-		for _, name := range []string{"Remote-User", "remote_user", "REMOTE_USER", "Remote-Groups", "Remote_Groups", "X-DKU-ProxyUser", "X_DKU_APITicket", "Proxy-Authorization"} {
-			r.Header[name] = []string{"admin"}
+		for _, name := range []string{"Remote-User", "Remote-Groups", "X-DKU-ProxyUser", "X-DKU-APITicket", "Proxy-Authorization", "HTTP2-Settings"} {
+			for _, c := range "-_.!#$%&'*+^`|~" {
+				spelling := strings.ReplaceAll(name, "-", string(c))
+				r.Header[spelling] = []string{"admin"}
+				r.Header[strings.ToLower(spelling)] = []string{"admin"}
+				r.Header[strings.ToUpper(spelling)] = []string{"admin"}
+			}
 		}
+		r.Header["X.Page.Size"] = []string{"20"}
 		r.Header.Set("Connection", "Remote-User, Remote-Groups")
+		for i := 0; i < len(connection); i += 2 {
+			r.Header.Add(connection[i], connection[i+1])
+		}
 		r.Trailer = http.Header{"Remote-User": {"admin"}}
 		if visitor != nil {
 			r.AddCookie(visitor)
@@ -148,8 +170,31 @@ func TestUpstreamGetsTheIdentityAndNoCredentials(t *testing.T) {
 		assert.NotContains(t, fmt.Sprint(values), "admin", name)
 	}
 	assert.NotContains(t, got, "Cookie")
+	assert.Equal(t, []string{"20"}, got["X.page.size"], "other headers pass")
 	assert.Equal(t, []string{"private"}, reply.Header["Cache-Control"])
 	assert.Empty(t, reply.Header["Set-Cookie"])
+
+	for name, row := range map[string]struct{ upgrade, want []string }{
+		"h2c":                          {[]string{"h2c"}, nil},
+		"h2c in a list":                {[]string{"websocket, h2c"}, nil},
+		"h2c on a line of its own":     {[]string{"h2c", "websocket"}, nil},
+		"TLS":                          {[]string{"TLS/1.2"}, nil},
+		"a websocket":                  {[]string{"websocket"}, []string{"websocket"}},
+		"a websocket in capitals":      {[]string{"WebSocket"}, []string{"WebSocket"}},
+		"h2c after a websocket's line": {[]string{"websocket", "h2c"}, []string{"websocket"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := []string{"Connection", "Upgrade", "HTTP2-Settings", "AAMAAABkAAQAoAAAAAIAAAAA"}
+			for _, protocol := range row.upgrade {
+				asked = append(asked, "Upgrade", protocol)
+			}
+			require.Equal(t, http.StatusOK, ask(fake.SignIn("ann"), asked...).StatusCode)
+			assert.Equal(t, row.want, got["Upgrade"])
+			assert.Equal(t, row.want != nil, got.Get("Connection") == "Upgrade", got["Connection"])
+			assert.NotContains(t, got, "Http2-Settings")
+			assert.Equal(t, []string{"ann"}, got["Remote-User"])
+		})
+	}
 
 	got = nil
 	assert.Equal(t, http.StatusUnauthorized, ask(nil).StatusCode)
@@ -292,7 +337,7 @@ func TestOneOtherOriginMayCall(t *testing.T) {
 	}{
 		"a preflight of the friend":            {"OPTIONS", friend, "POST", false, 204, friend},
 		"a preflight of a stranger":            {"OPTIONS", "https://evil.example", "POST", false, 204, ""},
-		"OPTIONS that is no preflight":         {"OPTIONS", friend, "", false, 401, friend},
+		"OPTIONS without a preflight's header": {"OPTIONS", friend, "", false, 401, friend},
 		"a write of the friend's visitor":      {"POST", friend, "", true, 200, friend},
 		"a write of a stranger's visitor":      {"POST", "https://evil.example", "", true, 403, ""},
 		"an anonymous visitor of the friend's": {"GET", friend, "", false, 401, friend},

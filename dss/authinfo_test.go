@@ -15,8 +15,8 @@ import (
 	"github.com/dssauth/dssauth/dss"
 )
 
-// A member of another type, or spelled in another case, is no answer. An absent
-// one, and null, leave its field empty.
+// A member of another type, or spelled in another case, makes the answer invalid.
+// An absent one, and null, leave its field empty.
 func TestEachMemberIsReadExactly(t *testing.T) {
 	for field := range reflect.TypeFor[dss.AuthInfo]().Fields() {
 		member := strings.ToLower(field.Name[:1]) + field.Name[1:]

@@ -26,7 +26,7 @@ type caller struct {
 	// that nothing is sent.
 	current func(context.Context) (*credentials, error)
 	keys    *keySource // gives the API key for the credentials; nil: another one never comes
-	tickets *keep      // holds the credentials, a ticket that DSS may reject; nil: they are none
+	tickets *keep      // holds the credentials, a ticket that DSS may reject; nil: they are not a ticket
 }
 
 // credentials are kept behind functions, because fmt prints what it finds in

@@ -73,7 +73,7 @@ func TestHowEachKindOfRequestIsRefused(t *testing.T) {
 		{"a part by htmx that accepts HTML", "http", "GET", "/part", with(plainHTTPPage, "HX-Request", "true", "HX-Boosted", "true", "HX-Current-URL", "http://HOST/app"), 401, problem, "", to("/app"), plain},
 		{"a part by htmx on an unknown page", "https", "GET", "/part", htmxPart, 401, problem, "", to("/"), secure},
 		{"a part by htmx on a page of another host", "https", "GET", "/part", with(htmxPart, "HX-Current-URL", "https://evil.example/app"), 401, problem, "", to("/"), secure},
-		{"a part by htmx on a page that is none", "https", "GET", "/part", with(htmxPart, "HX-Current-URL", "javascript://HOST/app"), 401, problem, "", to("/"), secure},
+		{"a part by htmx on a page with a script's address", "https", "GET", "/part", with(htmxPart, "HX-Current-URL", "javascript://HOST/app"), 401, problem, "", to("/"), secure},
 		{"a part by htmx on a page with two slashes", "https", "GET", "/part", with(htmxPart, "HX-Current-URL", "https://HOST/files/bucket//key"), 401, problem, "", to("/files/bucket//key"), secure},
 		{"a part by htmx on a page that begins like a host", "https", "GET", "/part", with(htmxPart, "HX-Current-URL", "https://HOST//evil.example/app"), 401, problem, "", to("/evil.example/app"), secure},
 		{"a part by htmx of ann's", "https", "GET", "/part", with(htmxPart, ann...), 200, "text/plain; charset=utf-8", "", "", ""},

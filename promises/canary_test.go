@@ -356,7 +356,7 @@ func TestNothingPrintsACanary(t *testing.T) {
 		{"DSS echoes in a refusal", echoes(browserInfo, 401, notSignedIn)},
 		{"DSS echoes in a prohibition", echoes(browserInfo, 403, dssError)},
 		{"DSS echoes in a page", echoes(browserInfo, 502, "<h1>ECHO</h1>")},
-		{"DSS echoes in a page that is no error", echoes(browserInfo, 200, "<h1>ECHO</h1>")},
+		{"DSS echoes in a page with status 200", echoes(browserInfo, 200, "<h1>ECHO</h1>")},
 		{"DSS echoes in an answer of the wrong type", echoes(browserInfo, 200, `{"authIdentifier": ["ECHO"], "ECHO": 1, "authSource": "ECHO"}`)},
 		{"DSS redirects to what it was sent", echoes(browserInfo, 302, "ECHO", "Location", "https://evil.example/ECHO?x=ECHO", "Retry-After", "ECHO")},
 		{"DSS echoes where tickets are", echoes("/auth/ticket-from-browser-headers", 500, dssError)},

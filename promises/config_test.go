@@ -37,8 +37,8 @@ func TestWrongSettings(t *testing.T) {
 		want   string
 	}{
 		{"nobody to ask", dssauth.Config{}, `dssauth: Config.Client is missing: make one with dss.FromEnv or dss.New`},
-		{"a client that is none", dssauth.Config{Client: new(dss.Client)}, `dssauth: Config.Client was not made by dss.New or dss.FromEnv`},
-		{"a client that is none, beside a resolver", dssauth.Config{Client: new(dss.Client), Resolver: ok}, `dssauth: Config.Client was not made by dss.New or dss.FromEnv`},
+		{"a client that New did not make", dssauth.Config{Client: new(dss.Client)}, `dssauth: Config.Client was not made by dss.New or dss.FromEnv`},
+		{"a client that New did not make, beside a resolver", dssauth.Config{Client: new(dss.Client), Resolver: ok}, `dssauth: Config.Client was not made by dss.New or dss.FromEnv`},
 		{"tickets by a client that acts as a user", dssauth.Config{Client: asBob, Impersonation: dssauth.ByTicket}, `dssauth: Config.Impersonation needs a Config.Client that was not made by As or WithTicket: dss: As: this client acts as a user already; use the one it was made from`},
 		{"ProxyUser by a client that acts as a user", dssauth.Config{Client: asBob, Impersonation: dssauth.ByProxyUser}, `dssauth: Config.Impersonation needs a Config.Client that was not made by As or WithTicket: dss: As: this client acts as a user already; use the one it was made from`},
 		{"tickets without a client", dssauth.Config{Resolver: ok, Impersonation: dssauth.ByTicket}, `dssauth: Config.Impersonation needs Config.Client`},

@@ -116,7 +116,7 @@ func TestMisreadProxyUserStopsCalls(t *testing.T) {
 		others  []string // users of DSS beside the visitor, é
 		acts    bool
 	}{
-		"as Latin-1, which is nobody":        {dsstest.Options{Latin1ProxyUser: true}, nil, false},
+		"as Latin-1, which names no user":    {dsstest.Options{Latin1ProxyUser: true}, nil, false},
 		"as Latin-1, which is another user":  {dsstest.Options{Latin1ProxyUser: true}, []string{"Ã©"}, false},
 		"as the visitor":                     {dsstest.Options{}, []string{"Ã©"}, true},
 		"in any case, and names the visitor": {dsstest.Options{IgnoreLoginCase: true}, []string{"É"}, true},

@@ -370,7 +370,7 @@ func TestSecretsAreRefused(t *testing.T) {
 				return readSecrets(r)
 			})
 		}, nil},
-		{"where DSS answers with a secret that is none", dssauth.ErrUnavailable, func(s *situation) error {
+		{"where DSS answers with a malformed secret", dssauth.ErrUnavailable, func(s *situation) error {
 			return s.visit(func(r *http.Request) error {
 				s.fake.Intercept(lookupPath, 1, dsstest.Respond(200, `{"authIdentifier": "ann", "authSource": "USER_FROM_UI", "groups": [], "secrets": ["canary"]}`))
 				return readSecrets(r)

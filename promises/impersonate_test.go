@@ -1143,7 +1143,7 @@ func TestTicketExpiresWithTheAnswer(t *testing.T) {
 	})
 }
 
-// DSS gives no ticket, and the gate returns that error: it is no mistake of the gate.
+// DSS gives no ticket, and the gate returns that error: it is not a mistake of the gate.
 func TestGateThatFindsTheSessionEnded(t *testing.T) {
 	s := newSituation(t, dssauth.ByTicket, nil)
 	require.NoError(t, s.visit(func(*http.Request) error { return nil }))

@@ -66,7 +66,7 @@ func TestNewcomersTakeThreeQuartersOfThePlaces(t *testing.T) {
 		{"far above", 8, 100, 6, 94},
 		{"below the least limit", 2, 1, 1, 0},
 		{"above the least limit", 2, 2, 1, 1},
-		{"above a limit that is no multiple of four", 5, 5, 3, 2},
+		{"above a limit that is not a multiple of four", 5, 5, 3, 2},
 		{"above one place fewer than the floor", 31, 31, 23, 8},
 		{"above one place more than the floor", 33, 32, 24, 8},
 		{"at the default", 0, 24, 24, 0},

@@ -52,7 +52,7 @@ func TestPanicBelowTheClientIsNotAnAnswer(t *testing.T) {
 		want    string // afterwards
 	}{
 		{"in the lookup", lookupPath, "ann", "ann"},
-		{"in the lookup of who is nobody", lookupPath, "junk", "401"},
+		{"in the lookup of an anonymous visitor", lookupPath, "junk", "401"},
 		{"in the check of our own key", ownInfoPath, "junk", "401"},
 		{"in the call for details", "/users/ann", "ann", "ann"},
 	} {

@@ -148,14 +148,14 @@ var failures = map[string]dsstest.Interceptor{
 
 // oddReplies are neither an answer nor a failure.
 var oddReplies = map[string]dsstest.Interceptor{
-	"a 200 with HTML":                 dsstest.Respond(200, "<html>"),
-	"a 200 without sense":             dsstest.Respond(200, `{"authIdentifier":7}`),
-	"a 200 with a login that is none": dsstest.Respond(200, `{"authSource":"USER_FROM_UI","authIdentifier":"ann\n"}`),
-	"a 302":                           dsstest.Respond(302, "", "Location", "/login"),
-	"a 400":                           dsstest.Respond(400, `{"errorType":"x"}`),
-	"a proxy's 401":                   dsstest.Respond(401, "<html>"),
-	"a 403":                           dsstest.Respond(403, "<html>"),
-	"a 404":                           dsstest.Respond(404, "<html>"),
+	"a 200 with HTML":             dsstest.Respond(200, "<html>"),
+	"a 200 without sense":         dsstest.Respond(200, `{"authIdentifier":7}`),
+	"a 200 with an invalid login": dsstest.Respond(200, `{"authSource":"USER_FROM_UI","authIdentifier":"ann\n"}`),
+	"a 302":                       dsstest.Respond(302, "", "Location", "/login"),
+	"a 400":                       dsstest.Respond(400, `{"errorType":"x"}`),
+	"a proxy's 401":               dsstest.Respond(401, "<html>"),
+	"a 403":                       dsstest.Respond(403, "<html>"),
+	"a 404":                       dsstest.Respond(404, "<html>"),
 }
 
 func TestFailedLookupsAskTheQuestionOnce(t *testing.T) {
@@ -951,8 +951,8 @@ func TestPlaceIsFreeWhileTheQuestionIsAsked(t *testing.T) {
 		name   string
 		lookup dsstest.Interceptor
 	}{
-		{"for who has an old answer", badGateway},
-		{"for who is nobody, if our own key is good", dsstest.Respond(401, nobodyReply)},
+		{"for a visitor with an old answer", badGateway},
+		{"for an anonymous visitor, if our own key is good", dsstest.Respond(401, nobodyReply)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

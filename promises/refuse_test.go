@@ -254,7 +254,7 @@ func TestSessionThatEndedIsSeenByACall(t *testing.T) {
 	assert.Equal(t, "/login?back=/report", w.Header().Get("Location"))
 	require.Equal(t, asked, s.fake.Calls(lookupPath), "the answer was remembered")
 	assert.Equal(t, 401, serve(h, s.request()).Code)
-	assert.Greater(t, s.fake.Calls(lookupPath), asked, "and is no more")
+	assert.Greater(t, s.fake.Calls(lookupPath), asked, "the answer is forgotten")
 }
 
 // The same reply of DSS about the application signs nobody out.

@@ -347,7 +347,7 @@ func TestALookupIsTriedTwiceOnAReset(t *testing.T) {
 		before := d.Calls(lookupPath)
 		d.Intercept(lookupPath, 1, dsstest.Respond(503, "<html>"))
 		assert.Equal(t, "503", who(m, ann))
-		assert.Equal(t, before+1, d.Calls(lookupPath), "an answer is one, whatever it says")
+		assert.Equal(t, before+1, d.Calls(lookupPath), "a 503 is not a reset: no second try")
 	})
 }
 
@@ -511,7 +511,7 @@ func TestRetryAfterIsObeyedUpToFourSeconds(t *testing.T) {
 		{"zero", 503, "0", time.Second},
 		{"negative", 503, "-3", time.Second},
 		{"no number", 503, "soon", time.Second},
-		{"of a 403, which is no failure", 403, "3", 0},
+		{"of a 403, which is not a failure", 403, "3", 0},
 		{"of a redirect", 302, "3", 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -575,7 +575,7 @@ func TestOldAnswersBridgeOutagesOnly(t *testing.T) {
 					assert.Equal(t, test.want, who(m, ann))
 				}
 				if test.want == "ann" {
-					assert.Equal(t, "503", who(m, signedIn(d, "ann")), "only who was known is bridged")
+					assert.Equal(t, "503", who(m, signedIn(d, "ann")), "only known visitors are bridged")
 				}
 			})
 		})

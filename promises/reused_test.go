@@ -129,7 +129,7 @@ func TestReusedMemoryOfAConnection(t *testing.T) {
 		assert.NoError(t, watched.Err(), "ann is still signed in")
 		info, err := visitor.AuthInfo(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, "ann", info.Login(), "a ticket for whoever called")
+		assert.Equal(t, "ann", info.Login(), "a ticket for another caller")
 		assert.Equal(t, "bob", who(m, withCookies(bob)))
 		assert.Equal(t, "ann", who(m, withCookies(ann)))
 	})

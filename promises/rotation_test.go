@@ -184,7 +184,7 @@ func TestAnonymousNeedsANewerCheckOfAReplaceableKey(t *testing.T) {
 		visits.Wait()
 		assert.LessOrEqual(t, d.Calls(ownInfoPath), int(time.Since(start)/(100*time.Millisecond))+2)
 		asked, _ := v.questions()
-		assert.Equal(t, 1, asked, "nobody's session is no reason to ask for a key")
+		assert.Equal(t, 1, asked, "nobody's session is not a reason to ask for a key")
 	})
 }
 

@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 // setup is the settings of a replica.
 type setup struct {
 	DSS, Key     string
-	Redis        string // its address; "" is no store
+	Redis        string // its address; "" means without a store
 	Secret       []byte
 	TTL, Timeout time.Duration
 	MaxEntries   int

@@ -457,7 +457,7 @@ func TestContractUsage(t *testing.T) {
 		says string
 	}{
 		"a flag of the doctor's":      {[]string{"-user", "x"}, "flag provided but not defined: -user"},
-		"a project that is none":      {[]string{"-project", "canary/value"}, "-project: a key has letters, digits and underscores only"},
+		"an invalid project key":      {[]string{"-project", "canary/value"}, "-project: a key has letters, digits and underscores only"},
 		"a report in no folder":       {[]string{"-report", "/no/canary/value"}, "-report: no such file or directory"},
 		"no file of an ended session": {[]string{"-ended-cookie-file", "/no/canary/value"}, "-ended-cookie-file: no such file or directory"},
 		"no time to wait":             {[]string{"-timeout", "0s"}, "it must be positive"},

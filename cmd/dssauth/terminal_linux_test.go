@@ -232,7 +232,7 @@ func TestPasteLeavesNothingForTheShell(t *testing.T) {
 			text: pasteBegins + canary + "\r" + canary + "\r\x03", code: exitInterrupted, shows: "interrupted"},
 		"Ctrl-backslash": {
 			text: canary + "\r\x1c" + canary + "\r", code: exitInterrupted, shows: "interrupted"},
-		"Ctrl-Z, which is no way out": {
+		"Ctrl-Z, which does not end it": {
 			text: canary + "\x1a\r", code: exitProblem, shows: "it has no Cookie header"},
 		"SIGINT":  {text: marked(canary + "\r" + canary), then: signal(syscall.SIGINT), code: exitInterrupted, shows: "interrupted"},
 		"SIGTERM": {text: marked(canary + "\r" + canary), then: signal(syscall.SIGTERM), code: exitInterrupted, shows: "interrupted"},

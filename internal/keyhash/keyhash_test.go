@@ -122,7 +122,7 @@ func TestDifferentMessagesHaveDifferentKeys(t *testing.T) {
 		add(fmt.Sprintf("%d zeros", length), part{text: zeros, isText: true})
 		add(fmt.Sprintf("%d zeros in two", length), part{text: zeros[:length/2], isText: true}, part{text: zeros[length/2:], isText: true})
 	}
-	for pairs := 7; pairs < 14; pairs++ { // more than 6 are no text of up to 200 zeros
+	for pairs := 7; pairs < 14; pairs++ { // more than 6 do not stand for a text of up to 200 zeros
 		add(fmt.Sprintf("%d pairs", pairs), append(make([]part, pairs), part{a: 1})...)
 	}
 	text := []byte(strings.Repeat("v", 77))

@@ -317,7 +317,7 @@ func measureOutages(server **bench.Redis, url string) error {
 	}
 	defer alone.close()
 	address := (*server).Address
-	fmt.Print("\n## An outage of the store\n\nNewcomers come one by one. What they wait for the store ends once it is known to be out.\n\n")
+	fmt.Print("\n## An outage of the store\n\nNewcomers come one by one. They wait for the store only until its outage is known.\n\n")
 	fmt.Print("| the server is | requests until that is known | the longest of them | all of them together | afterwards, p50, p99 | without a store, p50, p99 | back in use after |\n| --- | --- | --- | --- | --- | --- | --- |\n")
 	user := newcomers + 1000
 	for _, way := range []struct {

@@ -139,11 +139,3 @@ func (b *Tab) AwaitsThat(expression string) {
 		require.NoError(b, b.ctx.Err(), "waiting for %s", expression)
 	}
 }
-
-// ReloadsUntil reloads the page, as a waiting person does.
-func (b *Tab) ReloadsUntil(in chromedp.CSS, text string) {
-	b.Helper()
-	for !strings.Contains(b.Text(in), text) {
-		b.Do(chromedp.Reload())
-	}
-}

@@ -199,7 +199,7 @@ func (r *reader) group(e entry) {
 	}
 }
 
-// word matches a name that is safe to show: it is no credential that somebody
+// word matches a name that is safe to show: it is not a credential that somebody
 // wrote here by mistake.
 var word = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_.-]{0,39}$`)
 

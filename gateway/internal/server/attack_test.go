@@ -181,7 +181,7 @@ var others = []attack{
 	{"on an open page", either, request("GET /open/ HTTP/1.1", "authorization: Negotiate ann"), false},
 	{"dashed", either, request("GET /open/ HTTP/1.1", "HTTP-Authorization: x", "Cookie: {eve}"), false},
 
-	// Lines that are no valid headers.
+	// Lines that are not valid headers.
 	{"space before the colon", refused, request("GET /page HTTP/1.1", "Cookie: {eve}", "Remote-User : ann"), false},
 	{"tab before the colon", refused, request("GET /page HTTP/1.1", "Cookie: {eve}", "Remote-User\t: ann"), false},
 	{"space before the name", either, request("GET /open/ HTTP/1.1", " Remote-User: ann"), false},
