@@ -100,4 +100,6 @@ var survivors = []survivor{
 		"if !over.Load() && len(value) <= maxStored {", "if !over.Load() && len(value) < maxStored {", "replicas do not send notices of 256 KiB"},
 	{"dss/keysource.go", "(*keySource).land",
 		"f.got.number = s.held.number + 1", "f.got.number = s.held.number + (1+1)", "numbers of keys are only compared for equality"},
+	{"answers.go", "(*answers).identified",
+		"if a.keeps(f) && a.keep.ttl > 0 {", "if a.keeps(f) && a.keep.ttl >= 0 {", "a TTL of 0 has become 10s"},
 }
