@@ -265,7 +265,7 @@ func (a *answers) land(f *flight, id Identity, err error) {
 		a.failed(f, err, denied, outage)
 	}
 	displaces := a.cache.displaced > displaced
-	if f.isFound() {
+	if f.ended == nil { // DSS was not asked, and so was neither slow nor quick
 		a.places.giveBack(f.turn)
 	} else {
 		a.places.leave(f.turn, time.Duration(a.now()-f.asked), brought)

@@ -476,9 +476,10 @@ func (m *Middleware) Stats() Stats { return m.answers.stats() }
 
 // Close ends lookups under way and all connections that [Middleware.WhileSignedIn]
 // watches, and waits for them. Requests are refused afterwards. The error means that a
-// [Resolver] or a [Store] does not return. [http.Server.Shutdown] waits for event
-// streams: call Close in a function of [http.Server.RegisterOnShutdown] to end them.
-// Close does not close the Client: call [dss.Client.CloseIdleConnections] for that.
+// [Resolver] or a [Store] does not return. Call Close after
+// [http.Server.Shutdown], which waits for event streams: end these in a function of
+// [http.Server.RegisterOnShutdown], as examples/deploy does. Close does not close the
+// Client: call [dss.Client.CloseIdleConnections] for that.
 func (m *Middleware) Close() error {
 	if !m.answers.close() {
 		return errors.New("dssauth: Close: a call did not end: Config.Resolver or Config.Store ignores its context")

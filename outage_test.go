@@ -3,7 +3,9 @@ package dssauth
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"testing"
 	"testing/synctest"
@@ -89,4 +91,58 @@ func TestNextLookIsNotAtOnce(t *testing.T) {
 		assert.Equal(t, int64(want), untilNextLook(unavailable("it failed", nil, int64(retryAfter))))
 	}
 	assert.Equal(t, int64(afterFailure), untilNextLook(context.DeadlineExceeded))
+}
+
+// newWithOwn is a Middleware whose own question of DSS is answered by own. All lookups
+// would fail.
+func newWithOwn(t *testing.T, own func(context.Context) (dss.AuthInfo, error)) *Middleware {
+	client, err := dss.New(dss.Config{URL: "https://dss.example", APIKey: "key"})
+	require.NoError(t, err)
+	m, err := New(Config{Client: client, Logger: slog.New(slog.DiscardHandler), StaleIfError: time.Hour})
+	require.NoError(t, err)
+	m.answers.dss.outage.own = own
+	return m
+}
+
+// A lookup that gets its place when DSS is down does not ask DSS: it says nothing about
+// DSS's speed.
+func TestLookupsThatDoNotAskLeaveThePlaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newWithOwn(t, func(context.Context) (dss.AuthInfo, error) {
+			return dss.AuthInfo{}, &dss.Error{StatusCode: http.StatusBadGateway}
+		})
+		defer m.Close()
+		<-time.After(time.Hour)
+		places, o := m.answers.places, m.answers.dss.outage
+		var others []*turn
+		for i := range fewestPlaces {
+			others = append(others, newTurn(fmt.Sprint("user ", i)))
+			require.NoError(t, places.enter(t.Context(), others[i], nil))
+		}
+		refused := make(chan int, 8)
+		for i := range cap(refused) {
+			go func() {
+				r, w := httptest.NewRequest("GET", "/", nil), httptest.NewRecorder()
+				r.Header.Set("Cookie", fmt.Sprint("session=", i))
+				m.Handler(http.NotFoundHandler()).ServeHTTP(w, r)
+				refused <- w.Code
+			}()
+		}
+		synctest.Wait()
+		require.Empty(t, refused)
+		o.mu.Lock()
+		o.down, o.known = true, o.time.now()
+		o.mu.Unlock()
+		open, latency := places.open, places.latency
+		for _, other := range others {
+			places.giveBack(other)
+		}
+		for range cap(refused) {
+			assert.Equal(t, 503, <-refused)
+		}
+		synctest.Wait()
+		assert.Equal(t, open, places.open)
+		assert.Equal(t, latency, places.latency)
+		assert.Zero(t, places.taken)
+	})
 }

@@ -81,37 +81,44 @@ func TestStoredAnswersOfTheRightAge(t *testing.T) {
 		"of before the process began": {-time.Hour, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newReplica(t, shelf{}, nil)
-			s := m.answers.shared
-			c := ofAnn(t, m)
-			stored := s.keysOf(c).answer[0]
-			text, err := json.Marshal(sharedAnswer{AsOf: time.Now().Add(test.asked).UnixNano(), Login: "ann", Groups: []string{"analysts"}})
-			require.NoError(t, err)
-			s.store.(shelf)[stored] = s.sealer.Seal(0, stored, text)
-			var count atomic.Int64
-			f, err := s.find(t.Context(), c, nil, false, &count, func() error { return nil }, func() {})
-			require.NoError(t, err)
-			assert.Equal(t, test.believed, f.isAnswer())
-			rejected := map[bool]uint64{true: 0, false: 2}[test.believed] // find looks again when it has the lease
-			assert.Equal(t, rejected, m.Stats().Store.Rejected)
-			if test.believed {
-				age := time.Duration(s.now() - f.asked)
-				assert.LessOrEqual(t, age, test.atMost)
-				assert.GreaterOrEqual(t, age, max(0, -test.asked))
-			}
+			synctest.Test(t, func(t *testing.T) {
+				m := newReplica(t, shelf{}, nil)
+				defer m.Close()
+				s := m.answers.shared
+				c := ofAnn(t, m)
+				stored := s.keysOf(c).answer[0]
+				text, err := json.Marshal(sharedAnswer{AsOf: time.Now().Add(test.asked).UnixNano(), Login: "ann", Groups: []string{"analysts"}})
+				require.NoError(t, err)
+				s.store.(shelf)[stored] = s.sealer.Seal(0, stored, text)
+				var count atomic.Int64
+				f, err := s.find(t.Context(), c, nil, false, &count, func() error { return nil }, func() {})
+				require.NoError(t, err)
+				assert.Equal(t, test.believed, f.isAnswer())
+				rejected := map[bool]uint64{true: 0, false: 2}[test.believed] // find looks again when it has the lease
+				assert.Equal(t, rejected, m.Stats().Store.Rejected)
+				if test.believed {
+					age := time.Duration(s.now() - f.asked)
+					assert.LessOrEqual(t, age, test.atMost)
+					assert.GreaterOrEqual(t, age, max(0, -test.asked))
+				}
+			})
 		})
 	}
 }
 
 func TestStoredValueThatIsTooLargeIsRejected(t *testing.T) {
-	kept := shelf{"large": make([]byte, maxStored+1), "fits": make([]byte, maxStored)}
-	s := newReplica(t, kept, nil).answers.shared
-	for key, want := range map[string]int{"large": 0, "fits": maxStored} {
-		value, err := s.get(t.Context(), key)
-		require.NoError(t, err)
-		assert.Len(t, value, want)
-	}
-	assert.Equal(t, uint64(1), s.rejected.Load())
+	synctest.Test(t, func(t *testing.T) {
+		kept := shelf{"large": make([]byte, maxStored+1), "fits": make([]byte, maxStored)}
+		m := newReplica(t, kept, nil)
+		defer m.Close()
+		s := m.answers.shared
+		for key, want := range map[string]int{"large": 0, "fits": maxStored} {
+			value, err := s.get(t.Context(), key)
+			require.NoError(t, err)
+			assert.Len(t, value, want)
+		}
+		assert.Equal(t, uint64(1), s.rejected.Load())
+	})
 }
 
 // TestStoredTextWithoutAVisitorIsRefused has what no replica seals, though it opens.
@@ -295,22 +302,25 @@ func (s *tally) Put(ctx context.Context, e StoreEntry) (bool, error) {
 }
 
 func TestForgetTellsEachOwnerOnce(t *testing.T) {
-	store := &tally{shelf: shelf{}}
-	m := newReplica(t, store, nil)
-	r := httptest.NewRequest("GET", "/", nil)
-	r.Header.Set("Cookie", "session=ann")
-	puts := func() int64 {
-		before := store.puts.Load()
-		m.Forget(r)
-		return store.puts.Load() - before
-	}
-	assert.Equal(t, int64(1), puts(), "of a stranger: the mark of the bytes")
-	c := ofAnn(t, m)
-	remembered := &entry{node: node{key: c.key}, identity: Identity{Login: "ann"}}
-	remembered.expires = int64(time.Hour)
-	m.answers.cache.put(remembered)
-	r = m.attach(r, remembered)
-	assert.Equal(t, int64(2), puts(), "the marks of the login and of the bytes")
+	synctest.Test(t, func(t *testing.T) {
+		store := &tally{shelf: shelf{}}
+		m := newReplica(t, store, nil)
+		defer m.Close()
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Cookie", "session=ann")
+		puts := func() int64 {
+			before := store.puts.Load()
+			m.Forget(r)
+			return store.puts.Load() - before
+		}
+		assert.Equal(t, int64(1), puts(), "of a stranger: the mark of the bytes")
+		c := ofAnn(t, m)
+		remembered := &entry{node: node{key: c.key}, identity: Identity{Login: "ann"}}
+		remembered.expires = int64(time.Hour)
+		m.answers.cache.put(remembered)
+		r = m.attach(r, remembered)
+		assert.Equal(t, int64(2), puts(), "the marks of the login and of the bytes")
+	})
 }
 
 func TestLookupsWithTheSameBytesAreCounted(t *testing.T) {

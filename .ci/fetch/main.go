@@ -169,7 +169,8 @@ func (s stranger) tryReadme(readme, root string) error {
 // sets the address that the program listens on.
 func parseReadme(text, root string) (install []string, program string, err error) {
 	for line := range strings.Lines(text) {
-		if words := strings.Fields(line); len(words) > 2 && words[0] == "go" && words[1] == "get" && words[2] == root {
+		// Until the first release the line is a comment.
+		if words := strings.Fields(strings.TrimPrefix(line, "# ")); len(words) > 2 && words[0] == "go" && words[1] == "get" && words[2] == root {
 			install = words[:3] // what follows is a comment
 			break
 		}

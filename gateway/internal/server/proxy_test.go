@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -127,10 +128,9 @@ func TestHeaderThatBeginsWithASignIsRemoved(t *testing.T) {
 }
 
 func TestUpstreamThatDoesNotAnswer(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, listener.Close())
-	w := newWorldBefore(t, "http://"+listener.Addr().String())
+	upstream := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer upstream.Close()
+	w := newWorldBefore(t, upstream.URL)
 	reply := w.get("/", w.dss.SignIn("bob"))
 	text, err := io.ReadAll(reply.Body)
 	require.NoError(t, err)
