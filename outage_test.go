@@ -2,6 +2,7 @@ package dssauth
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -145,4 +146,17 @@ func TestLookupsThatDoNotAskLeaveThePlaces(t *testing.T) {
 		assert.Equal(t, latency, places.latency)
 		assert.Zero(t, places.taken)
 	})
+}
+
+func TestRefuseSharesOurOwnQuestion(t *testing.T) {
+	m := newWithOwn(t, nil)
+	defer m.Close()
+	assert.Same(t, m.answers.dss.outage, m.faults.own)
+}
+
+func TestOurOwnWordsNeedNoOthers(t *testing.T) {
+	for _, err := range []error{ownWords("the store is out"), errAnonymous} {
+		assert.Equal(t, err, unquoted(err))
+	}
+	assert.NotContains(t, unquoted(errors.New("a secret")).Error(), "secret")
 }

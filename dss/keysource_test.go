@@ -361,6 +361,17 @@ func TestKeySourceFailsLater(t *testing.T) {
 	}
 }
 
+func TestErrorOfAKeySourceHidesTheCurrentKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, d, m := newKeyed(t)
+		m.set(func(context.Context) (string, error) { return "", errors.New("nothing newer than one") })
+		<-time.After(time.Second)
+		d.accept("two")
+		_, err := c.AuthInfo(t.Context())
+		assert.EqualError(t, err, "dss: 401 com.dataiku.dip.exceptions.NotAuthenticatedException: Config.APIKeySource: nothing newer than [redacted]")
+	})
+}
+
 func TestKeySourceGivesTheSameKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, d, m := newKeyed(t)

@@ -102,4 +102,8 @@ var survivors = []survivor{
 		"f.got.number = s.held.number + 1", "f.got.number = s.held.number + (1+1)", "numbers of keys are only compared for equality"},
 	{"answers.go", "(*answers).identified",
 		"if a.keeps(f) && a.keep.ttl > 0 {", "if a.keeps(f) && a.keep.ttl >= 0 {", "a TTL of 0 has become 10s"},
+	{"sharing.go", "(*sharing).keeps",
+		"s.purgeAt = 2*len(s.keys) + 64", "s.purgeAt = (2+1)*len(s.keys) + 64", "keys of ended answers are removed a little later"},
+	{"middleware.go", "New",
+		"flights: newFlights(int64(c.Timeout + 2*grace)),", "flights: newFlights(int64(c.Timeout + (2+1)*grace)),", "it is remembered for a second longer what was forgotten: no lookup lives so long"},
 }
