@@ -93,15 +93,19 @@ func TestPanicBelowTheClientIsNotAnAnswer(t *testing.T) {
 	}
 }
 
-// One visitor's bytes may make the client panic: that is not an outage for the others.
 func TestPanicOfAResolverIsLogged(t *testing.T) {
-	var book logBook
-	m := newAuth(t, dssauth.Config{Logger: book.logger(), Resolver: resolver(func(context.Context, string) (dssauth.Identity, error) { panic("choked") })})
-	assert.Equal(t, "503", who(m, withCookies("session=ann")))
-	assert.Len(t, book.with("panic of type string"), 1)
-	assert.Empty(t, book.with("choked"))
+	synctest.Test(t, func(t *testing.T) {
+		var book logBook
+		m := newAuth(t, dssauth.Config{Logger: book.logger(), Resolver: resolver(func(context.Context, string) (dssauth.Identity, error) { panic("choked") })})
+		defer m.Close()
+		assert.Equal(t, "503", who(m, withCookies("session=ann")))
+		synctest.Wait() // the line comes after the answer
+		assert.Len(t, book.with("panic of type string"), 1)
+		assert.Empty(t, book.with("choked"))
+	})
 }
 
+// One visitor's bytes may make the client panic: that is not an outage for the others.
 func TestOneVisitorsPanicsAreNotAnOutage(t *testing.T) {
 	for _, inBody := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
