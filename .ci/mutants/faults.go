@@ -280,7 +280,7 @@ var faults = []fault{
 	{"take any text for a class", "dss/error.go",
 		"	return s != \"\" && len(s) <= maxClassBytes && !strings", "	return s != \"\" || !strings", "TestSentBytesReachNoErrorHookOrLog ./promises"},
 	{"cut our own key out of a reply", "dss/call.go",
-		"e := newError(reply, body)", "e := newError(reply, bytes.ReplaceAll(body, []byte(c.as.fixed.secret()), nil))", "TestVisitorsBytesDoNotChangeWhatDSSMeans ./promises"},
+		"e := newError(reply, body)", "e := newError(reply, bytes.ReplaceAll(body, []byte(func() string { own, _ := c.as.current(ctx); return own.secret() }()), nil))", "TestVisitorsBytesDoNotChangeWhatDSSMeans ./promises"},
 	{"let DSS's message decide whether its error is one", "dss/error.go",
 		"strings.ContainsRune(kind, utf8.RuneError)", "bytes.ContainsRune(bytes.ToValidUTF8(body, []byte(\"\\uFFFD\")), utf8.RuneError)", "TestQuotesInRepliesDoNotChangeTheirMeaning ./promises"},
 	{"read too little of an error", "dss/error.go",
