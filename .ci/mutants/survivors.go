@@ -106,4 +106,10 @@ var survivors = []survivor{
 		"s.purgeAt = 2*len(s.keys) + 64", "s.purgeAt = (2+1)*len(s.keys) + 64", "keys of ended answers are removed a little later"},
 	{"middleware.go", "New",
 		"flights: newFlights(int64(c.Timeout + 2*grace)),", "flights: newFlights(int64(c.Timeout + (2+1)*grace)),", "it is remembered for a second longer what was forgotten: no lookup lives so long"},
+	{"gateway/internal/assertion/assertion.go", "(*token).serves",
+		"return age >= 0 && age < reuse && t.name == id.DisplayName && t.email == id.Email && slices.Equal(t.groups, groups)",
+		"return age >= (0+1) && age < reuse && t.name == id.DisplayName && t.email == id.Email && slices.Equal(t.groups, groups)",
+		"a token of this very nanosecond is signed once more"},
+	{"gateway/internal/assertion/assertion.go", "New",
+		`return nil, fmt.Errorf("assertion: the public keys: %w", err)`, "return nil, nil", "public keys always become JSON"},
 }

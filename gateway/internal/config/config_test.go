@@ -196,6 +196,16 @@ func TestMistakesInTheFile(t *testing.T) {
 	}
 }
 
+func TestSettingsHaveAPlace(t *testing.T) {
+	inFolder(t, "rules: [{path: /, allow: signed-in}]\nlisten: 127.0.0.1:0\n")
+	c, _, err := Load([]string{"-config", "gateway.yaml", "-ttl", "5s"}, nil)
+	require.NoError(t, err)
+	assert.Equal(t, "gateway.yaml:1: rules", c.Place("rules"))
+	assert.Equal(t, "gateway.yaml:2: listen", c.Place("listen"))
+	assert.Equal(t, "flag -ttl", c.Place("ttl"))
+	assert.Equal(t, "timeout", c.Place("timeout"), "a default")
+}
+
 func TestTextsOfTheGreatestLengthAreRead(t *testing.T) {
 	inFolder(t, "rules: [{path: /"+strings.Repeat("a", maxText-2)+"/, allow: everyone}, {path: /, allow: signed-in}]")
 	_, _, err := Load([]string{"-config", "gateway.yaml"}, nil)
