@@ -415,10 +415,7 @@ func TestKeysAreDistinctAndSpread(t *testing.T) {
 
 // All of this holds also in a process that may use approved cryptography only:
 // the tests run once more in such a process.
-func TestKeysUnderFIPSOnly(t *testing.T) {
-	if os.Getenv("GODEBUG") == "fips140=only" {
-		t.Skip("this is that process")
-	}
+func TestApprovedCryptographyIsEnough(t *testing.T) {
 	exe, err := os.Executable()
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), exe, "-test.v", "-test.run", "^(TestKey|TestRawKeys|TestHeadersPicked|TestHeadersAsLarge|FuzzSelect)")

@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -276,37 +275,6 @@ func TestFromEnvTakesTheFirstSource(t *testing.T) {
 			assert.Equal(t, row.authorization, sent.Header.Get("Authorization"))
 			assert.Equal(t, row.ticket, sent.Header.Get("X-DKU-APITicket"))
 			assert.Equal(t, row.origin, sent.Header.Get("X-DKU-CallOrigin"))
-		})
-	}
-}
-
-func TestWarningIfOthersCanOpenFile(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("files have no such permissions here")
-	}
-	for mode, warned := range map[os.FileMode]bool{
-		0o600: false, 0o400: false, 0o700: false, 0o611: false,
-		0o640: true, 0o604: true, 0o644: true, 0o660: true, 0o620: true, 0o602: true, 0o777: true,
-	} {
-		t.Run(mode.String(), func(t *testing.T) {
-			file := surroundings{file: `{"dss_instances": {"prod": {"url": "https://dss.example", "api_key": "canary"}}, "default_instance": "prod"}`}.apply(t)
-			require.NoError(t, os.Chmod(file, mode))
-			var log bytes.Buffer
-			before := slog.Default()
-			slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
-			defer slog.SetDefault(before)
-
-			_, err := dss.FromEnv()
-			require.NoError(t, err, "it is a warning")
-			if !warned {
-				assert.Empty(t, log.String())
-				return
-			}
-			assert.Equal(t, 1, bytes.Count(log.Bytes(), []byte("\n")), "lines")
-			assert.Contains(t, log.String(), "level=WARN")
-			assert.Contains(t, log.String(), "chmod 600")
-			assert.Contains(t, log.String(), file)
-			assert.NotContains(t, log.String(), "canary")
 		})
 	}
 }

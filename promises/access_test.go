@@ -169,28 +169,6 @@ func TestAccessOfConcurrentRequests(t *testing.T) {
 	wg.Wait()
 }
 
-// An access log costs only its own allocations, and the Middleware makes none for it.
-func TestAccessLogCostsOnlyItsOwnAllocations(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
-	m := newAuth(t, dssauth.Config{Resolver: newDoorman()})
-	h := m.Handler(m.RequireGroup("analysts")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
-	w := httptest.NewRecorder()
-	admit := func(r *http.Request) {
-		clear(w.Header())
-		h.ServeHTTP(w, r)
-	}
-	r := fromAnn()
-	require.Equal(t, "true ann 200", accessOf(h, r))
-	assert.LessOrEqual(t, testing.AllocsPerRun(1000, func() { admit(r) }), 1.0)
-	logged := func() {
-		ctx, _ := dssauth.WithAccess(r.Context())
-		admit(r.WithContext(ctx))
-	}
-	assert.LessOrEqual(t, testing.AllocsPerRun(1000, logged), 4.0, "an Access, a context and a copy of the request besides")
-}
-
 func TestAccessInALog(t *testing.T) {
 	line := func(h http.Handler, r *http.Request) string {
 		ctx, access := dssauth.WithAccess(r.Context())

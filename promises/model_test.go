@@ -433,9 +433,6 @@ func TestRandomVisitorsAreNeverTakenForOthers(t *testing.T) {
 
 // The test above can fail: each planted fault is found.
 func TestModelFindsPlantedFaults(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
-	}
 	everyTime := modelConfig
 	everyTime.TTL, everyTime.RefusalTTL = -1, -1
 	for _, test := range []struct {

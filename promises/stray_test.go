@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"runtime"
 	"slices"
 	"strings"
@@ -56,34 +55,6 @@ func TestStrayCookieThatChangesIsRefreshedAhead(t *testing.T) {
 		}
 		assert.LessOrEqual(t, known.calls(), 10, "one in the 6.3 s after which an answer is refreshed")
 	})
-}
-
-func TestHitWithChangingCookieAllocatesOnce(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector allocates")
-	}
-	for _, size := range []int{100, 350, 1536, 2000} {
-		known := newDoorman()
-		kept := "session=ann; prefs=" + strings.Repeat("x", size)
-		known.is(kept, dssauth.NewIdentity("ann", "analysts"))
-		m := newAuth(t, dssauth.Config{Resolver: known})
-		reached := 0
-		h := m.Handler(m.RequireGroup("analysts")(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached++ })))
-		var requests []*http.Request
-		for i := range 2002 {
-			requests = append(requests, request("GET", "/", "Cookie", fmt.Sprintf("AWSALB=%d; %s", i, kept)))
-		}
-		w := httptest.NewRecorder()
-		admit := func() {
-			clear(w.Header())
-			h.ServeHTTP(w, requests[reached])
-		}
-		admit() // asks
-		// One request in a second also makes an alias.
-		assert.InDelta(t, 1, testing.AllocsPerRun(2000, admit), 0.01, "%d bytes of cookies", size)
-		assert.Equal(t, 2002, reached)
-		assert.Equal(t, 1, known.calls())
-	}
 }
 
 // Cookies that are not sent to DSS count only as arriving bytes, and four times as many
