@@ -120,12 +120,12 @@ func TestWithCode(t *testing.T) {
 }
 
 // ofExample is code of a file. noCode is for other tests: commands, pictures,
-// and README's program.
+// README's program, and its lines for a shared store.
 var (
 	ofExample = regexp.MustCompile("(?m)^<!-- ((?:examples|dssprom|docs)/[a-z0-9_/]+\\.go)(?:: ([\\w ]+))? -->\n```go\n((?:[^`].*\n|\n)*)```$")
 
 	nameOfExample = regexp.MustCompile(`^<!-- (examples|dssprom|docs)/\S+\.go(: [\w ]+)? -->$`)
-	noCode        = regexp.MustCompile("(?m)^```(?:text|sh|mermaid|go\npackage main)$")
+	noCode        = regexp.MustCompile("(?m)^```(?:text|sh|mermaid|go\npackage main|go\nsecret, err .*)$")
 )
 
 // withBlocks returns a page with an empty piece of code after each line that names an

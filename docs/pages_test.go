@@ -73,6 +73,22 @@ func TestProgramsNameTheirExample(t *testing.T) {
 	}
 }
 
+// The three lines that switch a shared store on are an example that compiles.
+func TestReadmeSwitchesTheStoreOn(t *testing.T) {
+	readme, err := os.ReadFile("../README.md")
+	require.NoError(t, err)
+	lines := regexp.MustCompile("```go\n(secret, err .*\n)(store, err .*\n)(auth, err .*\n)```\n").FindSubmatch(readme)
+	require.Len(t, lines, 4)
+	examples, err := os.ReadFile("../rediscache/example_test.go")
+	require.NoError(t, err)
+	_, example, found := strings.Cut(string(examples), "func ExampleNew_middleware() {\n")
+	require.True(t, found)
+	for _, line := range lines[1:] {
+		_, example, found = strings.Cut(example, "\t"+string(line))
+		assert.True(t, found, "rediscache's ExampleNew_middleware has no %q, or too early", line)
+	}
+}
+
 var link = regexp.MustCompile(`(?:\]\(|<img src=")([^)" ]+)`)
 
 func TestLinksHaveATarget(t *testing.T) {
