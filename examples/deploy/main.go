@@ -62,6 +62,9 @@ func readSettings(args []string) (settings, error) {
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
 	}
+	if flags.NArg() > 0 {
+		return settings{}, fmt.Errorf("unexpected argument %q: see -help", flags.Arg(0))
+	}
 	escaped := (&url.URL{Path: *prefix}).EscapedPath() // a router would not find it
 	if *prefix != "" && ((*prefix)[0] != '/' || *prefix == "/" || path.Clean(*prefix) != *prefix || escaped != *prefix) {
 		return settings{}, fmt.Errorf("-prefix %q: it must begin with a slash, not end with one, and have no character that a URL escapes, as in /app", *prefix)
