@@ -355,7 +355,9 @@ func inACodeStudio(t *testing.T, program string) {
 	}, "-port", port)
 	assert.Equal(t, "http://127.0.0.1:"+port, p.url)
 	prefix := "/web-apps-backends/CHURN/Xy_app-7d4b/" + port
-	runChecks(t, "A Code Studio", t.TempDir(), []string{"DKU_CODE_STUDIO_BROWSER_PATH_" + port + "=" + prefix}, "8080", port)
+	for _, path := range []string{prefix, "/web-apps-backends/CHURN/Xy_${K8S_POD_NAME}/" + port} {
+		runChecks(t, "A Code Studio", t.TempDir(), []string{"K8S_POD_NAME=app-7d4b", "DKU_CODE_STUDIO_BROWSER_PATH_" + port + "=" + path}, "8080", port)
+	}
 
 	for _, subpath := range []string{"/", "$request_uri"} {
 		proxy := "127.0.0.1:" + freePort(t)
