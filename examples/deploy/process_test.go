@@ -334,6 +334,14 @@ func saysWhatIsMissing(t *testing.T, program string) {
 	require.ErrorAs(t, err, &exit)
 	assert.Equal(t, 1, exit.ExitCode())
 	assert.Contains(t, string(out), "dss: no DSS is configured")
+
+	cmd = exec.Command(program, "-addr", "8080")
+	cmd.Env = []string{"DKU_DSS_URL=http://dss.example", "DKU_API_KEY=x"}
+	out, err = cmd.Output()
+	require.ErrorAs(t, err, &exit)
+	assert.Empty(t, string(exit.Stderr), "the whole log is JSON, on standard output")
+	assert.Contains(t, string(out), `"dss: credentials and identities go to DSS unencrypted; use https"`)
+	assert.Contains(t, string(out), "address 8080: missing port in address")
 }
 
 // The proxy of DSS is nginx, and its proxy_pass ends with the template's "proxied
