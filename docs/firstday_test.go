@@ -49,7 +49,7 @@ func TestFirstDayPageWorksAsWritten(t *testing.T) {
 		return do(command)
 	}
 	says("go mod init example.com/report")
-	fromClone := "go mod edit -replace github.com/dssauth/dssauth=../dssauth && go get github.com/dssauth/dssauth@v0.0.0   # until v0.1.0 is released"
+	fromClone := "go mod edit -replace github.com/dssauth/dssauth=../dssauth && go get github.com/dssauth/dssauth@v0.0.0"
 	readme, err := os.ReadFile("../README.md")
 	require.NoError(t, err)
 	require.Contains(t, string(readme), "\n"+fromClone+"\n")

@@ -36,8 +36,9 @@ func TestReadmeIsShort(t *testing.T) {
 	assert.LessOrEqual(t, strings.Count(readme, "\n"), 150)
 	last := 0
 	for _, next := range []string{
-		"# dssauth\n", `<img src="docs/quickstart.png"`, "**Status:", "not yet checked against a live DSS", " Go 1.26", "cmd/dssauth@latest contract", "go get github.com/dssauth/dssauth # ",
-		"\ngo run ./examples/quickstart ", "\ngo test work ", "```mermaid\n", "docs/not-go.md", "\npackage main\n", `{"login":`, "\nfunc newRouter(", "auth.RequireProject(",
+		"# dssauth\n", `<img src="docs/quickstart.png"`, "**Status:", "not yet checked against a live DSS", " Go 1.26", "cmd/dssauth@latest contract", "`go get github.com/dssauth/dssauth`",
+		"\ngo run ./examples/quickstart\n", "`go test work`", "```mermaid\nflowchart TB\n", // from left to right, a phone shows it too small to read
+		"docs/not-go.md", "\npackage main\n", `{"login":`, "\nfunc newRouter(", "auth.RequireProject(",
 		"dsstest.NewServer(t)", "\n## Acting as the visitor\n", "cmd/dssauth@latest doctor", "docs/deploy.md", "\n## How it fails\n", "\n## Speed\n", "docs/how-it-works.md",
 	} {
 		at := strings.Index(readme[last:], next)
@@ -388,6 +389,20 @@ func TestReleaseOrder(t *testing.T) {
 		}
 	}
 	assert.Len(t, regexp.MustCompile("(?m)^ *\\| `").FindAllString(table, -1), want)
+}
+
+// On a Mac, the shell is zsh. It takes a pasted comment for further arguments.
+func TestCommandsHaveNoComments(t *testing.T) {
+	found := 0
+	for _, page := range pages(t) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, block := range regexp.MustCompile("(?ms)^ *```(?:sh|console)\n(.*?)^ *```$").FindAllStringSubmatch(string(text), -1) {
+			assert.NotRegexp(t, `(?m)(^|\s)#`, block[1], page)
+			found++
+		}
+	}
+	assert.Greater(t, found, 30)
 }
 
 // A command runs tests that exist.

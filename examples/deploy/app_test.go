@@ -110,7 +110,9 @@ func TestSettings(t *testing.T) {
 		_, err := readSettings([]string{"-prefix", prefix})
 		assert.ErrorContains(t, err, "it must begin with a slash, not end with one", prefix)
 	}
+	_, err := readSettings([]string{"-port", "8080", "prefix", "/app"}) // a forgotten hyphen
+	assert.EqualError(t, err, `unexpected argument "prefix": see -help`)
 	t.Setenv("DKU_CODE_STUDIO_BROWSER_PATH_8080", "//evil.example")
-	_, err := readSettings(nil)
+	_, err = readSettings(nil)
 	assert.ErrorContains(t, err, "DKU_CODE_STUDIO_BROWSER_PATH_8080")
 }

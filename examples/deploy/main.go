@@ -37,6 +37,7 @@ const shutdownTimeout = 20 * time.Second
 
 func main() {
 	log := slog.New(slog.NewJSONHandler(os.Stdout, nil))
+	slog.SetDefault(log) // for the warnings of dss.FromEnv
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	err := run(ctx, os.Args[1:], log)
@@ -61,6 +62,9 @@ func readSettings(args []string) (settings, error) {
 	login := flags.String("login", "", "the page to sign in to DSS, as in /login/ on the same host")
 	if err := flags.Parse(args); err != nil {
 		return settings{}, err
+	}
+	if flags.NArg() > 0 {
+		return settings{}, fmt.Errorf("unexpected argument %q: see -help", flags.Arg(0))
 	}
 	escaped := (&url.URL{Path: *prefix}).EscapedPath() // a router would not find it
 	if *prefix != "" && ((*prefix)[0] != '/' || *prefix == "/" || path.Clean(*prefix) != *prefix || escaped != *prefix) {

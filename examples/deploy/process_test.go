@@ -334,6 +334,14 @@ func saysWhatIsMissing(t *testing.T, program string) {
 	require.ErrorAs(t, err, &exit)
 	assert.Equal(t, 1, exit.ExitCode())
 	assert.Contains(t, string(out), "dss: no DSS is configured")
+
+	cmd = exec.Command(program, "-addr", "8080")
+	cmd.Env = []string{"DKU_DSS_URL=http://dss.example", "DKU_API_KEY=x"}
+	out, err = cmd.Output()
+	require.ErrorAs(t, err, &exit)
+	assert.Empty(t, string(exit.Stderr), "the whole log is JSON, on standard output")
+	assert.Contains(t, string(out), `"dss: credentials and identities go to DSS unencrypted; use https"`)
+	assert.Contains(t, string(out), "address 8080: missing port in address")
 }
 
 // The proxy of DSS is nginx, and its proxy_pass ends with the template's "proxied
@@ -355,7 +363,9 @@ func inACodeStudio(t *testing.T, program string) {
 	}, "-port", port)
 	assert.Equal(t, "http://127.0.0.1:"+port, p.url)
 	prefix := "/web-apps-backends/CHURN/Xy_app-7d4b/" + port
-	runChecks(t, "A Code Studio", t.TempDir(), []string{"DKU_CODE_STUDIO_BROWSER_PATH_" + port + "=" + prefix}, "8080", port)
+	for _, path := range []string{prefix, "/web-apps-backends/CHURN/Xy_${K8S_POD_NAME}/" + port} {
+		runChecks(t, "A Code Studio", t.TempDir(), []string{"K8S_POD_NAME=app-7d4b", "DKU_CODE_STUDIO_BROWSER_PATH_" + port + "=" + path}, "8080", port)
+	}
 
 	for _, subpath := range []string{"/", "$request_uri"} {
 		proxy := "127.0.0.1:" + freePort(t)
