@@ -14,8 +14,8 @@ import (
 func TestParseReadme(t *testing.T) {
 	const program = "```go\npackage main\n\nfunc main() { listen(\"127.0.0.1:8080\") }\n```\n"
 	for name, row := range map[string]struct{ text, want string }{
-		"no install line":           {program, "no line that begins with"},
-		"another module's":          {"go get example.com/root/sub\n" + program, "no line that begins with"},
+		"no install command":           {program, "no command"},
+		"another module's":          {"go get example.com/root/sub\n" + program, "no command"},
 		"no program":                {"go get example.com/root\n", "no program"},
 		"a program that never ends": {"go get example.com/root\n" + program[:40], "no program"},
 		"a program elsewhere":       {"go get example.com/root\n```go\npackage main\n\nfunc main() {}\n```\n", "no program"},
@@ -26,10 +26,12 @@ func TestParseReadme(t *testing.T) {
 		})
 	}
 
-	install, code, err := parseReadme("# x\n```sh\ngo get example.com/root # the library\n```\n"+program, "example.com/root")
-	require.NoError(t, err)
-	assert.Equal(t, []string{"go", "get", "example.com/root"}, install)
-	assert.Equal(t, "package main\n\nfunc main() { listen(address) }\n\nvar address = \"127.0.0.1:8080\"\n", code)
+	for _, command := range []string{"```sh\ngo get example.com/root\n```\n", "From then on, `go get example.com/root`.\n"} {
+		install, code, err := parseReadme("# x\n"+command+program, "example.com/root")
+		require.NoError(t, err)
+		assert.Equal(t, []string{"go", "get", "example.com/root"}, install)
+		assert.Equal(t, "package main\n\nfunc main() { listen(address) }\n\nvar address = \"127.0.0.1:8080\"\n", code)
+	}
 }
 
 func TestReleaseHasTheFilesOfATag(t *testing.T) {

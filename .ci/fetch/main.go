@@ -4,7 +4,7 @@
 //
 // It releases the last commit, with all its modules, at a made-up version to a
 // module proxy of files. Then it acts as a stranger in new modules: it runs
-// README's install line, builds and tests README's program, and gets, builds and
+// README's install command, builds and tests README's program, and gets, builds and
 // installs each module.
 //
 //	go run ./.ci/fetch
@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -140,13 +141,13 @@ func (s stranger) tryReadme(readme, root string) error {
 		return err
 	}
 	if err := s.run(folder, install[0], install[1:]...); err != nil {
-		return fmt.Errorf("README's install line: %w", err)
+		return fmt.Errorf("README's install command: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(folder, "main.go"), []byte(program), 0o644); err != nil {
 		return err
 	}
 	if err := s.run(folder, "go", "build", "-o", filepath.Join(folder, "program"), "."); err != nil {
-		return fmt.Errorf("README's program, after README's install line: %w", err)
+		return fmt.Errorf("README's program, after README's install command: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(folder, "main_test.go"), programTest, 0o644); err != nil {
 		return err
@@ -165,19 +166,14 @@ func (s stranger) tryReadme(readme, root string) error {
 	return nil
 }
 
-// parseReadme returns the words of the install line, and the program. The test
+// parseReadme returns the words of the install command, and the program. The test
 // sets the address that the program listens on.
 func parseReadme(text, root string) (install []string, program string, err error) {
-	for line := range strings.Lines(text) {
-		// Until the first release the line is a comment.
-		if words := strings.Fields(strings.TrimPrefix(line, "# ")); len(words) > 2 && words[0] == "go" && words[1] == "get" && words[2] == root {
-			install = words[:3] // what follows is a comment
-			break
-		}
+	// Until the first release the command is in a sentence.
+	if !regexp.MustCompile("(?m)(^|`)go get " + regexp.QuoteMeta(root) + "($|`)").MatchString(text) {
+		return nil, "", fmt.Errorf("README has no command \"go get %s\"", root)
 	}
-	if install == nil {
-		return nil, "", fmt.Errorf("README has no line that begins with \"go get %s\"", root)
-	}
+	install = []string{"go", "get", root}
 	_, rest, found := strings.Cut(text, "```go\npackage main\n")
 	code, _, ends := strings.Cut(rest, "```")
 	const address = `"127.0.0.1:8080"`
