@@ -14,7 +14,7 @@ import (
 func TestParseReadme(t *testing.T) {
 	const program = "```go\npackage main\n\nfunc main() { listen(\"127.0.0.1:8080\") }\n```\n"
 	for name, row := range map[string]struct{ text, want string }{
-		"no install command":           {program, "no command"},
+		"no install command":        {program, "no command"},
 		"another module's":          {"go get example.com/root/sub\n" + program, "no command"},
 		"no program":                {"go get example.com/root\n", "no program"},
 		"a program that never ends": {"go get example.com/root\n" + program[:40], "no program"},
