@@ -22,7 +22,7 @@ func (s *sharing) find(ctx context.Context, c credentials, last *entry, renews b
 	}
 	defer s.finds.Add(-1)
 	f.keys = s.keysOf(c)
-	s.begins(f, c.key) // even if the store is not asked: others may forget the answer
+	beside := s.begins(f, c.key) // even if the store is not asked: others may forget the answer
 	if s.finds.Add(1) > most || s.out.Load() {
 		return f, nil
 	}
@@ -53,7 +53,7 @@ func (s *sharing) find(ctx context.Context, c credentials, last *entry, renews b
 	if look() {
 		return f, nil
 	}
-	if err = refusal(); err != nil {
+	if err = refusal(); err != nil || beside { // no request may wait for the older lookup, which has the lease
 		return f, err
 	}
 	busy, failure := s.take(ctx, f)

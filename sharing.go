@@ -136,13 +136,16 @@ type found struct {
 // isAnswer reports whether another replica has answered.
 func (f *found) isAnswer() bool { return f.identity.isSomebody() }
 
-// begins records k for the keys of f, during their lookup.
-func (s *sharing) begins(f *found, k key) {
+// begins records k for the keys of f, during their lookup. It reports whether this
+// replica has another lookup of k.
+func (s *sharing) begins(f *found, k key) (beside bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, stored := range f.keys.answer {
-		s.looking[stored] = looked{k, s.looking[stored].lookups + 1}
+		lookups := s.looking[stored].lookups + 1
+		s.looking[stored], beside = looked{k, lookups}, lookups > 1
 	}
+	return beside
 }
 
 // keeps records the same while their answer is in memory. It removes the keys of other

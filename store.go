@@ -64,9 +64,11 @@ const (
 	// and for notices.
 	maxStoreCalls = 2 * maxFinds
 	// storeFailures in a row mean that a Store is out. Then a probe, one each
-	// storeProbe, finds out when it is back.
+	// storeProbe at most, finds out when it is back.
 	storeFailures = 3
 	storeProbe    = time.Second
+	// maxPaused times storeProbe is the longest pause between two probes.
+	maxPaused = 60
 	// maxStored bounds the value that is read.
 	maxStored = 256 << 10
 )
@@ -169,12 +171,14 @@ func try[T any](ctx context.Context, s *storeAccess, to func(context.Context) (T
 	}
 }
 
-// probe asks a store that is out until it answers.
+// probe asks a store that is out until it answers. Calls that ignore their end, such as
+// earlier probes, make it ask less often: one may never return.
 func (s *storeAccess) probe() {
-	for s.life.sleep(storeProbe) {
-		if len(s.under) > 0 { // some calls ignored their end: do not add another
+	for paused := 1; s.life.sleep(storeProbe); paused++ {
+		if paused <= min(len(s.under), maxPaused) {
 			continue
 		}
+		paused = 0
 		_, err := try(s.life.ctx, s, func(ctx context.Context) ([]byte, error) { return s.store.Get(ctx, "probe") })
 		if err == nil {
 			s.inARow.Store(0)

@@ -629,6 +629,35 @@ func TestStoreThatIsOutDelaysFewRequests(t *testing.T) {
 	}
 }
 
+// TestStoreIsBackDespiteCallsThatNeverReturn leaves some under way when the store goes out.
+func TestStoreIsBackDespiteCallsThatNeverReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, store, all := sharing(t, 1)
+		m := all[0]
+		broken := func(broken bool) {
+			store.set(func(s *memory) { s.waits, s.hangs = 0, broken })
+			if broken {
+				store.set(func(s *memory) { s.waits = 24 * time.Hour })
+			}
+		}
+		broken(true)
+		for range 3 {
+			require.Equal(t, "ann", who(m, signedIn(d, "ann")))
+		}
+		synctest.Wait()
+		require.True(t, m.Stats().Store.Out)
+		require.Positive(t, store.under())
+		pass(time.Minute)
+		assert.LessOrEqual(t, store.under(), 15, "each probe adds one: they become rare")
+		broken(false)
+		pass(20 * time.Second)
+		assert.Positive(t, store.under())
+		assert.False(t, m.Stats().Store.Out)
+		require.NoError(t, m.Close())
+		pass(24 * time.Hour)
+	})
+}
+
 func TestStoreThatFailsNowAndThenIsNotOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, store, all := sharing(t, 1)
@@ -667,6 +696,36 @@ func TestKilledReplicaDelaysALookupBriefly(t *testing.T) {
 			assert.LessOrEqual(t, e.TTL, time.Minute, "nothing stays")
 		}
 	})
+}
+
+// TestNewerLookupDoesNotWaitForTheOlderOne has one that hangs, and has the lease.
+func TestNewerLookupDoesNotWaitForTheOlderOne(t *testing.T) {
+	for name, test := range map[string]struct{ forgets, navigates bool }{
+		"a sign-out":  {forgets: true},
+		"a page load": {navigates: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, store, all := sharing(t, 1)
+				m, r := all[0], signedIn(d, "ann")
+				d.Intercept(lookups, 1, dsstest.Hang)
+				older := asks(m, r.Clone(t.Context()))
+				synctest.Wait()
+				require.Len(t, leasesOf(store.live()), 1)
+				newer := r.Clone(t.Context())
+				if test.forgets {
+					m.Forget(r.Clone(t.Context()))
+				}
+				if test.navigates {
+					newer = navigationWith(r)
+				}
+				began := time.Now()
+				assert.Equal(t, "ann", who(m, newer))
+				assert.Zero(t, time.Since(began))
+				<-older
+			})
+		})
+	}
 }
 
 // orphan restores each lease that was ever taken, as if its replica was killed.
