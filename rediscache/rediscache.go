@@ -103,10 +103,10 @@ var _ dssauth.Store = (*Store)(nil)
 // Dialer.Timeout and ConnWriteTimeout, 1 second for Dialer.KeepAlive, and 5
 // seconds for Sentinel.TopologyRefreshInterval and
 // ClusterOption.ShardsRefreshInterval. So a dead connection ends Watch after 4
-// seconds at most, and a node that leaves its cluster after 7. For PipelineMultiplex zero means one connection to each
-// server. Client-side caching and retries are always off, and reads from
-// replicas are refused: a replica may not know yet that an answer was
-// forgotten.
+// seconds at most, and a node that leaves its cluster after 7. For
+// PipelineMultiplex zero means one connection to each server. Client-side
+// caching and retries are always off, and reads from replicas are refused: a
+// replica may not know yet that an answer was forgotten.
 func New(option rueidis.ClientOption) (*Store, error) {
 	if err := check(&option); err != nil {
 		return nil, fmt.Errorf("rediscache: ClientOption.%w", err)
