@@ -205,6 +205,7 @@ type observer struct {
 	short    nag // of places
 	full     nag // of entries
 	storeOut nag
+	storeBad nag // for one kind of call
 	clocks   nag
 	panicked struct{ start, end, refused nag } // hooks
 	saidOut  atomic.Bool                       // and not yet that the store is back
@@ -353,6 +354,13 @@ func (o *observer) storeIsOut(err error, now int64) {
 func (o *observer) storeIsBack() {
 	if o.saidOut.CompareAndSwap(true, false) {
 		o.log.Info("dssauth: Config.Store answers again")
+	}
+}
+
+// storeFails logs now and then that one kind of call fails again and again.
+func (o *observer) storeFails(err error, now int64) {
+	if o.storeBad.due(now) {
+		o.log.Warn("dssauth: Config.Store answers, and fails one kind of call: replicas share less, or learn later what others forget (said once a minute)", "error", err.Error())
 	}
 }
 

@@ -84,9 +84,14 @@ type storeAccess struct {
 
 	hits, misses, rejected, failed atomic.Uint64
 	inARow                         atomic.Int64 // failures
+	rows                           rowsOfKinds
 	out                            atomic.Bool
 	back                           func() // called when a probe succeeds
 }
+
+// rowsOfKinds counts the failures in a row of each kind of call. A store that fails one kind
+// always, such as Redis without a right, is not out: the other kinds succeed in between.
+type rowsOfKinds struct{ get, put, notify, delete atomic.Int64 }
 
 var (
 	errStoreOut  = ownWords("the store is out")
@@ -96,7 +101,7 @@ var (
 
 // get returns the value stored under key, or nil.
 func (s *storeAccess) get(ctx context.Context, key string) ([]byte, error) {
-	value, err := call(ctx, s, func(ctx context.Context) ([]byte, error) { return s.store.Get(ctx, key) })
+	value, err := call(ctx, s, &s.rows.get, func(ctx context.Context) ([]byte, error) { return s.store.Get(ctx, key) })
 	if len(value) > maxStored {
 		s.rejected.Add(1)
 		value = nil
@@ -105,16 +110,20 @@ func (s *storeAccess) get(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (s *storeAccess) put(ctx context.Context, e StoreEntry) (bool, error) {
-	return call(ctx, s, func(ctx context.Context) (bool, error) { return s.store.Put(ctx, e) })
+	kind := &s.rows.put
+	if e.Notify {
+		kind = &s.rows.notify
+	}
+	return call(ctx, s, kind, func(ctx context.Context) (bool, error) { return s.store.Put(ctx, e) })
 }
 
 func (s *storeAccess) delete(ctx context.Context, key string) error {
-	_, err := call(ctx, s, func(ctx context.Context) (none struct{}, err error) { return none, s.store.Delete(ctx, key) })
+	_, err := call(ctx, s, &s.rows.delete, func(ctx context.Context) (none struct{}, err error) { return none, s.store.Delete(ctx, key) })
 	return err
 }
 
 // call makes one call of the store, unless that is out.
-func call[T any](ctx context.Context, s *storeAccess, to func(context.Context) (T, error)) (T, error) {
+func call[T any](ctx context.Context, s *storeAccess, kind *atomic.Int64, to func(context.Context) (T, error)) (T, error) {
 	if s.out.Load() {
 		var none T
 		return none, errStoreOut
@@ -123,10 +132,17 @@ func call[T any](ctx context.Context, s *storeAccess, to func(context.Context) (
 	switch {
 	case err == nil:
 		s.inARow.Store(0)
+		kind.Store(0)
 	case err == errStoreBusy || ctx.Err() != nil: // this says nothing about the store
 	default:
 		s.failed.Add(1)
-		if s.inARow.Add(1) >= storeFailures && s.out.CompareAndSwap(false, true) {
+		ofKind := kind.Add(1)
+		switch {
+		case s.inARow.Add(1) < storeFailures:
+			if ofKind >= storeFailures {
+				s.told.storeFails(err, s.now())
+			}
+		case s.out.CompareAndSwap(false, true):
 			s.told.storeIsOut(err, s.now())
 			s.life.run(s.probe)
 		}

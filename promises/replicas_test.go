@@ -658,6 +658,55 @@ func TestStoreIsBackDespiteCallsThatNeverReturn(t *testing.T) {
 	})
 }
 
+// A store that fails one kind of call, as Redis does without a right, is not out: other
+// calls succeed in between. The log says so.
+func TestStoreThatFailsOneKindOfCallIsNamed(t *testing.T) {
+	for _, kind := range []string{"get", "put", "notify", "delete"} {
+		t.Run(kind, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, client := newMemory(t)
+				var book logBook
+				m := replica(t, client, forbidding{newStore(), kind}, func(c *dssauth.Config) { c.Logger = book.logger() })
+				for range 10 {
+					require.Equal(t, "ann", who(m, signedIn(d, "ann")))
+					m.ForgetUser("ann")
+					pass(3 * time.Second)
+				}
+				assert.False(t, m.Stats().Store.Out)
+				assert.Len(t, book.with("fails one kind of call"), 1, "said once a minute")
+				require.NoError(t, m.Close())
+			})
+		})
+	}
+}
+
+// forbidding fails one kind of call.
+type forbidding struct {
+	*memory
+	kind string
+}
+
+func (f forbidding) Get(ctx context.Context, key string) ([]byte, error) {
+	if f.kind == "get" {
+		return nil, errStoreBroken
+	}
+	return f.memory.Get(ctx, key)
+}
+
+func (f forbidding) Put(ctx context.Context, e dssauth.StoreEntry) (bool, error) {
+	if f.kind == "put" && !e.Notify || f.kind == "notify" && e.Notify {
+		return false, errStoreBroken
+	}
+	return f.memory.Put(ctx, e)
+}
+
+func (f forbidding) Delete(ctx context.Context, key string) error {
+	if f.kind == "delete" {
+		return errStoreBroken
+	}
+	return f.memory.Delete(ctx, key)
+}
+
 func TestStoreThatFailsNowAndThenIsNotOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, store, all := sharing(t, 1)

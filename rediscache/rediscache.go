@@ -103,10 +103,10 @@ var _ dssauth.Store = (*Store)(nil)
 // Dialer.Timeout and ConnWriteTimeout, 1 second for Dialer.KeepAlive, and 5
 // seconds for Sentinel.TopologyRefreshInterval and
 // ClusterOption.ShardsRefreshInterval. So a dead connection ends Watch after 4
-// seconds at most. For PipelineMultiplex zero means one connection to each
-// server. Client-side caching and retries are always off, and reads from
-// replicas are refused: a replica may not know yet that an answer was
-// forgotten.
+// seconds at most, and a node that leaves its cluster after 7. For
+// PipelineMultiplex zero means one connection to each server. Client-side
+// caching and retries are always off, and reads from replicas are refused: a
+// replica may not know yet that an answer was forgotten.
 func New(option rueidis.ClientOption) (*Store, error) {
 	if err := check(&option); err != nil {
 		return nil, fmt.Errorf("rediscache: ClientOption.%w", err)
@@ -247,6 +247,11 @@ func (s *Store) newClient(option rueidis.ClientOption) (rueidis.Client, error) {
 			return client, nil
 		}
 		client.Close()
+		if err == nil {
+			// The library takes a single address for a single server if the user may not
+			// ask for the cluster's nodes. Such a client would never find the other nodes.
+			option.InitAddress = slices.Repeat(option.InitAddress, 2)
+		}
 	}
 	return newClient(option)
 }
@@ -302,8 +307,9 @@ func (c conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Close ends all connections and goroutines of the store. Calls under way
-// return an error. It can be called twice.
+// Close ends all connections and goroutines of the store. In a cluster, a goroutine
+// of the library may sleep for up to a second longer. Calls under way return an
+// error. It can be called twice.
 func (s *Store) Close() {
 	s.mu.Lock()
 	first := !s.closed
@@ -470,6 +476,15 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 	if err != nil {
 		return s.failed(err)
 	}
+	subscribe := client.B().Subscribe().Channel(channel).Build()
+	in, left := client, func() bool { return false }
+	if client.Mode() == rueidis.ClientModeCluster {
+		// The library would go on listening to a node that has left the cluster.
+		for address, node := range client.Nodes() {
+			in, left = node, func() bool { return client.Nodes()[address] == nil }
+			break
+		}
+	}
 	subscribed := make(chan struct{}, 1)
 	notices := make(chan string, maxNotices)
 	missed := make(chan struct{}, 1)
@@ -481,7 +496,7 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 	// connection.
 	err = s.start(func() {
 		hooked := rueidis.WithOnSubscriptionHook(receiving, func(rueidis.PubSubSubscription) { offer(subscribed, struct{}{}) })
-		ended <- client.Receive(hooked, client.B().Subscribe().Channel(channel).Build(), func(m rueidis.PubSubMessage) {
+		ended <- in.Receive(hooked, subscribe, func(m rueidis.PubSubMessage) {
 			if !offer(notices, m.Message) {
 				offer(missed, struct{}{})
 			}
@@ -490,6 +505,8 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 	if err != nil {
 		return err
 	}
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
 	isReady := false
 	for {
 		listen := notices
@@ -505,6 +522,10 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 		case value := <-listen:
 			if ctx.Err() == nil {
 				heard([]byte(value))
+			}
+		case <-look.C:
+			if left() {
+				return s.failed(errors.New("the node has left the cluster"))
 			}
 		case <-missed:
 			return s.failed(errors.New("too many notices waited for heard"))

@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -356,6 +357,61 @@ func TestClusterServesOnWithoutOneNode(t *testing.T) {
 	nodes[0].CLI("ping")
 }
 
+func TestWatchEndsWhenItsNodeLeavesTheCluster(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, redistest.Programs(t)[0], 3)
+	store := open(t, option(nodes...))
+	works(t, store)
+	w := watch(t, store)
+	at := slices.IndexFunc(nodes, func(s *redistest.Server) bool { return s.CLI("pubsub", "channels") != "" })
+	require.GreaterOrEqual(t, at, 0)
+	gone, id := nodes[at], nodes[at].CLI("cluster", "myid")
+	for i, s := range nodes {
+		if i != at {
+			s.CLI("cluster", "forget", id)
+		}
+	}
+	gone.CLI("flushall")
+	gone.CLI("cluster", "reset") // it goes on serving, alone
+	require.ErrorContains(t, w.end(t), "the node has left the cluster")
+	w = watch(t, store)
+	key := keyOf(t, nodes[(at+1)%3])
+	mustPut(t, store, dssauth.StoreEntry{Key: key, Value: []byte("v"), TTL: time.Minute, Notify: true})
+	assert.Equal(t, "v", <-w.heard)
+}
+
+// keyOf returns a key that is on this node of a cluster.
+func keyOf(t *testing.T, node *redistest.Server) string {
+	t.Helper()
+	for i := range 1000 {
+		key := fmt.Sprint("key", i)
+		if node.CLI("get", "dssauth:"+key) == "" { // neither moved nor down
+			return key
+		}
+	}
+	require.Fail(t, "the node has no slot")
+	return ""
+}
+
+// Without the right to ask for the nodes, one address must not pass for a single
+// server: that would have some of the keys only, until the program ends.
+func TestOneAddressOfAClusterNeedsTheRightToAskForTheOthers(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, redistest.Programs(t)[0], 3, user(grant)...)
+	o := option(nodes[0])
+	o.Username, o.Password = "dssauth", password
+	store := open(t, o)
+	_, err := store.Get(t.Context(), "key")
+	require.ErrorContains(t, err, "NOPERM")
+	for _, s := range nodes {
+		s.CLI("acl", "setuser", "dssauth", "+cluster|slots", "+cluster|shards")
+	}
+	works(t, store)
+	for i := range 20 {
+		mustPut(t, store, dssauth.StoreEntry{Key: fmt.Sprint(i), Value: []byte("v"), TTL: time.Minute})
+	}
+}
+
 func TestWatchEndsWithItsContext(t *testing.T) {
 	store := open(t, option(start(t)))
 	works(t, store)
@@ -429,6 +485,50 @@ func TestCloseLeavesNothing(t *testing.T) {
 			require.EqualError(t, store.Watch(t.Context(), nil, nil), "rediscache: the store is closed")
 			require.True(t, redistest.Eventually(func() bool { return p.Open() == 0 }))
 			goleak.VerifyNone(t, before)
+		})
+	}
+}
+
+// In a cluster, a goroutine of the library may sleep for a second before it ends.
+func TestCloseOfAClusterLeavesNothing(t *testing.T) {
+	for name, harm := range map[string]func(*redistest.Server){
+		"works":   func(*redistest.Server) {},
+		"stopped": func(s *redistest.Server) { s.Stop() },
+		"killed":  func(s *redistest.Server) { s.Kill() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			nodes := redistest.StartCluster(t, redistest.Programs(t)[0], 3)
+			proxies := make([]*redistest.Proxy, len(nodes))
+			through := map[string]string{}
+			for i, s := range nodes {
+				proxies[i] = redistest.StartProxy(t, s.Address)
+				through[s.Address] = proxies[i].Address
+			}
+			before := goleak.IgnoreCurrent()
+			o := option(nodes...)
+			o.DialCtxFn = func(ctx context.Context, address string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+				return d.DialContext(ctx, "tcp", through[address])
+			}
+			store, err := rediscache.New(o)
+			require.NoError(t, err)
+			works(t, store)
+			watch(t, store)
+			for _, s := range nodes {
+				harm(s)
+			}
+			for i := range 20 {
+				ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+				_, _ = store.Get(ctx, fmt.Sprint(i))
+				cancel()
+			}
+			store.Close()
+			require.True(t, redistest.Eventually(func() bool {
+				return !slices.ContainsFunc(proxies, func(p *redistest.Proxy) bool { return p.Open() > 0 })
+			}), "connections are left")
+			require.True(t, redistest.Eventually(func() bool { err = goleak.Find(before); return err == nil }), "%v", err)
+			for _, p := range proxies {
+				assert.Zero(t, p.Open(), "a closed store connects")
+			}
 		})
 	}
 }
