@@ -22,7 +22,15 @@ func fill(pattern string) (host, path string, err error) {
 	if start < 0 {
 		return "", "", fmt.Errorf("no request, since its pattern has no slash")
 	}
-	host, pattern = pattern[:start], pattern[start:]
+	if host, err = fillPart(pattern[:start]); err != nil {
+		return "", "", err
+	}
+	path, err = fillPart(pattern[start:])
+	return host, path, err
+}
+
+// fillPart fills the parameters of a host or a path.
+func fillPart(pattern string) (string, error) {
 	var b strings.Builder
 	for pattern != "" {
 		begins := strings.HasSuffix(b.String(), "/")
@@ -30,11 +38,11 @@ func fill(pattern string) (host, path string, err error) {
 		case c == '{':
 			end := closing(pattern)
 			if end < 0 {
-				return "", "", fmt.Errorf("no request, since a brace of its pattern does not close")
+				return "", fmt.Errorf("no request, since a brace of its pattern does not close")
 			}
 			value, err := braced(pattern[1:end])
 			if err != nil {
-				return "", "", err
+				return "", err
 			}
 			b.WriteString(value)
 			pattern = pattern[end+1:]
@@ -53,7 +61,7 @@ func fill(pattern string) (host, path string, err error) {
 			pattern = pattern[1:]
 		}
 	}
-	return host, b.String(), nil
+	return b.String(), nil
 }
 
 func isWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }

@@ -205,6 +205,12 @@ func TestPatternsAreFilled(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "dss.example", host)
 	assert.Equal(t, "/a/1", path)
+	host, path, err = fill("{tenant:[a-z]+}.example:{port}/a")
+	require.NoError(t, err)
+	assert.Equal(t, "a.example:1", host)
+	assert.Equal(t, "/a", path)
+	_, _, err = fill("{tenant:[a-z}.example/a")
+	assert.Error(t, err)
 }
 
 // Chi has regular expressions, and finds the values in its patterns.
