@@ -49,16 +49,20 @@ func (in *input) next(_ context.Context, prompt string) (r request, ok bool, err
 
 func (in *input) readPaste() (string, error) {
 	var text strings.Builder
+	caret := false // before a line end on Windows, where a paste has an empty line for each line end of a body
 	for {
 		line, err := in.lines.ReadString('\n')
 		if text.Len()+len(line) > maxPaste {
 			return "", errPasteLong
 		}
-		if strings.TrimSpace(line) != "" {
+		trimmed := strings.TrimSpace(line)
+		ends := trimmed == "" && !caret
+		if !ends {
 			text.WriteString(line)
 		}
+		caret = strings.HasSuffix(trimmed, "^")
 		switch {
-		case err == io.EOF, err == nil && strings.TrimSpace(line) == "":
+		case err == io.EOF, err == nil && ends:
 			return text.String(), nil
 		case err != nil:
 			return "", err

@@ -151,6 +151,14 @@ func TestCookiesComeFromEachSource(t *testing.T) {
 		s.shows(r, "ok changing cookies: none")
 		assert.Empty(t, r.stderr)
 	})
+	t.Run("a file of Windows, with empty lines in the body of the first request", func(t *testing.T) {
+		s := newScene(t)
+		cookie := s.cookie()
+		command := "curl ^\"http://dss.example/^\" ^\r\n  -b ^\"" + cookie + "^\" ^\r\n  --data-raw ^\"a^\r\n\r\nb^\r\n\r\n^\r\n\r\n^\"\r\n"
+		r := s.run(command+"\r\n"+cookie, "-cookie-file", "-")
+		s.shows(r, `those of the user "ann"`)
+		s.shows(r, "ok changing cookies: none")
+	})
 	t.Run("nowhere", func(t *testing.T) {
 		s := newScene(t)
 		for _, stdin := range []string{"", "\n", " \n\n"} {

@@ -297,8 +297,10 @@ func fieldsOfCurl(arguments string) (fields []field, to site, err error) {
 	return fields, to, nil
 }
 
-// ofCurl reads a URL as cURL does: http is the default.
+// ofCurl reads a URL as cURL does: http is the default, and a backslash keeps the
+// brackets of an IPv6 address from being a range.
 func ofCurl(word string) site {
+	word = strings.NewReplacer(`\[`, "[", `\]`, "]").Replace(word)
 	if !strings.Contains(word, "://") {
 		word = "http://" + word
 	}

@@ -92,6 +92,7 @@ func TestPastedHeaders(t *testing.T) {
 		"headers in two lines": {":authority:\ndss.example\n:scheme:\nhttps\nx-a:\nhttps://b\ncookie:\na=b: c", http.Header{"X-A": {"https://b"}}, site{"https", "dss.example"}},
 		"a command": {"curl -X POST 'https://canary:canary@dss.example/canary?canary' -H 'X-A: b' -H 'X-Empty;' -H 'X B: c' --data-raw 'https://other.example' -e r -A u -b a=b -u x:y",
 			http.Header{"X-A": {"b"}, "Referer": {"r"}, "User-Agent": {"u"}, "Authorization": {"Basic eDp5"}}, site{"https", "dss.example"}},
+		"a command with IPv6":        {`curl --url 'http://\[::1\]:11200/a\{b\}' -b a=b`, http.Header{}, site{"http", "[::1]:11200"}},
 		"a command with --url":       {"curl -d x --url https://dss.example -XPOST -b a=b", http.Header{}, site{"https", "dss.example"}},
 		"a command without a scheme": {"curl dss.example/a -b a=b", http.Header{}, site{"http", "dss.example"}},
 		"a command without a URL":    {"curl -b a=b -H 'X-A: 1\n2' -H $'X-B: 1\\n2'", http.Header{}, site{}},
