@@ -262,6 +262,9 @@ func fieldsOfCurl(arguments string) (fields []field, to site, err error) {
 		return nil, to, err
 	}
 	for i := 0; i < len(words); i++ {
+		if words[i] == ";" || words[i] == "&" {
+			break // “Copy all as cURL”: the next command may be for another site
+		}
 		option, value, attached := cutOption(words[i])
 		if option == "" {
 			if to.host == "" && !strings.HasPrefix(words[i], "-") {

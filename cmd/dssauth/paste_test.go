@@ -52,6 +52,9 @@ var pastes = map[string]struct {
 	"a command of Windows":              {"curl ^\"https://dss.example/^?a^=b^\" ^\n  -H ^\"accept: */*^\" ^\n  -b ^\"a=b^%20c; d=^\\^\"e^\\^\"^\" ^\n  --compressed", `a=b%20c; d="e"`, nil},
 	"an older command of Windows":       {"curl.exe \"https://dss.example\" ^\r\n  -H \"Cookie: a=b^c; d=e\" ^\r\n --compressed", "a=b^c; d=e", nil},
 	"an odd space at a cookie's end":    {"Cookie: a=b\f\u00a0", "a=b\f\u00a0", nil},
+	"all requests, as commands":         {"curl --url 'https://dss.example' \\\n  -b 'a=b' ;\ncurl --url 'https://other.example' \\\n  -b 'c=canary'", "a=b", nil},
+	"all of them on Windows":            {"curl --url ^\"https://dss.example^\" ^\r\n  -b ^\"a=b^&c^\" &\r\ncurl --url ^\"https://other.example^\" -b ^\"c=canary^\"", "a=b&c", nil},
+	"a command with a semicolon alone":  {"curl x --data-raw ';' -b 'a=b'", "a=b", nil},
 	"a command with a caret in a value": {`curl 'x' -b 'a=^"b'`, `a=^"b`, nil},
 }
 
