@@ -152,7 +152,7 @@ func isToken(s string) bool {
 
 // fieldsOfHeaders reads a request's headers, one a line, or a value alone.
 func fieldsOfHeaders(text string) (fields []field, to site, err error) {
-	lines := strings.Split(text, "\n")
+	lines := withColons(strings.Split(text, "\n"))
 	hasCookie, reply := false, false
 	for i := 0; i < len(lines); i++ {
 		name, value, isHeader := cutHeader(lines[i])
@@ -192,6 +192,25 @@ func fieldsOfHeaders(text string) (fields []field, to site, err error) {
 		return nil, to, errPasteNoCookie
 	}
 	return []field{{"Cookie", text}}, to, nil
+}
+
+// withColons returns lines of names and values, each on its own line without a colon as
+// in Chrome's list of headers, as lines "name: value". A line "cookie" shows them.
+func withColons(lines []string) []string {
+	isCookie := func(line string) bool { return strings.EqualFold(trim(line), "cookie") }
+	if !slices.ContainsFunc(lines, isCookie) {
+		return lines
+	}
+	var joined []string
+	for i := 0; i < len(lines); i++ {
+		line := trim(lines[i])
+		if isToken(strings.TrimPrefix(line, ":")) && i+1 < len(lines) && !isCookie(lines[i+1]) {
+			i++
+			line += ": " + lines[i]
+		}
+		joined = append(joined, line)
+	}
+	return joined
 }
 
 // cutHeader reads a line "name: value". The names of HTTP/2's own begin with a

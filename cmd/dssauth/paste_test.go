@@ -38,6 +38,8 @@ var pastes = map[string]struct {
 	"a header in two lines":           {"Cookie:\na=b; c=d\nDnt:\n1", "a=b; c=d", nil},
 	"all headers of a request":        {"GET / HTTP/1.1\r\nHost: dss.example\r\nCookie: a=b; c=d\r\nAccept: */*\r\n", "a=b; c=d", nil},
 	"headers as of HTTP/2":            {":authority: dss.example\ncookie: a=b\ncookie: c=d", "a=b; c=d", nil},
+	"lines without colons":            {"Request headers\n:authority\ndss.example\nx-empty\ncookie\na=b; c=d\nuser-agent\nu", "a=b; c=d", nil},
+	"the word cookie alone":           {"cookie", "", errPasteNoCookie},
 	"a value":                         {"a=b; c=d", "a=b; c=d", nil},
 	"a value with everything in it":   {`a="b:c", d'e; f==; g`, `a="b:c", d'e; f==; g`, nil},
 
@@ -93,6 +95,8 @@ func TestPastedHeaders(t *testing.T) {
 		"headers": {"GET /?a:b HTTP/1.1\nHost: DSS.example:443\nX-A: b\nx-a: c: d\nX-Empty:\nCookie: a=b\nhttps://x",
 			http.Header{"Host": {"DSS.example:443"}, "X-A": {"b", "c: d"}}, site{"", "dss.example:443"}},
 		"headers in two lines": {":authority:\ndss.example\n:scheme:\nhttps\nx-a:\nhttps://b\ncookie:\na=b: c", http.Header{"X-A": {"https://b"}}, site{"https", "dss.example"}},
+		"headers in two lines, without colons": {"Request headers\n:authority\ndss.example\n:scheme\nhttps\nx-a\nb:c\nx-empty\ncookie\na=b: c\nx-d\ne",
+			http.Header{"X-A": {"b:c"}, "X-D": {"e"}}, site{"https", "dss.example"}},
 		"a command": {"curl -X POST 'https://canary:canary@dss.example/canary?canary' -H 'X-A: b' -H 'X-Empty;' -H 'X B: c' --data-raw 'https://other.example' -e r -A u -b a=b -u x:y",
 			http.Header{"X-A": {"b"}, "Referer": {"r"}, "User-Agent": {"u"}, "Authorization": {"Basic eDp5"}}, site{"https", "dss.example"}},
 		"a command with IPv6":        {`curl --url 'http://\[::1\]:11200/a\{b\}' -b a=b`, http.Header{}, site{"http", "[::1]:11200"}},

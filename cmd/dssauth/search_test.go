@@ -193,6 +193,7 @@ func TestSearchOfEachPaste(t *testing.T) {
 		"cURL with -A":     `curl https://dss.example -A 'canary-agent' --cookie 'SESSION=canary-session'`,
 		"C escapes":        `curl 'https://dss.example' -H $'user-agent: canary\u0021agent' -H $'cookie: SESSION=canary-session'`,
 		"headers":          "GET / HTTP/1.1\nHost: dss.example\nUser-Agent: canary-agent\nCookie: SESSION=canary-session",
+		"Chrome's list":    "Request headers\n:authority\ndss.example\n:scheme\nhttps\nuser-agent\ncanary-agent\ncookie\nSESSION=canary-session",
 		"HTTP/2's headers": ":authority: dss.example\n:scheme: https\nuser-agent:\ncanary-agent\ncookie:\nSESSION=canary-session",
 	} {
 		t.Run(name, func(t *testing.T) {
