@@ -2,13 +2,16 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"strings"
+	"unicode/utf16"
 )
 
 // maxPaste bounds the part of a browser's request that is read.
@@ -91,5 +94,18 @@ func readCookieFile(name string, stdin io.Reader) (string, error) {
 		from = file
 	}
 	text, err := io.ReadAll(io.LimitReader(from, 2*maxPaste))
-	return strings.TrimSpace(string(text)), err
+	return strings.TrimSpace(decoded(text)), err
+}
+
+// decoded reads UTF-16 too, which Windows PowerShell writes into files.
+func decoded(text []byte) string {
+	rest, ok := bytes.CutPrefix(text, []byte{0xff, 0xfe})
+	if !ok {
+		return string(text)
+	}
+	units := make([]uint16, len(rest)/2)
+	for i := range units {
+		units[i] = binary.LittleEndian.Uint16(rest[2*i:])
+	}
+	return string(utf16.Decode(units))
 }
