@@ -313,9 +313,23 @@ func allow(origin string, next http.Handler) http.Handler {
 func accessLog(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, access := dssauth.WithAccess(r.Context())
-		next.ServeHTTP(w, r.WithContext(ctx))
+		inner := r.WithContext(ctx)
+		next.ServeHTTP(w, inner)
+		r.MultipartForm = inner.MultipartForm // so that net/http removes the files of an upload
 		slog.Info("request", "path", r.URL.Path, slog.Any("", access))
 	})
+}
+
+func TestAccessLogGivesUploadsBack(t *testing.T) {
+	silent := slog.Default()
+	slog.SetDefault(slog.New(slog.DiscardHandler))
+	t.Cleanup(func() { slog.SetDefault(silent) })
+	r := httptest.NewRequest("POST", "/", strings.NewReader("--x\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nb\r\n--x--\r\n"))
+	r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+	accessLog(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		assert.NoError(t, r.ParseMultipartForm(1<<10))
+	})).ServeHTTP(httptest.NewRecorder(), r)
+	assert.NotNil(t, r.MultipartForm)
 }
 
 func TestOneOtherOriginMayCall(t *testing.T) {

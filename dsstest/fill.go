@@ -9,12 +9,19 @@ import (
 	"unicode"
 )
 
-// filler is the value of a parameter that takes any value.
-const filler = "1"
+// fillerFor returns a value for a parameter that takes any value. It is no segment
+// of another route's path: a router would prefer that route.
+func fillerFor(routes []string) string {
+	filler := "1"
+	for slices.ContainsFunc(routes, func(route string) bool { return slices.Contains(strings.Split(route, "/"), filler) }) {
+		filler += "1"
+	}
+	return filler
+}
 
 // fill returns a host, "" for any, and a path that a pattern of net/http, chi,
 // gorilla/mux, echo, gin or Fiber matches.
-func fill(pattern string) (host, path string, err error) {
+func fill(pattern, filler string) (host, path string, err error) {
 	start := strings.IndexByte(pattern, '/')
 	if pattern == "" { // echo's name of a group's own path
 		start, pattern = 0, "/"
@@ -22,7 +29,15 @@ func fill(pattern string) (host, path string, err error) {
 	if start < 0 {
 		return "", "", fmt.Errorf("no request, since its pattern has no slash")
 	}
-	host, pattern = pattern[:start], pattern[start:]
+	if host, err = fillPart(pattern[:start], filler); err != nil {
+		return "", "", err
+	}
+	path, err = fillPart(pattern[start:], filler)
+	return host, path, err
+}
+
+// fillPart fills the parameters of a host or a path.
+func fillPart(pattern, filler string) (string, error) {
 	var b strings.Builder
 	for pattern != "" {
 		begins := strings.HasSuffix(b.String(), "/")
@@ -30,11 +45,11 @@ func fill(pattern string) (host, path string, err error) {
 		case c == '{':
 			end := closing(pattern)
 			if end < 0 {
-				return "", "", fmt.Errorf("no request, since a brace of its pattern does not close")
+				return "", fmt.Errorf("no request, since a brace of its pattern does not close")
 			}
-			value, err := braced(pattern[1:end])
+			value, err := braced(pattern[1:end], filler)
 			if err != nil {
-				return "", "", err
+				return "", err
 			}
 			b.WriteString(value)
 			pattern = pattern[end+1:]
@@ -53,7 +68,7 @@ func fill(pattern string) (host, path string, err error) {
 			pattern = pattern[1:]
 		}
 	}
-	return host, b.String(), nil
+	return b.String(), nil
 }
 
 func isWord(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
@@ -76,7 +91,7 @@ func closing(s string) int {
 }
 
 // braced returns a value of a parameter in braces.
-func braced(parameter string) (string, error) {
+func braced(parameter, filler string) (string, error) {
 	_, expression, has := strings.Cut(parameter, ":")
 	switch {
 	case parameter == "$": // the path ends here
@@ -115,7 +130,7 @@ func matches(e *syntax.Regexp, depth int) []string {
 	case syntax.OpCharClass:
 		return classMatches(e.Rune)
 	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
-		return []string{filler}
+		return []string{"1"}
 	case syntax.OpCapture, syntax.OpPlus:
 		return of(0)
 	case syntax.OpStar, syntax.OpQuest:

@@ -59,6 +59,7 @@ func forgotten(h http.Handler, routes, open []string, patience time.Duration) (m
 		return []string{err.Error()}
 	}
 	defer v.leave()
+	v.filler = fillerFor(routes)
 	refused := map[string]bool{}
 	for _, route := range routes {
 		if _, tried := refused[route]; tried {
@@ -110,6 +111,7 @@ type anonymous struct {
 	server   *http.Server
 	client   *http.Client
 	host     string
+	filler   string // of parameters
 	patience time.Duration
 	panicked chan any
 }
@@ -152,7 +154,7 @@ func (v *anonymous) leave() { _ = v.server.Close() }
 // refuses.
 func (v *anonymous) try(route string) string {
 	method, pattern := cutMethod(route)
-	host, path, err := fill(pattern)
+	host, path, err := fill(pattern, v.filler)
 	if err != nil {
 		return err.Error()
 	}

@@ -192,7 +192,7 @@ func TestPatternsAreFilled(t *testing.T) {
 		"/v1/items:batch":              "/v1/items:batch",
 		"/a*b":                         "/a*b",
 	} {
-		host, path, err := fill(pattern)
+		host, path, err := fill(pattern, "1")
 		if want == "" {
 			assert.Error(t, err, pattern)
 			continue
@@ -201,10 +201,16 @@ func TestPatternsAreFilled(t *testing.T) {
 		assert.Empty(t, host)
 		assert.Equal(t, want, path, pattern)
 	}
-	host, path, err := fill("dss.example/a/{id}")
+	host, path, err := fill("dss.example/a/{id}", "1")
 	require.NoError(t, err)
 	assert.Equal(t, "dss.example", host)
 	assert.Equal(t, "/a/1", path)
+	host, path, err = fill("{tenant:[a-z]+}.example:{port}/a", "1")
+	require.NoError(t, err)
+	assert.Equal(t, "a.example:1", host)
+	assert.Equal(t, "/a", path)
+	_, _, err = fill("{tenant:[a-z}.example/a", "1")
+	assert.Error(t, err)
 }
 
 // Chi has regular expressions, and finds the values in its patterns.
@@ -223,6 +229,18 @@ func TestRoutersFindFilledPatterns(t *testing.T) {
 		mux.HandleFunc(pattern, answering(403))
 		assert.Empty(t, forgotten(mux, []string{pattern}, nil, time.Minute))
 	}
+}
+
+// Routers prefer a path to a pattern that fits it, too.
+func TestPathHidesNoPattern(t *testing.T) {
+	r := chi.NewRouter()
+	for _, closed := range []string{"/v/1", "/v/11/{id}"} {
+		r.Get(closed, answering(401))
+	}
+	r.Get("/v/{id}", answering(200))
+	told := forgotten(r, []string{"GET /v/1", "GET /v/11/{id}", "GET /v/{id}"}, nil, time.Minute)
+	require.Len(t, told, 1)
+	assert.Contains(t, told[0], "GET /v/{id}: an anonymous visitor gets 200 OK")
 }
 
 // A handler is asked once, without any credentials.
@@ -269,7 +287,7 @@ func FuzzRoute(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, route string) {
 		_, pattern := cutMethod(route)
-		host, path, err := fill(pattern)
+		host, path, err := fill(pattern, "1")
 		if err != nil {
 			return
 		}

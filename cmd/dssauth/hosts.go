@@ -20,7 +20,11 @@ func (a site) name() string {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	return strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+	host = strings.Trim(host, "[]")
+	if address, err := netip.ParseAddr(host); err == nil {
+		return address.String() // as browsers write it
+	}
+	return host
 }
 
 // hostNames finds out whether browsers send DSS's session cookie to the application.
@@ -33,6 +37,9 @@ func (d *doctor) hostNames(known bool) {
 	// The paste has the address at which browsers find DSS. We may know DSS by another
 	// name.
 	inBrowser, pasted := asSite(d.client.URL()), d.copied.to
+	// A name with a dot at its end is another host to browsers. Our own has one only to
+	// keep search domains away.
+	inBrowser.host = strings.TrimSuffix(inBrowser.name(), ".")
 	toApp := pasted.name() == d.app.name() && (pasted.scheme == "" || pasted.scheme == d.app.scheme)
 	if pasted.host != "" && !toApp {
 		inBrowser = pasted

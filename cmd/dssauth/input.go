@@ -2,13 +2,16 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"strings"
+	"unicode/utf16"
 )
 
 // maxPaste bounds the part of a browser's request that is read.
@@ -49,16 +52,20 @@ func (in *input) next(_ context.Context, prompt string) (r request, ok bool, err
 
 func (in *input) readPaste() (string, error) {
 	var text strings.Builder
+	caret := false // before a line end on Windows, where a paste has an empty line for each line end of a body
 	for {
 		line, err := in.lines.ReadString('\n')
 		if text.Len()+len(line) > maxPaste {
 			return "", errPasteLong
 		}
-		if strings.TrimSpace(line) != "" {
+		trimmed := strings.TrimSpace(line)
+		ends := trimmed == "" && !caret
+		if !ends {
 			text.WriteString(line)
 		}
+		caret = strings.HasSuffix(trimmed, "^")
 		switch {
-		case err == io.EOF, err == nil && strings.TrimSpace(line) == "":
+		case err == io.EOF, err == nil && ends:
 			return text.String(), nil
 		case err != nil:
 			return "", err
@@ -87,5 +94,18 @@ func readCookieFile(name string, stdin io.Reader) (string, error) {
 		from = file
 	}
 	text, err := io.ReadAll(io.LimitReader(from, 2*maxPaste))
-	return strings.TrimSpace(string(text)), err
+	return strings.TrimSpace(decoded(text)), err
+}
+
+// decoded reads UTF-16 too, which Windows PowerShell writes into files.
+func decoded(text []byte) string {
+	rest, ok := bytes.CutPrefix(text, []byte{0xff, 0xfe})
+	if !ok {
+		return string(text)
+	}
+	units := make([]uint16, len(rest)/2)
+	for i := range units {
+		units[i] = binary.LittleEndian.Uint16(rest[2*i:])
+	}
+	return string(utf16.Decode(units))
 }

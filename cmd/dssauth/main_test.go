@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf16"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -150,6 +152,25 @@ func TestCookiesComeFromEachSource(t *testing.T) {
 		s.shows(r, `those of the user "ann"`)
 		s.shows(r, "ok changing cookies: none")
 		assert.Empty(t, r.stderr)
+	})
+	t.Run("a file of Windows, with empty lines in the body of the first request", func(t *testing.T) {
+		s := newScene(t)
+		cookie := s.cookie()
+		command := "curl ^\"http://dss.example/^\" ^\r\n  -b ^\"" + cookie + "^\" ^\r\n  --data-raw ^\"a^\r\n\r\nb^\r\n\r\n^\r\n\r\n^\"\r\n"
+		r := s.run(command+"\r\n"+cookie, "-cookie-file", "-")
+		s.shows(r, `those of the user "ann"`)
+		s.shows(r, "ok changing cookies: none")
+	})
+	t.Run("a file of Windows PowerShell, in UTF-16", func(t *testing.T) {
+		s := newScene(t)
+		text := []byte{0xff, 0xfe}
+		for _, unit := range utf16.Encode([]rune("curl ^\"http://dss.example/^\" ^\r\n  -b ^\"a=é; " + s.cookie() + "^\"\r\n")) {
+			text = binary.LittleEndian.AppendUint16(text, unit)
+		}
+		file := filepath.Join(t.TempDir(), "copied.txt")
+		require.NoError(t, os.WriteFile(file, text, 0o600))
+		r := s.run("", "-cookie-file", file)
+		s.shows(r, `those of the user "ann"`)
 	})
 	t.Run("nowhere", func(t *testing.T) {
 		s := newScene(t)

@@ -152,7 +152,7 @@ func isToken(s string) bool {
 
 // fieldsOfHeaders reads a request's headers, one a line, or a value alone.
 func fieldsOfHeaders(text string) (fields []field, to site, err error) {
-	lines := strings.Split(text, "\n")
+	lines := withColons(strings.Split(text, "\n"))
 	hasCookie, reply := false, false
 	for i := 0; i < len(lines); i++ {
 		name, value, isHeader := cutHeader(lines[i])
@@ -192,6 +192,25 @@ func fieldsOfHeaders(text string) (fields []field, to site, err error) {
 		return nil, to, errPasteNoCookie
 	}
 	return []field{{"Cookie", text}}, to, nil
+}
+
+// withColons returns lines of names and values, each on its own line without a colon as
+// in Chrome's list of headers, as lines "name: value". A line "cookie" shows them.
+func withColons(lines []string) []string {
+	isCookie := func(line string) bool { return strings.EqualFold(trim(line), "cookie") }
+	if !slices.ContainsFunc(lines, isCookie) {
+		return lines
+	}
+	var joined []string
+	for i := 0; i < len(lines); i++ {
+		line := trim(lines[i])
+		if isToken(strings.TrimPrefix(line, ":")) && i+1 < len(lines) && !isCookie(lines[i+1]) {
+			i++
+			line += ": " + lines[i]
+		}
+		joined = append(joined, line)
+	}
+	return joined
 }
 
 // cutHeader reads a line "name: value". The names of HTTP/2's own begin with a
@@ -262,6 +281,9 @@ func fieldsOfCurl(arguments string) (fields []field, to site, err error) {
 		return nil, to, err
 	}
 	for i := 0; i < len(words); i++ {
+		if words[i] == ";" || words[i] == "&" {
+			break // “Copy all as cURL”: the next command may be for another site
+		}
 		option, value, attached := cutOption(words[i])
 		if option == "" {
 			if to.host == "" && !strings.HasPrefix(words[i], "-") {
@@ -297,8 +319,10 @@ func fieldsOfCurl(arguments string) (fields []field, to site, err error) {
 	return fields, to, nil
 }
 
-// ofCurl reads a URL as cURL does: http is the default.
+// ofCurl reads a URL as cURL does: http is the default, and a backslash keeps the
+// brackets of an IPv6 address from being a range.
 func ofCurl(word string) site {
+	word = strings.NewReplacer(`\[`, "[", `\]`, "]").Replace(word)
 	if !strings.Contains(word, "://") {
 		word = "http://" + word
 	}

@@ -38,6 +38,8 @@ var pastes = map[string]struct {
 	"a header in two lines":           {"Cookie:\na=b; c=d\nDnt:\n1", "a=b; c=d", nil},
 	"all headers of a request":        {"GET / HTTP/1.1\r\nHost: dss.example\r\nCookie: a=b; c=d\r\nAccept: */*\r\n", "a=b; c=d", nil},
 	"headers as of HTTP/2":            {":authority: dss.example\ncookie: a=b\ncookie: c=d", "a=b; c=d", nil},
+	"lines without colons":            {"Request headers\n:authority\ndss.example\nx-empty\ncookie\na=b; c=d\nuser-agent\nu", "a=b; c=d", nil},
+	"the word cookie alone":           {"cookie", "", errPasteNoCookie},
 	"a value":                         {"a=b; c=d", "a=b; c=d", nil},
 	"a value with everything in it":   {`a="b:c", d'e; f==; g`, `a="b:c", d'e; f==; g`, nil},
 
@@ -52,6 +54,9 @@ var pastes = map[string]struct {
 	"a command of Windows":              {"curl ^\"https://dss.example/^?a^=b^\" ^\n  -H ^\"accept: */*^\" ^\n  -b ^\"a=b^%20c; d=^\\^\"e^\\^\"^\" ^\n  --compressed", `a=b%20c; d="e"`, nil},
 	"an older command of Windows":       {"curl.exe \"https://dss.example\" ^\r\n  -H \"Cookie: a=b^c; d=e\" ^\r\n --compressed", "a=b^c; d=e", nil},
 	"an odd space at a cookie's end":    {"Cookie: a=b\f\u00a0", "a=b\f\u00a0", nil},
+	"all requests, as commands":         {"curl --url 'https://dss.example' \\\n  -b 'a=b' ;\ncurl --url 'https://other.example' \\\n  -b 'c=canary'", "a=b", nil},
+	"all of them on Windows":            {"curl --url ^\"https://dss.example^\" ^\r\n  -b ^\"a=b^&c^\" &\r\ncurl --url ^\"https://other.example^\" -b ^\"c=canary^\"", "a=b&c", nil},
+	"a command with a semicolon alone":  {"curl x --data-raw ';' -b 'a=b'", "a=b", nil},
 	"a command with a caret in a value": {`curl 'x' -b 'a=^"b'`, `a=^"b`, nil},
 }
 
@@ -90,8 +95,11 @@ func TestPastedHeaders(t *testing.T) {
 		"headers": {"GET /?a:b HTTP/1.1\nHost: DSS.example:443\nX-A: b\nx-a: c: d\nX-Empty:\nCookie: a=b\nhttps://x",
 			http.Header{"Host": {"DSS.example:443"}, "X-A": {"b", "c: d"}}, site{"", "dss.example:443"}},
 		"headers in two lines": {":authority:\ndss.example\n:scheme:\nhttps\nx-a:\nhttps://b\ncookie:\na=b: c", http.Header{"X-A": {"https://b"}}, site{"https", "dss.example"}},
+		"headers in two lines, without colons": {"Request headers\n:authority\ndss.example\n:scheme\nhttps\nx-a\nb:c\nx-empty\ncookie\na=b: c\nx-d\ne",
+			http.Header{"X-A": {"b:c"}, "X-D": {"e"}}, site{"https", "dss.example"}},
 		"a command": {"curl -X POST 'https://canary:canary@dss.example/canary?canary' -H 'X-A: b' -H 'X-Empty;' -H 'X B: c' --data-raw 'https://other.example' -e r -A u -b a=b -u x:y",
 			http.Header{"X-A": {"b"}, "Referer": {"r"}, "User-Agent": {"u"}, "Authorization": {"Basic eDp5"}}, site{"https", "dss.example"}},
+		"a command with IPv6":        {`curl --url 'http://\[::1\]:11200/a\{b\}' -b a=b`, http.Header{}, site{"http", "[::1]:11200"}},
 		"a command with --url":       {"curl -d x --url https://dss.example -XPOST -b a=b", http.Header{}, site{"https", "dss.example"}},
 		"a command without a scheme": {"curl dss.example/a -b a=b", http.Header{}, site{"http", "dss.example"}},
 		"a command without a URL":    {"curl -b a=b -H 'X-A: 1\n2' -H $'X-B: 1\\n2'", http.Header{}, site{}},

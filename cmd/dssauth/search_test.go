@@ -193,6 +193,7 @@ func TestSearchOfEachPaste(t *testing.T) {
 		"cURL with -A":     `curl https://dss.example -A 'canary-agent' --cookie 'SESSION=canary-session'`,
 		"C escapes":        `curl 'https://dss.example' -H $'user-agent: canary\u0021agent' -H $'cookie: SESSION=canary-session'`,
 		"headers":          "GET / HTTP/1.1\nHost: dss.example\nUser-Agent: canary-agent\nCookie: SESSION=canary-session",
+		"Chrome's list":    "Request headers\n:authority\ndss.example\n:scheme\nhttps\nuser-agent\ncanary-agent\ncookie\nSESSION=canary-session",
 		"HTTP/2's headers": ":authority: dss.example\n:scheme: https\nuser-agent:\ncanary-agent\ncookie:\nSESSION=canary-session",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -428,6 +429,9 @@ func TestHostNames(t *testing.T) {
 		"two names of a domain, without a user":              {"https://dss.corp.example", "https://apps.corp.example", "https://apps.corp.example", false, "skipped host names"},
 		"a name below another":                               {"https://corp.example", "https://apps.corp.example", "", true, `such as "corp.example"`},
 		"two addresses":                                      {"https://10.0.0.7", "https://10.1.0.7", "", true, "problem host names"},
+		"one name, once with a dot at its end":               {"https://dss.example", "https://dss.example.", "", true, `problem host names: the application is at "dss.example."`},
+		"the same in the paste":                              {"https://dss.example", "https://dss.example", "https://dss.example.", true, `and DSS at "dss.example."`},
+		"IPv6 in two spellings":                              {"http://[0:0:0:0:0:0:0:1]:11200", "http://[::1]:8080", "", true, `share "::1"`},
 		"IPv6":                                               {"http://[::1]:11200", "http://[::1]:8080", "", true, `share "::1"`},
 		"two names with a suffix of one label":               {"https://dss.test", "https://apps.test", "", true, "problem host names"},
 		"a name that only ends like the other's":             {"https://dss.example", "https://notdss.example", "", true, "problem host names"},

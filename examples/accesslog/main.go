@@ -14,12 +14,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"flag"
 	"fmt"
 	"log"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"time"
@@ -53,9 +55,23 @@ func accessLog(logger *slog.Logger, next http.Handler) http.Handler {
 			}
 			logger.LogAttrs(ctx, slog.LevelInfo, "request", line...)
 		}()
-		answer.CaptureMetrics(w, func(w http.ResponseWriter) { next.ServeHTTP(w, inner) })
+		answer.CaptureMetrics(w, func(w http.ResponseWriter) { next.ServeHTTP(whenTakenOver(w, &answer.Code), inner) })
 		panicked = false
 	})
+}
+
+// whenTakenOver sets a status when a handler takes its connection over, as
+// websockets do: then the answer does not come through w.
+func whenTakenOver(w http.ResponseWriter, status *int) http.ResponseWriter {
+	return httpsnoop.Wrap(w, httpsnoop.Hooks{Hijack: func(hijack httpsnoop.HijackFunc) httpsnoop.HijackFunc {
+		return func() (net.Conn, *bufio.ReadWriter, error) {
+			conn, buffered, err := hijack()
+			if err == nil {
+				*status = http.StatusSwitchingProtocols
+			}
+			return conn, buffered, err
+		}
+	}})
 }
 
 // visitorOf is [dssauth.ClientFromContext] with a line for each request to DSS.

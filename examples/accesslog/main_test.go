@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/gin-gonic/gin"
 	"github.com/go-chi/chi/v5"
 	"github.com/gorilla/mux"
@@ -266,6 +267,37 @@ func TestLineOfAHandlerThatPanics(t *testing.T) {
 	})
 	assert.Zero(t, a.get("/report", "ann"))
 	assert.Equal(t, []map[string]any{request("/report", 200, "login", "ann", "panicked", true)}, a.log.all(t))
+}
+
+func TestLineOfAWebsocket(t *testing.T) {
+	a := newApp(t, dssauth.Config{}, func(auth *dssauth.Middleware, _ *slog.Logger) http.Handler {
+		return auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if conn, err := websocket.Accept(w, r, nil); assert.NoError(t, err) {
+				_ = conn.Close(websocket.StatusNormalClosure, "") // waits for the visitor, who closes too
+			}
+		}))
+	})
+	for _, tt := range []struct {
+		login string
+		want  map[string]any
+	}{
+		{"ann", request("/live", 101, "login", "ann")},
+		{"", request("/live", 401, "reason", "dssauth: not signed in to DSS: the request has no credentials")},
+	} {
+		h := http.Header{}
+		if tt.login != "" {
+			h.Set("Cookie", "session=s3cr3t-cookie-of-"+tt.login)
+		}
+		conn, reply, err := websocket.Dial(t.Context(), a.url+"/live", &websocket.DialOptions{HTTPHeader: h})
+		assert.EqualValues(t, tt.want["status"], reply.StatusCode)
+		if err == nil {
+			_, _, err = conn.Read(t.Context())
+			assert.Equal(t, websocket.StatusNormalClosure, websocket.CloseStatus(err))
+		}
+		var got []map[string]any
+		require.Eventually(t, func() bool { got = a.log.all(t); return len(got) > 0 }, 10*time.Second, time.Millisecond)
+		assert.Equal(t, []map[string]any{tt.want}, got)
+	}
 }
 
 // The files of an upload are removed, even though the log passes a copy of the

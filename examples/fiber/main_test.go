@@ -183,6 +183,24 @@ func TestLastOfEqualHeaderLinesCounts(t *testing.T) {
 	}
 }
 
+// A middleware in front of the others learns the visitor, and why a gate refused.
+func TestAccessOfAMiddlewareInFront(t *testing.T) {
+	told := make(chan string, 1)
+	resp := visit(t, "", func(app *fiber.App, auth *dssauth.Middleware) {
+		app.Use(func(c fiber.Ctx) error {
+			ctx, access := dssauth.WithAccess(c.Context())
+			c.SetContext(ctx)
+			err := c.Next()
+			told <- access.LogValue().String()
+			return err
+		})
+		app.Use(signedIn(auth))
+		app.Get("/visit", gate(auth.RequireGroup("administrators")), open)
+	})
+	assert.Equal(t, 403, resp.StatusCode)
+	assert.Equal(t, "[login=ann reason=dssauth: not allowed: the visitor is in none of the required groups]", <-told)
+}
+
 // Each route refuses anonymous visitors, except those named after routes.
 func TestNoRouteForgotten(t *testing.T) {
 	auth := routertest.NewAuth(t)

@@ -57,6 +57,9 @@ func routesOf(t *testing.T, router *mux.Router) (routes []string) {
 		if err != nil {
 			return err
 		}
+		if host, err := route.GetHostTemplate(); err == nil {
+			pattern = host + pattern
+		}
 		methods, err := route.GetMethods()
 		if err != nil {
 			routes = append(routes, pattern) // any method
@@ -76,6 +79,17 @@ func TestForgottenRouteIsFound(t *testing.T) {
 	router.PathPrefix("/forgotten").Subrouter().HandleFunc("/{id:[0-9]{3}}", open).Methods("PUT")
 	router.Handle("/me/{id}", auth.Handler(http.HandlerFunc(me)))
 	routertest.FailsForgotten(t, router, routesOf(t, router), "/healthz", "PUT /forgotten/{id:[0-9]{3}}")
+}
+
+// The same path can be open at one host, and closed at the others.
+func TestForgottenRouteOfAHostIsFound(t *testing.T) {
+	auth := routertest.NewAuth(t)
+	router := mux.NewRouter()
+	router.Host("{tenant:[a-z]+}.example").Path("/me").HandlerFunc(open)
+	status := router.Host("status.example.com").Subrouter()
+	status.HandleFunc("/me", open)
+	router.Handle("/me", auth.Handler(http.HandlerFunc(me)))
+	routertest.FailsForgotten(t, router, routesOf(t, router), "status.example.com/me", "{tenant:[a-z]+}.example/me")
 }
 
 func open(http.ResponseWriter, *http.Request) {}

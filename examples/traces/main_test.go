@@ -132,6 +132,13 @@ func TestCallsOfDSSAreWithinTheSpanOfTheLookup(t *testing.T) {
 	}
 }
 
+// A visitor does not get the part of a reply that came before DSS was cut off.
+func TestReplyThatIsCutOffIsRefused(t *testing.T) {
+	a := newApp(t, dssauth.Config{Impersonation: dssauth.ByTicket})
+	a.fake.Intercept("/projects/", -1, dsstest.CutShort)
+	assert.Equal(t, 503, a.get("/projects", "Cookie", "session="+canary))
+}
+
 func TestSpanOfALookupThatFails(t *testing.T) {
 	a := newApp(t, dssauth.Config{})
 	a.fake.Intercept("/auth/info-from-browser-headers", -1, dsstest.Respond(502, canary))
