@@ -1,11 +1,13 @@
 package main
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 
+	"github.com/dssauth/dssauth/dsstest"
 	"github.com/dssauth/dssauth/examples/internal/chromium"
 )
 
@@ -17,8 +19,17 @@ const (
 func TestPersonWritesNotesInABrowser(t *testing.T) {
 	f := newFixture(t, false)
 	tab := chromium.New(t)
+	f.slow.Lock()
 	tab.Do(chromedp.Navigate(f.url + "/"))
+	tab.Sees("main", "Checking your sign-in…")
+	f.busy.Store(true)
+	f.slow.Unlock()
+	tab.Awaits("#waiting", "Dataiku DSS cannot confirm your sign-in")
+	assert.NotContains(t, tab.Text("body"), "text", "there is none")
+	f.busy.Store(false)
+	tab.Do(chromedp.Click(chromedp.CSS("#waiting .look")))
 	tab.Awaits("#alert", "Sign in again")
+	assert.NotContains(t, tab.Text("body"), "Checking")
 	tab.LooksRight()
 
 	// The link leads to DSS, in another tab.
@@ -33,7 +44,10 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	other := tab.NewTab(t)
 	other.Do(chromedp.Navigate(f.url + "/"))
 	other.Awaits("#me", "ann")
-	tab.Do(chromedp.SendKeys(text, "the first note"), chromedp.Click(send))
+	f.slow.Lock()
+	tab.Do(chromedp.SendKeys(text, "the first note"), chromedp.Click(send), chromedp.Click(send))
+	tab.Awaits("#sent", "Sending…")
+	f.slow.Unlock()
 	for _, each := range []*chromium.Tab{tab, other} {
 		each.Awaits("ol", "the first note")
 	}
@@ -49,6 +63,8 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab.Awaits("#waiting", "Dataiku DSS cannot confirm your sign-in")
 	tab.Awaits("#countdown", "Trying again in")
 	tab.AwaitsThat(textIs("written in an outage"))
+	tab.Sees("#waiting", "Your text stays here.")
+	tab.AwaitsThat("!" + leaves) // a reload would lose the text
 	tab.LooksRight()
 	tab.WithinReach("#waiting .look")
 	dss.Clicks("#outage")
@@ -58,6 +74,7 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	}
 	tab.Awaits("#sent", "Sent.")
 	tab.AwaitsThat(textIs(""))
+	tab.AwaitsThat(leaves)
 	notes, _ := f.board.read()
 	assert.Len(t, notes, 2, "it was sent twice")
 
@@ -84,6 +101,13 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 		each.Awaits("#alert", "Sign in again")
 		each.AwaitsThat(nothingIsShown)
 	}
+	f.busy.Store(true)
+	comesBack(tab)
+	tab.Awaits("#waiting", "Dataiku DSS cannot confirm your sign-in")
+	tab.AwaitsThat(nothingIsShown)
+	f.busy.Store(false)
+	tab.Do(chromedp.Click(chromedp.CSS("#waiting .look")))
+	tab.Awaits("#alert", "Sign in again")
 	dss.Clicks("#sign-in-ann")
 	comesBack(tab)
 	tab.Awaits("ol", "the first note")
@@ -107,8 +131,27 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab.Awaits("ol", "by Bob")
 }
 
+func TestLongNamesFit(t *testing.T) {
+	f := newFixture(t, false)
+	long := strings.Repeat("a", 100)
+	f.fake.AddUser(dsstest.User{Login: long, Groups: []string{"analysts", long}})
+	tab := chromium.New(t)
+	tab.Do(chromedp.Navigate(f.url + "/sign-in"))
+	tab.LooksRight()
+	tab.Clicks(chromedp.CSS("#sign-in-" + long))
+	tab.LooksRight()
+	tab.Do(chromedp.Navigate(f.url + "/"))
+	tab.Awaits("#me", long)
+	tab.Do(chromedp.SendKeys(text, long), chromedp.Click(send))
+	tab.Awaits("ol", long)
+	tab.LooksRight()
+}
+
 // nothingIsShown checks that the notes and the unsent text are hidden.
 const nothingIsShown = `document.querySelector("ol").children.length === 0 && document.querySelector("#text").offsetParent === null && document.querySelector("#me").innerText === ""`
+
+// leaves reports whether the person can leave the page without a question.
+const leaves = `dispatchEvent(new Event("beforeunload", {cancelable: true}))`
 
 func textIs(what string) string { return `document.querySelector("#text").value === "` + what + `"` }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,8 +33,9 @@ type fixture struct {
 	fake  *dsstest.Server
 	auth  *dssauth.Middleware
 	board *board
-	url   string      // of the application, without a slash at its end
-	busy  atomic.Bool // the proxy does not answer for the application
+	url   string       // of the application, without a slash at its end
+	busy  atomic.Bool  // the proxy does not answer for the API
+	slow  sync.RWMutex // while it is locked, calls of the API wait
 }
 
 // newFixture starts a host whose proxy keeps the prefix, or removes it.
@@ -61,10 +63,15 @@ func newFixture(t *testing.T, strips bool) *fixture {
 	}
 	host := http.NewServeMux()
 	host.HandleFunc(prefix+"/", func(w http.ResponseWriter, r *http.Request) {
-		if f.busy.Load() {
-			w.Header().Set("Retry-After", "30")
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
+		if strings.HasPrefix(r.URL.Path, prefix+"/api/") {
+			f.slow.RLock()
+			busy := f.busy.Load()
+			f.slow.RUnlock()
+			if busy {
+				w.Header().Set("Retry-After", "30")
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
 		}
 		toApp.ServeHTTP(w, r)
 	})
