@@ -19,11 +19,11 @@ const (
 func TestPersonWritesNotesInABrowser(t *testing.T) {
 	f := newFixture(t, false)
 	tab := chromium.New(t)
-	f.slow.Lock()
+	f.turn <- struct{}{}
 	tab.Do(chromedp.Navigate(f.url + "/"))
 	tab.Sees("main", "Checking your sign-in…")
 	f.busy.Store(true)
-	f.slow.Unlock()
+	<-f.turn
 	tab.Awaits("#waiting", "Dataiku DSS cannot confirm your sign-in")
 	assert.NotContains(t, tab.Text("body"), "text", "there is none")
 	f.busy.Store(false)
@@ -44,10 +44,10 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	other := tab.NewTab(t)
 	other.Do(chromedp.Navigate(f.url + "/"))
 	other.Awaits("#me", "ann")
-	f.slow.Lock()
+	f.turn <- struct{}{}
 	tab.Do(chromedp.SendKeys(text, "the first note"), chromedp.Click(send), chromedp.Click(send))
 	tab.Awaits("#sent", "Sending…")
-	f.slow.Unlock()
+	<-f.turn
 	for _, each := range []*chromium.Tab{tab, other} {
 		each.Awaits("ol", "the first note")
 	}

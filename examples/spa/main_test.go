@@ -11,7 +11,6 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -33,14 +32,14 @@ type fixture struct {
 	fake  *dsstest.Server
 	auth  *dssauth.Middleware
 	board *board
-	url   string       // of the application, without a slash at its end
-	busy  atomic.Bool  // the proxy does not answer for the API
-	slow  sync.RWMutex // while it is locked, calls of the API wait
+	url   string        // of the application, without a slash at its end
+	busy  atomic.Bool   // the proxy does not answer for the API
+	turn  chan struct{} // a test that has filled it holds back calls of the API
 }
 
 // newFixture starts a host whose proxy keeps the prefix, or removes it.
 func newFixture(t *testing.T, strips bool) *fixture {
-	f := &fixture{T: t, fake: dsstest.NewServer(t), board: newBoard()}
+	f := &fixture{T: t, fake: dsstest.NewServer(t), board: newBoard(), turn: make(chan struct{}, 1)}
 	for _, u := range dsstest.DemoUsers() {
 		f.fake.AddUser(u)
 	}
@@ -64,10 +63,12 @@ func newFixture(t *testing.T, strips bool) *fixture {
 	host := http.NewServeMux()
 	host.HandleFunc(prefix+"/", func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, prefix+"/api/") {
-			f.slow.RLock()
-			busy := f.busy.Load()
-			f.slow.RUnlock()
-			if busy {
+			select {
+			case f.turn <- struct{}{}:
+				<-f.turn
+			case <-r.Context().Done():
+			}
+			if f.busy.Load() {
 				w.Header().Set("Retry-After", "30")
 				w.WriteHeader(http.StatusServiceUnavailable)
 				return
