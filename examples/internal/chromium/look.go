@@ -41,7 +41,8 @@ func (b *Tab) Screenshot(width, height int64) []byte {
 
 // LooksRight checks the rules for every page on every screen: no page scrolls
 // sideways, no short word is broken, all text is readable, also on a disabled
-// button, and no stripe along one edge bends at rounded corners.
+// button, no stripe along one edge bends at rounded corners, and each element
+// with a name for screen readers has a role.
 func (b *Tab) LooksRight() {
 	b.Helper()
 	b.onEachScreen(func() {
@@ -77,6 +78,7 @@ const looks = `(() => {
 	for (const e of document.body.querySelectorAll("*")) {
 		const style = getComputedStyle(e)
 		const name = e.tagName.toLowerCase() + (e.id ? "#" + e.id : "") + (e.className ? "." + e.className : "")
+		if (e.ariaLabel && e.matches("div, span, p, pre, code") && !e.role) faults.push("a name without a role: " + name)
 		if (parseFloat(style.borderRadius) > 0) {
 			if (style.borderLeftWidth !== style.borderRightWidth || style.borderTopWidth !== style.borderBottomWidth || style.boxShadow.includes("inset"))
 				faults.push("stripe with round corners: " + name)
