@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
@@ -22,11 +23,11 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	f.turn <- struct{}{}
 	tab.Do(chromedp.Navigate(f.url + "/"))
 	tab.Sees("main", "Checking your sign-in…")
-	f.busy.Store(true)
+	f.proxy.Store(503)
 	<-f.turn
 	tab.Awaits("#waiting", "Dataiku DSS cannot confirm your sign-in")
 	assert.NotContains(t, tab.Text("body"), "text", "there is none")
-	f.busy.Store(false)
+	f.proxy.Store(0)
 	tab.Do(chromedp.Click(chromedp.CSS("#waiting .look")))
 	tab.Awaits("#alert", "Sign in again")
 	assert.NotContains(t, tab.Text("body"), "Checking")
@@ -101,11 +102,11 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 		each.Awaits("#alert", "Sign in again")
 		each.AwaitsThat(nothingIsShown)
 	}
-	f.busy.Store(true)
+	f.proxy.Store(503)
 	comesBack(tab)
 	tab.Awaits("#waiting", "Dataiku DSS cannot confirm your sign-in")
 	tab.AwaitsThat(nothingIsShown)
-	f.busy.Store(false)
+	f.proxy.Store(0)
 	tab.Do(chromedp.Click(chromedp.CSS("#waiting .look")))
 	tab.Awaits("#alert", "Sign in again")
 	dss.Clicks("#sign-in-ann")
@@ -122,13 +123,27 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab.Awaits("#me", "bob")
 	tab.AwaitsThat(textIs(""))
 
-	// The page waits for the given time, or until Bob clicks.
-	f.busy.Store(true)
-	tab.Do(chromedp.SendKeys(text, "by Bob"), chromedp.Click(send))
-	tab.AwaitsThat(`/Trying again in (30|2.) s/.test(document.querySelector("#countdown").innerText)`)
-	f.busy.Store(false)
-	tab.Do(chromedp.Click(chromedp.CSS("#waiting .look")))
-	tab.Awaits("ol", "by Bob")
+	// The page waits for the given time, or until Bob clicks or comes back.
+	for what, happens := range map[string]string{
+		"a click":           `document.querySelector("#waiting .look").click()`,
+		"another tab again": `document.dispatchEvent(new Event("visibilitychange"))`,
+		"another window":    `dispatchEvent(new Event("focus"))`,
+		"the network again": `dispatchEvent(new Event("online"))`,
+	} {
+		f.proxy.Store(503)
+		tab.Do(chromedp.SendKeys(text, what), chromedp.Click(send))
+		tab.AwaitsThat(`/Trying again in (30|2.) s/.test(document.querySelector("#waiting").innerText)`)
+		f.proxy.Store(0)
+		came := time.Now()
+		tab.AwaitsThat(happens + " ?? true")
+		tab.Awaits("ol", what)
+		assert.Less(t, time.Since(came), 20*time.Second, "it waited for the given time in spite of %s", what)
+	}
+
+	// The proxy itself sends Bob to sign in.
+	f.proxy.Store(302)
+	tab.Do(chromedp.SendKeys(text, "not sent"), chromedp.Click(send))
+	tab.Awaits("#alert", "Sign in again")
 }
 
 func TestLongNamesFit(t *testing.T) {

@@ -33,7 +33,7 @@ type fixture struct {
 	auth  *dssauth.Middleware
 	board *board
 	url   string        // of the application, without a slash at its end
-	busy  atomic.Bool   // the proxy does not answer for the API
+	proxy atomic.Int32  // the status of the proxy for the API; 0: the application answers
 	turn  chan struct{} // a test that has filled it holds back calls of the API
 }
 
@@ -68,9 +68,10 @@ func newFixture(t *testing.T, strips bool) *fixture {
 				<-f.turn
 			case <-r.Context().Done():
 			}
-			if f.busy.Load() {
+			if status := f.proxy.Load(); status != 0 {
 				w.Header().Set("Retry-After", "30")
-				w.WriteHeader(http.StatusServiceUnavailable)
+				w.Header().Set("Location", "/")
+				w.WriteHeader(int(status))
 				return
 			}
 		}
