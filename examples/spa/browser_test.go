@@ -140,6 +140,14 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 		assert.Less(t, time.Since(came), 20*time.Second, "it waited for the given time in spite of %s", what)
 	}
 
+	// Bob has left the page and its text, and "back" shows an old copy.
+	tab.Do(chromedp.SendKeys(text, "left"))
+	tab.AwaitsThat(`window.old = true`)
+	tab.AwaitsThat(`dispatchEvent(new PageTransitionEvent("pageshow", {persisted: true}))`)
+	tab.AwaitsThat(`!window.old`)
+	tab.Awaits("#me", "bob")
+	tab.AwaitsThat(textIs(""))
+
 	// The proxy itself sends Bob to sign in.
 	f.proxy.Store(302)
 	tab.Do(chromedp.SendKeys(text, "not sent"), chromedp.Click(send))
