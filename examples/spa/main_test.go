@@ -66,7 +66,7 @@ func newFixture(t *testing.T, strips bool) *fixture {
 			select {
 			case f.turn <- struct{}{}:
 				<-f.turn
-			case <-r.Context().Done():
+			case <-f.Context().Done():
 			}
 			if status := f.proxy.Load(); status != 0 {
 				w.Header().Set("Retry-After", "30")
