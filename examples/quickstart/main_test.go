@@ -79,6 +79,15 @@ func TestRealUsesTheConfiguredDSS(t *testing.T) {
 	status, body = get(t, url+"as-me", zoe...)
 	assert.Equal(t, http.StatusOK, status)
 	assert.Contains(t, body, `"calledDSSAs":"zoe"`)
+	// A missing right is not an outage.
+	dss.Intercept("/auth/ticket-from-browser-headers", -1, dsstest.Respond(http.StatusForbidden, ""))
+	again := dss.SignIn("zoe") // there is no ticket yet
+	status, body = get(t, url, "Cookie", again.Name+"="+again.Value)
+	assert.Equal(t, http.StatusOK, status)
+	assert.Contains(t, body, "200 Open")
+	assert.Contains(t, body, "DSS allows no call as you now")
+	assert.NotContains(t, strings.ToLower(body), "recovering")
+	assert.NotContains(t, body, "refresh")
 	status, body = get(t, url)
 	assert.Equal(t, http.StatusOK, status)
 	assert.Contains(t, body, "Your browser sent no session that DSS knows")

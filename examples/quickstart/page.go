@@ -81,6 +81,9 @@ func (r route) Why() string {
 	case http.StatusForbidden:
 		return "for the group analysts; you are not in it"
 	case http.StatusServiceUnavailable:
+		if r.Path == "/as-me" { // or DSS gives this application no right to such calls
+			return "DSS allows no call as you now"
+		}
 		return "DSS gives no answer, so nobody gets in"
 	}
 	return http.StatusText(r.Status)
@@ -97,7 +100,7 @@ func (p *page) show(w http.ResponseWriter, r *http.Request, status int) {
 			p.visit(r, "/as-me", "A call to DSS with your own rights"),
 		},
 	}
-	if v.Outage || slices.ContainsFunc(v.Routes, func(r route) bool { return r.Status == http.StatusServiceUnavailable }) {
+	if v.Outage {
 		_, err := p.client.AuthInfo(r.Context())
 		v.Recovers = err == nil
 	}

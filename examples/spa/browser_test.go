@@ -1,11 +1,14 @@
 package main
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 
+	"github.com/dssauth/dssauth/dsstest"
 	"github.com/dssauth/dssauth/examples/internal/chromium"
 )
 
@@ -17,8 +20,17 @@ const (
 func TestPersonWritesNotesInABrowser(t *testing.T) {
 	f := newFixture(t, false)
 	tab := chromium.New(t)
+	f.turn <- struct{}{}
 	tab.Do(chromedp.Navigate(f.url + "/"))
+	tab.Sees("main", "Checking your sign-in…")
+	f.proxy.Store(503)
+	<-f.turn
+	tab.Awaits("#waiting", "Dataiku DSS cannot confirm your sign-in")
+	assert.NotContains(t, tab.Text("body"), "text", "there is none")
+	f.proxy.Store(0)
+	tab.Do(chromedp.Click(chromedp.CSS("#waiting .look")))
 	tab.Awaits("#alert", "Sign in again")
+	assert.NotContains(t, tab.Text("body"), "Checking")
 	tab.LooksRight()
 
 	// The link leads to DSS, in another tab.
@@ -33,7 +45,10 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	other := tab.NewTab(t)
 	other.Do(chromedp.Navigate(f.url + "/"))
 	other.Awaits("#me", "ann")
-	tab.Do(chromedp.SendKeys(text, "the first note"), chromedp.Click(send))
+	f.turn <- struct{}{}
+	tab.Do(chromedp.SendKeys(text, "the first note"), chromedp.Click(send), chromedp.Click(send))
+	tab.Awaits("#sent", "Sending…")
+	<-f.turn
 	for _, each := range []*chromium.Tab{tab, other} {
 		each.Awaits("ol", "the first note")
 	}
@@ -49,6 +64,8 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab.Awaits("#waiting", "Dataiku DSS cannot confirm your sign-in")
 	tab.Awaits("#countdown", "Trying again in")
 	tab.AwaitsThat(textIs("written in an outage"))
+	tab.Sees("#waiting", "Your text stays here.")
+	tab.AwaitsThat("!" + leaves) // a reload would lose the text
 	tab.LooksRight()
 	tab.WithinReach("#waiting .look")
 	dss.Clicks("#outage")
@@ -58,6 +75,7 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	}
 	tab.Awaits("#sent", "Sent.")
 	tab.AwaitsThat(textIs(""))
+	tab.AwaitsThat(leaves)
 	notes, _ := f.board.read()
 	assert.Len(t, notes, 2, "it was sent twice")
 
@@ -84,6 +102,13 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 		each.Awaits("#alert", "Sign in again")
 		each.AwaitsThat(nothingIsShown)
 	}
+	f.proxy.Store(503)
+	comesBack(tab)
+	tab.Awaits("#waiting", "Dataiku DSS cannot confirm your sign-in")
+	tab.AwaitsThat(nothingIsShown)
+	f.proxy.Store(0)
+	tab.Do(chromedp.Click(chromedp.CSS("#waiting .look")))
+	tab.Awaits("#alert", "Sign in again")
 	dss.Clicks("#sign-in-ann")
 	comesBack(tab)
 	tab.Awaits("ol", "the first note")
@@ -98,17 +123,58 @@ func TestPersonWritesNotesInABrowser(t *testing.T) {
 	tab.Awaits("#me", "bob")
 	tab.AwaitsThat(textIs(""))
 
-	// The page waits for the given time, or until Bob clicks.
-	f.busy.Store(true)
-	tab.Do(chromedp.SendKeys(text, "by Bob"), chromedp.Click(send))
-	tab.AwaitsThat(`/Trying again in (30|2.) s/.test(document.querySelector("#countdown").innerText)`)
-	f.busy.Store(false)
-	tab.Do(chromedp.Click(chromedp.CSS("#waiting .look")))
-	tab.Awaits("ol", "by Bob")
+	// The page waits for the given time, or until Bob clicks or comes back.
+	for what, happens := range map[string]string{
+		"a click":           `document.querySelector("#waiting .look").click()`,
+		"another tab again": `document.dispatchEvent(new Event("visibilitychange"))`,
+		"another window":    `dispatchEvent(new Event("focus"))`,
+		"the network again": `dispatchEvent(new Event("online"))`,
+	} {
+		f.proxy.Store(503)
+		tab.Do(chromedp.SendKeys(text, what), chromedp.Click(send))
+		tab.AwaitsThat(`/Trying again in (30|2.) s/.test(document.querySelector("#waiting").innerText)`)
+		f.proxy.Store(0)
+		came := time.Now()
+		tab.AwaitsThat(happens + " ?? true")
+		tab.Awaits("ol", what)
+		assert.Less(t, time.Since(came), 20*time.Second, "it waited for the given time in spite of %s", what)
+	}
+
+	// Bob has left the page and its text, and "back" shows an old copy.
+	tab.Do(chromedp.SendKeys(text, "left"))
+	tab.AwaitsThat(`window.old = true`)
+	tab.AwaitsThat(`dispatchEvent(new PageTransitionEvent("pageshow", {persisted: true}))`)
+	tab.AwaitsThat(`!window.old`)
+	tab.Awaits("#me", "bob")
+	tab.AwaitsThat(textIs(""))
+
+	// The proxy itself sends Bob to sign in.
+	f.proxy.Store(302)
+	tab.Do(chromedp.SendKeys(text, "not sent"), chromedp.Click(send))
+	tab.Awaits("#alert", "Sign in again")
+}
+
+func TestLongNamesFit(t *testing.T) {
+	f := newFixture(t, false)
+	long := strings.Repeat("a", 100)
+	f.fake.AddUser(dsstest.User{Login: long, Groups: []string{"analysts", long}})
+	tab := chromium.New(t)
+	tab.Do(chromedp.Navigate(f.url + "/sign-in"))
+	tab.LooksRight()
+	tab.Clicks(chromedp.CSS("#sign-in-" + long))
+	tab.LooksRight()
+	tab.Do(chromedp.Navigate(f.url + "/"))
+	tab.Awaits("#me", long)
+	tab.Do(chromedp.SendKeys(text, long), chromedp.Click(send))
+	tab.Awaits("ol", long)
+	tab.LooksRight()
 }
 
 // nothingIsShown checks that the notes and the unsent text are hidden.
 const nothingIsShown = `document.querySelector("ol").children.length === 0 && document.querySelector("#text").offsetParent === null && document.querySelector("#me").innerText === ""`
+
+// leaves reports whether the person can leave the page without a question.
+const leaves = `dispatchEvent(new Event("beforeunload", {cancelable: true}))`
 
 func textIs(what string) string { return `document.querySelector("#text").value === "` + what + `"` }
 

@@ -32,13 +32,14 @@ type fixture struct {
 	fake  *dsstest.Server
 	auth  *dssauth.Middleware
 	board *board
-	url   string      // of the application, without a slash at its end
-	busy  atomic.Bool // the proxy does not answer for the application
+	url   string        // of the application, without a slash at its end
+	proxy atomic.Int32  // the status of the proxy for the API; 0: the application answers
+	turn  chan struct{} // a test that has filled it holds back calls of the API
 }
 
 // newFixture starts a host whose proxy keeps the prefix, or removes it.
 func newFixture(t *testing.T, strips bool) *fixture {
-	f := &fixture{T: t, fake: dsstest.NewServer(t), board: newBoard()}
+	f := &fixture{T: t, fake: dsstest.NewServer(t), board: newBoard(), turn: make(chan struct{}, 1)}
 	for _, u := range dsstest.DemoUsers() {
 		f.fake.AddUser(u)
 	}
@@ -61,10 +62,18 @@ func newFixture(t *testing.T, strips bool) *fixture {
 	}
 	host := http.NewServeMux()
 	host.HandleFunc(prefix+"/", func(w http.ResponseWriter, r *http.Request) {
-		if f.busy.Load() {
-			w.Header().Set("Retry-After", "30")
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
+		if strings.HasPrefix(r.URL.Path, prefix+"/api/") {
+			select {
+			case f.turn <- struct{}{}:
+				<-f.turn
+			case <-f.Context().Done():
+			}
+			if status := f.proxy.Load(); status != 0 {
+				w.Header().Set("Retry-After", "30")
+				w.Header().Set("Location", "/")
+				w.WriteHeader(int(status))
+				return
+			}
 		}
 		toApp.ServeHTTP(w, r)
 	})

@@ -9,11 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/dssauth/dssauth"
 	"github.com/dssauth/dssauth/dsstest"
+	"github.com/dssauth/dssauth/examples/internal/chromium"
 )
 
 const lookups = "/auth/info-from-browser-headers"
@@ -163,4 +165,21 @@ func TestConnectionOutlastsAnOutage(t *testing.T) {
 	f.dss.Intercept("", 0, nil)
 	f.dss.SignOut(session)
 	assert.Equal(t, "you are signed out of DSS", s.next("end"))
+}
+
+func TestPageSaysThatItIsRefused(t *testing.T) {
+	f := newFixture(t, 0)
+	signIn := httptest.NewServer(f.dss.SignInPage()) // a cookie is for all ports
+	t.Cleanup(signIn.Close)
+	page := strings.TrimSuffix(f.url, "events")
+	b := chromium.New(t)
+	b.Do(chromedp.Navigate(signIn.URL))
+	b.Clicks("#sign-in-eve")
+	b.Do(chromedp.Navigate(page))
+	b.Awaits("#status", "refused")
+
+	b.Do(chromedp.Navigate(signIn.URL))
+	b.Clicks("#sign-in-ann")
+	b.Do(chromedp.Navigate(page))
+	b.AwaitsThat(`/^\d+:\d+:\d+$/.test(document.querySelector("#status").innerText)`)
 }

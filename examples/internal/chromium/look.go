@@ -9,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// screens are a phone and a desktop: width and height in CSS pixels.
-var screens = [][2]int64{{390, 844}, {1280, 800}}
+// screens are phones and a desktop: width and height in CSS pixels. A desktop
+// that enlarges everything four times is as wide as the first.
+var screens = [][2]int64{{320, 568}, {390, 844}, {1280, 800}}
 
 // onEachScreen checks the page on a phone and on a desktop.
 func (b *Tab) onEachScreen(check func()) {
@@ -39,8 +40,9 @@ func (b *Tab) Screenshot(width, height int64) []byte {
 }
 
 // LooksRight checks the rules for every page on every screen: no page scrolls
-// sideways, all text is readable, also on a disabled button, and no stripe
-// along one edge bends at rounded corners.
+// sideways, no short word is broken, all text is readable, also on a disabled
+// button, no stripe along one edge bends at rounded corners, and each element
+// with a name for screen readers has a role.
 func (b *Tab) LooksRight() {
 	b.Helper()
 	b.onEachScreen(func() {
@@ -76,11 +78,18 @@ const looks = `(() => {
 	for (const e of document.body.querySelectorAll("*")) {
 		const style = getComputedStyle(e)
 		const name = e.tagName.toLowerCase() + (e.id ? "#" + e.id : "") + (e.className ? "." + e.className : "")
+		if (e.ariaLabel && e.matches("div, span, p, pre, code") && !e.role) faults.push("a name without a role: " + name)
 		if (parseFloat(style.borderRadius) > 0) {
 			if (style.borderLeftWidth !== style.borderRightWidth || style.borderTopWidth !== style.borderBottomWidth || style.boxShadow.includes("inset"))
 				faults.push("stripe with round corners: " + name)
 		}
 		if (![...e.childNodes].some(n => n.nodeType === Node.TEXT_NODE && n.data.trim()) || !e.checkVisibility()) continue
+		for (const n of e.childNodes) for (const word of n.nodeType === Node.TEXT_NODE ? n.data.matchAll(/\p{L}+/gu) : []) {
+			const range = new Range()
+			range.setStart(n, word.index)
+			range.setEnd(n, word.index + word[0].length)
+			if (word[0].length < 16 && new Set([...range.getClientRects()].map(r => r.top)).size > 1) faults.push("broken word: " + name + ": " + word[0])
+		}
 		for (let p = e; p; p = p.parentElement) if (getComputedStyle(p).opacity !== "1") faults.push("faded: " + name)
 		const [light, dark] = [luminance(style.color), luminance(ground(e))].sort((a, b) => b - a)
 		const contrast = (light + .05) / (dark + .05)

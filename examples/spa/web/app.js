@@ -63,9 +63,9 @@ function refuse(why) {
 
 // wait counts down to the next check. The page stays usable.
 function wait({ status, retryAfter }) {
-  show("waiting", status === 503
-    ? "Dataiku DSS cannot confirm your sign-in right now. Nothing is wrong with your account, and your text stays here."
-    : "This application does not answer right now. Your text stays here.")
+  show("waiting", (status === 503
+    ? "Dataiku DSS cannot confirm your sign-in right now. Nothing is wrong with your account."
+    : "This application does not answer right now.") + (text.value ? " Your text stays here." : ""))
   let left = Math.max(Math.min(retryAfter, 60), Math.min(++failures, 10))
   const tick = () => {
     if (left === 0) return check()
@@ -88,7 +88,7 @@ function show(state, reason = "") {
   $("#alert").replaceChildren(...(why ? [why] : []))
   if (state === "ready") $("#notes").hidden = false
   if (why) $("#notes").hidden = true
-  $("#me").textContent = why || !me ? "" : me.login
+  $("#me").textContent = $("#notes").hidden ? "" : me.login
   if (!focused.checkVisibility()) (why ? $("#alert h2") : text).focus() // otherwise the keyboard starts at the top
 }
 
@@ -134,6 +134,7 @@ function showNotes(notes) {
 async function send() {
   if (sending) return
   sending = text.readOnly = true
+  tell("Sending…")
   const { status, ...reply } = await ask("api/notes", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
@@ -187,9 +188,16 @@ const back = () => {
 addEventListener("focus", back)
 addEventListener("online", back)
 document.addEventListener("visibilitychange", back)
+// The text is kept in this page only: storage of the browser would keep it for
+// the next person. So the browser asks before a reload loses it.
+addEventListener("beforeunload", (event) => {
+  if (text.value) event.preventDefault()
+})
 // "Back" from another page can show an old copy of this one, from a session
-// that has ended.
+// that has ended. The person has left its text already.
 addEventListener("pageshow", (event) => {
-  if (event.persisted) location.reload()
+  if (!event.persisted) return
+  form.reset()
+  location.reload()
 })
 check()
