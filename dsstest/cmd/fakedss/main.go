@@ -147,6 +147,9 @@ func listen(addr string, insecure bool) (net.Listener, error) {
 		return nil, fmt.Errorf("-addr %q: others can reach this address: use 127.0.0.1, or add -insecure-listen", addr)
 	}
 	listener, err := net.ListenTCP("tcp", tcp)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("-addr %q is taken: end the program that listens there, or choose another port, as in -addr 127.0.0.1:%d", addr, tcp.Port+1)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("-addr %q: %w", addr, err)
 	}

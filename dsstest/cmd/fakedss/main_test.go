@@ -127,6 +127,9 @@ func TestUsersOfAFile(t *testing.T) {
 }
 
 func TestWrongArguments(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
 	for name, tc := range map[string]struct {
 		args []string
 		want string
@@ -137,6 +140,7 @@ func TestWrongArguments(t *testing.T) {
 		"another host":                  {[]string{"-addr", "192.0.2.1:0"}, "others can reach this address"},
 		"no port":                       {[]string{"-addr", "127.0.0.1"}, `-addr "127.0.0.1"`},
 		"a port that is not a number":   {[]string{"-addr", "127.0.0.1:x"}, `-addr "127.0.0.1:x"`},
+		"a port that is taken":          {[]string{"-addr", taken.Addr().String()}, fmt.Sprintf("-addr %q is taken: end the program that listens there, or choose another port, as in -addr 127.0.0.1:", taken.Addr())},
 		"an unknown flag":               {[]string{"-listen", "x"}, "-listen: see -help"},
 		"an argument":                   {[]string{"users.json"}, `unexpected argument "users.json": see -help`},
 		"a missing file":                {[]string{"-users", "/nowhere/users.json"}, "-users: open /nowhere/users.json"},
