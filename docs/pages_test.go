@@ -38,7 +38,7 @@ func TestReadmeIsShort(t *testing.T) {
 	for _, next := range []string{
 		"# dssauth\n", `<img src="docs/quickstart.png"`, "**Status:", "not yet checked against a live DSS", " Go 1.26", "cmd/dssauth@latest contract", "go get github.com/dssauth/dssauth # ",
 		"\ngo run ./examples/quickstart ", "\ngo test work ", "```mermaid\n", "docs/not-go.md", "\npackage main\n", `{"login":`, "\nfunc newRouter(", "auth.RequireProject(",
-		"dsstest.NewServer(t)", "\n## Acting as the visitor\n", "cmd/dssauth@latest doctor", "docs/deploy.md", "\n## How it fails\n", "\n## Speed\n", "docs/how-it-works.md",
+		"dsstest.NewServer(t)", "\n## Acting as the visitor\n", "cmd/dssauth@latest doctor", "docs/deploy.md", "docs/replicas.md", "\n## How it fails\n", "\n## Speed\n", "docs/how-it-works.md",
 	} {
 		at := strings.Index(readme[last:], next)
 		if assert.GreaterOrEqual(t, at, 0, "%s is missing, or stands too early", next) {
@@ -46,6 +46,15 @@ func TestReadmeIsShort(t *testing.T) {
 		}
 	}
 	assert.Equal(t, "examples/chi/main.go examples/chi/main_test.go", filesShown(t, "../README.md"))
+
+	// Three lines share answers.
+	sharing, err := os.ReadFile("../rediscache/example_test.go")
+	require.NoError(t, err)
+	lines := regexp.MustCompile(`(?m)^    (\S.*?)(?: //.*)?$`).FindAllStringSubmatch(readme[strings.Index(readme, "docs/replicas.md"):], -1)
+	assert.Len(t, lines, 3)
+	for _, line := range lines {
+		assert.Contains(t, string(sharing), "\t"+line[1]+"\n")
+	}
 
 	picture, err := os.Stat("quickstart.png")
 	require.NoError(t, err)

@@ -3,6 +3,7 @@ package rediscache_test
 import (
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"fmt"
 	"log"
 	"os"
@@ -10,8 +11,32 @@ import (
 
 	"github.com/redis/rueidis"
 
+	"github.com/dssauth/dssauth"
+	"github.com/dssauth/dssauth/dss"
 	"github.com/dssauth/dssauth/rediscache"
 )
+
+// All replicas have the same secret.
+func Example() {
+	client, err := dss.FromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	secret, err := base64.StdEncoding.DecodeString(os.Getenv("DSSAUTH_STORE_SECRET"))
+	if err != nil {
+		log.Fatal("DSSAUTH_STORE_SECRET is not base64") // the error would quote it
+	}
+	store, err := rediscache.New(rueidis.ClientOption{InitAddress: []string{"redis:6379"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	auth, err := dssauth.New(dssauth.Config{Client: client, Store: store, StoreSecrets: [][]byte{secret}})
+	if err != nil {
+		log.Panic(err)
+	}
+	_ = auth.Close()
+}
 
 func ExampleNew() {
 	// New succeeds while the server is out.
