@@ -77,6 +77,9 @@ type Store struct {
 	// clean removes credentials from a server's texts. It is a function, because
 	// fmt does not print the values inside a function.
 	clean func(string) string
+	// connect connects in the background; a function, too, since options hold
+	// credentials.
+	connect func()
 
 	// life ends with Close.
 	life     context.Context
@@ -119,7 +122,8 @@ func New(option rueidis.ClientOption) (*Store, error) {
 		tried:     make(chan struct{}),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	s.running.Go(func() { s.connect(option) })
+	s.connect = func() { s.connectWith(option) }
+	s.running.Go(s.connect)
 	return s, nil
 }
 
@@ -201,9 +205,9 @@ func cleaner(passwords ...string) func(string) string {
 	}
 }
 
-// connect tries until there is a client. The client's connections then renew
+// connectWith tries until there is a client. The client's connections then renew
 // themselves.
-func (s *Store) connect(option rueidis.ClientOption) {
+func (s *Store) connectWith(option rueidis.ClientOption) {
 	for wait := firstWait; ; wait = min(2*wait, maxWait) {
 		client, err := s.newClient(option)
 		s.mu.Lock()
@@ -218,12 +222,43 @@ func (s *Store) connect(option rueidis.ClientOption) {
 		if err == nil {
 			return
 		}
-		select {
-		case <-time.After(wait/2 + rand.N(wait)): // Many replicas start together.
-		case <-s.life.Done():
+		if !s.pause(wait) {
 			return
 		}
 	}
+}
+
+// pause waits for about this time, since many replicas start together. It reports
+// false at Close.
+func (s *Store) pause(about time.Duration) bool {
+	select {
+	case <-time.After(about/2 + rand.N(about)):
+		return true
+	case <-s.life.Done():
+		return false
+	}
+}
+
+// isDemoted connects anew if err says that the server has become a replica. The
+// address can be a name that leads to the new master from now on, while the
+// connections to the old one stay.
+func (s *Store) isDemoted(client rueidis.Client, err error) {
+	reply, ok := rueidis.IsRedisErr(err)
+	if !ok || !strings.HasPrefix(reply.Error(), "READONLY ") {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.client != client {
+		return
+	}
+	s.client, s.err = nil, err
+	s.running.Go(func() {
+		client.Close()
+		if s.pause(maxWait / 2) {
+			s.connect()
+		}
+	})
 }
 
 // newClient connects once. It closes everything if it fails.
@@ -393,6 +428,7 @@ func do[T any](ctx context.Context, s *Store, f func(context.Context, rueidis.Cl
 		ctx, cancel := context.WithTimeout(s.life, patience)
 		defer cancel()
 		r, err := f(ctx, client)
+		s.isDemoted(client, err)
 		done <- outcome{r, err}
 	})
 	if err != nil {

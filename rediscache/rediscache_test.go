@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -335,6 +336,48 @@ func TestSentinelFailover(t *testing.T) {
 	w = watch(t, store)
 	mustPut(t, store, dssauth.StoreEntry{Key: "key", Value: []byte("v"), TTL: time.Minute, Notify: true})
 	assert.Equal(t, "v", <-w.heard)
+}
+
+// The name of a server leads to another one, and the old one lives on as its
+// replica.
+func TestServerThatBecomesAReplicaIsLeft(t *testing.T) {
+	t.Parallel()
+	old, next := start(t), start(t)
+	var named atomic.Pointer[redistest.Server]
+	named.Store(old)
+	o := rueidis.ClientOption{InitAddress: []string{"redis.example:6379"}}
+	o.DialCtxFn = func(ctx context.Context, _ string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", named.Load().Address)
+	}
+	store := open(t, o)
+	works(t, store)
+	w := watch(t, store)
+	host, port, err := net.SplitHostPort(next.Address)
+	require.NoError(t, err)
+	old.CLI("replicaof", host, port)
+	_, err = store.Put(t.Context(), dssauth.StoreEntry{Key: "key", Value: []byte("v"), TTL: time.Minute})
+	require.ErrorContains(t, err, "READONLY")
+	named.Store(next)
+	require.Error(t, w.end(t))
+	works(t, store)
+	assert.Equal(t, "v", next.CLI("get", "dssauth:works"))
+	w = watch(t, store)
+	mustPut(t, store, dssauth.StoreEntry{Key: "key", Value: []byte("v"), TTL: time.Minute, Notify: true})
+	assert.Equal(t, "v", <-w.heard)
+
+	// A name that still leads to the replica is tried again and again.
+	last := start(t)
+	host, port, err = net.SplitHostPort(last.Address)
+	require.NoError(t, err)
+	next.CLI("replicaof", host, port)
+	for range 3 {
+		require.True(t, redistest.Eventually(func() bool {
+			_, err = store.Put(t.Context(), dssauth.StoreEntry{Key: "key", Value: []byte("v"), TTL: time.Minute})
+			return err != nil && strings.HasSuffix(err.Error(), "a read only replica.") && !strings.Contains(err.Error(), "not connected")
+		}), "%v", err)
+	}
+	named.Store(last)
+	works(t, store)
 }
 
 func TestClusterServesOnWithoutOneNode(t *testing.T) {

@@ -688,6 +688,8 @@ var faults = []fault{
 		"	option.DisableRetry = true", "	option.DisableRetry = false", "TestWatchEndsWithItsConnection ./rediscache"},
 	{"end a connection to Redis with the call that needed it", "rediscache/rediscache.go",
 		"		ctx, cancel := context.WithTimeout(s.life, patience)\n		defer cancel()\n		r, err", "		ctx, cancel := context.WithTimeout(ctx, patience)\n		defer cancel()\n		r, err", "TestConnectionOutlivesCall ./rediscache"},
+	{"stay with a server that has become a replica", "rediscache/rediscache.go",
+		"		s.isDemoted(client, err)\n", "", "TestServerThatBecomesAReplicaIsLeft ./rediscache"},
 	{"listen to a node that has left the cluster", "rediscache/rediscache.go",
 		"			if left() {\n", "			if left = nil; left != nil {\n", "TestWatchEndsWhenItsNodeLeavesTheCluster ./rediscache"},
 	{"take a cluster for a single server, without the right to ask for its nodes", "rediscache/rediscache.go",
