@@ -239,10 +239,10 @@ func (s *Store) pause(about time.Duration) bool {
 	}
 }
 
-// isDemoted connects anew if err says that the server has become a replica. The
+// leaveReplica connects anew if err says that the server has become a replica. The
 // address can be a name that leads to the new master from now on, while the
 // connections to the old one stay.
-func (s *Store) isDemoted(client rueidis.Client, err error) {
+func (s *Store) leaveReplica(client rueidis.Client, err error) {
 	reply, ok := rueidis.IsRedisErr(err)
 	if !ok || !strings.HasPrefix(reply.Error(), "READONLY ") {
 		return
@@ -428,7 +428,7 @@ func do[T any](ctx context.Context, s *Store, f func(context.Context, rueidis.Cl
 		ctx, cancel := context.WithTimeout(s.life, patience)
 		defer cancel()
 		r, err := f(ctx, client)
-		s.isDemoted(client, err)
+		s.leaveReplica(client, err)
 		done <- outcome{r, err}
 	})
 	if err != nil {
@@ -513,11 +513,10 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 		return s.failed(err)
 	}
 	subscribe := client.B().Subscribe().Channel(channel).Build()
-	in, left := client, func() bool { return false }
+	in, gone := client, func(context.Context) error { return nil }
 	if client.Mode() == rueidis.ClientModeCluster {
-		// The library would go on listening to a node that has left the cluster.
 		for address, node := range client.Nodes() {
-			in, left = node, func() bool { return client.Nodes()[address] == nil }
+			in, gone = node, func(ctx context.Context) error { return outside(ctx, client, address, node) }
 			break
 		}
 	}
@@ -560,8 +559,8 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 				heard([]byte(value))
 			}
 		case <-look.C:
-			if left() {
-				return s.failed(errors.New("the node has left the cluster"))
+			if err := gone(receiving); err != nil {
+				return s.failed(err)
 			}
 		case <-missed:
 			return s.failed(errors.New("too many notices waited for heard"))
@@ -576,6 +575,21 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 			return errClosed
 		}
 	}
+}
+
+// outside returns an error if a node of a cluster has left it, or does not reach the
+// others. The connection to such a node stays, and no notice comes.
+func outside(ctx context.Context, client rueidis.Client, address string, node rueidis.Client) error {
+	if client.Nodes()[address] == nil {
+		return errors.New("the node has left the cluster")
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	err := node.Do(ctx, client.B().Get().Key(prefix+"probe").Build()).Error()
+	if reply, ok := rueidis.IsRedisErr(err); ok && reply.IsClusterDown() {
+		return err
+	}
+	return nil
 }
 
 // offer sends without waiting, and reports whether it could send.

