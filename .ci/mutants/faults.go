@@ -697,7 +697,7 @@ var faults = []fault{
 	{"take a cluster for a single server, without the right to ask for its nodes", "rediscache/rediscache.go",
 		"			option.InitAddress = append(option.InitAddress, option.InitAddress...)\n", "", "TestOneAddressOfAClusterNeedsTheRightToAskForTheOthers ./rediscache"},
 	{"do not say that the store fails one kind of call", "store.go",
-		"			if ofKind >= storeFailures {\n", "			if ofKind < 0 {\n", "TestStoreThatFailsOneKindOfCallIsNamed ./promises"},
+		"			if n >= storeFailures {\n", "			if n < 0 {\n", "TestStoreThatFailsOneKindOfCallIsNamed ./promises"},
 	{"show the parts of a command that Redis repeats", "rediscache/rediscache.go",
 		"		text, _, _ = strings.Cut(text, \", with args beginning with\")\n", "", "TestNothingShowsCredentials ./rediscache"},
 	{"let two have a lease, and not notice", "storetest/storetest.go",
