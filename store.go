@@ -84,14 +84,14 @@ type storeAccess struct {
 
 	hits, misses, rejected, failed atomic.Uint64
 	inARow                         atomic.Int64 // failures
-	rows                           rowsOfKinds
+	ofKind                         failures
 	out                            atomic.Bool
 	back                           func() // called when a probe succeeds
 }
 
-// rowsOfKinds counts the failures in a row of each kind of call. A store that fails one kind
+// failures counts the failures in a row of each kind of call. A store that fails one kind
 // always, such as Redis without a right, is not out: the other kinds succeed in between.
-type rowsOfKinds struct{ get, put, notify, delete atomic.Int64 }
+type failures struct{ get, put, notify, delete atomic.Int64 }
 
 var (
 	errStoreOut  = ownWords("the store is out")
@@ -101,7 +101,7 @@ var (
 
 // get returns the value stored under key, or nil.
 func (s *storeAccess) get(ctx context.Context, key string) ([]byte, error) {
-	value, err := call(ctx, s, &s.rows.get, func(ctx context.Context) ([]byte, error) { return s.store.Get(ctx, key) })
+	value, err := call(ctx, s, &s.ofKind.get, func(ctx context.Context) ([]byte, error) { return s.store.Get(ctx, key) })
 	if len(value) > maxStored {
 		s.rejected.Add(1)
 		value = nil
@@ -110,15 +110,15 @@ func (s *storeAccess) get(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (s *storeAccess) put(ctx context.Context, e StoreEntry) (bool, error) {
-	kind := &s.rows.put
+	kind := &s.ofKind.put
 	if e.Notify {
-		kind = &s.rows.notify
+		kind = &s.ofKind.notify
 	}
 	return call(ctx, s, kind, func(ctx context.Context) (bool, error) { return s.store.Put(ctx, e) })
 }
 
 func (s *storeAccess) delete(ctx context.Context, key string) error {
-	_, err := call(ctx, s, &s.rows.delete, func(ctx context.Context) (none struct{}, err error) { return none, s.store.Delete(ctx, key) })
+	_, err := call(ctx, s, &s.ofKind.delete, func(ctx context.Context) (none struct{}, err error) { return none, s.store.Delete(ctx, key) })
 	return err
 }
 
@@ -136,10 +136,10 @@ func call[T any](ctx context.Context, s *storeAccess, kind *atomic.Int64, to fun
 	case err == errStoreBusy || ctx.Err() != nil: // this says nothing about the store
 	default:
 		s.failed.Add(1)
-		ofKind := kind.Add(1)
+		n := kind.Add(1)
 		switch {
 		case s.inARow.Add(1) < storeFailures:
-			if ofKind >= storeFailures {
+			if n >= storeFailures {
 				s.told.storeFails(err, s.now())
 			}
 		case s.out.CompareAndSwap(false, true):

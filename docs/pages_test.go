@@ -82,11 +82,11 @@ func TestReadmeSwitchesTheStoreOn(t *testing.T) {
 	require.Len(t, lines, 4)
 	examples, err := os.ReadFile("../rediscache/example_test.go")
 	require.NoError(t, err)
-	_, example, found := strings.Cut(string(examples), "func ExampleNew_middleware() {\n")
+	_, example, found := strings.Cut(string(examples), "func Example() {\n")
 	require.True(t, found)
 	for _, line := range lines[1:] {
 		_, example, found = strings.Cut(example, "\t"+string(line))
-		assert.True(t, found, "rediscache's ExampleNew_middleware has no %q, or too early", line)
+		assert.True(t, found, "rediscache's Example has no %q, or too early", line)
 	}
 }
 

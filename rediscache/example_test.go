@@ -16,6 +16,28 @@ import (
 	"github.com/dssauth/dssauth/rediscache"
 )
 
+// All replicas have the same secret. README has three of these lines.
+func Example() {
+	client, err := dss.FromEnv()
+	if err != nil {
+		log.Fatal(err)
+	}
+	secret, err := base64.StdEncoding.DecodeString(os.Getenv("DSSAUTH_STORE_SECRET"))
+	if err != nil {
+		log.Fatal("DSSAUTH_STORE_SECRET is not base64") // the error would quote it
+	}
+	store, err := rediscache.New(rueidis.ClientOption{InitAddress: []string{"redis.example:6379"}}) // also succeeds while Redis is down
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+	auth, err := dssauth.New(dssauth.Config{Client: client, Store: store, StoreSecrets: [][]byte{secret}})
+	if err != nil {
+		log.Panic(err)
+	}
+	_ = auth.Close()
+}
+
 func ExampleNew() {
 	// New succeeds while the server is out.
 	store, err := rediscache.New(rueidis.ClientOption{
@@ -31,28 +53,6 @@ func ExampleNew() {
 	_, err = store.Get(ctx, "key")
 	fmt.Println(err)
 	// Output: rediscache: 127.0.0.1:1: not connected: dial tcp 127.0.0.1:1: connect: connection refused
-}
-
-// Replicas share answers. README has these lines.
-func ExampleNew_middleware() {
-	client, err := dss.FromEnv()
-	if err != nil {
-		log.Fatal(err)
-	}
-	secret, err := base64.StdEncoding.DecodeString(os.Getenv("DSSAUTH_STORE_SECRET"))
-	if err != nil {
-		log.Fatal("DSSAUTH_STORE_SECRET is not base64") // The error would quote a part of it.
-	}
-	store, err := rediscache.New(rueidis.ClientOption{InitAddress: []string{"redis.example:6379"}}) // also succeeds while Redis is down
-	if err != nil {
-		log.Fatal(err)
-	}
-	auth, err := dssauth.New(dssauth.Config{Client: client, Store: store, StoreSecrets: [][]byte{secret}})
-	if err != nil {
-		log.Fatal(err)
-	}
-	_ = auth.Close()
-	store.Close()
 }
 
 // One server with TLS and a user of its own.

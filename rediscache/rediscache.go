@@ -77,6 +77,9 @@ type Store struct {
 	// clean removes credentials from a server's texts. It is a function, because
 	// fmt does not print the values inside a function.
 	clean func(string) string
+	// connect connects in the background; a function, too, since options hold
+	// credentials.
+	connect func()
 
 	// life ends with Close.
 	life     context.Context
@@ -119,7 +122,8 @@ func New(option rueidis.ClientOption) (*Store, error) {
 		tried:     make(chan struct{}),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
-	s.running.Go(func() { s.connect(option) })
+	s.connect = func() { s.connectWith(option) }
+	s.running.Go(s.connect)
 	return s, nil
 }
 
@@ -201,9 +205,9 @@ func cleaner(passwords ...string) func(string) string {
 	}
 }
 
-// connect tries until there is a client. The client's connections then renew
+// connectWith tries until there is a client. The client's connections then renew
 // themselves.
-func (s *Store) connect(option rueidis.ClientOption) {
+func (s *Store) connectWith(option rueidis.ClientOption) {
 	for wait := firstWait; ; wait = min(2*wait, maxWait) {
 		client, err := s.newClient(option)
 		s.mu.Lock()
@@ -218,12 +222,43 @@ func (s *Store) connect(option rueidis.ClientOption) {
 		if err == nil {
 			return
 		}
-		select {
-		case <-time.After(wait/2 + rand.N(wait)): // Many replicas start together.
-		case <-s.life.Done():
+		if !s.pause(wait) {
 			return
 		}
 	}
+}
+
+// pause waits for about this time, since many replicas start together. It reports
+// false at Close.
+func (s *Store) pause(about time.Duration) bool {
+	select {
+	case <-time.After(about/2 + rand.N(about)):
+		return true
+	case <-s.life.Done():
+		return false
+	}
+}
+
+// leaveReplica connects anew if err says that the server has become a replica. The
+// address can be a name that leads to the new master from now on, while the
+// connections to the old one stay.
+func (s *Store) leaveReplica(client rueidis.Client, err error) {
+	reply, ok := rueidis.IsRedisErr(err)
+	if !ok || !strings.HasPrefix(reply.Error(), "READONLY ") {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.client != client {
+		return
+	}
+	s.client, s.err = nil, err
+	s.running.Go(func() {
+		client.Close()
+		if s.pause(maxWait / 2) {
+			s.connect()
+		}
+	})
 }
 
 // newClient connects once. It closes everything if it fails.
@@ -393,6 +428,7 @@ func do[T any](ctx context.Context, s *Store, f func(context.Context, rueidis.Cl
 		ctx, cancel := context.WithTimeout(s.life, patience)
 		defer cancel()
 		r, err := f(ctx, client)
+		s.leaveReplica(client, err)
 		done <- outcome{r, err}
 	})
 	if err != nil {
@@ -477,11 +513,10 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 		return s.failed(err)
 	}
 	subscribe := client.B().Subscribe().Channel(channel).Build()
-	in, left := client, func() bool { return false }
+	in, gone := client, func(context.Context) error { return nil }
 	if client.Mode() == rueidis.ClientModeCluster {
-		// The library would go on listening to a node that has left the cluster.
 		for address, node := range client.Nodes() {
-			in, left = node, func() bool { return client.Nodes()[address] == nil }
+			in, gone = node, func(ctx context.Context) error { return outside(ctx, client, address, node) }
 			break
 		}
 	}
@@ -524,8 +559,8 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 				heard([]byte(value))
 			}
 		case <-look.C:
-			if left() {
-				return s.failed(errors.New("the node has left the cluster"))
+			if err := gone(receiving); err != nil {
+				return s.failed(err)
 			}
 		case <-missed:
 			return s.failed(errors.New("too many notices waited for heard"))
@@ -540,6 +575,21 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 			return errClosed
 		}
 	}
+}
+
+// outside returns an error if a node of a cluster has left it, or does not reach the
+// others. The connection to such a node stays, and no notice comes.
+func outside(ctx context.Context, client rueidis.Client, address string, node rueidis.Client) error {
+	if client.Nodes()[address] == nil {
+		return errors.New("the node has left the cluster")
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	err := node.Do(ctx, client.B().Get().Key(prefix+"probe").Build()).Error()
+	if reply, ok := rueidis.IsRedisErr(err); ok && reply.IsClusterDown() {
+		return err
+	}
+	return nil
 }
 
 // offer sends without waiting, and reports whether it could send.

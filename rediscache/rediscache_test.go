@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -337,6 +338,48 @@ func TestSentinelFailover(t *testing.T) {
 	assert.Equal(t, "v", <-w.heard)
 }
 
+// The name of a server leads to another one, and the old one lives on as its
+// replica.
+func TestServerThatBecomesAReplicaIsLeft(t *testing.T) {
+	t.Parallel()
+	old, next := start(t), start(t)
+	var named atomic.Pointer[redistest.Server]
+	named.Store(old)
+	o := rueidis.ClientOption{InitAddress: []string{"redis.example:6379"}}
+	o.DialCtxFn = func(ctx context.Context, _ string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", named.Load().Address)
+	}
+	store := open(t, o)
+	works(t, store)
+	w := watch(t, store)
+	host, port, err := net.SplitHostPort(next.Address)
+	require.NoError(t, err)
+	old.CLI("replicaof", host, port)
+	_, err = store.Put(t.Context(), dssauth.StoreEntry{Key: "key", Value: []byte("v"), TTL: time.Minute})
+	require.ErrorContains(t, err, "READONLY")
+	named.Store(next)
+	require.Error(t, w.end(t))
+	works(t, store)
+	assert.Equal(t, "v", next.CLI("get", "dssauth:works"))
+	w = watch(t, store)
+	mustPut(t, store, dssauth.StoreEntry{Key: "key", Value: []byte("v"), TTL: time.Minute, Notify: true})
+	assert.Equal(t, "v", <-w.heard)
+
+	// A name that still leads to the replica is tried again and again.
+	last := start(t)
+	host, port, err = net.SplitHostPort(last.Address)
+	require.NoError(t, err)
+	next.CLI("replicaof", host, port)
+	for range 3 {
+		require.True(t, redistest.Eventually(func() bool {
+			_, err = store.Put(t.Context(), dssauth.StoreEntry{Key: "key", Value: []byte("v"), TTL: time.Minute})
+			return err != nil && strings.HasSuffix(err.Error(), "a read only replica.") && !strings.Contains(err.Error(), "not connected")
+		}), "%v", err)
+	}
+	named.Store(last)
+	works(t, store)
+}
+
 func TestClusterServesOnWithoutOneNode(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, redistest.Programs(t)[0], 3)
@@ -373,11 +416,38 @@ func TestWatchEndsWhenItsNodeLeavesTheCluster(t *testing.T) {
 	}
 	gone.CLI("flushall")
 	gone.CLI("cluster", "reset") // it goes on serving, alone
-	require.ErrorContains(t, w.end(t), "the node has left the cluster")
+	require.Error(t, w.end(t))
 	w = watch(t, store)
 	key := keyOf(t, nodes[(at+1)%3])
 	mustPut(t, store, dssauth.StoreEntry{Key: key, Value: []byte("v"), TTL: time.Minute, Notify: true})
 	assert.Equal(t, "v", <-w.heard)
+}
+
+// A node that does not reach most others serves nothing, and gets no notice.
+func TestWatchEndsWhenItsNodeIsCutOffFromTheOthers(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, redistest.Programs(t)[0], 3)
+	store := open(t, option(nodes...))
+	works(t, store)
+	w := watch(t, store)
+	at := slices.IndexFunc(nodes, func(s *redistest.Server) bool { return s.CLI("pubsub", "channels") != "" })
+	require.GreaterOrEqual(t, at, 0)
+	others := slices.Delete(slices.Clone(nodes), at, at+1)
+	for _, s := range others {
+		s.Kill()
+	}
+	require.ErrorContains(t, w.end(t), "CLUSTERDOWN")
+	for _, s := range others {
+		s.Restart()
+	}
+	works(t, store)
+	var err error
+	require.True(t, redistest.Eventually(func() bool {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		err = store.Watch(ctx, cancel, func([]byte) {})
+		return errors.Is(err, context.Canceled)
+	}), "%v", err)
 }
 
 // keyOf returns a key that is on this node of a cluster.
