@@ -490,6 +490,10 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 	if err != nil {
 		return err
 	}
+	// More notices before the answer to SUBSCRIBE than the library keeps would block
+	// the connection for good. They arrive if it was subscribed before.
+	late := time.NewTimer(patience)
+	defer late.Stop()
 	isReady := false
 	for {
 		listen := notices
@@ -505,6 +509,10 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 		case value := <-listen:
 			if ctx.Err() == nil {
 				heard([]byte(value))
+			}
+		case <-late.C:
+			if !isReady {
+				return s.failed(errors.New("SUBSCRIBE was not answered in time"))
 			}
 		case <-missed:
 			return s.failed(errors.New("too many notices waited for heard"))
