@@ -682,6 +682,8 @@ var faults = []fault{
 		"		if paused <= min(len(s.under), maxPaused) {", "		if paused <= 1000*len(s.under) {", "TestStoreIsBackDespiteCallsThatNeverReturn ./promises"},
 	{"wait for the lease of an older lookup here", "replicas.go",
 		"err != nil || beside {", "err != nil || beside && s == nil {", "TestNewerLookupDoesNotWaitForTheOlderOne ./promises"},
+	{"leave a Watch that never listens", "notices.go",
+		"time.AfterFunc(readyTime, func() { cancel(errNotReady) })", "time.AfterFunc(1000*readyTime, func() { cancel(errNotReady) })", "TestWatchThatNeverListensIsTriedAgain ./promises"},
 	{"wait without end for the answer to SUBSCRIBE", "rediscache/rediscache.go",
 		"		case <-late.C:\n			if !isReady {", "		case <-late.C:\n			if late == nil {", "TestNoticesBeforeTheAnswerToSubscribe ./rediscache"},
 	{"look into the store without a bound", "replicas.go",
