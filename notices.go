@@ -309,10 +309,16 @@ func (s *sharing) listen() {
 	}
 }
 
+var errNotReady = ownWords("Watch did not call ready within 10s")
+
 // watch listens until the store may have missed something, and returns why it
 // ended. It waits for the goroutine in which the store may call Goexit.
 func (s *sharing) watch() (why string) {
 	why = "Watch ended without an error"
+	ctx, cancel := context.WithCancelCause(s.life.ctx)
+	defer cancel(nil)
+	late := time.AfterFunc(readyTime, func() { cancel(errNotReady) })
+	defer late.Stop()
 	ended := make(chan struct{})
 	var over atomic.Bool // a store may still call these functions
 	go func() {
@@ -320,6 +326,7 @@ func (s *sharing) watch() (why string) {
 		defer func() { _ = recover() }()
 		ready := func() {
 			if !over.Load() {
+				late.Stop()
 				s.isRestored()
 				s.hears.Store(true)
 				s.life.run(s.greet)
@@ -330,12 +337,15 @@ func (s *sharing) watch() (why string) {
 				s.hear(value)
 			}
 		}
-		if err := s.store.Watch(s.life.ctx, ready, heard); err != nil {
+		if err := s.store.Watch(ctx, ready, heard); err != nil {
 			why = err.Error() // here: it may panic
 		}
 	}()
 	<-ended
 	over.Store(true)
+	if context.Cause(ctx) == errNotReady {
+		return errNotReady.Error()
+	}
 	return why
 }
 

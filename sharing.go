@@ -69,6 +69,8 @@ const (
 	// minAgain and maxAgain are the pauses before the store is tried again.
 	minAgain = 50 * time.Millisecond
 	maxAgain = time.Minute
+	// readyTime is how long a Watch may take until it listens.
+	readyTime = 10 * time.Second
 	// maxUnheard bounds the waiting notices.
 	maxUnheard = 4096
 	// helloTime is how long a replica's greeting is kept. Only its arrival matters.

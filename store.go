@@ -28,11 +28,12 @@ type Store interface {
 	Put(ctx context.Context, e StoreEntry) (bool, error)
 	// Delete removes the value under key, if there is one.
 	Delete(ctx context.Context, key string) error
-	// Watch calls ready when it listens. From then on it calls heard with the value of
-	// each entry that any replica, this one included, puts with [StoreEntry.Notify]:
-	// once for each entry, one call at a time. It returns when ctx ends. It also
-	// returns when it may have missed an entry, such as after a lost connection, within
-	// a few seconds. After its return it calls neither function.
+	// Watch calls ready when it listens: after 10s at most, or ctx ends. From then on
+	// it calls heard with the value of each entry that any replica, this one included,
+	// puts with [StoreEntry.Notify]: once for each entry, one call at a time. It
+	// returns when ctx ends. It also returns when it may have missed an entry, such as
+	// after a lost connection, within a few seconds. After its return it calls neither
+	// function.
 	Watch(ctx context.Context, ready func(), heard func(value []byte)) error
 }
 

@@ -568,6 +568,35 @@ func TestStoreThatCannotBeWatchedIsLogged(t *testing.T) {
 	}
 }
 
+func TestWatchThatNeverListensIsTriedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, client := newMemory(t)
+		var book logBook
+		m := replica(t, client, &unready{memory: newStore()}, func(c *dssauth.Config) { c.Logger = book.logger() })
+		pass(9 * time.Second)
+		assert.Empty(t, book.with("cannot be watched"))
+		pass(2 * time.Second)
+		assert.Len(t, book.with("did not call ready"), 1)
+		assert.True(t, m.Stats().Store.Hears)
+		pass(time.Hour)
+		assert.Len(t, book.with("cannot be watched"), 1, "the next one goes on")
+	})
+}
+
+// unready is a store whose first Watch only waits for its end.
+type unready struct {
+	*memory
+	watched atomic.Bool
+}
+
+func (u *unready) Watch(ctx context.Context, ready func(), heard func([]byte)) error {
+	if !u.watched.Swap(true) {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return u.memory.Watch(ctx, ready, heard)
+}
+
 // unwatched is a store of which only Watch does not work.
 type unwatched struct {
 	*memory

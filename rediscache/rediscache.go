@@ -542,6 +542,10 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 	}
 	look := time.NewTicker(time.Second)
 	defer look.Stop()
+	// More notices before the answer to SUBSCRIBE than the library keeps would block
+	// the connection for good. They arrive if it was subscribed before.
+	late := time.NewTimer(patience)
+	defer late.Stop()
 	isReady := false
 	for {
 		listen := notices
@@ -561,6 +565,10 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 		case <-look.C:
 			if err := gone(receiving); err != nil {
 				return s.failed(err)
+			}
+		case <-late.C:
+			if !isReady {
+				return s.failed(errors.New("SUBSCRIBE was not answered in time"))
 			}
 		case <-missed:
 			return s.failed(errors.New("too many notices waited for heard"))

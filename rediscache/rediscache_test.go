@@ -322,6 +322,35 @@ func TestWatchEndsWhenItIsTooSlow(t *testing.T) {
 	require.ErrorContains(t, <-ended, "too many notices waited for heard")
 }
 
+// TestNoticesBeforeTheAnswerToSubscribe has more of them than the library keeps, on a
+// connection that is subscribed already.
+func TestNoticesBeforeTheAnswerToSubscribe(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	p := redistest.StartProxy(t, s.Address)
+	store, other := open(t, rueidis.ClientOption{InitAddress: []string{p.Address}}), open(t, option(s))
+	first := watch(t, store)
+	p.Delay(300 * time.Millisecond)
+	go func() { _, _ = store.Get(t.Context(), "key") }() // its answer comes after the notices, too
+	<-time.After(50 * time.Millisecond)
+	ended := make(chan error, 1)
+	go func() { ended <- store.Watch(t.Context(), func() {}, func([]byte) {}) }()
+	<-time.After(50 * time.Millisecond)
+	for i := range 100 {
+		mustPut(t, other, dssauth.StoreEntry{Key: "key", Value: fmt.Append(nil, i), TTL: time.Minute, Notify: true})
+	}
+	assert.ErrorContains(t, watcher{ended: ended}.end(t), "SUBSCRIBE was not answered")
+	p.Delay(0)
+	works(t, store)
+	next := watch(t, store)
+	mustPut(t, store, dssauth.StoreEntry{Key: "key", Value: []byte("v"), TTL: time.Minute, Notify: true})
+	assert.Equal(t, "v", <-next.heard)
+	for i := range 100 {
+		require.Equal(t, fmt.Sprint(i), <-first.heard, "it missed nothing")
+	}
+	assert.Equal(t, "v", <-first.heard)
+}
+
 func TestSentinelFailover(t *testing.T) {
 	t.Parallel()
 	sentinel, master, replica := redistest.StartSentinel(t, redistest.Programs(t)[0])

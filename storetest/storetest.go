@@ -40,7 +40,7 @@ const (
 
 // Run checks all that the documentation of [dssauth.Store] and
 // [dssauth.StoreEntry] promises, and fails t for each promise that the store
-// breaks. It takes about three seconds. Run it with the race detector, too.
+// breaks. It takes about four seconds. Run it with the race detector, too.
 //
 // It calls open twice, as two replicas would: both stores must see the same
 // data, and can be the same store. Run does not touch other entries, and
@@ -56,25 +56,28 @@ func Run(t *testing.T, open func(t *testing.T) dssauth.Store) {
 	}
 }
 
-// violations runs all checks at once, because most of them wait.
+// violations runs most checks at once, because most of them wait.
 func violations(a, b dssauth.Store) []error {
 	found := make([]error, len(checks))
+	run := func(i int) {
+		ctx, cancel := context.WithTimeout(context.Background(), 12*soon)
+		defer cancel()
+		if err := checks[i].check(ctx, a, b); err != nil {
+			found[i] = fmt.Errorf("%s: %w", checks[i].name, err)
+		}
+	}
+	last := len(checks) - 1
 	var wg sync.WaitGroup
-	for i, c := range checks {
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 12*soon)
-			defer cancel()
-			if err := c.check(ctx, a, b); err != nil {
-				found[i] = fmt.Errorf("%s: %w", c.name, err)
-			}
-		})
+	for i := range last {
+		wg.Go(func() { run(i) })
 	}
 	wg.Wait()
+	run(last)
 	return slices.DeleteFunc(found, func(err error) bool { return err == nil })
 }
 
 // checks return the first fault that they find. They get two stores with the
-// same data.
+// same data. The last one runs alone, since it fills the watchers of others.
 var checks = []struct {
 	name  string
 	check func(ctx context.Context, a, b dssauth.Store) error
@@ -84,6 +87,7 @@ var checks = []struct {
 	{"keys", keys},
 	{"replaced", replaced},
 	{"TTL", expiry},
+	{"the least TTL", leastTTL},
 	{"TTL of a replaced entry", expiryReplaced},
 	{"IfAbsent", ifAbsent},
 	{"IfAbsent, at once", ifAbsentAtOnce},
@@ -93,10 +97,21 @@ var checks = []struct {
 	{"ended contexts", endedContexts},
 	{"Watch", watched},
 	{"Watch, until its context ends", watchedUntil},
+	{"Watch, a slow watcher", watchedSlowly},
 }
 
-func absent(ctx context.Context, a, _ dssauth.Store) error {
-	return holds(ctx, a, newKey(), nil)
+// absent checks that a store does not remember that a key was absent.
+func absent(ctx context.Context, a, b dssauth.Store) error {
+	key := newKey()
+	for _, s := range []dssauth.Store{a, b} {
+		if err := holds(ctx, s, key, nil); err != nil {
+			return err
+		}
+	}
+	if err := puts(ctx, a, dssauth.StoreEntry{Key: key, Value: []byte("v"), TTL: longTTL}, true); err != nil {
+		return err
+	}
+	return holds(ctx, b, key, []byte("v"))
 }
 
 func values(ctx context.Context, a, b dssauth.Store) error {
@@ -176,6 +191,19 @@ func expires(ctx context.Context, a, b dssauth.Store, key string) error {
 		if err := holds(ctx, s, key, nil); err != nil {
 			return fmt.Errorf("%v after its TTL ended: %w", quiet, err)
 		}
+	}
+	return nil
+}
+
+// leastTTL checks that a store does not count in whole seconds.
+func leastTTL(ctx context.Context, a, b dssauth.Store) error {
+	key := newKey()
+	if err := puts(ctx, a, dssauth.StoreEntry{Key: key, Value: []byte("v"), TTL: time.Millisecond}, true); err != nil {
+		return err
+	}
+	<-time.After(quiet)
+	if err := holds(ctx, b, key, nil); err != nil {
+		return fmt.Errorf("%v after its TTL ended: %w", quiet, err)
 	}
 	return nil
 }
@@ -506,13 +534,16 @@ func watched(ctx context.Context, a, b dssauth.Store) error {
 		return err
 	}
 
-	// Many at once, from both stores. Each key is new, so that IfAbsent keeps it.
+	// Many at once, from both stores. Each key but one is new, so that IfAbsent keeps it.
 	told := make([]string, 40)
 	errs := make([]error, len(told))
 	var wg sync.WaitGroup
 	for i := range told {
 		key := newKey()
 		told[i] = "told\x00\r\n" + key
+		if i == 1 {
+			key = there
+		}
 		wg.Go(func() {
 			value := []byte(told[i])
 			s := []dssauth.Store{a, b}[i%2]
@@ -539,6 +570,15 @@ func watched(ctx context.Context, a, b dssauth.Store) error {
 			}
 		}
 	}
+	large := strings.Repeat("large", maxValue/5)
+	if err := puts(ctx, b, dssauth.StoreEntry{Key: newKey(), Value: []byte(large), TTL: longTTL, Notify: true}, true); err != nil {
+		return err
+	}
+	for _, w := range watchers {
+		if err := w.hears(large); err != nil {
+			return fmt.Errorf("of %d bytes: %w", len(large), err)
+		}
+	}
 	<-time.After(quiet)
 	for _, w := range watchers {
 		for _, value := range told {
@@ -549,6 +589,40 @@ func watched(ctx context.Context, a, b dssauth.Store) error {
 		for _, value := range []string{silent, refused} {
 			if n, _ := w.count(value); n > 0 {
 				return fmt.Errorf("%s: %s value was heard", w.name, strings.Fields(value)[0])
+			}
+		}
+	}
+	return nil
+}
+
+// watchedSlowly tells more than a slow watcher hears at once.
+func watchedSlowly(ctx context.Context, a, b dssauth.Store) error {
+	w := watch(ctx, "the slow watcher", b)
+	defer w.stop()
+	if err := w.await(); err != nil {
+		return err
+	}
+	told := make([]string, 400)
+	errs := make([]error, len(told))
+	var wg sync.WaitGroup
+	for i := range told {
+		key := newKey()
+		told[i] = "one of many " + key
+		wg.Go(func() {
+			errs[i] = puts(ctx, a, dssauth.StoreEntry{Key: key, Value: []byte(told[i]), TTL: longTTL, Notify: true}, true)
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, value := range told {
+		if err := w.hears(value); err != nil {
+			select {
+			case <-w.returned: // as it must if it may have missed one
+				return nil
+			default:
+				return err
 			}
 		}
 	}

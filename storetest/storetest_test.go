@@ -46,6 +46,9 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 				return bytes.Clone(value), nil
 			}
 		}, "an absent key: get: not found"},
+		"an absent key stays absent for a while": {func(s *store) {
+			s.absentUntil = map[string]time.Time{}
+		}, "an absent key: get returned nil, and not a value"},
 		"Put keeps nothing": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.TTL = 0 }
 		}, "values: get returned nil"},
@@ -85,6 +88,19 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 		"TTL counts in whole minutes": {func(s *store) {
 			s.put = func(e *dssauth.StoreEntry) { e.TTL = e.TTL.Truncate(time.Minute) + time.Minute }
 		}, "TTL: 300ms after"},
+		"TTL counts in whole seconds": {func(s *store) {
+			s.put = func(e *dssauth.StoreEntry) {
+				if e.TTL = e.TTL.Truncate(time.Second); e.TTL == 0 { // as if there was none
+					e.TTL = time.Hour
+				}
+			}
+		}, "the least TTL: 300ms after its TTL ended"},
+		"TTL is rounded up": {func(s *store) {
+			s.put = func(e *dssauth.StoreEntry) { e.TTL = (e.TTL + time.Second - 1).Truncate(time.Second) }
+		}, "the least TTL: 300ms after its TTL ended"},
+		"a short TTL is an error": {func(s *store) {
+			s.wholeSeconds = true
+		}, "the least TTL: put: invalid expire time"},
 		"the first TTL stays": {func(s *store) {
 			s.keepsTTL = true
 		}, "TTL of a replaced entry: 300ms after its TTL ended"},
@@ -175,6 +191,26 @@ func TestBrokenStoresAreNoticed(t *testing.T) {
 		"a notice is its putter's memory": {func(s *store) {
 			s.noticeShared = true
 		}, "a notice was not heard"},
+		"large notices are cut": {func(s *store) {
+			s.tell = func(w *subscriber, value []byte) { w.queue <- value[:min(len(value), 8000)] }
+		}, "Watch: of 262140 bytes: the first store: a notice was not heard"},
+		"large notices are lost": {func(s *store) {
+			s.tell = func(w *subscriber, value []byte) {
+				if len(value) < 8000 {
+					w.queue <- value
+				}
+			}
+		}, "Watch: of 262140 bytes: the first store: a notice was not heard"},
+		"a replaced entry is not heard": {func(s *store) {
+			s.tellsNew = true
+		}, "a notice was not heard"},
+		"a slow watcher misses notices": {func(s *store) {
+			s.tell = func(w *subscriber, value []byte) {
+				if len(w.queue) < 100 {
+					w.queue <- value
+				}
+			}
+		}, "Watch, a slow watcher: the slow watcher: a notice was not heard"},
 		"notices are text": {func(s *store) {
 			s.tell = func(w *subscriber, value []byte) {
 				w.queue <- bytes.TrimRight(bytes.ReplaceAll(value, []byte{0}, nil), "\n")
@@ -218,8 +254,11 @@ type store struct {
 
 	failure error // of Put
 
+	absentUntil map[string]time.Time // the same for Get; guarded by data
+
 	ignoresContext, keepsTTL, twoSteps, prolongs, readyLate, returnsEarly bool
 	oneWatcher, tellsUnkept, tellsFirst, noticeShared, endsLate, hearsOn  bool
+	wholeSeconds, tellsNew                                                bool
 }
 
 // data is shared by all stores.
@@ -245,10 +284,13 @@ func (s *store) Get(ctx context.Context, key string) ([]byte, error) {
 	}
 	s.data.mu.Lock()
 	e := s.data.entries[s.keyOf(key)]
-	s.data.mu.Unlock()
-	if !time.Now().Before(e.end) {
+	if !time.Now().Before(e.end) || time.Now().Before(s.absentUntil[key]) {
 		e.value = nil
 	}
+	if s.absentUntil != nil && e.value == nil {
+		s.absentUntil[key] = time.Now().Add(time.Second)
+	}
+	s.data.mu.Unlock()
 	if s.get != nil {
 		return s.get(e.value)
 	}
@@ -258,6 +300,9 @@ func (s *store) Get(ctx context.Context, key string) ([]byte, error) {
 func (s *store) Put(ctx context.Context, e dssauth.StoreEntry) (bool, error) {
 	if err := ctx.Err(); err != nil && !s.ignoresContext {
 		return false, err
+	}
+	if s.wholeSeconds && e.TTL < time.Second {
+		return false, errors.New("invalid expire time")
 	}
 	given := e.Value
 	if s.put != nil {
@@ -301,7 +346,7 @@ func (s *store) Put(ctx context.Context, e dssauth.StoreEntry) (bool, error) {
 		end = old.end
 	}
 	d.entries[key] = entry{e.Value, end}
-	if e.Notify && !s.tellsFirst {
+	if e.Notify && !s.tellsFirst && !(s.tellsNew && ok) {
 		s.tellAllLocked(notice)
 	}
 	return true, s.failure
@@ -321,7 +366,7 @@ func (s *store) Delete(ctx context.Context, key string) error {
 }
 
 func (s *store) Watch(ctx context.Context, ready func(), heard func([]byte)) error {
-	w := &subscriber{s, make(chan []byte, 1000)}
+	w := &subscriber{s, make(chan []byte, 10_000)}
 	d := s.data
 	d.mu.Lock()
 	d.subscribers = append(d.subscribers, w)
