@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"time"
 
@@ -231,6 +232,8 @@ func (c *Config) checkStore() error {
 		return errors.New("dssauth: Config.StoreSecrets has no effect without Config.Store: set both, or neither")
 	case c.Resolver != nil:
 		return errors.New("dssauth: Config.Store cannot be set beside Config.Resolver, since Resolvers of other replicas may answer differently: share answers in the Resolver")
+	case isNilPointer(c.Store): // its methods would panic
+		return fmt.Errorf("dssauth: Config.Store is a nil %T: check the error of the function that makes it", c.Store)
 	case len(c.StoreSecrets) == 0:
 		return errors.New("dssauth: Config.Store needs Config.StoreSecrets: at least one, of 32 random bytes, the same for all replicas")
 	case len(c.StoreSecrets) > maxSecrets:
@@ -249,6 +252,11 @@ func (c *Config) checkStore() error {
 		}
 	}
 	return nil
+}
+
+func isNilPointer(s Store) bool {
+	v := reflect.ValueOf(s)
+	return v.Kind() == reflect.Pointer && v.IsNil()
 }
 
 // sharing returns a sharing of a's answers with other replicas, or nil without a Store.

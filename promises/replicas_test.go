@@ -1250,6 +1250,7 @@ func TestStoreSettings(t *testing.T) {
 	good := [][]byte{sharedSecret}
 	for message, c := range map[string]dssauth.Config{
 		"Config.StoreSecrets has no effect without Config.Store": {Client: client, StoreSecrets: good},
+		"Config.Store is a nil *promises.memory":                 {Client: client, Store: (*memory)(nil), StoreSecrets: good},
 		"Config.Store needs Config.StoreSecrets":                 {Client: client, Store: newStore()},
 		"Config.StoreSecrets[1] has 31 bytes":                    {Client: client, Store: newStore(), StoreSecrets: [][]byte{sharedSecret, sharedSecret[:31]}},
 		"Config.StoreSecrets[0] repeats one byte":                {Client: client, Store: newStore(), StoreSecrets: [][]byte{make([]byte, 32)}},
