@@ -35,7 +35,10 @@ type outage struct {
 	evidence                // results of questions and lookups
 	goesDown  chan struct{} // closed when DSS goes down
 	pauses    pauses
-	rejection nag
+	rejection struct {
+		nag
+		said atomic.Int64 // just after the time of the log's line; 0: accepted since
+	}
 }
 
 // evidence is our knowledge of DSS and our own credentials. Times are those of clock.
@@ -344,9 +347,13 @@ func (o *outage) conclude(q *question, info dss.AuthInfo, err error) {
 	q.end(err)
 	o.mu.Unlock()
 
+	if err == nil {
+		o.saysAccepted(q.asked)
+	}
 	switch {
 	case rejected:
 		if o.rejection.due(now) {
+			o.rejection.said.Store(now + 1)
 			o.log.Error("dssauth: DSS REJECTS OUR OWN CREDENTIALS, so no visitor can be identified: "+
 				"replace the API key (DKU_API_KEY, the file that DKU_API_KEY_FILE names, or api_key in ~/.dataiku/config.json), or restart the webapp for a new ticket", "error", err.Error())
 		}
@@ -449,9 +456,18 @@ func (v *vigil) look() {
 // our credentials.
 func (o *outage) accepts(asked int64) {
 	o.hears()
+	o.saysAccepted(asked)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.accepted = max(o.accepted, asked)
+}
+
+// saysAccepted logs that DSS accepted our credentials in a call that began at asked, if
+// the log's last word was that it rejects them.
+func (o *outage) saysAccepted(asked int64) {
+	if said := o.rejection.said.Load(); said != 0 && asked >= said && o.rejection.said.CompareAndSwap(said, 0) {
+		o.log.Info("dssauth: DSS accepts our own credentials again")
+	}
 }
 
 // resume ends the pause of these bytes after failures.

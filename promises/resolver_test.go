@@ -218,12 +218,14 @@ func TestRejectedKeySignsNobodyOut(t *testing.T) {
 				require.Equal(t, "503", who(m, ann))
 				synctest.Wait() // the line comes after the answer
 				assert.Len(t, book.with("REJECTS OUR OWN CREDENTIALS"), 2, "one a minute")
+				assert.Empty(t, book.with("accepts our own"))
 
 				test.reinstate(d)
 				pass(5 * time.Second)
 				assert.Equal(t, "ann", who(m, ann))
 				assert.Equal(t, "401", who(m, browser("junk")))
 				synctest.Wait()
+				assert.Len(t, book.with("DSS accepts our own credentials again"), 1)
 				for _, line := range book.lines {
 					assert.NotContains(t, line, ownKey)
 				}

@@ -159,6 +159,7 @@ func TestRejectedKeyOfASourceIsReplacedWithinASecond(t *testing.T) {
 		lines := book.with("REJECTS OUR OWN CREDENTIALS")
 		require.Len(t, lines, 1, "one loud line")
 		assert.Contains(t, lines[0], "Config.APIKeySource: it gave the same API key again", "why nothing helped")
+		assert.Len(t, book.with("DSS accepts our own credentials again"), 1)
 		assert.Empty(t, book.with(ownKey))
 		assert.Empty(t, book.with("second"))
 	})
