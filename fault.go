@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/ownkey"
 )
 
 // faults turns errors of the application's gates and handlers into refusals, and logs
@@ -20,7 +21,7 @@ type faults struct {
 	patience time.Duration
 
 	unwrapped, unset, gate, plain nag // one for each cause of a mistake
-	acting                        nag
+	acting, other                 nag
 }
 
 // origin is where an error comes from.
@@ -64,6 +65,8 @@ func (f *faults) ofDSS(ctx context.Context, err, kind error) error {
 	said := &refusal{kind: kind, why: "a call of DSS", cause: unquoted(err)}
 	var reply *dss.Error
 	switch {
+	case errors.Is(err, ownkey.ErrOtherUser):
+		f.actsAsOther()
 	case kind == ErrUnauthenticated:
 		return f.signedOut(ctx, said)
 	case kind == ErrUnavailable && errors.As(err, &reply):
@@ -115,6 +118,15 @@ func (f *faults) mayNotAct(err error) error {
 			`API key (said once a minute)`, "error", unquoted(err).Error())
 	}
 	return &refusal{kind: errMayNotAct, cause: unquoted(err)}
+}
+
+// actsAsOther logs that a call for a visitor would act as another user. A session that
+// changed hands brings it once.
+func (f *faults) actsAsOther() {
+	if f.other.due(f.now()) {
+		f.log.Warn("dssauth: DSS acts as another user than the visitor, so a call was not made (said once a minute): if this goes on, a proxy before " +
+			"DSS drops X-DKU headers or adds an Authorization header; run cmd/dssauth doctor")
+	}
 }
 
 // mistake returns the refusal for an error that is neither DSS's fault nor the

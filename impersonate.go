@@ -123,6 +123,7 @@ func (m *Middleware) fetchTicket(ctx context.Context, e *entry, header http.Head
 		return "", fmt.Errorf("dssauth: the visitor's ticket cannot be checked: %w", err)
 	}
 	if info.Login() != e.identity.Login {
+		m.faults.actsAsOther()
 		m.answers.forget(e.key)
 		return "", errOtherUser
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dssauth/dssauth/dss"
+	"github.com/dssauth/dssauth/internal/ownkey"
 	"github.com/dssauth/dssauth/internal/shown"
 )
 
@@ -241,6 +242,7 @@ func (m *Middleware) stillActs(ctx context.Context, visitor *dss.Client, e *entr
 	case err != nil:
 		return m.cannotAct(err)
 	case info.Login() != e.identity.Login:
+		m.faults.actsAsOther()
 		return unavailable("DSS lets calls for the visitor act as another user", nil, 0)
 	}
 	return nil
@@ -272,6 +274,8 @@ var errSignedOut = errors.New("dssauth: DSS gave no ticket: it knows no session"
 func (m *Middleware) cannotAct(err error) error {
 	var reply *dss.Error
 	switch {
+	case errors.Is(err, ownkey.ErrOtherUser):
+		m.faults.actsAsOther()
 	case errors.Is(err, ErrUnauthenticated):
 		return errSignedOut
 	case errors.Is(err, ErrUnavailable):

@@ -127,7 +127,7 @@ func (c *Client) AsVerified(login string) (*Client, error) {
 			return nil, err
 		}
 		if info.Login() != login {
-			return nil, errors.New("DSS would act as another user; a proxy before it may drop X-DKU-ProxyUser")
+			return nil, ownkey.ErrOtherUser
 		}
 		checked, err := as.current(ctx)
 		if err == nil && checked.number != used.Number() {

@@ -471,6 +471,23 @@ func TestProjectGateNoticesTheEndOfTheRightToAct(t *testing.T) {
 	})
 }
 
+// A proxy starts to drop our header after DSS has verified the visitor.
+func TestProjectGateNoticesAnotherUser(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var book logBook
+		c := newCompany(t, dssauth.Config{Impersonation: dssauth.ByProxyUser, Logger: book.logger()})
+		gate := c.auth.RequireProjectOf(func(r *http.Request) string { return r.URL.Query().Get("p") })
+		r := c.request("ann", "/?p=CHURN")
+		status, _ := c.opens(gate, r.Clone(t.Context()))
+		require.Equal(t, 200, status)
+		c.fake.Intercept(ownInfoPath, -1, dsstest.Respond(200, `{"authSource": "USER_FROM_UI", "authIdentifier": "admin", "groups": []}`))
+		r.URL.RawQuery = "p=OPEN_to_find"
+		status, _ = c.opens(gate, r.Clone(t.Context()))
+		assert.Equal(t, 503, status)
+		assert.Len(t, book.with("acts as another user"), 1)
+	})
+}
+
 // DSS does not let the application act as its visitors: that is not a visitor's
 // mistake, and the log gives the remedy.
 func TestProjectGateWithoutTheRightToActAsVisitors(t *testing.T) {

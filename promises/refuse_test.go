@@ -309,6 +309,40 @@ func TestTicketRefusedToTheApplication(t *testing.T) {
 	}
 }
 
+// A proxy drops our header, or adds credentials: only the log can say so.
+func TestActingAsAnotherUserIsLogged(t *testing.T) {
+	other := dsstest.Respond(200, `{"authSource": "USER_FROM_UI", "authIdentifier": "admin", "groups": []}`)
+	for mode, status := range map[dssauth.Impersonation]int{dssauth.ByTicket: 401, dssauth.ByProxyUser: 503} {
+		for name, call := range map[string]func(*situation) http.Handler{
+			"a call": func(s *situation) http.Handler {
+				return s.auth.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.auth.Refuse(w, r, listProjects(r)) }))
+			},
+			"a gate": func(s *situation) http.Handler { return s.auth.RequireProject("CHURN")(unreachable(t)) },
+		} {
+			var book logBook
+			s := newSituation(t, mode, func(_ *situation, c *dssauth.Config) { c.Logger = book.logger() })
+			s.fake.Intercept(ownInfoPath, -1, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if r.Header.Get("X-DKU-ProxyUser") != "" || r.Header.Get("X-DKU-APITicket") != "" {
+					other(w, r, next)
+					return
+				}
+				next.ServeHTTP(w, r)
+			})
+			want := status
+			if name == "a gate" {
+				want = 503
+			}
+			for range 3 {
+				assert.Equal(t, want, serve(call(s), s.request()).Code, "%s %v", name, mode)
+			}
+			lines := book.with("acts as another user")
+			require.Len(t, lines, 1, "%s %v: once a minute", name, mode)
+			assert.Contains(t, lines[0], "level=WARN")
+			assert.Zero(t, s.fake.Calls(projectsPath))
+		}
+	}
+}
+
 // mistakes are errors of the application, not outages, one for each cause.
 func mistakes(m *dssauth.Middleware) map[string]http.Handler {
 	refuse := func(call func(*http.Request) error) http.Handler {

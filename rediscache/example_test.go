@@ -22,9 +22,9 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	secret, err := base64.StdEncoding.DecodeString(os.Getenv("DSSAUTH_STORE_SECRET"))
+	secret, err := base64.StdEncoding.DecodeString(os.Getenv("DSSAUTH_STORE_SECRETS"))
 	if err != nil {
-		log.Fatal("DSSAUTH_STORE_SECRET is not base64") // the error would quote it
+		log.Fatal("DSSAUTH_STORE_SECRETS is not base64") // the error would quote it
 	}
 	store, err := rediscache.New(rueidis.ClientOption{InitAddress: []string{"redis.example:6379"}}) // also succeeds while Redis is down
 	if err != nil {

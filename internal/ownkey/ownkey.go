@@ -5,8 +5,12 @@ package ownkey
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 )
+
+// ErrOtherUser means that a call with the key cannot act as the user that it is for.
+var ErrOtherUser = errors.New("DSS would act as another user; a proxy before it may drop X-DKU-ProxyUser")
 
 // Used is the number of a call's key; if a call was made twice, of the last key. Zero
 // means that the key cannot be replaced.
