@@ -206,7 +206,7 @@ func (s *storeAccess) probe() {
 		if err == nil {
 			s.inARow.Store(0)
 			s.ofKind.reset() // all kinds failed
-			s.back() // before any request relies on an older answer
+			s.back()         // before any request relies on an older answer
 			s.out.Store(false)
 			s.told.storeIsBack()
 			return
