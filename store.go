@@ -94,6 +94,12 @@ type storeAccess struct {
 // always, such as Redis without a right, is not out: the other kinds succeed in between.
 type failures struct{ get, put, notify, delete atomic.Int64 }
 
+func (f *failures) reset() {
+	for _, n := range []*atomic.Int64{&f.get, &f.put, &f.notify, &f.delete} {
+		n.Store(0)
+	}
+}
+
 var (
 	errStoreOut  = ownWords("the store is out")
 	errStoreBusy = ownWords("too many calls of the store are under way")
@@ -192,14 +198,15 @@ func try[T any](ctx context.Context, s *storeAccess, to func(context.Context) (T
 // earlier probes, make it ask less often: one may never return.
 func (s *storeAccess) probe() {
 	for paused := 1; s.life.sleep(storeProbe); paused++ {
-		if paused <= min(len(s.under), maxPaused) {
+		if paused < min(len(s.under), maxPaused) {
 			continue
 		}
 		paused = 0
 		_, err := try(s.life.ctx, s, func(ctx context.Context) ([]byte, error) { return s.store.Get(ctx, "probe") })
 		if err == nil {
 			s.inARow.Store(0)
-			s.back() // before any request relies on an older answer
+			s.ofKind.reset() // all kinds failed
+			s.back()         // before any request relies on an older answer
 			s.out.Store(false)
 			s.told.storeIsBack()
 			return

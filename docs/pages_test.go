@@ -37,7 +37,7 @@ func TestReadmeIsShort(t *testing.T) {
 	last := 0
 	for _, next := range []string{
 		"# dssauth\n", `<img src="docs/quickstart.png"`, "**Status:", "not yet checked against a live DSS", " Go 1.26", "cmd/dssauth@latest contract",
-		"\ngo run ./examples/quickstart\n", "\ngo test work\n", "`go get github.com/dssauth/dssauth`", "```mermaid\nflowchart TB\n", // from left to right, a phone shows it too small to read
+		"\ngo run ./examples/quickstart\n", "\ngo test work\n", "go get github.com/dssauth/dssauth", "```mermaid\nflowchart TB\n", // from left to right, a phone shows it too small to read
 		"docs/not-go.md", "\npackage main\n", `{"login":`, "\nfunc newRouter(", "auth.RequireProject(",
 		"dsstest.NewServer(t)", "\n## Acting as the visitor\n", "cmd/dssauth@latest doctor", "docs/deploy.md", "\n## How it fails\n", "\n## Speed\n", "docs/how-it-works.md",
 	} {

@@ -9,8 +9,8 @@ import (
 	"unicode"
 )
 
-// fillerFor returns a value for a parameter that takes any value. It is no segment
-// of another route's path: a router would prefer that route.
+// fillerFor returns a value for a parameter that takes any value. No other
+// route's path has it as a segment: a router would prefer that route.
 func fillerFor(routes []string) string {
 	filler := "1"
 	for slices.ContainsFunc(routes, func(route string) bool { return slices.Contains(strings.Split(route, "/"), filler) }) {

@@ -648,6 +648,10 @@ func TestStoreThatIsOutDelaysFewRequests(t *testing.T) {
 				store.set(func(s *memory) { s.fails, s.waits, s.hangs = nil, 0, false })
 				pass(16100 * time.Millisecond) // as soon as no call hangs any more
 				assert.False(t, m.Stats().Store.Out)
+				store.set(func(s *memory) { s.fails = errStoreBroken })
+				took()
+				assert.Empty(t, book.with("fails one kind of call"), "a failure after an outage of all kinds")
+				store.set(func(s *memory) { s.fails = nil })
 				hits := m.Stats().Store.Misses
 				took()
 				assert.Greater(t, m.Stats().Store.Misses, hits, "it is asked again")

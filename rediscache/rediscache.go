@@ -555,6 +555,9 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 		select {
 		case <-subscribed:
 			if !isReady {
+				if err := gone(receiving); err != nil {
+					return s.failed(err)
+				}
 				isReady = true
 				ready()
 			}
@@ -586,7 +589,8 @@ func (s *Store) Watch(ctx context.Context, ready func(), heard func(value []byte
 }
 
 // outside returns an error if a node of a cluster has left it, or does not reach the
-// others. The connection to such a node stays, and no notice comes.
+// others. The connection to such a node stays, and no notice comes. A node that reaches
+// them, too, has another CLUSTERDOWN, if no node has the slot.
 func outside(ctx context.Context, client rueidis.Client, address string, node rueidis.Client) error {
 	if client.Nodes()[address] == nil {
 		return errors.New("the node has left the cluster")
@@ -594,7 +598,7 @@ func outside(ctx context.Context, client rueidis.Client, address string, node ru
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	err := node.Do(ctx, client.B().Get().Key(prefix+"probe").Build()).Error()
-	if reply, ok := rueidis.IsRedisErr(err); ok && reply.IsClusterDown() {
+	if reply, ok := rueidis.IsRedisErr(err); ok && strings.HasPrefix(reply.Error(), "CLUSTERDOWN The cluster is down") {
 		return err
 	}
 	return nil

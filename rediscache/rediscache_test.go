@@ -466,6 +466,9 @@ func TestWatchEndsWhenItsNodeIsCutOffFromTheOthers(t *testing.T) {
 		s.Kill()
 	}
 	require.ErrorContains(t, w.end(t), "CLUSTERDOWN")
+	for range 10 { // each may choose another node
+		require.Error(t, store.Watch(t.Context(), func() { assert.Fail(t, "it listens to a node that hears nothing") }, func([]byte) {}))
+	}
 	for _, s := range others {
 		s.Restart()
 	}
@@ -477,6 +480,23 @@ func TestWatchEndsWhenItsNodeIsCutOffFromTheOthers(t *testing.T) {
 		err = store.Watch(ctx, cancel, func([]byte) {})
 		return errors.Is(err, context.Canceled)
 	}), "%v", err)
+}
+
+// A slot that no node has does not keep the nodes from sending notices.
+func TestWatchGoesOnWithoutASlot(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, redistest.Programs(t)[0], 3)
+	store := open(t, option(nodes...))
+	slot := nodes[0].CLI("cluster", "keyslot", "dssauth:probe")
+	for _, s := range nodes {
+		s.CLI("cluster", "delslots", slot)
+	}
+	works(t, store)
+	select {
+	case err := <-watch(t, store).ended:
+		assert.NotContains(t, err.Error(), "slot") // on a machine that stops for a while, a node may miss the others
+	case <-time.After(2500 * time.Millisecond): // more than two looks
+	}
 }
 
 // keyOf returns a key that is on this node of a cluster.

@@ -195,20 +195,25 @@ func fieldsOfHeaders(text string) (fields []field, to site, err error) {
 }
 
 // withColons returns lines of names and values, each on its own line without a colon as
-// in Chrome's list of headers, as lines "name: value". A line "cookie" shows them.
+// in Chrome's list of headers, as lines "name: value". A line "cookie" in front of
+// cookies shows them; a reply may have "vary" in front of "Cookie".
 func withColons(lines []string) []string {
-	isCookie := func(line string) bool { return strings.EqualFold(trim(line), "cookie") }
-	if !slices.ContainsFunc(lines, isCookie) {
-		return lines
+	isCookie := func(i int) bool {
+		return i+1 < len(lines) && strings.EqualFold(trim(lines[i]), "cookie") && looksLikeCookies(trim(lines[i+1]))
 	}
 	var joined []string
+	found := false
 	for i := 0; i < len(lines); i++ {
+		found = found || isCookie(i)
 		line := trim(lines[i])
-		if isToken(strings.TrimPrefix(line, ":")) && i+1 < len(lines) && !isCookie(lines[i+1]) {
+		if isToken(strings.TrimPrefix(line, ":")) && i+1 < len(lines) && !isCookie(i+1) {
 			i++
 			line += ": " + lines[i]
 		}
 		joined = append(joined, line)
+	}
+	if !found {
+		return lines
 	}
 	return joined
 }

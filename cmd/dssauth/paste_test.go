@@ -39,6 +39,8 @@ var pastes = map[string]struct {
 	"all headers of a request":        {"GET / HTTP/1.1\r\nHost: dss.example\r\nCookie: a=b; c=d\r\nAccept: */*\r\n", "a=b; c=d", nil},
 	"headers as of HTTP/2":            {":authority: dss.example\ncookie: a=b\ncookie: c=d", "a=b; c=d", nil},
 	"lines without colons":            {"Request headers\n:authority\ndss.example\nx-empty\ncookie\na=b; c=d\nuser-agent\nu", "a=b; c=d", nil},
+	"a reply's lines without colons":  {"vary\nCookie\nx-a\nb\nRequest headers\n:authority\ndss.example\ncookie\na=b; c=d", "a=b; c=d", nil},
+	"a reply's headers in two lines":  {"Vary:\nCookie\nCookie:\na=b; c=d", "a=b; c=d", nil},
 	"the word cookie alone":           {"cookie", "", errPasteNoCookie},
 	"a value":                         {"a=b; c=d", "a=b; c=d", nil},
 	"a value with everything in it":   {`a="b:c", d'e; f==; g`, `a="b:c", d'e; f==; g`, nil},

@@ -13,7 +13,7 @@ import (
 // that enlarges everything four times is as wide as the first.
 var screens = [][2]int64{{320, 568}, {390, 844}, {1280, 800}}
 
-// onEachScreen checks the page on a phone and on a desktop.
+// onEachScreen checks the page on phones and on a desktop.
 func (b *Tab) onEachScreen(check func()) {
 	b.Helper()
 	for _, size := range screens {
