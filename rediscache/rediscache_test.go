@@ -429,14 +429,21 @@ func TestClusterServesOnWithoutOneNode(t *testing.T) {
 	nodes[0].CLI("ping")
 }
 
+// watchedCluster starts a cluster, and returns the number of the node that w listens to.
+func watchedCluster(t *testing.T) (nodes []*redistest.Server, store *rediscache.Store, w watcher, at int) {
+	t.Helper()
+	nodes = redistest.StartCluster(t, redistest.Programs(t)[0], 3)
+	store = open(t, option(nodes...))
+	works(t, store)
+	w = watch(t, store)
+	at = slices.IndexFunc(nodes, func(s *redistest.Server) bool { return s.CLI("pubsub", "channels") != "" })
+	require.GreaterOrEqual(t, at, 0)
+	return nodes, store, w, at
+}
+
 func TestWatchEndsWhenItsNodeLeavesTheCluster(t *testing.T) {
 	t.Parallel()
-	nodes := redistest.StartCluster(t, redistest.Programs(t)[0], 3)
-	store := open(t, option(nodes...))
-	works(t, store)
-	w := watch(t, store)
-	at := slices.IndexFunc(nodes, func(s *redistest.Server) bool { return s.CLI("pubsub", "channels") != "" })
-	require.GreaterOrEqual(t, at, 0)
+	nodes, store, w, at := watchedCluster(t)
 	gone, id := nodes[at], nodes[at].CLI("cluster", "myid")
 	for i, s := range nodes {
 		if i != at {
@@ -455,12 +462,7 @@ func TestWatchEndsWhenItsNodeLeavesTheCluster(t *testing.T) {
 // A node that does not reach most others serves nothing, and gets no notice.
 func TestWatchEndsWhenItsNodeIsCutOffFromTheOthers(t *testing.T) {
 	t.Parallel()
-	nodes := redistest.StartCluster(t, redistest.Programs(t)[0], 3)
-	store := open(t, option(nodes...))
-	works(t, store)
-	w := watch(t, store)
-	at := slices.IndexFunc(nodes, func(s *redistest.Server) bool { return s.CLI("pubsub", "channels") != "" })
-	require.GreaterOrEqual(t, at, 0)
+	nodes, store, w, at := watchedCluster(t)
 	others := slices.Delete(slices.Clone(nodes), at, at+1)
 	for _, s := range others {
 		s.Kill()
